@@ -1,0 +1,138 @@
+//! Identifiers that a caller names, or that we give a call.
+
+use std::fmt;
+
+/// Which identifiers `upstream.ids` accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum IdGrammar {
+    /// 1 to 128 of `A-Z a-z 0-9 . _ ~ -`, and not `.` or `..`: RFC 3986's
+    /// unreserved characters, so that no id ever needs percent-encoding.
+    #[default]
+    Opaque,
+    /// Exactly 24 hex digits: an object id, as in the vendor's examples.
+    ObjectId,
+}
+
+impl IdGrammar {
+    /// The longest opaque id, in bytes.
+    pub const BYTES_MAX: usize = 128;
+
+    /// Whether `id`, taken as raw bytes, is an identifier.
+    pub fn accepts(self, id: &str) -> bool {
+        match self {
+            Self::Opaque => {
+                (1..=Self::BYTES_MAX).contains(&id.len())
+                    && id != "."
+                    && id != ".."
+                    && id.bytes().all(|b| {
+                        b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'~' | b'-')
+                    })
+            }
+            Self::ObjectId => id.len() == 24 && id.bytes().all(|b| b.is_ascii_hexdigit()),
+        }
+    }
+}
+
+macro_rules! id_type {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(Box<str>);
+
+        impl $name {
+            /// Takes `id` if `grammar` accepts it; nothing is decoded.
+            pub fn parse(id: &str, grammar: IdGrammar) -> Option<Self> {
+                grammar.accepts(id).then(|| Self(id.into()))
+            }
+
+            /// The id as it stood in the path.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl std::borrow::Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+    };
+}
+
+id_type! {
+    /// The Alloy user a credential belongs to.
+    UserId
+}
+id_type! {
+    /// The credential to delete.
+    CredentialId
+}
+
+/// Our own id of one request: a UUIDv7 (RFC 9562 §5.7), so that ids sort by time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RequestId(uuid::Uuid);
+
+impl RequestId {
+    /// A new id, never given before.
+    pub fn next() -> Self {
+        Self(uuid::Uuid::now_v7())
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_hyphenated().fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_opaque_id_is_1_to_128_unreserved_characters() {
+        let longest = "a".repeat(128);
+        for good in [
+            "a",
+            "A-Z.a_z~9",
+            "...",
+            ".a",
+            "689593e23e4c93cae95fd75c",
+            longest.as_str(),
+        ] {
+            assert!(IdGrammar::Opaque.accepts(good), "{good}");
+        }
+        let too_long = "a".repeat(129);
+        for bad in [
+            "",
+            ".",
+            "..",
+            "a b",
+            "a%41",
+            "a/b",
+            "a;b",
+            "a?",
+            "ü",
+            "a\0",
+            "a+b",
+            too_long.as_str(),
+        ] {
+            assert!(!IdGrammar::Opaque.accepts(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_object_id_is_24_hex_digits() {
+        assert!(IdGrammar::ObjectId.accepts("689593e23e4c93cae95fd75c"));
+        assert!(IdGrammar::ObjectId.accepts("689593E23E4C93CAE95FD75C"));
+        assert!(!IdGrammar::ObjectId.accepts("689593e23e4c93cae95fd75"));
+        assert!(!IdGrammar::ObjectId.accepts("689593e23e4c93cae95fd75cc"));
+        assert!(!IdGrammar::ObjectId.accepts("689593e23e4c93cae95fd75g"));
+    }
+}

@@ -1,0 +1,32 @@
+//! A sidecar that lets internal apps delete a customer's stored credential at
+//! Alloy without ever holding the Alloy API key.
+//!
+//! # Life of a request
+//!
+//! A connection is accepted by one of the workers ([`server`]), each a thread
+//! with a runtime, a listener and upstream connections of its own. What hyper
+//! parses goes through the rim (panics, overload) into [`pipeline`], one linear
+//! function over small stages. Each stage hands over a proof that the next one
+//! takes, so that a step can be neither skipped nor reordered:
+//!
+//! contract → authenticate → authorize → limit → audit intent → inject →
+//! forward → audit outcome → respond
+//!
+//! [`config`] turns one YAML file into the immutable snapshot that a request
+//! sees. [`audit`] is the trail: one thread that writes hash-chained records.
+//! The modules below stand in the order in which a request meets them.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic
+    )
+)]
+
+pub mod ids;
+pub mod secret;
+pub mod token;
+
+pub mod config;
