@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use http::HeaderValue;
+
 /// Which identifiers `upstream.ids` accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum IdGrammar {
@@ -82,6 +84,14 @@ impl RequestId {
     /// A new id, never given before.
     pub fn next() -> Self {
         Self(uuid::Uuid::now_v7())
+    }
+
+    /// The id as the value of a header field.
+    pub fn header_value(self) -> HeaderValue {
+        let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+        let text = self.0.as_hyphenated().encode_lower(&mut text);
+        // Hex digits and hyphens are always a header value.
+        HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
     }
 }
 

@@ -1,9 +1,12 @@
 //! Secrets as types that cannot speak: no `Display`, no `Serialize`, and a
 //! `Debug` that says only what kind of thing it is.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use aws_lc_rs::digest;
+use bytes::Bytes;
+use http::HeaderValue;
+use memchr::memmem;
 
 /// A real Alloy API key. Only the `inject` stage reads its bytes.
 pub struct ApiKey(Box<[u8]>);
@@ -14,6 +17,10 @@ pub enum BadApiKey {
     /// Nothing was left after trailing newlines were dropped.
     #[error("the secret is empty")]
     Empty,
+    /// Shorter than [`ApiKey::BYTES_MIN`]: no real key is, and answers could not
+    /// be searched for it.
+    #[error("the secret is shorter than {} bytes", ApiKey::BYTES_MIN)]
+    TooShort,
     /// Longer than [`ApiKey::BYTES_MAX`].
     #[error("the secret is longer than {} bytes", ApiKey::BYTES_MAX)]
     TooLong,
@@ -23,6 +30,8 @@ pub enum BadApiKey {
 }
 
 impl ApiKey {
+    /// The shortest key that is accepted, in bytes.
+    pub const BYTES_MIN: usize = 8;
     /// The longest key that is accepted, in bytes.
     pub const BYTES_MAX: usize = 4096;
 
@@ -40,6 +49,9 @@ impl ApiKey {
         let key = raw.get(..end).unwrap_or_default();
         if key.is_empty() {
             return Err(BadApiKey::Empty);
+        }
+        if key.len() < Self::BYTES_MIN {
+            return Err(BadApiKey::TooShort);
         }
         if key.len() > Self::BYTES_MAX {
             return Err(BadApiKey::TooLong);
@@ -70,6 +82,142 @@ impl fmt::Debug for ApiKey {
     }
 }
 
+/// A key with the scheme it is sent with, ready to stand in a header.
+pub struct UpstreamKey {
+    name: Box<str>,
+    authorization: HeaderValue,
+    echo: KeyEcho,
+    fingerprint: Box<str>,
+}
+
+impl UpstreamKey {
+    /// Puts `scheme` before the key; `None` if `scheme` is no header text.
+    pub fn new(name: &str, key: &ApiKey, scheme: &str) -> Option<Self> {
+        let mut value = Vec::with_capacity(scheme.len() + 1 + key.0.len());
+        value.extend_from_slice(scheme.as_bytes());
+        value.push(b' ');
+        value.extend_from_slice(key.expose());
+        let mut authorization = HeaderValue::from_maybe_shared(Bytes::from(value)).ok()?;
+        authorization.set_sensitive(true);
+        Some(Self {
+            name: name.into(),
+            authorization,
+            echo: KeyEcho::new(key.expose()),
+            fingerprint: key.fingerprint().into(),
+        })
+    }
+
+    /// The key's name in the config.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// See [`ApiKey::fingerprint`].
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
+    /// The value of `authorization`. Only the `inject` stage may ask for it.
+    pub(crate) fn expose_authorization(&self) -> HeaderValue {
+        self.authorization.clone()
+    }
+
+    /// Whether `bytes` hold the key in plain, base64 or percent form.
+    pub fn is_echoed_in(&self, bytes: &[u8]) -> bool {
+        self.echo.is_in(bytes)
+    }
+}
+
+impl fmt::Debug for UpstreamKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "UpstreamKey({}, redacted)", self.name)
+    }
+}
+
+/// Looks for a key in what the upstream answered.
+struct KeyEcho {
+    plain: memmem::Finder<'static>,
+    base64: Vec<memmem::Finder<'static>>,
+}
+
+impl KeyEcho {
+    fn new(key: &[u8]) -> Self {
+        let mut forms = Vec::new();
+        // Inside a longer text the key begins at one of three places of a
+        // base64 group; its first and last characters mix with what is around.
+        for skew in 0..3usize {
+            let mut text = vec![0; skew];
+            text.extend_from_slice(key);
+            let whole = base64(&text);
+            let first = (skew * 8).div_ceil(6);
+            let last = text.len() * 8 / 6;
+            if let Some(form) = whole.get(first..last).filter(|form| !form.is_empty()) {
+                forms.push(form.to_vec());
+            }
+        }
+        let url_safe = forms.iter().map(|form| {
+            let swap = |b: &u8| match b {
+                b'+' => b'-',
+                b'/' => b'_',
+                other => *other,
+            };
+            form.iter().map(swap).collect::<Vec<_>>()
+        });
+        let all: BTreeSet<Vec<u8>> = url_safe.chain(forms.iter().cloned()).collect();
+        Self {
+            plain: memmem::Finder::new(key).into_owned(),
+            base64: all
+                .iter()
+                .map(|form| memmem::Finder::new(form).into_owned())
+                .collect(),
+        }
+    }
+
+    fn is_in(&self, bytes: &[u8]) -> bool {
+        self.plain.find(bytes).is_some()
+            || self.base64.iter().any(|form| form.find(bytes).is_some())
+            || (bytes.contains(&b'%') && self.plain.find(&percent_decoded(bytes)).is_some())
+    }
+}
+
+/// RFC 4648 §4, without padding: all this needs is to be searched for.
+fn base64(bytes: &[u8]) -> Vec<u8> {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = Vec::new();
+    for group in bytes.chunks(3) {
+        let bits =
+            group.iter().fold(0u32, |bits, b| bits << 8 | u32::from(*b)) << (8 * (3 - group.len()));
+        let sextets = [18, 12, 6, 0].map(|shift| (bits >> shift) & 63);
+        let used = sextets.iter().take(group.len() + 1);
+        out.extend(used.filter_map(|s| ALPHABET.get(usize::try_from(*s).ok()?)));
+    }
+    out
+}
+
+/// Every `%XX` as its byte (RFC 3986 §2.1); anything else as it stands.
+fn percent_decoded(bytes: &[u8]) -> Vec<u8> {
+    let digit = |b: &u8| char::from(*b).to_digit(16);
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let [first, tail @ ..] = rest {
+        let escaped = match rest {
+            [b'%', high, low, ..] => digit(high).zip(digit(low)),
+            _ => None,
+        };
+        match escaped.and_then(|(high, low)| u8::try_from(high << 4 | low).ok()) {
+            Some(byte) => {
+                out.push(byte);
+                rest = tail.get(2..).unwrap_or_default();
+            }
+            None => {
+                out.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    out
+}
+
 /// Lower-case hex of some bytes.
 pub fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
@@ -97,10 +245,48 @@ mod tests {
         assert_eq!(ApiKey::new(b"").unwrap_err(), BadApiKey::Empty);
         assert_eq!(ApiKey::new(b"\r\n\n").unwrap_err(), BadApiKey::Empty);
         assert_eq!(
-            ApiKey::new(b"ab c").unwrap_err(),
+            ApiKey::new(b"ab cdefgh").unwrap_err(),
             BadApiKey::NotVisibleAscii(2)
         );
+        assert_eq!(ApiKey::new(b"1234567\n").unwrap_err(), BadApiKey::TooShort);
         assert_eq!(ApiKey::new(&[b'a'; 4097]).unwrap_err(), BadApiKey::TooLong);
+    }
+
+    #[test]
+    fn an_upstream_key_does_not_speak() {
+        let key =
+            UpstreamKey::new("main", &ApiKey::new(b"sk-very-secret").unwrap(), "bearer").unwrap();
+        assert_eq!(key.expose_authorization(), "bearer sk-very-secret");
+        assert!(!format!("{key:?} {:?}", key.expose_authorization()).contains("secret-"));
+        assert!(!format!("{key:?} {:?}", key.expose_authorization()).contains("sk-"));
+    }
+
+    #[test]
+    fn an_echo_is_found_in_plain_base64_and_percent_form() {
+        let key =
+            UpstreamKey::new("main", &ApiKey::new(b"sk-ab?~>~?>cd/9").unwrap(), "bearer").unwrap();
+        // The base64 texts were made with Python's base64 module.
+        for echo in [
+            &b"{\"echo\":\"sk-ab?~>~?>cd/9\"}"[..],
+            b"c2stYWI/fj5+Pz5jZC85",
+            b"c2stYWI_fj5-Pz5jZC85",
+            b"YXNrLWFiP34+fj8+Y2QvOQ==",
+            b"YmVhcmVyIHNrLWFiP34+fj8+Y2QvOXg=",
+            b"sk-ab%3F~%3e~?%3Ecd%2f9",
+            b"%73%6B%2D%61%62%3F%7E%3E%7E%3F%3E%63%64%2F%39",
+        ] {
+            assert!(key.is_echoed_in(echo), "{}", String::from_utf8_lossy(echo));
+        }
+        for other in [
+            &b""[..],
+            b"%",
+            b"%7",
+            b"{\"success\":true}",
+            b"sk-ab",
+            b"100%25 sk-",
+        ] {
+            assert!(!key.is_echoed_in(other));
+        }
     }
 
     #[test]

@@ -67,6 +67,11 @@ impl<'a> Token<'a> {
     }
 }
 
+/// Whether a text begins as a token does, so that it must not be repeated.
+pub fn looks_like_token(text: &str) -> bool {
+    text.as_bytes().starts_with(PREFIX)
+}
+
 impl fmt::Debug for Token<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Token(redacted)")
