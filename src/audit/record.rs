@@ -1,0 +1,346 @@
+//! The records, and how they are written.
+//!
+//! A worker makes the middle of a line, from its time to its last own field; the
+//! writer puts number, event and chain around it.
+
+use std::fmt::Write;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use crate::ids::RequestId;
+
+/// The longest text of one field, in bytes; what is longer is cut.
+const TEXT_BYTES_MAX: usize = 256;
+
+/// What is about to be sent.
+#[derive(Debug, Clone, Copy)]
+pub struct IntentRecord<'a> {
+    /// Joins the records of one request.
+    pub request_id: RequestId,
+    /// The caller's own id.
+    pub caller_request_id: Option<&'a str>,
+    /// Whose token it was.
+    pub tenant: &'a str,
+    /// Which of the tenant's tokens.
+    pub token: &'a str,
+    /// Who sent it.
+    pub peer: &'a str,
+    /// The user the credential belongs to.
+    pub user: &'a str,
+    /// The credential to delete.
+    pub credential: &'a str,
+    /// The digest of the config in effect.
+    pub config: &'a str,
+}
+
+/// How a recorded call ended.
+#[derive(Debug, Clone, Copy)]
+pub struct OutcomeRecord<'a> {
+    /// What is known of the credential.
+    pub outcome: OutcomeKind,
+    /// The status that the caller gets.
+    pub status: u16,
+    /// The code, if the gateway answers by itself.
+    pub code: Option<&'a str>,
+    /// The status of the upstream's last answer.
+    pub upstream_status: Option<u16>,
+    /// How many attempts were made.
+    pub attempts: u32,
+    /// How each ended: a status or a word.
+    pub attempt_ends: &'a [&'a str],
+    /// Whether a DELETE may have reached the upstream.
+    pub sent: Sent,
+    /// From the request's head to its outcome, in µs.
+    pub latency_us: u64,
+}
+
+/// A request that the gateway answered by itself, before any intent.
+#[derive(Debug, Clone, Copy)]
+pub struct RefusedRecord<'a> {
+    /// Our id of the request.
+    pub request_id: RequestId,
+    /// The caller's own id.
+    pub caller_request_id: Option<&'a str>,
+    /// Whose token it was, if it was good.
+    pub tenant: Option<&'a str>,
+    /// Which of the tenant's tokens.
+    pub token: Option<&'a str>,
+    /// The user of the path, if it was one.
+    pub user: Option<&'a str>,
+    /// The credential of the path, if it was one.
+    pub credential: Option<&'a str>,
+    /// The code that the caller got.
+    pub code: &'a str,
+    /// What the code does not say.
+    pub reason: Option<&'a str>,
+    /// The status that the caller got.
+    pub status: u16,
+    /// Who sent it.
+    pub peer: &'a str,
+}
+
+/// What is known of the credential after a call, over all attempts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OutcomeKind {
+    /// The upstream answered 200 with `"success": true`.
+    Deleted,
+    /// It may have been deleted, and that was never confirmed.
+    InDoubt,
+    /// The upstream said no.
+    NotDeleted,
+    /// Nothing reached the upstream.
+    Failed,
+    /// Nothing was to be sent.
+    DryRun,
+}
+
+impl OutcomeKind {
+    /// Its name in the trail.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Deleted => "deleted",
+            Self::InDoubt => "in-doubt",
+            Self::NotDeleted => "not-deleted",
+            Self::Failed => "failed",
+            Self::DryRun => "dry-run",
+        }
+    }
+}
+
+/// Whether a DELETE may have reached the upstream; ordered by strength.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Sent {
+    /// Certainly not.
+    No,
+    /// Something was written, and nothing was answered.
+    Unknown,
+    /// The upstream answered.
+    Yes,
+}
+
+impl Sent {
+    /// Its name in trail and headers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::No => "no",
+            Self::Unknown => "unknown",
+            Self::Yes => "yes",
+        }
+    }
+}
+
+/// The part of a line that its maker knows.
+#[derive(Debug)]
+pub struct Fragment {
+    /// The event's name.
+    pub event: &'static str,
+    /// When it happened, in µs since 1970.
+    pub time_us: i64,
+    /// Its own fields, each with a comma before it.
+    pub fields: String,
+}
+
+impl Fragment {
+    /// A fragment of an event that happens now.
+    pub fn now(event: &'static str) -> Self {
+        Self {
+            event,
+            time_us: Timestamp::now().as_microsecond(),
+            fields: String::with_capacity(320),
+        }
+    }
+
+    /// `request.intent`.
+    pub fn intent(record: &IntentRecord<'_>) -> Self {
+        Self::now("request.intent")
+            .text("request_id", &record.request_id.to_string())
+            .optional("caller_request_id", record.caller_request_id)
+            .text("tenant", record.tenant)
+            .text("token", record.token)
+            .text("peer", record.peer)
+            .text("user", record.user)
+            .text("credential", record.credential)
+            .text("config", record.config)
+    }
+
+    /// `request.outcome` of the intent with the number `intent`.
+    pub fn outcome(request_id: RequestId, intent: u64, record: &OutcomeRecord<'_>) -> Self {
+        let fragment = Self::now("request.outcome")
+            .text("request_id", &request_id.to_string())
+            .number("intent", intent)
+            .text("outcome", record.outcome.as_str())
+            .number("status", u64::from(record.status))
+            .optional("code", record.code)
+            .optional_number("upstream_status", record.upstream_status.map(u64::from))
+            .number("attempts", u64::from(record.attempts));
+        let speaks = record.attempt_ends.len() > 1 || record.upstream_status.is_none();
+        let fragment = if speaks && !record.attempt_ends.is_empty() {
+            fragment.list("attempt_ends", record.attempt_ends)
+        } else {
+            fragment
+        };
+        fragment
+            .text("sent", record.sent.as_str())
+            .number("latency_us", record.latency_us)
+    }
+
+    /// `request.outcome` of an intent that nobody can close any more: the
+    /// process that wrote it ended, or a bug cut the work. It happened, if it
+    /// did, between `since` and now.
+    pub fn in_doubt(request_id: &str, intent: u64, since: Option<&str>) -> Self {
+        Self::now("request.outcome")
+            .text("request_id", request_id)
+            .number("intent", intent)
+            .text("outcome", OutcomeKind::InDoubt.as_str())
+            .text("sent", Sent::Unknown.as_str())
+            .optional("since", since)
+    }
+
+    /// `request.refused`.
+    pub fn refused(record: &RefusedRecord<'_>) -> Self {
+        Self::now("request.refused")
+            .text("request_id", &record.request_id.to_string())
+            .optional("caller_request_id", record.caller_request_id)
+            .optional("tenant", record.tenant)
+            .optional("token", record.token)
+            .optional("user", record.user)
+            .optional("credential", record.credential)
+            .text("code", record.code)
+            .optional("reason", record.reason)
+            .number("status", u64::from(record.status))
+            .text("peer", record.peer)
+    }
+
+    /// `connection.refused`: it ended before there was a request to answer.
+    pub fn connection_refused(peer: &str, reason: &str) -> Self {
+        Self::now("connection.refused")
+            .text("peer", peer)
+            .text("reason", reason)
+    }
+
+    /// `config.loaded`.
+    pub fn config_loaded(digest: &str, tenants: usize) -> Self {
+        Self::now("config.loaded")
+            .text("config", digest)
+            .number("tenants", tenants as u64)
+    }
+
+    /// Adds a text field.
+    pub fn text(mut self, name: &str, value: &str) -> Self {
+        // Writing to a string can't fail.
+        let _ = write!(self.fields, ",\"{name}\":");
+        escape(&mut self.fields, value);
+        self
+    }
+
+    /// Adds a text field if there is a value.
+    pub fn optional(self, name: &str, value: Option<&str>) -> Self {
+        match value {
+            Some(value) => self.text(name, value),
+            None => self,
+        }
+    }
+
+    /// Adds a number.
+    pub fn number(mut self, name: &str, value: u64) -> Self {
+        let _ = write!(self.fields, ",\"{name}\":{value}");
+        self
+    }
+
+    fn optional_number(self, name: &str, value: Option<u64>) -> Self {
+        match value {
+            Some(value) => self.number(name, value),
+            None => self,
+        }
+    }
+
+    fn list(mut self, name: &str, values: &[&str]) -> Self {
+        let _ = write!(self.fields, ",\"{name}\":[");
+        for (at, value) in values.iter().enumerate() {
+            if at > 0 {
+                self.fields.push(',');
+            }
+            escape(&mut self.fields, value);
+        }
+        self.fields.push(']');
+        self
+    }
+}
+
+/// A time as it stands in the trail: UTC, always six decimals, so that lines sort.
+pub fn time(time_us: i64) -> String {
+    Timestamp::from_microsecond(time_us).map_or_else(|_| String::new(), |time| format!("{time:.6}"))
+}
+
+/// Writes a JSON string (RFC 8259 §7), cut at a bound.
+fn escape(out: &mut String, text: &str) {
+    let mut end = text.len().min(TEXT_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    out.push('"');
+    for character in text.get(..end).unwrap_or_default().chars() {
+        match character {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            control if control.is_control() => {
+                let _ = write!(out, "\\u{:04x}", u32::from(control));
+            }
+            other => out.push(other),
+        }
+    }
+    out.push('"');
+}
+
+/// A line as a reader sees it. Unknown fields and events are accepted.
+#[derive(Debug, Deserialize)]
+pub struct Line {
+    /// The version of the format.
+    pub v: u32,
+    /// The record's number.
+    pub seq: u64,
+    /// When it happened.
+    pub time: String,
+    /// What happened.
+    pub event: String,
+    /// The request, if it is about one.
+    #[serde(default)]
+    pub request_id: Option<String>,
+    /// The number of the intent, in an outcome.
+    #[serde(default)]
+    pub intent: Option<u64>,
+    /// How it ended, in an outcome.
+    #[serde(default)]
+    pub outcome: Option<String>,
+    /// How many refusals a coalesced record stands for.
+    #[serde(default)]
+    pub count: Option<u64>,
+    /// The hash of the record before.
+    pub prev: String,
+    /// The hash of this one.
+    pub hash: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_six_decimals_always() {
+        assert_eq!(time(0), "1970-01-01T00:00:00.000000Z");
+        assert_eq!(time(1_795_458_173_123_456), "2026-11-23T18:22:53.123456Z");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_reads_back_as_it_was_up_to_the_bound(text: String) {
+            let fields = Fragment::now("x").text("field", &text).fields;
+            let read: serde_json::Value = serde_json::from_str(&format!("{{{}}}", &fields[1..])).unwrap();
+            let read = read["field"].as_str().unwrap();
+            assert!(text.starts_with(read));
+            assert!(read.len() == text.len() || read.len() > TEXT_BYTES_MAX - 4);
+            assert!(!fields.contains('\n'));
+        }
+    }
+}

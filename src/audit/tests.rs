@@ -1,0 +1,342 @@
+//! Expectations here come from the description of the trail, not from its code:
+//! lines are taken apart by hand.
+
+use std::{fs, path::Path, time::Duration};
+
+use super::*;
+use crate::ids::RequestId;
+
+fn options(directory: &Path) -> Options {
+    Options {
+        directory: directory.to_owned(),
+        durability: Durability::Strict,
+        outcome_wait: Duration::from_secs(2),
+    }
+}
+
+fn intent(request_id: RequestId) -> IntentRecord<'static> {
+    IntentRecord {
+        request_id,
+        caller_request_id: None,
+        tenant: "billing",
+        token: "2026-11",
+        peer: "127.0.0.1:51512",
+        user: "689593e23e4c93cae95fd75c",
+        credential: "63252d14cc29df15cc481a76",
+        config: "9f2c1a7b03de",
+    }
+}
+
+fn deleted() -> OutcomeRecord<'static> {
+    OutcomeRecord {
+        outcome: OutcomeKind::Deleted,
+        status: 200,
+        code: None,
+        upstream_status: Some(200),
+        attempts: 1,
+        attempt_ends: &["200"],
+        sent: Sent::Yes,
+        latency_us: 81_234,
+    }
+}
+
+fn refused(request_id: RequestId, code: &'static str) -> RefusedRecord<'static> {
+    RefusedRecord {
+        request_id,
+        caller_request_id: None,
+        tenant: None,
+        token: None,
+        user: None,
+        credential: None,
+        code,
+        reason: None,
+        status: 401,
+        peer: "127.0.0.1:51512",
+    }
+}
+
+fn lines(directory: &Path) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "jsonl")
+        })
+        .collect();
+    names.sort();
+    names
+        .iter()
+        .flat_map(|path| {
+            fs::read_to_string(path)
+                .unwrap()
+                .lines()
+                .map(ToOwned::to_owned)
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+fn field(line: &str, name: &str) -> String {
+    let value: serde_json::Value = serde_json::from_str(line).unwrap();
+    match &value[name] {
+        serde_json::Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn events(directory: &Path) -> Vec<String> {
+    lines(directory)
+        .iter()
+        .map(|line| field(line, "event"))
+        .collect()
+}
+
+/// A trail with one whole call and one refusal, sealed.
+async fn written(directory: &Path) -> RequestId {
+    let trail = Trail::open(options(directory)).unwrap();
+    let worker = trail.for_worker();
+    let id = RequestId::next();
+    let open = worker.intent(intent(id)).await.unwrap();
+    assert_eq!(worker.outcome(open, deleted()).await, Recorded::Durable);
+    worker.refused(refused(RequestId::next(), "unauthenticated"));
+    trail.close();
+    id
+}
+
+#[tokio::test]
+async fn a_call_is_recorded_in_the_documented_form_and_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let id = written(directory.path()).await;
+    let lines = lines(directory.path());
+    let expected = format!(
+        r#""event":"request.intent","request_id":"{id}","tenant":"billing","token":"2026-11","peer":"127.0.0.1:51512","user":"689593e23e4c93cae95fd75c","credential":"63252d14cc29df15cc481a76","config":"9f2c1a7b03de","prev":""#
+    );
+    assert!(
+        lines[1].starts_with(r#"{"v":1,"seq":2,"time":"20"#),
+        "{}",
+        lines[1]
+    );
+    assert!(lines[1].contains(&expected), "{}", lines[1]);
+    let expected = format!(
+        r#""event":"request.outcome","request_id":"{id}","intent":2,"outcome":"deleted","status":200,"upstream_status":200,"attempts":1,"sent":"yes","latency_us":81234,"prev":""#
+    );
+    assert!(lines[2].contains(&expected), "{}", lines[2]);
+    let order = [
+        "trail.opened",
+        "request.intent",
+        "request.outcome",
+        "request.refused",
+        "trail.sealed",
+    ];
+    assert_eq!(events(directory.path()), order);
+}
+
+#[tokio::test]
+async fn each_line_holds_the_sha256_of_its_bytes_and_of_the_line_before() {
+    let directory = tempfile::tempdir().unwrap();
+    written(directory.path()).await;
+    let mut before = "0".repeat(64);
+    for line in lines(directory.path()) {
+        let (content, rest) = line.rsplit_once(",\"hash\":").unwrap();
+        let hash: String =
+            aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, content.as_bytes())
+                .as_ref()
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
+        assert_eq!(rest, format!("\"{hash}\"}}"));
+        assert_eq!(field(&line, "prev"), before);
+        before = hash;
+    }
+}
+
+#[tokio::test]
+async fn a_restart_goes_on_with_the_chain_in_a_new_segment() {
+    let directory = tempfile::tempdir().unwrap();
+    written(directory.path()).await;
+    written(directory.path()).await;
+    let report = verify(directory.path()).unwrap();
+    assert!(report.is_intact(), "{report}");
+    assert_eq!(
+        (
+            report.segments,
+            report.records,
+            report.intents,
+            report.refusals
+        ),
+        (2, 10, 2, 2)
+    );
+    assert_eq!(report.head.seq, 10);
+}
+
+#[tokio::test]
+async fn a_torn_last_line_is_cut_and_its_open_calls_are_closed_in_doubt() {
+    let directory = tempfile::tempdir().unwrap();
+    let trail = Trail::open(options(directory.path())).unwrap();
+    let worker = trail.for_worker();
+    let id = RequestId::next();
+    let open = worker.intent(intent(id)).await.unwrap();
+    std::mem::forget(open);
+    let segment = directory.path().join("0000000001.jsonl");
+    let at_crash = fs::read(&segment).unwrap();
+    drop(worker);
+    trail.close();
+    drop(trail);
+    // What a kill in the middle of a write leaves.
+    fs::write(&segment, [&at_crash[..], br#"{"v":1,"seq":3,"ti"#].concat()).unwrap();
+    let torn = verify(directory.path()).unwrap();
+    assert!(
+        torn.is_intact() && torn.torn_bytes == 18 && torn.open == 1,
+        "{torn}"
+    );
+
+    Trail::open(options(directory.path())).unwrap().close();
+    let report = verify(directory.path()).unwrap();
+    assert!(report.is_intact() && report.torn_bytes == 0, "{report}");
+    assert_eq!((report.outcomes.in_doubt, report.open), (1, 0));
+    let lines = lines(directory.path());
+    let outcome = lines
+        .iter()
+        .find(|line| line.contains("request.outcome"))
+        .unwrap();
+    assert_eq!(field(outcome, "request_id"), id.to_string());
+    assert_eq!(field(outcome, "intent"), "2");
+    assert_eq!(field(outcome, "since"), field(&lines[1], "time"));
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.contains(r#""event":"trail.recovered","torn_bytes":18"#))
+    );
+}
+
+#[tokio::test]
+async fn any_changed_byte_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    written(directory.path()).await;
+    let segment = directory.path().join("0000000001.jsonl");
+    let good = fs::read(&segment).unwrap();
+    for at in 0..good.len() {
+        let mut bad = good.clone();
+        bad[at] ^= 1;
+        fs::write(&segment, &bad).unwrap();
+        let report = verify(directory.path()).unwrap();
+        // The last line without its end is what a crash leaves.
+        let is_end = at == good.len() - 1;
+        assert_ne!(report.is_intact(), !is_end, "byte {at} of {}", good.len());
+    }
+    fs::write(&segment, &good).unwrap();
+    assert!(verify(directory.path()).unwrap().is_intact());
+}
+
+#[tokio::test]
+async fn a_line_taken_out_or_moved_is_named_with_its_place() {
+    let directory = tempfile::tempdir().unwrap();
+    written(directory.path()).await;
+    let segment = directory.path().join("0000000001.jsonl");
+    let good = lines(directory.path());
+    let without = [&good[..2], &good[3..]].concat().join("\n") + "\n";
+    fs::write(&segment, without).unwrap();
+    let wrong = verify(directory.path()).unwrap().wrong.unwrap();
+    assert_eq!(
+        wrong.to_string(),
+        "0000000001.jsonl line 3 (seq 4): record 3 should stand here"
+    );
+
+    // Renumbered by somebody who knows the format, but not rehashed.
+    let mut renumbered = good.clone();
+    renumbered[3] = renumbered[3].replace("\"seq\":4", "\"seq\":3");
+    renumbered.remove(2);
+    fs::write(&segment, renumbered.join("\n") + "\n").unwrap();
+    let wrong = verify(directory.path()).unwrap().wrong.unwrap();
+    assert_eq!((wrong.line, wrong.fault), (3, Fault::Content));
+}
+
+#[tokio::test]
+async fn a_second_writer_is_locked_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let trail = Trail::open(options(directory.path())).unwrap();
+    let second = Trail::open(options(directory.path()));
+    assert!(matches!(second, Err(OpenError::Locked(_))));
+    trail.close();
+}
+
+#[tokio::test]
+async fn files_and_directory_are_for_their_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let parent = tempfile::tempdir().unwrap();
+    let directory = parent.path().join("audit");
+    written(&directory).await;
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&directory), 0o700);
+    assert_eq!(mode(&directory.join("0000000001.jsonl")), 0o600);
+}
+
+#[tokio::test]
+async fn a_segment_deleted_under_us_stops_intents_until_a_new_one_is_begun() {
+    let directory = tempfile::tempdir().unwrap();
+    let trail = Trail::open(options(directory.path())).unwrap();
+    let worker = trail.for_worker();
+    let open = worker.intent(intent(RequestId::next())).await.unwrap();
+    fs::remove_file(directory.path().join("0000000001.jsonl")).unwrap();
+    assert_eq!(
+        worker.intent(intent(RequestId::next())).await.unwrap_err(),
+        Unavailable
+    );
+    assert!(trail.status().writable.unwrap_err().contains("deleted"));
+    // An outcome is not given up: it waits for the new segment.
+    assert_eq!(worker.outcome(open, deleted()).await, Recorded::Durable);
+    assert!(trail.status().writable.is_ok());
+    trail.close();
+    let expected = ["trail.recovered", "request.outcome", "trail.sealed"];
+    assert_eq!(events(directory.path()), expected);
+    // And the gap is seen.
+    assert!(!verify(directory.path()).unwrap().is_intact());
+}
+
+#[tokio::test]
+async fn an_intent_that_a_bug_drops_is_closed_in_doubt() {
+    let directory = tempfile::tempdir().unwrap();
+    let trail = Trail::open(options(directory.path())).unwrap();
+    drop(
+        trail
+            .for_worker()
+            .intent(intent(RequestId::next()))
+            .await
+            .unwrap(),
+    );
+    trail.close();
+    let report = verify(directory.path()).unwrap();
+    assert_eq!((report.outcomes.in_doubt, report.open), (1, 0));
+}
+
+#[tokio::test]
+async fn a_flood_of_refusals_is_coalesced_and_none_goes_uncounted() {
+    let directory = tempfile::tempdir().unwrap();
+    let trail = Trail::open(options(directory.path())).unwrap();
+    let worker = trail.for_worker();
+    for _ in 0..20_000 {
+        worker.refused(refused(RequestId::next(), "unauthenticated"));
+        worker.connection_refused("10.0.0.7:1", "malformed-request");
+    }
+    trail.close();
+    let report = verify(directory.path()).unwrap();
+    assert!(report.records < 5_000, "{report}");
+    let connections = lines(directory.path())
+        .iter()
+        .filter(|line| line.contains("\"connection.refused\""))
+        .count();
+    assert_eq!(report.refusals + connections as u64, 40_000);
+}
+
+#[tokio::test]
+async fn a_closed_trail_takes_no_intent() {
+    let directory = tempfile::tempdir().unwrap();
+    let trail = Trail::open(options(directory.path())).unwrap();
+    let worker = trail.for_worker();
+    trail.close();
+    assert_eq!(
+        worker.intent(intent(RequestId::next())).await.unwrap_err(),
+        Unavailable
+    );
+}

@@ -1,0 +1,163 @@
+//! Whether a trail is as it was written.
+
+use std::{collections::HashSet, fmt, io, path::Path};
+
+use super::{
+    chain::Head,
+    reader::{Torn, Wrong, scan},
+    record::Line,
+};
+
+/// Calls under way at once that the verifier keeps in mind.
+const OPEN_MAX: usize = 1 << 20;
+
+/// What is in a trail, and whether it is as it was written.
+#[derive(Debug)]
+pub struct Report {
+    /// Readable records.
+    pub records: u64,
+    /// Calls that were about to be sent.
+    pub intents: u64,
+    /// How they ended.
+    pub outcomes: Outcomes,
+    /// Intents that have no outcome yet: calls under way, or cut by a crash.
+    pub open: u64,
+    /// Requests that were refused, the coalesced ones included.
+    pub refusals: u64,
+    /// Segment files.
+    pub segments: u64,
+    /// The last record: note it elsewhere, and a cut tail can be noticed.
+    pub head: Head,
+    /// The first bad record.
+    pub wrong: Option<Wrong>,
+    /// Bytes of an unfinished last line; a crash leaves that, it is no tampering.
+    pub torn_bytes: u64,
+}
+
+/// Outcomes by kind.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Outcomes {
+    /// Confirmed deletions.
+    pub deleted: u64,
+    /// May have been carried out, never confirmed.
+    pub in_doubt: u64,
+    /// The upstream said no.
+    pub not_deleted: u64,
+    /// Nothing reached the upstream.
+    pub failed: u64,
+    /// Nothing was to be sent.
+    pub dry_run: u64,
+}
+
+/// Reads the whole trail in `directory` and checks every record, in constant
+/// memory.
+///
+/// The chain shows edits. It does not show a cut tail, nor a rewrite by
+/// somebody who can write the directory: that needs a head noted elsewhere.
+///
+/// # Errors
+///
+/// If a segment can't be read.
+pub fn verify(directory: &Path) -> io::Result<Report> {
+    let mut counts = Counts::default();
+    let scan = scan(directory, |record| counts.add(record))?;
+    Ok(Report {
+        records: counts.records,
+        intents: counts.intents,
+        outcomes: counts.outcomes,
+        open: counts.open.len() as u64,
+        refusals: counts.refusals,
+        segments: scan.segments,
+        head: scan.head,
+        wrong: scan.wrong,
+        torn_bytes: scan.torn.as_ref().map_or(0, |torn: &Torn| torn.bytes),
+    })
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    records: u64,
+    intents: u64,
+    outcomes: Outcomes,
+    refusals: u64,
+    open: HashSet<u64>,
+}
+
+impl Counts {
+    fn add(&mut self, record: &Line) {
+        self.records += 1;
+        match record.event.as_str() {
+            "request.intent" => {
+                self.intents += 1;
+                if self.open.len() < OPEN_MAX {
+                    self.open.insert(record.seq);
+                }
+            }
+            "request.outcome" => {
+                if let Some(intent) = record.intent {
+                    self.open.remove(&intent);
+                }
+                self.outcomes.add(record.outcome.as_deref());
+            }
+            "request.refused" => self.refusals += 1,
+            "refusals.coalesced" => self.refusals += record.count.unwrap_or(0),
+            // Readers accept events that they don't know.
+            _ => {}
+        }
+    }
+}
+
+impl Outcomes {
+    fn add(&mut self, outcome: Option<&str>) {
+        let count = match outcome {
+            Some("deleted") => &mut self.deleted,
+            Some("not-deleted") => &mut self.not_deleted,
+            Some("failed") => &mut self.failed,
+            Some("dry-run") => &mut self.dry_run,
+            // What can't be read was not confirmed.
+            _ => &mut self.in_doubt,
+        };
+        *count += 1;
+    }
+}
+
+impl Report {
+    /// Whether every record is as it was written.
+    pub fn is_intact(&self) -> bool {
+        self.wrong.is_none()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.wrong {
+            Some(wrong) => write!(f, "TAMPERED at {wrong}; ")?,
+            None => f.write_str("intact: ")?,
+        }
+        let Outcomes {
+            deleted,
+            in_doubt,
+            not_deleted,
+            failed,
+            dry_run,
+        } = self.outcomes;
+        write!(
+            f,
+            "{} records in {} segment(s), {} intents (",
+            self.records, self.segments, self.intents
+        )?;
+        write!(
+            f,
+            "{deleted} deleted, {not_deleted} not deleted, {failed} failed, {in_doubt} in doubt"
+        )?;
+        write!(
+            f,
+            ", {dry_run} dry-run, {} open), {} refusals",
+            self.open, self.refusals
+        )?;
+        if self.torn_bytes > 0 {
+            write!(f, ", an unfinished last line of {} bytes", self.torn_bytes)?;
+        }
+        write!(f, ", head {}:{}", self.head.seq, self.head.hash.as_str())
+    }
+}
