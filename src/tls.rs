@@ -1,0 +1,296 @@
+//! TLS 1.2 and 1.3. The only file that names rustls, so that a change of version
+//! is a change of one file.
+
+use std::{fs, io, path::PathBuf, sync::Arc};
+
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig,
+    client::Resumption,
+    crypto::{CryptoProvider, aws_lc_rs},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+    version::{TLS12, TLS13},
+};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
+
+use crate::config::settings::Trust;
+
+/// The longest file of certificate authorities that is read: the system's own
+/// bundle has some 220 KiB.
+const ROOTS_BYTES_MAX: u64 = 4 << 20;
+/// What is spoken inside.
+const HTTP_1_1: &[u8] = b"http/1.1";
+
+/// How the gateway speaks TLS to the upstream; cheap to clone.
+#[derive(Clone)]
+pub struct ClientTls(TlsConnector);
+
+/// A connection to the upstream.
+pub type ClientStream = client::TlsStream<TcpStream>;
+/// A connection from a client.
+pub type ServerStream = server::TlsStream<TcpStream>;
+
+/// Why there are no roots to trust.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustError {
+    /// The file can't be read, or has something else in it.
+    #[error("cannot take certificate authorities from {}: {why}", .file.display())]
+    File {
+        /// The file of the config.
+        file: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The operating system has none.
+    #[error(
+        "the system's store of certificate authorities is empty or unreadable{0}; install ca-certificates, or set trust: bundled"
+    )]
+    NoSystemRoots(String),
+    /// The library refuses the settings: a bug.
+    #[error("TLS cannot be set up: {0}")]
+    Setup(String),
+}
+
+/// A client side that trusts these roots and no others. Certificate and name are
+/// always verified; no client certificate, no early data.
+///
+/// # Errors
+///
+/// If there are no roots to trust.
+pub fn client_config(trust: &Trust) -> Result<ClientTls, TrustError> {
+    let roots = match trust {
+        Trust::System => system_roots()?,
+        Trust::Bundled => RootCertStore {
+            roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+        },
+        Trust::File(path) => file_roots(path).map_err(|why| TrustError::File {
+            file: path.clone(),
+            why,
+        })?,
+    };
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .map_err(|error| TrustError::Setup(error.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![HTTP_1_1.to_vec()];
+    // A DELETE must not travel in data that an attacker can replay.
+    config.enable_early_data = false;
+    // A full handshake costs a round trip: tickets of one host are worth it.
+    config.resumption = Resumption::in_memory_sessions(64);
+    Ok(ClientTls(TlsConnector::from(Arc::new(config))))
+}
+
+impl ClientTls {
+    /// Shakes hands as a client of `host`, a name or an IP literal.
+    ///
+    /// # Errors
+    ///
+    /// With a text for operators: what is wrong with the peer or its certificate.
+    pub async fn connect(&self, host: &str, tcp: TcpStream) -> io::Result<ClientStream> {
+        let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+        self.0.connect(name, tcp).await
+    }
+}
+
+impl std::fmt::Debug for ClientTls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ClientTls")
+    }
+}
+
+/// How a server of ours speaks TLS; cheap to clone.
+#[derive(Clone)]
+pub struct ServerTls(TlsAcceptor);
+
+impl ServerTls {
+    /// A server side with a certificate chain and its key, both PEM.
+    ///
+    /// # Errors
+    ///
+    /// If one of them can't be read as such, or they don't belong together.
+    pub fn from_pem(chain: &[u8], key: &[u8]) -> io::Result<Self> {
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(chain)
+            .collect::<Result<_, _>>()
+            .map_err(io::Error::other)?;
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(io::Error::other)?;
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&TLS13, &TLS12])
+            .map_err(io::Error::other)?
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .map_err(io::Error::other)?;
+        config.alpn_protocols = vec![HTTP_1_1.to_vec()];
+        Ok(Self(TlsAcceptor::from(Arc::new(config))))
+    }
+
+    /// Shakes hands with a client.
+    ///
+    /// # Errors
+    ///
+    /// If the client speaks no TLS that is accepted.
+    pub async fn accept(&self, tcp: TcpStream) -> io::Result<ServerStream> {
+        self.0.accept(tcp).await
+    }
+}
+
+impl std::fmt::Debug for ServerTls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ServerTls")
+    }
+}
+
+/// Named explicitly: the library's process-wide default could be another's choice.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}
+
+fn system_roots() -> Result<RootCertStore, TrustError> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    // One odd certificate in a store of hundreds is not a reason to trust none.
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        let why = found
+            .errors
+            .first()
+            .map_or_else(String::new, |error| format!(" ({error})"));
+        return Err(TrustError::NoSystemRoots(why));
+    }
+    Ok(roots)
+}
+
+fn file_roots(path: &PathBuf) -> Result<RootCertStore, String> {
+    let length = fs::metadata(path).map_err(|error| error.to_string())?.len();
+    if length > ROOTS_BYTES_MAX {
+        return Err(format!(
+            "it has {length} bytes, at most {ROOTS_BYTES_MAX} are read"
+        ));
+    }
+    let pem = fs::read(path).map_err(|error| error.to_string())?;
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        let certificate = certificate.map_err(|error| format!("not PEM: {error:?}"))?;
+        roots
+            .add(certificate)
+            .map_err(|error| format!("certificate {}: {error}", roots.len() + 1))?;
+    }
+    if roots.is_empty() {
+        return Err("there is no certificate in it (PEM, BEGIN CERTIFICATE)".to_owned());
+    }
+    Ok(roots)
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    struct Authority {
+        pem: String,
+        issuer: Issuer<'static, KeyPair>,
+    }
+
+    fn authority(name: &str) -> Authority {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let pem = params.self_signed(&key).unwrap().pem();
+        Authority {
+            pem,
+            issuer: Issuer::new(params, key),
+        }
+    }
+
+    /// A server with a certificate for `name` that expires in `year`.
+    fn server(authority: &Authority, name: &str, year: i32) -> ServerTls {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        let certificate = params.signed_by(&key, &authority.issuer).unwrap();
+        ServerTls::from_pem(certificate.pem().as_bytes(), key.serialize_pem().as_bytes()).unwrap()
+    }
+
+    fn trusting(pem: &str) -> Result<ClientTls, TrustError> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ca.pem");
+        fs::write(&path, pem).unwrap();
+        client_config(&Trust::File(path))
+    }
+
+    /// Shakes hands as a client of `localhost`, over real sockets.
+    async fn shake_hands(client: &ClientTls, server: ServerTls) -> io::Result<()> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = tokio::spawn(async move {
+            let (tcp, _) = listener.accept().await.unwrap();
+            server.accept(tcp).await.map(|_| ())
+        });
+        let tcp = TcpStream::connect(address).await.unwrap();
+        let connected = client.connect("localhost", tcp).await;
+        let stream = connected?;
+        assert_eq!(
+            stream.get_ref().1.alpn_protocol(),
+            Some(b"http/1.1".as_slice())
+        );
+        serving.await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_certificate_for_the_name_from_a_trusted_authority_is_accepted() {
+        let authority = authority("ours");
+        let client = trusting(&authority.pem).unwrap();
+        shake_hands(&client, server(&authority, "localhost", 2100))
+            .await
+            .unwrap();
+    }
+
+    #[tokio::test]
+    async fn every_other_certificate_is_refused_and_the_error_says_why() {
+        let ours = authority("ours");
+        let client = trusting(&ours.pem).unwrap();
+        let cases = [
+            (server(&ours, "other.example", 2100), "NotValidForName"),
+            (server(&ours, "localhost", 2021), "xpired"),
+            (
+                server(&authority("theirs"), "localhost", 2100),
+                "UnknownIssuer",
+            ),
+        ];
+        for (server, expected) in cases {
+            let error = shake_hands(&client, server).await.unwrap_err().to_string();
+            let squeezed = error.replace(' ', "").to_lowercase();
+            assert!(squeezed.contains(&expected.to_lowercase()), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_bundled_and_the_systems_roots_are_there() {
+        assert!(client_config(&Trust::Bundled).is_ok());
+        let system = client_config(&Trust::System);
+        assert!(
+            matches!(system, Ok(_) | Err(TrustError::NoSystemRoots(_))),
+            "{system:?}"
+        );
+    }
+
+    #[test]
+    fn a_file_without_certificates_is_refused_with_its_reason() {
+        let error = trusting("no certificate").unwrap_err().to_string();
+        assert!(error.contains("there is no certificate in it"), "{error}");
+        let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let error = trusting(broken).unwrap_err().to_string();
+        assert!(error.contains("certificate 1"), "{error}");
+        let missing = client_config(&Trust::File("missing/ca.pem".into()))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            missing.contains("missing/ca.pem") && missing.contains("No such file"),
+            "{missing}"
+        );
+    }
+}
