@@ -1,0 +1,197 @@
+//! The whole story of a request, in one function over small stages.
+//!
+//! Each stage takes the proof that the stage before it returned, and only that
+//! stage can make it: a call that was not authorised can't be counted, and one
+//! that was not recorded can't be sent. Stages return values; what follows from
+//! them is decided here.
+
+pub mod authenticate;
+pub mod authorize;
+pub mod body;
+pub mod contract;
+pub mod forward;
+pub mod inject;
+pub mod limit;
+pub mod record;
+pub mod refusal;
+pub mod respond;
+
+use std::sync::Arc;
+
+use http::{Request, Response};
+use http_body::Body;
+use jiff::Timestamp;
+
+use self::{
+    authenticate::Identity,
+    authorize::Permit,
+    contract::Call,
+    forward::{Forwarder, Outcome},
+    limit::Limits,
+    refusal::{AuthFailure, Refusal},
+};
+use crate::{
+    audit::{OutcomeKind, RefusedRecord, WorkerTrail},
+    config::{settings::Mode, snapshot::Snapshot},
+    server::Arrival,
+};
+
+/// What one worker decides and sends with.
+#[derive(Debug)]
+pub struct Pipeline {
+    trail: WorkerTrail,
+    forwarder: Forwarder,
+}
+
+/// An answer, and what log and metrics say of it.
+#[derive(Debug)]
+pub struct Answer {
+    /// What the caller gets.
+    pub response: Response<respond::Body>,
+    /// The tenant, once the token was good.
+    pub tenant: Option<Arc<str>>,
+    /// The token's id, once the token was good.
+    pub token: Option<Box<str>>,
+    /// The refusal's code; empty for an answer passed on.
+    pub code: &'static str,
+    /// The refusal's reason, for operators.
+    pub reason: Option<String>,
+    /// Why the token was refused, if that was it.
+    pub auth_failure: Option<AuthFailure>,
+    /// How the call ended, if it got as far as an intent.
+    pub outcome: Option<OutcomeKind>,
+}
+
+/// What is known of a request when it is refused.
+#[derive(Clone, Copy, Default)]
+struct Known<'a> {
+    call: Option<&'a Call>,
+    identity: Option<Identity<'a>>,
+    limits: Option<&'a Limits>,
+}
+
+impl Pipeline {
+    /// A pipeline that writes to `trail` and has no upstream connection yet.
+    pub fn new(trail: WorkerTrail) -> Self {
+        Self {
+            trail,
+            forwarder: Forwarder::default(),
+        }
+    }
+
+    /// Decides, records, sends and answers one request.
+    pub async fn answer<B>(
+        &self,
+        snapshot: &Snapshot,
+        arrival: &Arrival,
+        request: Request<B>,
+    ) -> Answer
+    where
+        B: Body + Unpin,
+    {
+        let (head, body) = request.into_parts();
+        let mut known = Known::default();
+        if let Some(what) = arrival.malformed() {
+            return self.refuse(arrival, known, Refusal::MalformedRequest(what));
+        }
+        let call = match contract::read(&head, &snapshot.upstream.settings, &snapshot.bounds) {
+            Ok(call) => call,
+            Err(refusal) => return self.refuse(arrival, known, refusal),
+        };
+        known.call = Some(&call);
+        let now = Timestamp::now();
+        let identity = match authenticate::identify(&head.headers, snapshot, &arrival.peer, now) {
+            Ok(identity) => identity,
+            Err(refusal) => return self.refuse(arrival, known, refusal),
+        };
+        known.identity = Some(identity);
+        let permit = match authorize::permit(identity, &call) {
+            Ok(permit) => permit,
+            Err(refusal) => return self.refuse(arrival, known, refusal),
+        };
+        if let Err(refusal) = body::drop_whole(body, &snapshot.bounds).await {
+            return self.refuse(arrival, known, refusal);
+        }
+        known.limits = Some(&permit.tenant().limits);
+        match self.carry_out(snapshot, arrival, permit).await {
+            Ok(answer) => answer,
+            Err(refusal) => self.refuse(arrival, known, refusal),
+        }
+    }
+
+    /// From the limits on: what is counted, recorded and sent.
+    async fn carry_out(
+        &self,
+        snapshot: &Snapshot,
+        arrival: &Arrival,
+        permit: Permit<'_>,
+    ) -> Result<Answer, Refusal> {
+        let tenant = permit.tenant();
+        let token = permit.token();
+        let target = &snapshot.upstream;
+        let admitted = limit::admit(permit).await?;
+        let recorded = record::intent(admitted, &self.trail, arrival, &snapshot.digest).await?;
+        // No `?` below this line: an intent always gets its outcome.
+        let outcome = match (tenant.mode, inject::request(&recorded, target, arrival)) {
+            (Mode::DryRun, _) => Outcome::dry_run(),
+            (_, request) => self.forwarder.send(&request, target, &tenant.key).await,
+        };
+        if let Some(span) = outcome.upstream_asks_to_wait() {
+            tenant.limits.gate().close_for(span);
+        }
+        let seen = respond::status_and_code(&outcome);
+        let written = record::outcome(recorded, &self.trail, arrival, &outcome, seen).await;
+        arrival.conclude();
+        Ok(Answer {
+            response: respond::outcome(arrival, &outcome, written, &tenant.limits),
+            tenant: Some(Arc::clone(&tenant.name)),
+            token: Some(token.id.clone()),
+            code: seen.1.unwrap_or_default(),
+            reason: None,
+            auth_failure: None,
+            outcome: Some(outcome.kind()),
+        })
+    }
+
+    /// Records a refusal, without waiting for it, and answers.
+    fn refuse(&self, arrival: &Arrival, known: Known<'_>, refusal: Refusal) -> Answer {
+        let peer = arrival.peer.to_string();
+        let tenant = known.identity.map(|identity| identity.tenant());
+        let token = known.identity.map(|identity| identity.token());
+        self.trail.refused(RefusedRecord {
+            request_id: arrival.request_id,
+            caller_request_id: arrival.caller_request_id(),
+            tenant: tenant.map(|tenant| tenant.name.as_ref()),
+            token: token.map(|token| token.id.as_ref()),
+            user: known.call.map(|call| call.user().as_str()),
+            credential: known.call.map(|call| call.credential().as_str()),
+            code: refusal.code(),
+            reason: refusal.reason(),
+            status: respond::status_of(&refusal),
+            peer: &peer,
+        });
+        Answer {
+            response: respond::refusal(arrival, &refusal, known.limits),
+            tenant: tenant.map(|tenant| Arc::clone(&tenant.name)),
+            token: token.map(|token| token.id.clone()),
+            code: refusal.code(),
+            reason: refusal.reason().map(ToOwned::to_owned),
+            auth_failure: match refusal {
+                Refusal::Unauthenticated(failure) => Some(failure),
+                _ => None,
+            },
+            outcome: None,
+        }
+    }
+
+    /// Answers a request that never came to a decision: the gateway is stopping
+    /// or overloaded, or a bug was caught.
+    pub fn refuse_unread(&self, arrival: &Arrival, refusal: Refusal) -> Answer {
+        self.refuse(arrival, Known::default(), refusal)
+    }
+
+    /// Closes upstream connections that stood unused for too long.
+    pub fn sweep(&self) {
+        self.forwarder.sweep();
+    }
+}

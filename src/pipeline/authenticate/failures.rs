@@ -1,0 +1,91 @@
+//! How often a peer may present a token that is not good.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    net::IpAddr,
+    sync::OnceLock,
+    time::Duration,
+};
+
+use crate::{config::settings::Window, pipeline::limit::Bucket, server::Peer};
+
+/// A bucket per peer, in a table of fixed size: peers that fall on one place
+/// share its bucket, so that no number of peers takes more memory. It is looked
+/// at only after a token failed: a good token is never refused for it.
+#[derive(Debug)]
+pub struct FailedAuth {
+    window: Window,
+    places: Box<[OnceLock<Box<Bucket>>]>,
+    hasher: RandomState,
+}
+
+impl FailedAuth {
+    const PLACES: usize = 1024;
+
+    /// Nobody has failed yet.
+    pub fn new(window: Window) -> Self {
+        Self {
+            window,
+            places: (0..Self::PLACES).map(|_| OnceLock::new()).collect(),
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// Counts a failure of `peer`.
+    ///
+    /// # Errors
+    ///
+    /// How long to wait, once the peer has failed too often.
+    pub fn count(&self, peer: &Peer) -> Result<(), Duration> {
+        let hash = self.hasher.hash_one(peer.ip().map(network));
+        let place = usize::try_from(hash % Self::PLACES as u64).unwrap_or_default();
+        let Some(place) = self.places.get(place) else {
+            return Ok(());
+        };
+        place
+            .get_or_init(|| Box::new(Bucket::new("unauthenticated", self.window)))
+            .take()
+    }
+}
+
+/// One IPv6 peer owns a whole /64 as a rule (RFC 6177), so that is what counts.
+fn network(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            IpAddr::from([a, b, c, d, 0, 0, 0, 0])
+        }
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+
+    #[test]
+    fn a_peer_that_fails_too_often_waits_and_another_does_not() {
+        let three = NonZeroU32::new(3).unwrap();
+        let window = Window {
+            requests: three,
+            per: Duration::from_secs(3600),
+            burst: three,
+        };
+        let failed = FailedAuth::new(window);
+        let guesser = Peer::Tcp("[2001:db8::1]:1000".parse().unwrap());
+        for _ in 0..3 {
+            assert_eq!(failed.count(&guesser), Ok(()));
+        }
+        assert!(failed.count(&guesser).is_err());
+        let same_network = Peer::Tcp("[2001:db8::ffff]:1001".parse().unwrap());
+        assert!(failed.count(&same_network).is_err());
+        // Some of a few neighbours may share the guesser's place, not all.
+        let free = (2..10u8).filter(|n| {
+            let other = Peer::Tcp(([10, 0, 0, *n], 1000).into());
+            failed.count(&other).is_ok()
+        });
+        assert!(free.count() > 4);
+    }
+}

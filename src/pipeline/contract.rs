@@ -1,0 +1,278 @@
+//! Raw request → [`Call`]: the one operation there is, matched on the raw bytes.
+
+use http::{HeaderMap, Method, Uri, Version, header, request::Parts};
+
+use super::refusal::Refusal;
+use crate::{
+    config::settings::{Bounds, Upstream},
+    ids::{CredentialId, UserId},
+};
+
+/// Proof that a request is `DELETE /users/{userId}/credentials/{credentialId}`
+/// and nothing else.
+#[derive(Debug)]
+pub struct Call {
+    user: UserId,
+    credential: CredentialId,
+}
+
+impl Call {
+    /// The user the credential belongs to.
+    pub fn user(&self) -> &UserId {
+        &self.user
+    }
+
+    /// The credential to delete.
+    pub fn credential(&self) -> &CredentialId {
+        &self.credential
+    }
+}
+
+/// Holds a request against the contract.
+///
+/// # Errors
+///
+/// The refusal of the first rule that the request breaks: framing, size, path,
+/// method, query, version.
+pub fn read(head: &Parts, upstream: &Upstream, bounds: &Bounds) -> Result<Call, Refusal> {
+    framing(head)?;
+    size(head, bounds)?;
+    let route = route(&head.uri);
+    if head.method == Method::CONNECT {
+        return Err(Refusal::MethodNotAllowed);
+    }
+    let (user, credential) = route.ok_or(Refusal::NoSuchRoute)?;
+    let (Some(user), Some(credential)) = (
+        UserId::parse(user, upstream.ids),
+        CredentialId::parse(credential, upstream.ids),
+    ) else {
+        return Err(Refusal::InvalidPath);
+    };
+    if head.method != Method::DELETE {
+        return Err(Refusal::MethodNotAllowed);
+    }
+    if head.uri.query().is_some() {
+        return Err(Refusal::UnexpectedQuery);
+    }
+    let mut versions = head.headers.get_all("x-api-version").iter();
+    if versions.any(|version| version.as_bytes() != upstream.api_version.as_bytes()) {
+        return Err(Refusal::ApiVersionMismatch);
+    }
+    Ok(Call { user, credential })
+}
+
+/// The ids of `/users/*/credentials/*`, whatever they look like.
+fn route(target: &Uri) -> Option<(&str, &str)> {
+    let mut segments = target.path().strip_prefix('/')?.split('/');
+    let four = (
+        segments.next()?,
+        segments.next()?,
+        segments.next()?,
+        segments.next()?,
+    );
+    match (four, segments.next()) {
+        (("users", user, "credentials", credential), None) => Some((user, credential)),
+        _ => None,
+    }
+}
+
+/// RFC 9112 §3.2 and §6 where hyper is more lenient than the gateway may be;
+/// what hyper hides is found by the connection's own look at the head.
+fn framing(head: &Parts) -> Result<(), Refusal> {
+    let hosts = head.headers.get_all(header::HOST).iter().count();
+    if hosts > 1 {
+        return Err(Refusal::MalformedRequest("several Host fields"));
+    }
+    if hosts == 0 && head.version == Version::HTTP_11 {
+        return Err(Refusal::MalformedRequest("no Host field"));
+    }
+    let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next() {
+        if !coding.as_bytes().eq_ignore_ascii_case(b"chunked") || codings.next().is_some() {
+            return Err(Refusal::MalformedRequest(
+                "a Transfer-Encoding other than one chunked",
+            ));
+        }
+        if head.headers.contains_key(header::CONTENT_LENGTH) {
+            return Err(Refusal::MalformedRequest(
+                "Content-Length beside Transfer-Encoding",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn size(head: &Parts, bounds: &Bounds) -> Result<(), Refusal> {
+    let fields = u32::try_from(head.headers.len()).unwrap_or(u32::MAX);
+    if fields > bounds.headers || head_bytes(&head.uri, &head.headers) > bounds.header_bytes {
+        return Err(Refusal::HeadersTooLarge);
+    }
+    Ok(())
+}
+
+/// The size of a head as HTTP/1.1 writes it, without the method.
+fn head_bytes(target: &Uri, fields: &HeaderMap) -> u32 {
+    let target = target.path().len() + target.query().map_or(0, str::len);
+    let fields: usize = fields
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len())
+        .sum();
+    u32::try_from(target.saturating_add(fields)).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+    use crate::config::settings::testing;
+
+    const USER: &str = "689593e23e4c93cae95fd75c";
+    const CREDENTIAL: &str = "63252d14cc29df15cc481a76";
+
+    fn verdict(method: &str, target: &str, fields: &[(&str, &str)]) -> Result<Call, Refusal> {
+        let mut request = Request::builder().method(method).uri(target);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        read(&head, &testing::upstream(), &testing::bounds())
+    }
+
+    fn delete(target: &str) -> Result<Call, Refusal> {
+        verdict("DELETE", target, &[("host", "gateway")])
+    }
+
+    #[test]
+    fn the_call_holds_the_ids_as_they_stood_in_the_path() {
+        let call = delete(&format!("/users/{USER}/credentials/{CREDENTIAL}")).unwrap();
+        assert_eq!(call.user().as_str(), USER);
+        assert_eq!(call.credential().as_str(), CREDENTIAL);
+        let absolute = delete("http://elsewhere:81/users/a/credentials/B~9").unwrap();
+        assert_eq!(absolute.credential().as_str(), "B~9");
+    }
+
+    #[test]
+    fn paths_are_matched_on_their_raw_bytes() {
+        let ok = "a".repeat(128);
+        let long = "a".repeat(129);
+        let fits = format!("/users/{ok}/credentials/{ok}");
+        let too_long = format!("/users/a/credentials/{long}");
+        let table = [
+            (fits.as_str(), None),
+            (&too_long, Some(Refusal::InvalidPath)),
+            ("/users//credentials/b", Some(Refusal::InvalidPath)),
+            ("/users/a/credentials/", Some(Refusal::InvalidPath)),
+            ("/users/../credentials/b", Some(Refusal::InvalidPath)),
+            ("/users/a/credentials/..", Some(Refusal::InvalidPath)),
+            ("/users/./credentials/b", Some(Refusal::InvalidPath)),
+            ("/users/%2e%2e/credentials/b", Some(Refusal::InvalidPath)),
+            ("/users/a%2fb/credentials/b", Some(Refusal::InvalidPath)),
+            ("/users/a;v=1/credentials/b", Some(Refusal::InvalidPath)),
+            ("/users/a/credentials/b/", Some(Refusal::NoSuchRoute)),
+            ("//users/a/credentials/b", Some(Refusal::NoSuchRoute)),
+            ("/users/a//credentials/b", Some(Refusal::NoSuchRoute)),
+            ("/users/a/credentials", Some(Refusal::NoSuchRoute)),
+            ("/Users/a/credentials/b", Some(Refusal::NoSuchRoute)),
+            ("/users/a/%63redentials/b", Some(Refusal::NoSuchRoute)),
+            ("/v1/users/a/credentials/b", Some(Refusal::NoSuchRoute)),
+            ("/", Some(Refusal::NoSuchRoute)),
+            ("*", Some(Refusal::NoSuchRoute)),
+        ];
+        for (path, refused) in table {
+            assert_eq!(delete(path).err(), refused, "{path}");
+        }
+    }
+
+    #[test]
+    fn path_comes_before_method_and_method_before_query() {
+        let host = [("host", "gateway")];
+        let good = "/users/a/credentials/b";
+        assert_eq!(
+            verdict("GET", "/nowhere?x", &host).unwrap_err(),
+            Refusal::NoSuchRoute
+        );
+        assert_eq!(
+            verdict("GET", "/users//credentials/b", &host).unwrap_err(),
+            Refusal::InvalidPath
+        );
+        for method in ["GET", "POST", "OPTIONS", "HEAD", "delete", "PURGE"] {
+            let refused = verdict(method, &format!("{good}?x"), &host).unwrap_err();
+            assert_eq!(refused, Refusal::MethodNotAllowed, "{method}");
+        }
+        assert_eq!(
+            verdict("CONNECT", "gateway:80", &host).unwrap_err(),
+            Refusal::MethodNotAllowed
+        );
+        for query in ["?", "?a=b", "?%00"] {
+            assert_eq!(
+                delete(&format!("{good}{query}")).unwrap_err(),
+                Refusal::UnexpectedQuery
+            );
+        }
+    }
+
+    #[test]
+    fn another_version_is_refused_and_the_same_or_none_is_not() {
+        let with = |versions: &[&str]| {
+            let mut fields = vec![("host", "gateway")];
+            fields.extend(versions.iter().map(|v| ("x-api-version", *v)));
+            verdict("DELETE", "/users/a/credentials/b", &fields).err()
+        };
+        assert_eq!(with(&[]), None);
+        assert_eq!(with(&["2025-09"]), None);
+        assert_eq!(with(&["2025-09", "2025-09"]), None);
+        for other in [
+            &["2025-10"][..],
+            &[""],
+            &["2025-09, 2025-10"],
+            &["2025-09", "2024-01"],
+        ] {
+            assert_eq!(with(other), Some(Refusal::ApiVersionMismatch), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn ambiguous_framing_is_malformed() {
+        let malformed = |fields: &[(&str, &str)]| {
+            let refusal = verdict("DELETE", "/users/a/credentials/b", fields);
+            matches!(refusal, Err(Refusal::MalformedRequest(_)))
+        };
+        assert!(malformed(&[]));
+        assert!(malformed(&[("host", "a"), ("host", "a")]));
+        assert!(malformed(&[
+            ("host", "a"),
+            ("transfer-encoding", "gzip, chunked")
+        ]));
+        assert!(malformed(&[
+            ("host", "a"),
+            ("transfer-encoding", "chunked"),
+            ("transfer-encoding", "chunked")
+        ]));
+        assert!(malformed(&[
+            ("host", "a"),
+            ("transfer-encoding", "chunked"),
+            ("content-length", "2")
+        ]));
+        assert!(!malformed(&[
+            ("host", "a"),
+            ("transfer-encoding", "Chunked")
+        ]));
+        assert!(!malformed(&[("host", "a"), ("content-length", "2")]));
+    }
+
+    #[test]
+    fn heads_above_the_bounds_are_too_large() {
+        let names: Vec<_> = (0..65).map(|n| format!("x-{n}")).collect();
+        let many: Vec<_> = names
+            .iter()
+            .map(|name| (name.as_str(), "1"))
+            .chain([("host", "a")])
+            .collect();
+        let long = "a".repeat(17 << 10);
+        for fields in [many, vec![("host", "a"), ("x", long.as_str())]] {
+            let refused = verdict("DELETE", "/users/a/credentials/b", &fields).unwrap_err();
+            assert_eq!(refused, Refusal::HeadersTooLarge);
+        }
+    }
+}

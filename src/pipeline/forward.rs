@@ -1,0 +1,258 @@
+//! The upstream request → [`Outcome`]: attempts, within one deadline.
+//!
+//! Every end is an outcome. What may be tried again is decided here and nowhere
+//! else: as often as `retries` allows while nothing was written, and at most
+//! once after something was, since DELETE is idempotent (RFC 9110 §9.2.2).
+
+mod answer;
+mod attempt;
+mod pool;
+mod wire;
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tokio::time::{Instant, sleep_until};
+use tower::retry::budget::{Budget, TpsBudget};
+
+pub use self::{
+    answer::UpstreamAnswer,
+    attempt::{Attempt, AttemptEnd},
+    pool::Pool,
+};
+use super::{inject::UpstreamRequest, limit::Health};
+use crate::{
+    audit::{OutcomeKind, Sent},
+    config::snapshot::Target,
+    secret::UpstreamKey,
+};
+
+/// The largest upstream body that is passed on, in bytes.
+pub const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// The pause before the first retry; doubled for each further one, and jittered.
+const BACK_OFF: Duration = Duration::from_millis(50);
+
+/// How a call ended that was to be sent.
+#[derive(Debug)]
+pub struct Outcome {
+    result: Result<UpstreamAnswer, Failure>,
+    attempts: Vec<Attempt>,
+    kind: OutcomeKind,
+    sent: Sent,
+}
+
+/// Why there is no upstream answer to pass on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// Nothing was sent: the tenant is in dry-run mode.
+    DryRun,
+    /// Nothing was written.
+    Unreachable,
+    /// No answer in time, after something was written.
+    Timeout,
+    /// The connection broke after something was written.
+    Reset,
+    /// An answer that can't be passed on.
+    Protocol,
+    /// The upstream refused our key.
+    RejectedKey,
+}
+
+impl Outcome {
+    /// The outcome of a call that is not sent because of the tenant's mode.
+    pub fn dry_run() -> Self {
+        Self {
+            result: Err(Failure::DryRun),
+            attempts: Vec::new(),
+            kind: OutcomeKind::DryRun,
+            sent: Sent::No,
+        }
+    }
+
+    /// The answer to pass on, or why there is none.
+    pub fn result(&self) -> Result<&UpstreamAnswer, Failure> {
+        self.result.as_ref().map_err(|failure| *failure)
+    }
+
+    /// Every attempt, in order.
+    pub fn attempts(&self) -> &[Attempt] {
+        &self.attempts
+    }
+
+    /// What is known of the credential, over all attempts.
+    pub fn kind(&self) -> OutcomeKind {
+        self.kind
+    }
+
+    /// Whether a DELETE may have reached the upstream: the strongest over all attempts.
+    pub fn sent(&self) -> Sent {
+        self.sent
+    }
+
+    /// The status of the last upstream answer, passed on or not.
+    pub fn upstream_status(&self) -> Option<u16> {
+        self.attempts.iter().rev().find_map(Attempt::status)
+    }
+
+    /// What the last attempt showed of the upstream's health, if anything.
+    pub fn health(&self) -> Option<Health> {
+        self.attempts.last()?.health()
+    }
+
+    /// A 404 after an attempt of unknown end: probably our own doing.
+    pub fn is_gone_after_retry(&self) -> bool {
+        let answered_404 = self.result().is_ok_and(|answer| answer.status == 404);
+        answered_404 && self.kind == OutcomeKind::InDoubt
+    }
+
+    /// How long the upstream's own 429 asks everyone with this key to wait
+    /// (RFC 9110 §10.2.3: seconds or a date); one second if it doesn't say.
+    pub fn upstream_asks_to_wait(&self) -> Option<Duration> {
+        let answer = self
+            .result
+            .as_ref()
+            .ok()
+            .filter(|answer| answer.status == 429)?;
+        Some(asked_to_wait(answer).unwrap_or(Duration::from_secs(1)))
+    }
+
+    fn of(attempts: Vec<Attempt>, results: Vec<Result<UpstreamAnswer, Failure>>) -> Self {
+        let sent = attempts.iter().map(|a| a.sent).max().unwrap_or(Sent::No);
+        let kinds = || attempts.iter().map(|a| a.kind);
+        let kind = [
+            OutcomeKind::Deleted,
+            OutcomeKind::InDoubt,
+            OutcomeKind::NotDeleted,
+        ]
+        .into_iter()
+        .find(|kind| kinds().any(|k| k == *kind))
+        .unwrap_or(OutcomeKind::Failed);
+        // The attempt that got furthest speaks for the call, the latest among equals.
+        let furthest = attempts
+            .iter()
+            .zip(results)
+            .max_by_key(|(attempt, _)| attempt.sent);
+        let result = furthest.map_or(Err(Failure::Unreachable), |(_, result)| result);
+        Self {
+            result,
+            attempts,
+            kind,
+            sent,
+        }
+    }
+}
+
+/// One worker's way to the upstream.
+#[derive(Debug)]
+pub struct Forwarder {
+    pool: Pool,
+    budget: TpsBudget,
+}
+
+impl Default for Forwarder {
+    fn default() -> Self {
+        Self {
+            pool: Pool::default(),
+            // At most a fifth of the calls of the last ten seconds, and one a
+            // second for a gateway that has little to do.
+            budget: TpsBudget::new(Duration::from_secs(10), 1, 0.2),
+        }
+    }
+}
+
+impl Forwarder {
+    /// Sends `request` and reads the answer, all within `request_timeout`.
+    pub async fn send(
+        &self,
+        request: &UpstreamRequest,
+        target: &Arc<Target>,
+        key: &UpstreamKey,
+    ) -> Outcome {
+        let deadline = Instant::now() + target.settings.request_timeout;
+        self.budget.deposit();
+        let (mut attempts, mut results) = (Vec::new(), Vec::new());
+        loop {
+            let (attempt, result) = self.attempt(request, target, key, deadline).await;
+            let pause = pause_before_retry(&attempts, &attempt, &result, target.settings.retries);
+            log_attempt(&attempt, key);
+            attempts.push(attempt);
+            results.push(result);
+            let Some(pause) = pause else { break };
+            let at = Instant::now() + pause;
+            if at >= deadline || !self.budget.withdraw() {
+                break;
+            }
+            sleep_until(at).await;
+        }
+        Outcome::of(attempts, results)
+    }
+
+    /// Closes connections that stood unused for too long.
+    pub fn sweep(&self) {
+        self.pool.sweep();
+    }
+}
+
+/// How long to wait before another attempt, if there may be one.
+fn pause_before_retry(
+    earlier: &[Attempt],
+    attempt: &Attempt,
+    result: &Result<UpstreamAnswer, Failure>,
+    retries: u32,
+) -> Option<Duration> {
+    let made = u32::try_from(earlier.len()).unwrap_or(u32::MAX);
+    if made >= retries || earlier.iter().any(|a| a.sent != Sent::No) {
+        return None;
+    }
+    let back_off = jittered(BACK_OFF.saturating_mul(1 << made.min(6)));
+    match attempt.end {
+        AttemptEnd::Closed => Some(Duration::ZERO),
+        AttemptEnd::Dns
+        | AttemptEnd::Connect
+        | AttemptEnd::Tls
+        | AttemptEnd::ConnectTimeout
+        | AttemptEnd::Reset => Some(back_off),
+        AttemptEnd::Status(502..=504) => {
+            let asked = result.as_ref().ok().and_then(asked_to_wait);
+            Some(asked.map_or(back_off, |asked| asked.max(back_off)))
+        }
+        AttemptEnd::Status(_) | AttemptEnd::Timeout | AttemptEnd::Protocol(_) => None,
+    }
+}
+
+/// Between half and one and a half times `span`, so that callers who failed
+/// together do not come back together.
+fn jittered(span: Duration) -> Duration {
+    let mut random = [0];
+    // Without random numbers the pause is merely not jittered.
+    let _ = aws_lc_rs::rand::fill(&mut random);
+    let [random] = random;
+    span / 2 + span * u32::from(random) / 256
+}
+
+fn asked_to_wait(answer: &UpstreamAnswer) -> Option<Duration> {
+    let text = answer.retry_after()?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let at = httpdate::parse_http_date(text).ok()?;
+    Some(at.duration_since(SystemTime::now()).unwrap_or_default())
+}
+
+fn log_attempt(attempt: &Attempt, key: &UpstreamKey) {
+    let end = attempt.end.as_str();
+    match (&attempt.end, attempt.failure) {
+        (_, Some(Failure::RejectedKey)) => tracing::error!(
+            key = key.name(),
+            fingerprint = key.fingerprint(),
+            "the upstream refused the key: check that it is current and of the right environment"
+        ),
+        (_, Some(_)) => {
+            tracing::warn!(end = %end, detail = %attempt.detail, "upstream attempt failed")
+        }
+        (_, None) => tracing::debug!(end = %end, "upstream attempt answered"),
+    }
+}

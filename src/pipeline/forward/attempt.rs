@@ -1,0 +1,254 @@
+//! One attempt: a connection, a request, an answer read whole.
+
+use std::{borrow::Cow, error::Error as _, sync::Arc};
+
+use bytes::Bytes;
+use http::Response;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    BODY_BYTES_MAX, Failure, Forwarder, UpstreamAnswer,
+    pool::{ConnectError, Connection, connect},
+};
+use crate::{
+    audit::{OutcomeKind, Sent},
+    config::snapshot::Target,
+    pipeline::{inject::UpstreamRequest, limit::Health},
+    secret::UpstreamKey,
+};
+
+/// What became of one attempt.
+#[derive(Debug)]
+pub struct Attempt {
+    /// Its end, for the trail.
+    pub end: AttemptEnd,
+    /// Whether a DELETE may have reached the upstream.
+    pub sent: Sent,
+    /// What it says of the credential.
+    pub kind: OutcomeKind,
+    /// Why its answer can't be passed on, if so.
+    pub failure: Option<Failure>,
+    /// For operators only.
+    pub detail: Cow<'static, str>,
+}
+
+/// The end of an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AttemptEnd {
+    /// The upstream answered with this status.
+    Status(u16),
+    /// The look-up failed.
+    Dns,
+    /// No address took the connection.
+    Connect,
+    /// The TLS handshake failed.
+    Tls,
+    /// There was no connection in time.
+    ConnectTimeout,
+    /// A kept-alive connection was closed before the request left.
+    Closed,
+    /// The connection broke after something was written.
+    Reset,
+    /// No whole answer in time, after something was written.
+    Timeout,
+    /// Something was answered that is no HTTP, or was cut short.
+    Protocol(&'static str),
+}
+
+impl AttemptEnd {
+    /// Its name in the trail: a status, or a word.
+    pub fn as_str(&self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
+            Self::Status(status) => return Cow::Owned(status.to_string()),
+            Self::Dns => "dns",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::ConnectTimeout => "connect-timeout",
+            Self::Closed => "closed",
+            Self::Reset => "reset",
+            Self::Timeout => "timeout",
+            Self::Protocol(_) => "protocol",
+        })
+    }
+}
+
+impl Attempt {
+    /// The upstream's status, if it answered with one.
+    pub fn status(&self) -> Option<u16> {
+        match self.end {
+            AttemptEnd::Status(status) => Some(status),
+            _ => None,
+        }
+    }
+
+    /// What it shows of the upstream's health: time-outs and what keeps a
+    /// connection from being made count, odd requests of one tenant do not.
+    pub fn health(&self) -> Option<Health> {
+        match self.end {
+            AttemptEnd::Status(502..=504)
+            | AttemptEnd::Dns
+            | AttemptEnd::Connect
+            | AttemptEnd::Tls
+            | AttemptEnd::ConnectTimeout
+            | AttemptEnd::Timeout => Some(Health::Failing),
+            AttemptEnd::Status(_) => Some(Health::Working),
+            AttemptEnd::Closed | AttemptEnd::Reset | AttemptEnd::Protocol(_) => None,
+        }
+    }
+
+    fn failed(end: AttemptEnd, failure: Failure, detail: impl Into<Cow<'static, str>>) -> Self {
+        let sent = match failure {
+            Failure::Unreachable | Failure::DryRun => Sent::No,
+            Failure::Timeout | Failure::Reset => Sent::Unknown,
+            Failure::Protocol | Failure::RejectedKey => Sent::Yes,
+        };
+        let kind = if sent == Sent::No {
+            OutcomeKind::Failed
+        } else {
+            OutcomeKind::InDoubt
+        };
+        Self {
+            end,
+            sent,
+            kind,
+            failure: Some(failure),
+            detail: detail.into(),
+        }
+    }
+}
+
+/// Ends that come without an answer.
+type Ended = Attempt;
+
+impl Forwarder {
+    /// Sends the request once. A kept-alive connection that turns out to be
+    /// closed before the request left is no attempt: the next one is taken.
+    pub(super) async fn attempt(
+        &self,
+        request: &UpstreamRequest,
+        target: &Arc<Target>,
+        key: &UpstreamKey,
+        deadline: Instant,
+    ) -> (Attempt, Result<UpstreamAnswer, Failure>) {
+        let ended = match self.exchange(request, target, deadline).await {
+            Ok(answer) => return judged(answer, key),
+            Err(ended) => ended,
+        };
+        let failure = ended.failure.unwrap_or(Failure::Protocol);
+        (ended, Err(failure))
+    }
+
+    async fn exchange(
+        &self,
+        request: &UpstreamRequest,
+        target: &Arc<Target>,
+        deadline: Instant,
+    ) -> Result<UpstreamAnswer, Ended> {
+        let mut connection = loop {
+            let Some(mut kept) = self.pool.take(target) else {
+                break connect(target, deadline).await.map_err(unreachable)?;
+            };
+            // Resolves at once; an error means that it was closed meanwhile.
+            if kept.sender.ready().await.is_ok() {
+                break kept;
+            }
+        };
+        let answer = timeout_at(deadline, exchange_on(&mut connection, request)).await;
+        match answer {
+            Ok(Ok(answer)) => {
+                self.pool.put_back(connection);
+                Ok(answer)
+            }
+            Ok(Err(ended)) => Err(ended),
+            Err(_) if connection.is_unwritten() => Err(Attempt::failed(
+                AttemptEnd::ConnectTimeout,
+                Failure::Unreachable,
+                "the deadline passed before anything was written",
+            )),
+            Err(_) => Err(Attempt::failed(
+                AttemptEnd::Timeout,
+                Failure::Timeout,
+                "no whole answer within request_timeout",
+            )),
+        }
+    }
+}
+
+async fn exchange_on(
+    connection: &mut Connection,
+    request: &UpstreamRequest,
+) -> Result<UpstreamAnswer, Ended> {
+    connection.mark_written();
+    let response = match connection.sender.try_send_request(request.attempt()).await {
+        Ok(response) => response,
+        Err(mut error) => {
+            let unsent = error.take_message().is_some() || connection.is_unwritten();
+            return Err(broken(error.error(), unsent));
+        }
+    };
+    read_whole(response).await
+}
+
+async fn read_whole(response: Response<Incoming>) -> Result<UpstreamAnswer, Ended> {
+    let (head, body) = response.into_parts();
+    if head.status.is_informational() {
+        let body = Bytes::new();
+        return Ok(UpstreamAnswer::new(head, body));
+    }
+    match Limited::new(body, BODY_BYTES_MAX).collect().await {
+        Ok(body) => Ok(UpstreamAnswer::new(head, body.to_bytes())),
+        Err(error) => {
+            let why = if error.is::<LengthLimitError>() {
+                "the answer's body is longer than 1 MiB"
+            } else {
+                "the answer's body was cut short"
+            };
+            Err(Attempt::failed(
+                AttemptEnd::Protocol(why),
+                Failure::Protocol,
+                why,
+            ))
+        }
+    }
+}
+
+fn judged(answer: UpstreamAnswer, key: &UpstreamKey) -> (Attempt, Result<UpstreamAnswer, Failure>) {
+    let checked = answer.check(key);
+    let attempt = Attempt {
+        end: AttemptEnd::Status(answer.status),
+        sent: Sent::Yes,
+        kind: answer.kind(),
+        failure: checked.err().map(|(failure, _)| failure),
+        detail: checked.err().map_or("", |(_, why)| why).into(),
+    };
+    let result = match checked {
+        Ok(()) => Ok(answer),
+        Err((failure, _)) => Err(failure),
+    };
+    (attempt, result)
+}
+
+fn unreachable(error: ConnectError) -> Ended {
+    let end = match error {
+        ConnectError::Dns(_) => AttemptEnd::Dns,
+        ConnectError::Tcp(_) => AttemptEnd::Connect,
+        ConnectError::Tls(_) => AttemptEnd::Tls,
+        ConnectError::Timeout => AttemptEnd::ConnectTimeout,
+    };
+    Attempt::failed(end, Failure::Unreachable, error.to_string())
+}
+
+/// What an error of hyper means for the call.
+fn broken(error: &hyper::Error, unsent: bool) -> Ended {
+    let source = error.source().map(ToString::to_string).unwrap_or_default();
+    let detail = format!("{error} {source}");
+    if unsent {
+        Attempt::failed(AttemptEnd::Closed, Failure::Unreachable, detail)
+    } else if error.is_parse() {
+        Attempt::failed(AttemptEnd::Protocol("not HTTP"), Failure::Protocol, detail)
+    } else {
+        Attempt::failed(AttemptEnd::Reset, Failure::Reset, detail)
+    }
+}

@@ -1,0 +1,196 @@
+//! One worker's connections to the upstream, last in, first out.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    net::{TcpStream, lookup_host},
+    task::AbortHandle,
+    time::{Instant, timeout_at},
+};
+
+use super::wire::Wire;
+use crate::config::snapshot::Target;
+
+/// The largest head of an upstream answer, in bytes.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+/// The most fields in the head of an upstream answer.
+const HEAD_FIELDS_MAX: usize = 128;
+
+/// An open connection. Dropped, it is closed at once: nothing half-read is reused.
+#[derive(Debug)]
+pub struct Connection {
+    /// Where requests go in.
+    pub sender: SendRequest<Empty<Bytes>>,
+    target: Arc<Target>,
+    written: Arc<AtomicU64>,
+    written_before: u64,
+    born: Instant,
+    idle_since: Instant,
+    task: AbortHandle,
+}
+
+impl Connection {
+    /// How many bytes of plain HTTP were handed to the transport so far.
+    fn written(&self) -> u64 {
+        self.written.load(Ordering::Acquire)
+    }
+
+    /// Notes that a request is about to be written.
+    pub fn mark_written(&mut self) {
+        self.written_before = self.written();
+    }
+
+    /// Whether nothing was written since [`mark_written`](Self::mark_written).
+    pub fn is_unwritten(&self) -> bool {
+        self.written() == self.written_before
+    }
+
+    fn is_fresh(&self, now: Instant) -> bool {
+        let bounds = &self.target.settings;
+        !self.sender.is_closed()
+            && now.duration_since(self.born) < bounds.connection_max_age
+            && now.duration_since(self.idle_since) < bounds.idle_timeout
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Why there is no connection; nothing was written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConnectError {
+    /// The name has no address, or the look-up failed.
+    #[error("look-up failed: {0}")]
+    Dns(String),
+    /// No address took the connection.
+    #[error("connect failed: {0}")]
+    Tcp(String),
+    /// The handshake failed, the certificate included.
+    #[error("TLS failed: {0}")]
+    Tls(String),
+    /// Look-up, TCP and TLS took longer than `connect_timeout`, or than the call may.
+    #[error("no connection within the time allowed")]
+    Timeout,
+}
+
+/// The unused connections of one worker.
+#[derive(Debug, Default)]
+pub struct Pool(Mutex<Vec<Connection>>);
+
+impl Pool {
+    /// The connection used last, if one is fresh and belongs to `target`.
+    pub fn take(&self, target: &Arc<Target>) -> Option<Connection> {
+        let now = Instant::now();
+        let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let connection = idle.pop()?;
+            if Arc::ptr_eq(&connection.target, target) && connection.is_fresh(now) {
+                return Some(connection);
+            }
+        }
+    }
+
+    /// Keeps a connection whose answer was read to its end.
+    pub fn put_back(&self, mut connection: Connection) {
+        let now = Instant::now();
+        connection.idle_since = now;
+        let room = connection.target.settings.idle_connections;
+        let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if connection.is_fresh(now) && idle.len() < room {
+            idle.push(connection);
+        }
+    }
+
+    /// Closes what stood unused for too long.
+    pub fn sweep(&self) {
+        let now = Instant::now();
+        let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|connection| connection.is_fresh(now));
+    }
+}
+
+/// Opens a connection by `deadline`, and within `connect_timeout`.
+///
+/// # Errors
+///
+/// See [`ConnectError`].
+pub async fn connect(target: &Arc<Target>, deadline: Instant) -> Result<Connection, ConnectError> {
+    let own: Duration = target.settings.connect_timeout;
+    let deadline = deadline.min(Instant::now() + own);
+    timeout_at(deadline, open(target))
+        .await
+        .unwrap_or(Err(ConnectError::Timeout))
+}
+
+async fn open(target: &Arc<Target>) -> Result<Connection, ConnectError> {
+    let url = &target.settings.url;
+    let tcp = dial(&url.host, url.port).await?;
+    // A DELETE is one small write: waiting for more would only cost time.
+    let _ = tcp.set_nodelay(true);
+    match &target.tls {
+        Some(tls) => {
+            let stream = tls
+                .connect(&url.host, tcp)
+                .await
+                .map_err(|error| ConnectError::Tls(error.to_string()))?;
+            speak_http(target, stream).await
+        }
+        None => speak_http(target, tcp).await,
+    }
+}
+
+/// Tries the addresses of `host` one after another.
+async fn dial(host: &str, port: u16) -> Result<TcpStream, ConnectError> {
+    let addresses = lookup_host((host, port))
+        .await
+        .map_err(|error| ConnectError::Dns(error.to_string()))?;
+    let mut last = ConnectError::Dns("the name has no address".to_owned());
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = ConnectError::Tcp(error.to_string()),
+        }
+    }
+    Err(last)
+}
+
+async fn speak_http<S>(target: &Arc<Target>, stream: S) -> Result<Connection, ConnectError>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let (stream, written) = Wire::new(stream);
+    let (sender, connection) = http1::Builder::new()
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEAD_FIELDS_MAX)
+        .http09_responses(false)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| ConnectError::Tcp(error.to_string()))?;
+    let task = tokio::spawn(async move {
+        // What went wrong reaches the call through its own future.
+        let _ = connection.await;
+    });
+    let now = Instant::now();
+    Ok(Connection {
+        sender,
+        target: Arc::clone(target),
+        written,
+        written_before: 0,
+        born: now,
+        idle_since: now,
+        task: task.abort_handle(),
+    })
+}

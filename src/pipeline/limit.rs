@@ -1,0 +1,439 @@
+//! Whether a call may be sent now: the tenant's calls in flight, the key's gate
+//! and breaker, and then every limit of tenant and key, all or none.
+
+mod breaker;
+mod bucket;
+mod gate;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use http::HeaderValue;
+use tokio::time::{Instant, sleep, timeout_at};
+
+pub use self::{
+    breaker::{Breaker, Pass},
+    bucket::{Bucket, Level, seconds_up},
+    gate::Gate,
+};
+use super::{
+    authorize::Permit,
+    refusal::{LimitedBy, Refusal},
+};
+
+/// Proof that a call was counted against every limit and may be sent.
+#[derive(Debug)]
+#[must_use]
+pub struct Admitted<'a> {
+    permit: Permit<'a>,
+    pass: Option<Pass>,
+    waited: Duration,
+    _in_flight: InFlight,
+}
+
+impl<'a> Admitted<'a> {
+    /// What was permitted.
+    pub fn permit(&self) -> &Permit<'a> {
+        &self.permit
+    }
+
+    /// How long the call waited for its turn.
+    pub fn waited(&self) -> Duration {
+        self.waited
+    }
+
+    /// Tells the breaker how the call went; a dry run says nothing.
+    pub fn report(&mut self, health: Health) {
+        match (self.pass.take(), health) {
+            (Some(pass), Health::Working) => pass.worked(),
+            (Some(pass), Health::Failing) => pass.failed(),
+            (None, _) => {}
+        }
+    }
+}
+
+/// What one call showed of the upstream's health.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// It answered, whatever it said.
+    Working,
+    /// Connect, TLS, a time-out, or 502, 503, 504.
+    Failing,
+}
+
+/// Counts a permitted call against everything that limits it; waits for its
+/// turn as long as the tenant's `wait` allows.
+///
+/// # Errors
+///
+/// `overloaded`, `circuit-open` or `rate-limited`. A refused call has spent nothing.
+pub async fn admit(permit: Permit<'_>) -> Result<Admitted<'_>, Refusal> {
+    let tenant = permit.tenant();
+    let in_flight = tenant.in_flight.enter().ok_or(Refusal::Overloaded)?;
+    let began = Instant::now();
+    let pass = if tenant.line.is_empty() || tenant.wait.is_zero() {
+        match tenant.limits.try_pass() {
+            Ok(pass) => Ok(pass),
+            Err(refused) if tenant.wait.is_zero() => Err(refused),
+            Err(_) => tenant.line.wait(&tenant.limits, began + tenant.wait).await,
+        }
+    } else {
+        tenant.line.wait(&tenant.limits, began + tenant.wait).await
+    }?;
+    Ok(Admitted {
+        permit,
+        pass: Some(pass),
+        waited: began.elapsed(),
+        _in_flight: in_flight,
+    })
+}
+
+/// All that limits the calls of one tenant: its own buckets and its key's,
+/// shortest window first, behind the key's gate and breaker.
+#[derive(Debug)]
+pub struct Limits {
+    buckets: Box<[(LimitedBy, Arc<Bucket>)]>,
+    gate: Arc<Gate>,
+    breaker: Arc<Breaker>,
+    policy: Option<HeaderValue>,
+}
+
+impl Limits {
+    /// Puts together what limits one tenant.
+    pub fn new(
+        tenant: impl IntoIterator<Item = Arc<Bucket>>,
+        key: impl IntoIterator<Item = Arc<Bucket>>,
+        gate: Arc<Gate>,
+        breaker: Arc<Breaker>,
+    ) -> Self {
+        let tenant = tenant.into_iter().map(|b| (LimitedBy::Tenant, b));
+        let key = key.into_iter().map(|b| (LimitedBy::Key, b));
+        let mut buckets: Vec<_> = tenant.chain(key).collect();
+        buckets.sort_by_key(|(_, bucket)| bucket.window().per);
+        let policies: Vec<_> = buckets.iter().map(|(_, b)| b.policy()).collect();
+        Self {
+            policy: header(&policies),
+            buckets: buckets.into(),
+            gate,
+            breaker,
+        }
+    }
+
+    /// `RateLimit-Policy` and `RateLimit`, if there is any limit.
+    pub fn headers(&self) -> Option<(HeaderValue, HeaderValue)> {
+        let levels: Vec<_> = self
+            .buckets
+            .iter()
+            .map(|(_, bucket)| {
+                let level = bucket.level();
+                if level.remaining > 0 {
+                    format!("\"{}\";r={}", bucket.name(), level.remaining)
+                } else {
+                    format!(
+                        "\"{}\";r=0;t={}",
+                        bucket.name(),
+                        seconds_up(level.next_unit)
+                    )
+                }
+            })
+            .collect();
+        Some((self.policy.clone()?, header(&levels)?))
+    }
+
+    /// The gate of the tenant's key.
+    pub fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// Gate, breaker and then one unit of every bucket; or nothing at all.
+    fn try_pass(&self) -> Result<Pass, Refusal> {
+        self.gate.pass().map_err(|wait| Refusal::RateLimited {
+            by: LimitedBy::Upstream,
+            policy: None,
+            retry_after: wait,
+        })?;
+        let pass = self
+            .breaker
+            .pass()
+            .map_err(|wait| Refusal::CircuitOpen { retry_after: wait })?;
+        self.take_all()?;
+        Ok(pass)
+    }
+
+    fn take_all(&self) -> Result<(), Refusal> {
+        for (at, (by, bucket)) in self.buckets.iter().enumerate() {
+            let Err(wait) = bucket.take() else { continue };
+            for (_, taken) in self.buckets.iter().take(at) {
+                taken.give_back();
+            }
+            // A longer window may be empty too: a retry passes only after both.
+            let later = self.buckets.iter().skip(at + 1);
+            let longest = later
+                .map(|(_, bucket)| bucket.level().next_unit)
+                .fold(wait, Duration::max);
+            return Err(Refusal::RateLimited {
+                by: *by,
+                policy: Some(bucket.name().to_owned()),
+                retry_after: longest,
+            });
+        }
+        Ok(())
+    }
+}
+
+fn header(items: &[String]) -> Option<HeaderValue> {
+    (!items.is_empty()).then(|| HeaderValue::try_from(items.join(", ")).ok())?
+}
+
+/// Those who wait for their turn, first come first served.
+#[derive(Debug)]
+pub struct Line {
+    turn: tokio::sync::Mutex<()>,
+    places: InFlightCount,
+}
+
+impl Line {
+    /// An empty line for at most `waiting_max` calls.
+    pub fn new(waiting_max: u32) -> Self {
+        Self {
+            turn: tokio::sync::Mutex::new(()),
+            places: InFlightCount::new(waiting_max),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.places.count() == 0
+    }
+
+    /// Joins the end of the line; only its head asks the limits.
+    async fn wait(&self, limits: &Limits, deadline: Instant) -> Result<Pass, Refusal> {
+        let Some(_place) = self.places.enter() else {
+            return limits.try_pass();
+        };
+        let head_of_line = async {
+            let _turn = self.turn.lock().await;
+            loop {
+                let refusal = match limits.try_pass() {
+                    Ok(pass) => return Ok(pass),
+                    Err(refusal) => refusal,
+                };
+                let wait = refusal.retry_after().unwrap_or_default();
+                let at = Instant::now() + wait.max(Duration::from_millis(1));
+                if at > deadline || matches!(refusal, Refusal::CircuitOpen { .. }) {
+                    return Err(refusal);
+                }
+                sleep(at - Instant::now()).await;
+            }
+        };
+        match timeout_at(deadline, head_of_line).await {
+            Ok(ended) => ended,
+            Err(_) => limits.try_pass(),
+        }
+    }
+}
+
+/// A bounded count of things under way at once.
+#[derive(Debug)]
+pub struct InFlightCount {
+    count: Arc<AtomicU32>,
+    max: u32,
+}
+
+/// One of the things under way; ends when dropped.
+#[derive(Debug)]
+pub struct InFlight(Arc<AtomicU32>);
+
+impl InFlightCount {
+    /// Nothing under way, at most `max`.
+    pub fn new(max: u32) -> Self {
+        Self {
+            count: Arc::default(),
+            max,
+        }
+    }
+
+    /// One more, unless there are `max` already.
+    pub fn enter(&self) -> Option<InFlight> {
+        let one_more = |count| (count < self.max).then_some(count + 1);
+        self.count
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more)
+            .ok()
+            .map(|_| InFlight(Arc::clone(&self.count)))
+    }
+
+    /// How many are under way.
+    pub fn count(&self) -> u32 {
+        self.count.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::config::settings::testing::window;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn limits(tenant: &[(u32, Duration)], key: &[(u32, Duration)]) -> Limits {
+        let bucket = |scope| {
+            move |(n, per): &(u32, Duration)| Arc::new(Bucket::new(scope, window(*n, *per)))
+        };
+        Limits::new(
+            tenant.iter().map(bucket("tenant")),
+            key.iter().map(bucket("key")),
+            Arc::default(),
+            Arc::new(Breaker::new(None)),
+        )
+    }
+
+    fn refused(limits: &Limits) -> (LimitedBy, Option<String>, Duration) {
+        match limits.try_pass().unwrap_err() {
+            Refusal::RateLimited {
+                by,
+                policy,
+                retry_after,
+            } => (by, policy, retry_after),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_call_spends_nothing_of_any_window() {
+        let limits = limits(&[(2, SECOND), (3, 3600 * SECOND)], &[(5, 60 * SECOND)]);
+        for _ in 0..2 {
+            limits.try_pass().unwrap().worked();
+        }
+        for _ in 0..50 {
+            assert_eq!(refused(&limits).0, LimitedBy::Tenant);
+        }
+        advance(SECOND).await;
+        limits.try_pass().unwrap().worked();
+        // The hour is spent now; asking again must not empty the second.
+        for _ in 0..50 {
+            let (_, policy, wait) = refused(&limits);
+            assert_eq!(policy.as_deref(), Some("tenant-3600s"));
+            assert_eq!(wait, Duration::from_secs(1200) - SECOND);
+        }
+        let (_, levels) = limits.headers().unwrap();
+        assert_eq!(
+            levels,
+            "\"tenant-1s\";r=1, \"key-60s\";r=2, \"tenant-3600s\";r=0;t=1199"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_retry_after_the_stated_time_passes() {
+        let limits = limits(&[(2, SECOND), (4, 100 * SECOND)], &[(3, 60 * SECOND)]);
+        for _ in 0..2 {
+            limits.try_pass().unwrap().worked();
+        }
+        for _ in 0..20 {
+            let (_, _, wait) = refused(&limits);
+            advance(Duration::from_secs(seconds_up(wait))).await;
+            limits.try_pass().unwrap().worked();
+            while let Ok(pass) = limits.try_pass() {
+                pass.worked();
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_key_is_shared_and_named() {
+        let shared = Arc::new(Bucket::new("key", window(3, SECOND)));
+        let tenant = || {
+            Limits::new(
+                [],
+                [Arc::clone(&shared)],
+                Arc::default(),
+                Arc::new(Breaker::new(None)),
+            )
+        };
+        let (one, other) = (tenant(), tenant());
+        one.try_pass().unwrap().worked();
+        one.try_pass().unwrap().worked();
+        other.try_pass().unwrap().worked();
+        let (by, policy, _) = refused(&one);
+        assert_eq!((by, policy.as_deref()), (LimitedBy::Key, Some("key-1s")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_closed_gate_costs_no_budget() {
+        let limits = limits(&[(1, SECOND)], &[]);
+        limits.gate().close_for(5 * SECOND);
+        assert_eq!(refused(&limits), (LimitedBy::Upstream, None, 5 * SECOND));
+        advance(5 * SECOND).await;
+        limits.try_pass().unwrap().worked();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_wait_are_served_in_the_order_they_came() {
+        let limits = Arc::new(limits(&[(1, SECOND)], &[]));
+        let line = Arc::new(Line::new(8));
+        limits.try_pass().unwrap().worked();
+        let served = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let deadline = Instant::now() + 60 * SECOND;
+        let mut waiting = Vec::new();
+        for number in 0..5 {
+            let (limits, line, served) =
+                (Arc::clone(&limits), Arc::clone(&line), Arc::clone(&served));
+            waiting.push(tokio::spawn(async move {
+                line.wait(&limits, deadline).await.unwrap().worked();
+                served.lock().unwrap().push(number);
+            }));
+            tokio::task::yield_now().await;
+        }
+        for task in waiting {
+            task.await.unwrap();
+        }
+        assert_eq!(*served.lock().unwrap(), [0, 1, 2, 3, 4]);
+        assert!(line.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waiting_is_bounded_in_time_and_number() {
+        let limits = Arc::new(limits(&[(1, 100 * SECOND)], &[]));
+        limits.try_pass().unwrap().worked();
+        let line = Arc::new(Line::new(1));
+        let began = Instant::now();
+        // Its turn can't come in time: it is told so at once.
+        assert!(line.wait(&limits, began + 10 * SECOND).await.is_err());
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        let waiting = tokio::spawn({
+            let (limits, line) = (Arc::clone(&limits), Arc::clone(&line));
+            async move {
+                line.wait(&limits, began + 1000 * SECOND)
+                    .await
+                    .map(Pass::worked)
+            }
+        });
+        tokio::task::yield_now().await;
+        // The line is full.
+        assert!(line.wait(&limits, began + 1000 * SECOND).await.is_err());
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        waiting.await.unwrap().unwrap();
+        assert_eq!(began.elapsed(), 100 * SECOND);
+    }
+
+    #[test]
+    fn a_count_never_goes_above_its_bound() {
+        let count = InFlightCount::new(2);
+        let (one, _two) = (count.enter().unwrap(), count.enter().unwrap());
+        assert!(count.enter().is_none());
+        drop(one);
+        assert!(count.enter().is_some());
+        assert_eq!(count.count(), 1);
+    }
+}

@@ -1,0 +1,94 @@
+//! The two records around a call's effect: [`Admitted`] → [`Recorded`] before
+//! anything is sent, and the outcome before the answer.
+
+use super::{authorize::Permit, forward::Outcome, limit::Admitted, refusal::Refusal};
+use crate::{
+    audit::{Intent, IntentRecord, OutcomeRecord, Recorded as Durability, WorkerTrail},
+    server::Arrival,
+};
+
+/// Proof that the trail durably holds the intent to carry out an admitted call.
+#[derive(Debug)]
+#[must_use]
+pub struct Recorded<'a> {
+    admitted: Admitted<'a>,
+    intent: Intent,
+}
+
+impl<'a> Recorded<'a> {
+    /// What was permitted.
+    pub fn permit(&self) -> &Permit<'a> {
+        self.admitted.permit()
+    }
+}
+
+/// Writes down what is about to happen.
+///
+/// # Errors
+///
+/// `audit-unavailable` if the trail can't be written; then nothing may be sent.
+pub async fn intent<'a>(
+    admitted: Admitted<'a>,
+    trail: &WorkerTrail,
+    arrival: &Arrival,
+    config: &str,
+) -> Result<Recorded<'a>, Refusal> {
+    let permit = admitted.permit();
+    let peer = arrival.peer.to_string();
+    let written = trail.intent(IntentRecord {
+        request_id: arrival.request_id,
+        caller_request_id: arrival.caller_request_id(),
+        tenant: &permit.tenant().name,
+        token: &permit.token().id,
+        peer: &peer,
+        user: permit.call().user().as_str(),
+        credential: permit.call().credential().as_str(),
+        config,
+    });
+    // From here on the intent may be on disk: a caller that hangs up must not
+    // cut the work any more.
+    arrival.commit();
+    match written.await {
+        Ok(intent) => Ok(Recorded { admitted, intent }),
+        Err(_) => {
+            arrival.conclude();
+            Err(Refusal::AuditUnavailable)
+        }
+    }
+}
+
+/// Writes down how the call ended; `status` and `code` are what the caller will see.
+/// Whether it is durable already is part of the answer.
+pub async fn outcome(
+    mut recorded: Recorded<'_>,
+    trail: &WorkerTrail,
+    arrival: &Arrival,
+    outcome: &Outcome,
+    (status, code): (u16, Option<&str>),
+) -> Durability {
+    if let Some(health) = outcome.health() {
+        recorded.admitted.report(health);
+    }
+    let attempts = outcome.attempts();
+    let ends: Vec<_> = attempts
+        .iter()
+        .map(|attempt| attempt.end.as_str())
+        .collect();
+    let ends: Vec<_> = ends.iter().map(AsRef::as_ref).collect();
+    trail
+        .outcome(
+            recorded.intent,
+            OutcomeRecord {
+                outcome: outcome.kind(),
+                status,
+                code,
+                upstream_status: outcome.upstream_status(),
+                attempts: u32::try_from(attempts.len()).unwrap_or(u32::MAX),
+                attempt_ends: &ends,
+                sent: outcome.sent(),
+                latency_us: u64::try_from(arrival.started.elapsed().as_micros())
+                    .unwrap_or(u64::MAX),
+            },
+        )
+        .await
+}

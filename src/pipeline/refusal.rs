@@ -1,0 +1,212 @@
+//! Every answer that the gateway makes itself, without its wire form: that is
+//! [`respond`](super::respond)'s.
+
+use std::time::Duration;
+
+use crate::audit::Sent;
+
+/// Why the gateway answers by itself. The names are those of the `code` field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// Four segments, but one of the ids is empty or has a byte that no id has.
+    InvalidPath,
+    /// Anything behind a `?`.
+    UnexpectedQuery,
+    /// `x-api-version` names another version than the configured one.
+    ApiVersionMismatch,
+    /// The message is ambiguous or breaks HTTP; the connection is closed.
+    MalformedRequest(&'static str),
+    /// The token is missing or not good. Callers see one answer for all reasons.
+    Unauthenticated(AuthFailure),
+    /// The operator suspended the tenant.
+    TenantSuspended,
+    /// The tenant may not touch this user.
+    UserNotAllowed,
+    /// Everything was in order, and the tenant is in dry-run mode.
+    DryRun,
+    /// Another path.
+    NoSuchRoute,
+    /// The right path with another method.
+    MethodNotAllowed,
+    /// The body did not arrive in time.
+    RequestTimeout,
+    /// The body is longer than `body_bytes`.
+    ContentTooLarge,
+    /// More or longer header fields than the bounds allow.
+    HeadersTooLarge,
+    /// A limit is spent.
+    RateLimited {
+        /// Whose limit.
+        by: LimitedBy,
+        /// The limit's name, where it has one.
+        policy: Option<String>,
+        /// When a retry can pass.
+        retry_after: Duration,
+    },
+    /// A bug. `sent` is `unknown` from the intent on.
+    InternalError(Sent),
+    /// DNS, connect or TLS failed; nothing was written.
+    UpstreamUnreachable,
+    /// The upstream's answer can't be passed on.
+    UpstreamProtocol,
+    /// The upstream refused our key.
+    UpstreamRejectedKey,
+    /// The trail can't be written.
+    AuditUnavailable,
+    /// Too many requests are being worked on.
+    Overloaded,
+    /// The gateway is stopping.
+    Draining,
+    /// The upstream failed several times in a row.
+    CircuitOpen {
+        /// When a retry can pass.
+        retry_after: Duration,
+    },
+    /// No answer in time, after something was written.
+    UpstreamTimeout,
+    /// The connection broke after something was written.
+    UpstreamReset,
+}
+
+/// Why a token was refused: for the trail and the metrics, never for the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AuthFailure {
+    /// No `Authorization` field.
+    Missing,
+    /// Several of them, another scheme, or not a token's form.
+    Malformed,
+    /// A token's form with a wrong checksum.
+    Checksum,
+    /// No tenant has it.
+    Unknown,
+    /// Its `expires` has passed.
+    Expired,
+    /// Its `not_before` is yet to come.
+    NotYetValid,
+}
+
+impl AuthFailure {
+    /// All of them, for metrics that exist from the start.
+    pub const ALL: [Self; 6] = [
+        Self::Missing,
+        Self::Malformed,
+        Self::Checksum,
+        Self::Unknown,
+        Self::Expired,
+        Self::NotYetValid,
+    ];
+
+    /// Its name in trail and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Malformed => "malformed",
+            Self::Checksum => "checksum",
+            Self::Unknown => "unknown",
+            Self::Expired => "expired",
+            Self::NotYetValid => "not_yet_valid",
+        }
+    }
+}
+
+/// Whose limit refused a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LimitedBy {
+    /// The tenant's own.
+    Tenant,
+    /// The one shared by all tenants of a key.
+    Key,
+    /// The upstream's: it answered 429 and closed the key's gate.
+    Upstream,
+    /// The one on failed authentications of a peer.
+    Unauthenticated,
+}
+
+impl LimitedBy {
+    /// Its name in problems and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tenant => "tenant",
+            Self::Key => "key",
+            Self::Upstream => "upstream",
+            Self::Unauthenticated => "unauthenticated",
+        }
+    }
+}
+
+impl Refusal {
+    /// The stable name that callers, trail and metrics see.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::InvalidPath => "invalid-path",
+            Self::UnexpectedQuery => "unexpected-query",
+            Self::ApiVersionMismatch => "api-version-mismatch",
+            Self::MalformedRequest(_) => "malformed-request",
+            Self::Unauthenticated(_) => "unauthenticated",
+            Self::TenantSuspended => "tenant-suspended",
+            Self::UserNotAllowed => "user-not-allowed",
+            Self::DryRun => "dry-run",
+            Self::NoSuchRoute => "no-such-route",
+            Self::MethodNotAllowed => "method-not-allowed",
+            Self::RequestTimeout => "request-timeout",
+            Self::ContentTooLarge => "content-too-large",
+            Self::HeadersTooLarge => "headers-too-large",
+            Self::RateLimited { .. } => "rate-limited",
+            Self::InternalError(_) => "internal-error",
+            Self::UpstreamUnreachable => "upstream-unreachable",
+            Self::UpstreamProtocol => "upstream-protocol",
+            Self::UpstreamRejectedKey => "upstream-rejected-key",
+            Self::AuditUnavailable => "audit-unavailable",
+            Self::Overloaded => "overloaded",
+            Self::Draining => "draining",
+            Self::CircuitOpen { .. } => "circuit-open",
+            Self::UpstreamTimeout => "upstream-timeout",
+            Self::UpstreamReset => "upstream-reset",
+        }
+    }
+
+    /// Whether a DELETE may have reached the upstream.
+    pub fn sent(&self) -> Sent {
+        match self {
+            Self::InternalError(sent) => *sent,
+            Self::UpstreamProtocol | Self::UpstreamRejectedKey => Sent::Yes,
+            Self::UpstreamTimeout | Self::UpstreamReset => Sent::Unknown,
+            _ => Sent::No,
+        }
+    }
+
+    /// When a retry can pass, where that is known and a retry is safe.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::RateLimited { retry_after, .. } | Self::CircuitOpen { retry_after } => {
+                Some(*retry_after)
+            }
+            // By then an overload has passed, or another instance answers.
+            Self::AuditUnavailable => Some(Duration::from_secs(5)),
+            Self::Overloaded | Self::Draining => Some(Duration::from_secs(1)),
+            _ => None,
+        }
+    }
+
+    /// What trail and logs add to the code; never shown to callers.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Unauthenticated(failure) => Some(failure.as_str()),
+            Self::MalformedRequest(what) => Some(what),
+            Self::RateLimited { by, policy, .. } => Some(policy.as_deref().unwrap_or(by.as_str())),
+            _ => None,
+        }
+    }
+
+    /// Whether the connection can't be trusted to carry another request.
+    pub fn closes_connection(&self) -> bool {
+        matches!(
+            self,
+            Self::MalformedRequest(_)
+                | Self::RequestTimeout
+                | Self::ContentTooLarge
+                | Self::HeadersTooLarge
+                | Self::Draining
+        )
+    }
+}

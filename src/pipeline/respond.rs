@@ -1,0 +1,280 @@
+//! [`Outcome`] or [`Refusal`] → the answer on the wire. With the admin listener,
+//! the only place that knows status codes.
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http_body_util::Full;
+
+use super::{
+    forward::{Failure, Outcome, UpstreamAnswer},
+    limit::{Limits, seconds_up},
+    refusal::{LimitedBy, Refusal},
+};
+use crate::{
+    audit::{Recorded, Sent},
+    server::Arrival,
+};
+
+/// The IANA problem type of a spent limit (draft-ietf-httpapi-ratelimit-headers-10 §6).
+const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
+
+/// What a caller gets.
+pub type Body = Full<Bytes>;
+
+const SOURCE: HeaderName = HeaderName::from_static("x-alloy-gateway-source");
+const SENT: HeaderName = HeaderName::from_static("x-alloy-gateway-sent");
+const OUTCOME: HeaderName = HeaderName::from_static("x-alloy-gateway-outcome");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
+
+/// What the caller will see of an outcome: its status, and the code if the
+/// gateway answers by itself.
+pub fn status_and_code(outcome: &Outcome) -> (u16, Option<&'static str>) {
+    match outcome.result() {
+        Ok(answer) => (answer.status, None),
+        Err(failure) => {
+            let refusal = refusal_of(failure);
+            (status(&refusal).as_u16(), Some(refusal.code()))
+        }
+    }
+}
+
+/// The status of a refusal, for the trail.
+pub fn status_of(refusal: &Refusal) -> u16 {
+    status(refusal).as_u16()
+}
+
+/// The answer to a call whose intent was recorded.
+pub fn outcome(
+    arrival: &Arrival,
+    outcome: &Outcome,
+    recorded: Recorded,
+    limits: &Limits,
+) -> Response<Body> {
+    let mut response = match outcome.result() {
+        Ok(answer) => pass_on(answer),
+        Err(failure) => problem(arrival, &refusal_of(failure), outcome.sent()),
+    };
+    let source = if outcome.result().is_ok() {
+        "upstream"
+    } else {
+        "gateway"
+    };
+    sign(&mut response, arrival, source, outcome.sent());
+    let fields = response.headers_mut();
+    if recorded == Recorded::Pending {
+        fields.insert(OUTCOME, HeaderValue::from_static("unrecorded"));
+    } else if outcome.is_gone_after_retry() {
+        fields.insert(OUTCOME, HeaderValue::from_static("gone-after-retry"));
+    }
+    rate_limit(&mut response, limits);
+    response
+}
+
+/// The answer to a request that was refused. `limits` are those that it got as
+/// far as.
+pub fn refusal(arrival: &Arrival, refusal: &Refusal, limits: Option<&Limits>) -> Response<Body> {
+    let mut response = problem(arrival, refusal, refusal.sent());
+    sign(&mut response, arrival, "gateway", refusal.sent());
+    let fields = response.headers_mut();
+    if let Some(span) = refusal.retry_after() {
+        fields.insert(header::RETRY_AFTER, HeaderValue::from(seconds_up(span)));
+    }
+    match refusal {
+        Refusal::Unauthenticated(_) => {
+            let challenge = HeaderValue::from_static("Bearer realm=\"alloy-gateway\"");
+            fields.insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        Refusal::MethodNotAllowed => {
+            fields.insert(header::ALLOW, HeaderValue::from_static("DELETE"));
+        }
+        _ => {}
+    }
+    if refusal.closes_connection() && arrival.version < http::Version::HTTP_2 {
+        fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    if let Some(limits) = limits {
+        rate_limit(&mut response, limits);
+    }
+    response
+}
+
+fn refusal_of(failure: Failure) -> Refusal {
+    match failure {
+        Failure::DryRun => Refusal::DryRun,
+        Failure::Unreachable => Refusal::UpstreamUnreachable,
+        Failure::Timeout => Refusal::UpstreamTimeout,
+        Failure::Reset => Refusal::UpstreamReset,
+        Failure::Protocol => Refusal::UpstreamProtocol,
+        Failure::RejectedKey => Refusal::UpstreamRejectedKey,
+    }
+}
+
+fn pass_on(answer: &UpstreamAnswer) -> Response<Body> {
+    let mut response = Response::new(Full::new(answer.body.clone()));
+    // `check` let only valid statuses through.
+    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
+    for (name, value) in answer.passed_on() {
+        response.headers_mut().insert(name, value.clone());
+    }
+    response
+}
+
+/// RFC 9457, with the members that make a refusal safe to act on.
+fn problem(arrival: &Arrival, refusal: &Refusal, sent: Sent) -> Response<Body> {
+    let status = status(refusal);
+    let detail = detail(refusal);
+    let (kind, title) = match refusal {
+        Refusal::RateLimited { .. } => (QUOTA_EXCEEDED, "Rate limit exceeded"),
+        _ => ("about:blank", status.canonical_reason().unwrap_or("Error")),
+    };
+    let mut body = serde_json::json!({
+        "type": kind,
+        "title": title,
+        "status": status.as_u16(),
+        "detail": detail,
+        "code": refusal.code(),
+        "message": detail,
+        "request_id": arrival.request_id.to_string(),
+        "source": "gateway",
+        "sent": sent.as_str(),
+    });
+    if let (Refusal::RateLimited { by, policy, .. }, Some(body)) = (refusal, body.as_object_mut()) {
+        body.insert("limit".to_owned(), by.as_str().into());
+        if let Some(policy) = policy {
+            body.insert("violated-policies".to_owned(), vec![policy.as_str()].into());
+        }
+    }
+    let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
+    *response.status_mut() = status;
+    let json = HeaderValue::from_static("application/problem+json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}
+
+/// The fields that stand on every answer.
+fn sign(response: &mut Response<Body>, arrival: &Arrival, source: &'static str, sent: Sent) {
+    let fields = response.headers_mut();
+    fields.insert(REQUEST_ID, arrival.request_id.header_value());
+    if let Some(id) = arrival.caller_request_id.clone() {
+        fields.insert(CORRELATION_ID, id);
+    }
+    fields.insert(SOURCE, HeaderValue::from_static(source));
+    fields.insert(SENT, HeaderValue::from_static(sent.as_str()));
+    if arrival.version == http::Version::HTTP_10 {
+        fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+}
+
+fn rate_limit(response: &mut Response<Body>, limits: &Limits) {
+    if let Some((policy, levels)) = limits.headers() {
+        let fields = response.headers_mut();
+        fields.insert(HeaderName::from_static("ratelimit-policy"), policy);
+        fields.insert(HeaderName::from_static("ratelimit"), levels);
+    }
+}
+
+fn status(refusal: &Refusal) -> StatusCode {
+    match refusal {
+        Refusal::InvalidPath
+        | Refusal::UnexpectedQuery
+        | Refusal::ApiVersionMismatch
+        | Refusal::MalformedRequest(_) => StatusCode::BAD_REQUEST,
+        Refusal::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
+        Refusal::TenantSuspended | Refusal::UserNotAllowed | Refusal::DryRun => {
+            StatusCode::FORBIDDEN
+        }
+        Refusal::NoSuchRoute => StatusCode::NOT_FOUND,
+        Refusal::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        Refusal::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+        Refusal::ContentTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Refusal::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        Refusal::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
+        Refusal::InternalError(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        Refusal::UpstreamUnreachable
+        | Refusal::UpstreamProtocol
+        | Refusal::UpstreamRejectedKey
+        | Refusal::UpstreamReset => StatusCode::BAD_GATEWAY,
+        Refusal::AuditUnavailable
+        | Refusal::Overloaded
+        | Refusal::Draining
+        | Refusal::CircuitOpen { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        Refusal::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+    }
+}
+
+/// What a caller's developer should read: what happened and what to do, and
+/// nothing of keys, tokens, hosts, files or other tenants.
+fn detail(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::InvalidPath => {
+            "A user or credential id in the path is empty or has a character that ids do not have. Nothing is percent-decoded."
+        }
+        Refusal::UnexpectedQuery => {
+            "This call takes no query. Remove everything from the question mark on."
+        }
+        Refusal::ApiVersionMismatch => {
+            "x-api-version names another version than the one this gateway speaks. Leave the field out, or send the gateway's version."
+        }
+        Refusal::MalformedRequest(_) => {
+            "The request is ambiguous or breaks HTTP, so it was not acted on."
+        }
+        Refusal::Unauthenticated(_) => {
+            "Send a valid gateway token as `Authorization: Bearer agw_...`."
+        }
+        Refusal::TenantSuspended => "The operator of this gateway has suspended your tenant.",
+        Refusal::UserNotAllowed => "Your tenant may not touch this user.",
+        Refusal::DryRun => {
+            "Your tenant is in dry-run mode: the call was in order and would have been sent, but was not."
+        }
+        Refusal::NoSuchRoute => {
+            "The only route is DELETE /users/{userId}/credentials/{credentialId}."
+        }
+        Refusal::MethodNotAllowed => "The only method here is DELETE.",
+        Refusal::RequestTimeout => "The request did not arrive in time. Nothing was sent.",
+        Refusal::ContentTooLarge => "The body is too large. This call needs none.",
+        Refusal::HeadersTooLarge => "The header fields are too many or too large.",
+        Refusal::RateLimited { by, .. } => match by {
+            LimitedBy::Tenant => {
+                "Your tenant's limit is spent. Retry after the time in Retry-After."
+            }
+            LimitedBy::Key => {
+                "A limit that your tenant shares with others is spent. Retry after the time in Retry-After."
+            }
+            LimitedBy::Upstream => {
+                "Alloy asked this gateway to slow down. Retry after the time in Retry-After."
+            }
+            LimitedBy::Unauthenticated => {
+                "Too many requests without a valid token came from your address. Retry after the time in Retry-After, with a valid token."
+            }
+        },
+        Refusal::InternalError(_) => {
+            "The gateway failed. The operator can find the cause by the request id."
+        }
+        Refusal::UpstreamUnreachable => {
+            "Alloy could not be reached. Nothing was sent; a retry is safe."
+        }
+        Refusal::UpstreamProtocol => {
+            "Alloy gave an answer that can't be passed on. The credential may have been deleted."
+        }
+        Refusal::UpstreamRejectedKey => {
+            "Alloy refused the gateway's own key. Only the gateway's operator can mend this."
+        }
+        Refusal::AuditUnavailable => {
+            "The audit trail can't be written just now, so nothing was sent. A retry is safe."
+        }
+        Refusal::Overloaded => {
+            "The gateway has as much to do as it may. Nothing was sent; a retry is safe."
+        }
+        Refusal::Draining => "This gateway is stopping. Nothing was sent; a retry is safe.",
+        Refusal::CircuitOpen { .. } => {
+            "Alloy failed several times in a row. Nothing was sent; a retry is safe."
+        }
+        Refusal::UpstreamTimeout => {
+            "Alloy did not answer in time. The credential may have been deleted."
+        }
+        Refusal::UpstreamReset => {
+            "The connection to Alloy broke before an answer came. The credential may have been deleted."
+        }
+    }
+}
