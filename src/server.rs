@@ -1,0 +1,17 @@
+//! What callers connect to: listeners, connections, and the rim around the
+//! pipeline.
+
+mod arrival;
+mod connection;
+mod gateway;
+mod head_guard;
+mod listener;
+mod places;
+mod progress;
+mod rim;
+mod worker;
+
+pub use self::{
+    arrival::{Arrival, Peer},
+    gateway::{Gateway, Shared, StartError, Stopped},
+};

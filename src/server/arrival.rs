@@ -1,0 +1,123 @@
+//! One request as it came in: everything about it but what it asks for.
+
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use http::{HeaderValue, Request, Version};
+use tokio::time::Instant;
+
+use crate::ids::RequestId;
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// A TCP peer.
+    Tcp(SocketAddr),
+    /// A peer on a Unix socket, known by its user id.
+    Unix {
+        /// The user id that the kernel vouches for.
+        uid: u32,
+    },
+}
+
+impl Peer {
+    /// The address that failures are counted by; Unix peers count as one.
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::Tcp(address) => Some(address.ip()),
+            Self::Unix { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix { uid } => write!(f, "unix:uid={uid}"),
+        }
+    }
+}
+
+/// One request as it came in.
+#[derive(Debug)]
+pub struct Arrival {
+    /// Our own id of it.
+    pub request_id: RequestId,
+    /// The caller's id, if it sent a valid one.
+    pub caller_request_id: Option<HeaderValue>,
+    /// Who sent it.
+    pub peer: Peer,
+    /// The HTTP version it came in.
+    pub version: Version,
+    /// When its head was in.
+    pub started: Instant,
+    malformed: Option<&'static str>,
+    committed: AtomicBool,
+}
+
+impl Arrival {
+    /// Notes a request whose head is in. `malformed` is what the connection saw
+    /// in the raw head and the HTTP library hides.
+    pub fn new<B>(peer: Peer, request: &Request<B>, malformed: Option<&'static str>) -> Self {
+        Self {
+            request_id: RequestId::next(),
+            caller_request_id: request
+                .headers()
+                .get("x-request-id")
+                .filter(|id| is_request_id(id.as_bytes()))
+                .cloned(),
+            peer,
+            version: request.version(),
+            started: Instant::now(),
+            malformed,
+            committed: AtomicBool::new(false),
+        }
+    }
+
+    /// The caller's id as text.
+    pub fn caller_request_id(&self) -> Option<&str> {
+        self.caller_request_id.as_ref()?.to_str().ok()
+    }
+
+    /// Why the raw head can't be trusted, if so.
+    pub fn malformed(&self) -> Option<&'static str> {
+        self.malformed
+    }
+
+    /// The value of `via` for the upstream: the version received and our
+    /// pseudonym (RFC 9110 §7.6.3).
+    pub fn via(&self) -> &'static str {
+        match self.version {
+            Version::HTTP_2 => "2.0 alloy-gateway",
+            Version::HTTP_10 => "1.0 alloy-gateway",
+            _ => "1.1 alloy-gateway",
+        }
+    }
+
+    /// From here on the work must not be cut when the caller leaves.
+    pub fn commit(&self) {
+        self.committed.store(true, Ordering::Release);
+    }
+
+    /// The outcome is written: only the answer is left.
+    pub fn conclude(&self) {
+        self.committed.store(false, Ordering::Release);
+    }
+
+    /// Whether the work is between intent and outcome.
+    pub fn is_committed(&self) -> bool {
+        self.committed.load(Ordering::Acquire)
+    }
+}
+
+/// 1 to 128 of `A-Z a-z 0-9 . _ -`.
+fn is_request_id(id: &[u8]) -> bool {
+    (1..=128).contains(&id.len())
+        && id
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}

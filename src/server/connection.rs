@@ -1,0 +1,204 @@
+//! One connection: HTTP/1.1, or HTTP/2 with prior knowledge.
+
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use http::Request;
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite},
+    sync::watch,
+};
+
+use super::{
+    arrival::{Arrival, Peer},
+    head_guard::HeadGuard,
+    progress::{Progress, Watched},
+    rim::Rim,
+};
+use crate::config::settings::Bounds;
+
+/// The HTTP/2 connection preface (RFC 9113 §3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Streams of one HTTP/2 connection at once.
+const H2_STREAMS_MAX: u32 = 128;
+/// Streams that a peer may reset before we have looked at them (CVE-2023-44487).
+const H2_PENDING_RESETS_MAX: usize = 20;
+/// Streams that we may have to reset for a peer's errors.
+const H2_OWN_RESETS_MAX: usize = 64;
+/// What a peer may send of bodies before we read them; `body_bytes` is what we
+/// would ever read.
+const H2_WINDOW: u32 = 64 << 10;
+
+/// How a connection ended, if not well: a reason for trail and metrics.
+pub type Refused = &'static str;
+
+/// The two kinds of connection share no trait: this is what would be a function
+/// over both.
+macro_rules! drive {
+    ($connection:ident, $overstayed:ident, $stopping:ident) => {{
+        tokio::pin!($overstayed);
+        loop {
+            tokio::select! {
+                ended = $connection.as_mut() => break ended.map_err(|error| reason(&error)),
+                why = &mut $overstayed => break Err(why),
+                Ok(()) = $stopping.changed() => $connection.as_mut().graceful_shutdown(),
+            }
+        }
+    }};
+}
+/// Serves one connection until it ends, stands still too long, or `stopping`
+/// says so. Requests under way are still answered then.
+///
+/// # Errors
+///
+/// Why the connection was ended without an answer.
+pub async fn serve<S>(
+    stream: S,
+    peer: Peer,
+    rim: Rim,
+    bounds: &Bounds,
+    mut stopping: watch::Receiver<bool>,
+) -> Result<(), Refused>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let progress = Arc::new(Progress::new());
+    let Some(opening) = open(stream, bounds, &mut stopping).await? else {
+        return Ok(());
+    };
+    let requests = Arc::clone(&progress);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let busy = requests.busy();
+        let arrival = Arc::new(Arrival::new(peer, &request, requests.malformed()));
+        let answer = rim.answer(arrival, request);
+        async move {
+            let response = answer.await;
+            drop(busy);
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let guard = (!opening.is_http2).then(HeadGuard::default);
+    let io = TokioIo::new(Watched::new(
+        opening.stream,
+        opening.first,
+        guard,
+        Arc::clone(&progress),
+    ));
+    let overstayed = progress.overstayed(bounds);
+    if opening.is_http2 {
+        let connection = http2(bounds).serve_connection(io, service);
+        tokio::pin!(connection);
+        drive!(connection, overstayed, stopping)
+    } else {
+        let connection = http1(bounds).serve_connection(io, service);
+        tokio::pin!(connection);
+        drive!(connection, overstayed, stopping)
+    }
+}
+
+/// A stream whose protocol is known.
+struct Opening<S> {
+    stream: S,
+    first: Bytes,
+    is_http2: bool,
+}
+
+/// Reads until it is clear which protocol is spoken. `None`: the peer left, or
+/// the gateway stops, before anything was said.
+async fn open<S: AsyncRead + Unpin>(
+    mut stream: S,
+    bounds: &Bounds,
+    stopping: &mut watch::Receiver<bool>,
+) -> Result<Option<Opening<S>>, Refused> {
+    let mut first = BytesMut::with_capacity(1024);
+    let begun = tokio::select! {
+        begun = within(bounds.idle_timeout, stream.read_buf(&mut first)) => begun,
+        _ = stopping.wait_for(|stopping| *stopping) => return Ok(None),
+    };
+    match begun {
+        None => return Err("idle-timeout"),
+        Some(Err(_) | Ok(0)) => return Ok(None),
+        Some(Ok(_)) => {}
+    }
+    // A few bytes are enough for anything but the preface itself.
+    let undecided = |first: &BytesMut| first.len() < PREFACE.len() && PREFACE.starts_with(first);
+    let decided = async {
+        while undecided(&first) {
+            if stream.read_buf(&mut first).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        io::Result::Ok(())
+    };
+    match within(bounds.header_timeout, decided).await {
+        None => return Err("header-timeout"),
+        Some(Err(_)) => return Err("cut-head"),
+        Some(Ok(())) => {}
+    }
+    let is_http2 = first.starts_with(PREFACE);
+    Ok(Some(Opening {
+        stream,
+        first: first.freeze(),
+        is_http2,
+    }))
+}
+
+async fn within<T>(span: Duration, work: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout(span, work).await.ok()
+}
+
+fn http1(bounds: &Bounds) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        // The watchdog tells idle from slow; hyper's timer can't.
+        .header_read_timeout(None)
+        .half_close(false)
+        .keep_alive(true)
+        // Above our own bounds, so that the 431 with an explanation is ours.
+        .max_headers(size(bounds.headers).saturating_mul(2))
+        .max_buf_size(size(bounds.header_bytes).saturating_mul(2).max(16 << 10))
+        .pipeline_flush(false);
+    builder
+}
+
+fn http2(bounds: &Bounds) -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(H2_STREAMS_MAX)
+        .max_header_list_size(bounds.header_bytes.saturating_mul(2))
+        .max_pending_accept_reset_streams(H2_PENDING_RESETS_MAX)
+        .max_local_error_reset_streams(H2_OWN_RESETS_MAX)
+        .initial_stream_window_size(H2_WINDOW)
+        .initial_connection_window_size(H2_WINDOW)
+        .max_frame_size(16 << 10)
+        .max_send_buf_size(64 << 10);
+    builder
+}
+
+fn size(bytes: u32) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+/// What hyper calls the end of a connection, in a word.
+fn reason(error: &hyper::Error) -> Refused {
+    if error.is_parse_too_large() {
+        "head-too-large"
+    } else if error.is_parse() {
+        "not-http"
+    } else if error.is_incomplete_message() {
+        "cut-short"
+    } else if error.is_timeout() {
+        "timeout"
+    } else {
+        "connection-error"
+    }
+}

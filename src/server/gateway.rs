@@ -1,0 +1,257 @@
+//! The running gateway: what all workers share, its start and its end.
+
+use std::{
+    io,
+    net::SocketAddr,
+    num::NonZeroUsize,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use tokio::sync::{Semaphore, watch};
+
+use super::{listener, places::Places, worker};
+use crate::{
+    audit::Trail,
+    config::{settings::Settings, snapshot::Snapshot},
+    metrics::Metrics,
+};
+
+/// What all workers share.
+#[derive(Debug)]
+pub struct Shared {
+    snapshot: ArcSwap<Snapshot>,
+    trail: Trail,
+    metrics: Metrics,
+    places: Arc<Places>,
+    in_flight: Arc<Semaphore>,
+    in_flight_max: u32,
+    draining: AtomicBool,
+    stopping: watch::Sender<bool>,
+}
+
+impl Shared {
+    /// The config that requests see from now on.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// The trail.
+    pub fn trail(&self) -> &Trail {
+        &self.trail
+    }
+
+    /// The metrics.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Whether new calls are refused because the gateway stops.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Why no calls are taken just now, if so. The upstream's health is not
+    /// among the reasons: a sidecar that leaves with its upstream helps nobody.
+    pub fn unready(&self) -> Option<String> {
+        if self.is_draining() {
+            return Some("draining".to_owned());
+        }
+        let trail = self.trail.status().writable.err()?;
+        Some(format!("the trail cannot be written: {trail}"))
+    }
+
+    /// How many requests are being worked on.
+    pub fn requests_in_flight(&self) -> u32 {
+        let free = u32::try_from(self.in_flight.available_permits()).unwrap_or(u32::MAX);
+        self.in_flight_max.saturating_sub(free)
+    }
+
+    /// How many connections are open.
+    pub fn connections(&self) -> u32 {
+        self.places.taken()
+    }
+
+    /// Whether new connections have to wait for a place.
+    pub fn is_at_connection_cap(&self) -> bool {
+        self.places.is_full()
+    }
+
+    pub(super) fn places(&self) -> &Arc<Places> {
+        &self.places
+    }
+
+    pub(super) fn in_flight(&self) -> &Arc<Semaphore> {
+        &self.in_flight
+    }
+
+    pub(super) fn stopping(&self) -> watch::Receiver<bool> {
+        self.stopping.subscribe()
+    }
+}
+
+/// A running gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    shared: Arc<Shared>,
+    addresses: Vec<SocketAddr>,
+    workers: Vec<thread::JoinHandle<io::Result<()>>>,
+    finish: watch::Sender<bool>,
+}
+
+/// Why the gateway did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address can't be listened on.
+    #[error("cannot listen on {address}: {error}{}", hint(.error))]
+    Listen {
+        /// The address of the config.
+        address: SocketAddr,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The system gives no thread.
+    #[error("cannot start a worker: {0}")]
+    Worker(io::Error),
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => " (another process listens there; `ss -ltnp` shows which)",
+        io::ErrorKind::PermissionDenied => " (ports below 1024 need CAP_NET_BIND_SERVICE)",
+        io::ErrorKind::AddrNotAvailable => " (no interface of this machine has that address)",
+        _ => "",
+    }
+}
+
+/// How stopping went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// Every call under way was answered.
+    Clean,
+    /// `drain_timeout` passed, or stopping was cut: some calls were not answered.
+    Cut,
+}
+
+impl Gateway {
+    /// Binds every address and starts the workers.
+    ///
+    /// # Errors
+    ///
+    /// See [`StartError`]; nothing is left running then.
+    pub fn start(
+        settings: &Settings,
+        snapshot: Snapshot,
+        trail: Trail,
+    ) -> Result<Self, StartError> {
+        let workers = settings
+            .workers
+            .or_else(|| thread::available_parallelism().ok());
+        let workers = workers.map_or(1, NonZeroUsize::get);
+        let mut addresses = Vec::new();
+        let mut sockets: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
+        for listen in &settings.listen {
+            let bound =
+                listener::bind(listen.address, workers).map_err(|error| StartError::Listen {
+                    address: listen.address,
+                    error,
+                })?;
+            addresses.push(bound.address);
+            for (worker, socket) in sockets.iter_mut().zip(bound.sockets) {
+                worker.push(socket);
+            }
+        }
+        let in_flight_max = settings.bounds.requests_in_flight;
+        let shared = Arc::new(Shared {
+            metrics: Metrics::new(&snapshot),
+            snapshot: ArcSwap::from_pointee(snapshot),
+            trail,
+            places: Arc::new(Places::new(&settings.bounds)),
+            in_flight: Arc::new(Semaphore::new(
+                usize::try_from(in_flight_max).unwrap_or(Semaphore::MAX_PERMITS),
+            )),
+            in_flight_max,
+            draining: AtomicBool::new(false),
+            stopping: watch::Sender::new(false),
+        });
+        let finish = watch::Sender::new(false);
+        let workers = (0..)
+            .zip(sockets)
+            .map(|(number, sockets)| spawn(number, &shared, sockets, finish.subscribe()))
+            .collect::<io::Result<_>>()
+            .map_err(StartError::Worker)?;
+        Ok(Self {
+            shared,
+            addresses,
+            workers,
+            finish,
+        })
+    }
+
+    /// The addresses it listens on, in the order of the config.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// What admin endpoints read.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Stops: new calls are refused, listeners close, and calls under way are
+    /// answered and have outcomes. After `within`, or when `cut` resolves, what
+    /// is left is cut, and its outcomes are in doubt. Seals the trail at last.
+    pub async fn stop(self, within: Duration, cut: impl Future<Output = ()>) -> Stopped {
+        let Self {
+            shared,
+            workers,
+            finish,
+            ..
+        } = self;
+        shared.draining.store(true, Ordering::Release);
+        shared.stopping.send_replace(true);
+        let drained = async {
+            shared.places.all_free().await;
+            // Work that outlived its connection.
+            let _ = shared.in_flight.acquire_many(shared.in_flight_max).await;
+        };
+        let stopped = tokio::select! {
+            biased;
+            () = drained => Stopped::Clean,
+            () = tokio::time::sleep(within) => Stopped::Cut,
+            () = cut => Stopped::Cut,
+        };
+        finish.send_replace(true);
+        let trail = shared.trail.clone();
+        // Joining and the last sync block.
+        let ended = tokio::task::spawn_blocking(move || {
+            for worker in workers {
+                if !matches!(worker.join(), Ok(Ok(()))) {
+                    tracing::error!("a worker ended with an error");
+                }
+            }
+            trail.close();
+        });
+        if ended.await.is_err() {
+            tracing::error!("the trail was not closed in order");
+        }
+        stopped
+    }
+}
+
+fn spawn(
+    number: usize,
+    shared: &Arc<Shared>,
+    sockets: Vec<std::net::TcpListener>,
+    finish: watch::Receiver<bool>,
+) -> io::Result<thread::JoinHandle<io::Result<()>>> {
+    let shared = Arc::clone(shared);
+    thread::Builder::new()
+        .name(format!("worker-{number}"))
+        .spawn(move || worker::run(&shared, sockets, finish))
+}

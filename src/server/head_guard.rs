@@ -1,0 +1,335 @@
+//! A look at the raw bytes of a connection, for what the HTTP library hides.
+//!
+//! hyper 1.12 takes some heads that a gateway must refuse, and does not show
+//! the service that it did (read in its `proto/h1/role.rs` and in `http::Uri`):
+//!
+//! - `Content-Length` beside `Transfer-Encoding`: the length is removed. A
+//!   proxy before us may have framed the message by it (RFC 9112 §6.1).
+//! - a fragment (`#…`) in the request target: cut off (RFC 9112 §3.2 has none).
+//!
+//! The guard follows the framing of HTTP/1.1 just far enough to know where heads
+//! are. It only ever makes the gateway refuse: what it lets pass is still
+//! parsed by hyper, and what it can't follow ends the connection there.
+
+/// Follows the bytes of one HTTP/1.1 connection.
+#[derive(Debug, Default)]
+pub struct HeadGuard {
+    state: State,
+    head: Head,
+}
+
+/// What the guard found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    /// The bytes end between two requests, or inside a body.
+    Whole,
+    /// The bytes end inside a head.
+    PartOfHead,
+    /// A head that must be refused; nothing after it is looked at.
+    Malformed(&'static str),
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum State {
+    #[default]
+    BeforeRequest,
+    RequestLine,
+    LineStart,
+    Name,
+    Value,
+    Body {
+        left: u64,
+    },
+    ChunkSize {
+        size: u64,
+        in_extension: bool,
+    },
+    ChunkData {
+        left: u64,
+    },
+    TrailerStart,
+    Trailer,
+    Malformed(&'static str),
+    /// Not HTTP any more; hyper says so by itself.
+    Lost,
+}
+
+/// What matters of the head being read.
+#[derive(Debug, Default)]
+struct Head {
+    name: Name,
+    length: Option<u64>,
+    chunked: bool,
+    fragment: bool,
+    digits: Digits,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Digits {
+    #[default]
+    None,
+    Some(u64),
+    Bad,
+}
+
+/// The beginning of a field name, in lower case.
+#[derive(Debug, Default)]
+struct Name {
+    bytes: [u8; Self::KEPT],
+    len: usize,
+}
+
+impl Name {
+    /// One more than the longest name that matters, `transfer-encoding`.
+    const KEPT: usize = 18;
+
+    fn push(&mut self, byte: u8) {
+        if let Some(place) = self.bytes.get_mut(self.len) {
+            *place = byte.to_ascii_lowercase();
+            self.len += 1;
+        }
+    }
+
+    fn is(&self, name: &[u8]) -> bool {
+        self.bytes.get(..self.len) == Some(name)
+    }
+}
+
+impl HeadGuard {
+    /// Takes the next bytes of the connection.
+    pub fn see(&mut self, mut bytes: &[u8]) -> Seen {
+        while let [first, rest @ ..] = bytes {
+            bytes = match self.state {
+                State::Body { left } => self.skip(left, bytes, State::BeforeRequest, |left| {
+                    State::Body { left }
+                }),
+                State::ChunkData { left } => {
+                    let next = State::ChunkSize {
+                        size: 0,
+                        in_extension: false,
+                    };
+                    self.skip(left, bytes, next, |left| State::ChunkData { left })
+                }
+                State::Malformed(_) | State::Lost => break,
+                _ => {
+                    self.state = self.step(*first);
+                    rest
+                }
+            };
+        }
+        match self.state {
+            State::Malformed(what) => Seen::Malformed(what),
+            State::RequestLine | State::LineStart | State::Name | State::Value => Seen::PartOfHead,
+            _ => Seen::Whole,
+        }
+    }
+
+    fn skip<'a>(
+        &mut self,
+        left: u64,
+        bytes: &'a [u8],
+        then: State,
+        more: impl Fn(u64) -> State,
+    ) -> &'a [u8] {
+        let here = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
+        let left = left - here as u64;
+        self.state = if left == 0 { then } else { more(left) };
+        bytes.get(here..).unwrap_or_default()
+    }
+
+    fn step(&mut self, byte: u8) -> State {
+        match (self.state, byte) {
+            (State::BeforeRequest, b'\r' | b'\n') => State::BeforeRequest,
+            (State::BeforeRequest, _) => {
+                self.head = Head::default();
+                State::RequestLine
+            }
+            (State::RequestLine, b'#') => {
+                self.head.fragment = true;
+                State::RequestLine
+            }
+            (State::RequestLine | State::Value, b'\n') => {
+                self.end_of_line();
+                State::LineStart
+            }
+            (State::RequestLine, _) => State::RequestLine,
+            (State::LineStart, b'\n') => self.end_of_head(),
+            (State::LineStart, b'\r') => State::LineStart,
+            (State::LineStart | State::Name, b':') => State::Value,
+            (State::LineStart, other) => {
+                self.head.name = Name::default();
+                self.head.digits = Digits::None;
+                self.head.name.push(other);
+                State::Name
+            }
+            (State::Name, b'\n') => State::LineStart,
+            (State::Name, other) => {
+                self.head.name.push(other);
+                State::Name
+            }
+            (State::Value, other) => {
+                self.head.digits = self.head.digits.and(other);
+                State::Value
+            }
+            (State::ChunkSize { size, in_extension }, _) => {
+                Self::chunk_size(size, in_extension, byte)
+            }
+            (State::TrailerStart, b'\n') => State::BeforeRequest,
+            (State::TrailerStart, b'\r') => State::TrailerStart,
+            (State::Trailer, b'\n') => State::TrailerStart,
+            (State::TrailerStart | State::Trailer, _) => State::Trailer,
+            (
+                kept @ (State::Body { .. }
+                | State::ChunkData { .. }
+                | State::Malformed(_)
+                | State::Lost),
+                _,
+            ) => kept,
+        }
+    }
+
+    fn end_of_line(&mut self) {
+        if self.head.name.is(b"content-length") {
+            self.head.length = match self.head.digits {
+                Digits::Some(length) => Some(length),
+                // hyper refuses these; until then nothing may be skipped.
+                Digits::None | Digits::Bad => Some(0),
+            };
+        } else if self.head.name.is(b"transfer-encoding") {
+            self.head.chunked = true;
+        }
+    }
+
+    fn end_of_head(&mut self) -> State {
+        // Said only now, so that hyper has a whole head to be answered to.
+        if self.head.fragment {
+            return State::Malformed("a fragment in the request target");
+        }
+        match (self.head.chunked, self.head.length) {
+            (true, Some(_)) => State::Malformed("Content-Length beside Transfer-Encoding"),
+            (true, None) => State::ChunkSize {
+                size: 0,
+                in_extension: false,
+            },
+            (false, Some(left)) if left > 0 => State::Body { left },
+            (false, _) => State::BeforeRequest,
+        }
+    }
+
+    fn chunk_size(size: u64, in_extension: bool, byte: u8) -> State {
+        match byte {
+            b'\n' if size == 0 => State::TrailerStart,
+            // The data and the line end behind it.
+            b'\n' => size
+                .checked_add(2)
+                .map_or(State::Lost, |left| State::ChunkData { left }),
+            b'\r' => State::ChunkSize { size, in_extension },
+            _ if in_extension => State::ChunkSize { size, in_extension },
+            b';' | b' ' | b'\t' => State::ChunkSize {
+                size,
+                in_extension: true,
+            },
+            digit => char::from(digit)
+                .to_digit(16)
+                .and_then(|digit| size.checked_mul(16)?.checked_add(u64::from(digit)))
+                .map_or(State::Lost, |size| State::ChunkSize {
+                    size,
+                    in_extension: false,
+                }),
+        }
+    }
+}
+
+impl Digits {
+    fn and(self, byte: u8) -> Self {
+        match (self, byte) {
+            (kept, b' ' | b'\t' | b'\r') => kept,
+            (Self::None, b'0'..=b'9') => Self::Some(u64::from(byte - b'0')),
+            (Self::Some(value), b'0'..=b'9') => value
+                .checked_mul(10)
+                .and_then(|value| value.checked_add(u64::from(byte - b'0')))
+                .map_or(Self::Bad, Self::Some),
+            _ => Self::Bad,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOTH: Seen = Seen::Malformed("Content-Length beside Transfer-Encoding");
+
+    /// However the bytes are cut, the verdict is the same.
+    fn verdict(bytes: &[u8]) -> Seen {
+        let whole = HeadGuard::default().see(bytes);
+        let mut guard = HeadGuard::default();
+        let mut last = Seen::Whole;
+        for byte in bytes {
+            last = guard.see(std::slice::from_ref(byte));
+        }
+        assert_eq!(whole, last);
+        whole
+    }
+
+    #[test]
+    fn both_framings_are_malformed_in_either_order_and_any_spelling() {
+        for head in [
+            "DELETE / HTTP/1.1\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "DELETE / HTTP/1.1\r\nTRANSFER-ENCODING:chunked\r\nHost: a\r\ncontent-length:0\r\n\r\n",
+            "DELETE / HTTP/1.1\nContent-Length: 2\nTransfer-Encoding: identity\n\n",
+            "\r\n\r\nGET / HTTP/1.1\r\ncontent-length: x\r\ntransfer-encoding: x\r\n\r\n",
+        ] {
+            assert_eq!(verdict(head.as_bytes()), BOTH, "{head}");
+        }
+    }
+
+    #[test]
+    fn a_fragment_in_the_target_is_malformed() {
+        let seen = verdict(b"DELETE /users/a/credentials/b#c HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(seen, Seen::Malformed("a fragment in the request target"));
+    }
+
+    #[test]
+    fn bodies_are_skipped_so_that_they_are_not_taken_for_heads() {
+        let inside = "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let fixed = format!(
+            "DELETE / HTTP/1.1\r\nContent-Length: {}\r\n\r\n{inside}",
+            inside.len()
+        );
+        let chunked = format!(
+            "DELETE / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{:x};a=b\r\n{inside}\r\n0\r\nTrailer: #\r\n\r\n",
+            inside.len()
+        );
+        assert_eq!(verdict(fixed.as_bytes()), Seen::Whole);
+        assert_eq!(verdict(chunked.as_bytes()), Seen::Whole);
+        // And what comes behind a body is a head again.
+        let bad = "DELETE / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n";
+        assert_eq!(verdict(format!("{fixed}{chunked}{bad}").as_bytes()), BOTH);
+    }
+
+    #[test]
+    fn a_head_is_open_until_its_empty_line() {
+        let mut guard = HeadGuard::default();
+        assert_eq!(guard.see(b""), Seen::Whole);
+        assert_eq!(guard.see(b"D"), Seen::PartOfHead);
+        assert_eq!(
+            guard.see(b"ELETE / HTTP/1.1\r\nHost: a\r\n"),
+            Seen::PartOfHead
+        );
+        assert_eq!(guard.see(b"\r\n"), Seen::Whole);
+    }
+
+    #[test]
+    fn names_that_only_begin_alike_do_not_matter() {
+        let head = "DELETE / HTTP/1.1\r\nContent-Length-Of: 1\r\nTransfer-Encodings: chunked\r\nContent-Length: 0\r\n\r\n";
+        assert_eq!(verdict(head.as_bytes()), Seen::Whole);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_it_panic_or_depend_on_how_they_are_cut(bytes: Vec<u8>) {
+            verdict(&bytes);
+        }
+    }
+}
