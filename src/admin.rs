@@ -1,0 +1,199 @@
+//! The admin listener: how the gateway is, for probes, scrapers and people.
+//! Never on the data port. Over TCP it is read-only; the effective config is
+//! shown on the Unix socket alone, since in a pod the callers share our loopback.
+
+use std::{
+    convert::Infallible,
+    fs, io,
+    net::IpAddr,
+    os::unix::fs::{FileTypeExt, PermissionsExt},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, UnixListener},
+};
+
+use crate::server::Shared;
+
+/// How many admin connections may be open at once.
+const CONNECTIONS_MAX: usize = 64;
+/// By when a request head must be in, and how long a connection may idle.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the admin endpoints show.
+#[derive(Debug)]
+pub struct Admin {
+    shared: Arc<Shared>,
+    config: String,
+}
+
+/// How a request came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Door {
+    Tcp,
+    Socket,
+}
+
+impl Admin {
+    /// `config` is the effective config, redacted.
+    pub fn new(shared: Arc<Shared>, config: String) -> Arc<Self> {
+        Arc::new(Self { shared, config })
+    }
+
+    /// Answers on a TCP listener for as long as it is polled.
+    pub async fn serve_tcp(self: Arc<Self>, listener: TcpListener) {
+        let places = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
+        loop {
+            let place = Arc::clone(&places).acquire_owned().await;
+            match listener.accept().await {
+                Ok((stream, _)) => self.spawn(stream, Door::Tcp, place),
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+    }
+
+    /// Answers on a Unix socket for as long as it is polled.
+    pub async fn serve_socket(self: Arc<Self>, listener: UnixListener) {
+        let places = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
+        loop {
+            let place = Arc::clone(&places).acquire_owned().await;
+            match listener.accept().await {
+                Ok((stream, _)) => self.spawn(stream, Door::Socket, place),
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+    }
+
+    fn spawn<S, P>(self: &Arc<Self>, stream: S, door: Door, place: P)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        P: Send + 'static,
+    {
+        let admin = Arc::clone(self);
+        tokio::spawn(async move {
+            let service = service_fn(|request| {
+                let response = admin.answer(&request, door);
+                async move { Ok::<_, Infallible>(response) }
+            });
+            // An admin client that leaves is nobody's problem.
+            let _ = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_TIMEOUT)
+                .max_buf_size(16 << 10)
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+            drop(place);
+        });
+    }
+
+    fn answer<B>(&self, request: &Request<B>, door: Door) -> Response<Full<Bytes>> {
+        if door == Door::Tcp && !has_local_host(request) {
+            return text(
+                StatusCode::MISDIRECTED_REQUEST,
+                "Host must be an IP address or localhost\n",
+            );
+        }
+        if request.method() != Method::GET && request.method() != Method::HEAD {
+            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "read-only\n");
+            response
+                .headers_mut()
+                .insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return response;
+        }
+        match (request.uri().path(), door) {
+            ("/livez" | "/healthz", _) => text(StatusCode::OK, "ok\n"),
+            ("/readyz", _) => match self.shared.unready() {
+                None => text(StatusCode::OK, "ok\n"),
+                Some(why) => text(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    &format!("not ready: {why}\n"),
+                ),
+            },
+            ("/metrics", _) => {
+                let mut response =
+                    text(StatusCode::OK, &self.shared.metrics().render(&self.shared));
+                let open_metrics = HeaderValue::from_static(
+                    "application/openmetrics-text; version=1.0.0; charset=utf-8",
+                );
+                response
+                    .headers_mut()
+                    .insert(header::CONTENT_TYPE, open_metrics);
+                response
+            }
+            ("/version", _) => text(StatusCode::OK, concat!(env!("CARGO_PKG_VERSION"), "\n")),
+            ("/config", Door::Socket) => text(StatusCode::OK, &self.config),
+            ("/config", Door::Tcp) => text(StatusCode::FORBIDDEN, "only on admin.socket\n"),
+            _ => text(
+                StatusCode::NOT_FOUND,
+                "here are /livez /readyz /metrics /version, and /config on admin.socket\n",
+            ),
+        }
+    }
+}
+
+/// Binds the Unix socket with mode 0600. A socket that a dead process left is
+/// replaced; one that answers is not, nor is any other kind of file.
+///
+/// # Errors
+///
+/// If the path is taken or not writable.
+pub fn bind_socket(path: &Path) -> io::Result<UnixListener> {
+    if let Ok(found) = fs::symlink_metadata(path) {
+        let in_use = |what| Err(io::Error::new(io::ErrorKind::AddrInUse, what));
+        if !found.file_type().is_socket() {
+            return in_use("a file that is no socket is in the way");
+        }
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            return in_use("another process answers there");
+        }
+        fs::remove_file(path)?;
+    }
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Whether `Host` is an address or `localhost`: a page of another origin that
+/// was made to resolve to us (DNS rebinding) comes with its own name.
+fn has_local_host<B>(request: &Request<B>) -> bool {
+    let Some(host) = request.headers().get(header::HOST) else {
+        return true;
+    };
+    let Ok(authority) = host
+        .to_str()
+        .unwrap_or_default()
+        .parse::<http::uri::Authority>()
+    else {
+        return false;
+    };
+    let host = authority
+        .host()
+        .trim_start_matches('[')
+        .trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok()
+}
+
+fn text(status: StatusCode, body: &str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::copy_from_slice(body.as_bytes())));
+    *response.status_mut() = status;
+    let fields = response.headers_mut();
+    fields.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    fields.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    response
+}

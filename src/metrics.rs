@@ -1,0 +1,245 @@
+//! The metrics, in OpenMetrics text. Labels come from the config or from enums,
+//! never from ids, tokens or paths.
+
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
+    registry::{Registry, Unit},
+};
+
+use crate::{
+    config::snapshot::Snapshot,
+    pipeline::{Answer, refusal::AuthFailure},
+    server::{Arrival, Shared},
+};
+
+/// Tenants above this number share the label `_other`.
+const TENANTS_MAX: usize = 200;
+
+/// The bounds of the duration histograms, in seconds (OpenTelemetry's for HTTP,
+/// and three below).
+const DURATIONS: [f64; 17] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0,
+    7.5, 10.0,
+];
+
+/// All metrics of the process.
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    durations: Family<CodeLabel, Histogram, fn() -> Histogram>,
+    auth_failures: Family<ReasonLabel, Counter>,
+    connections: Counter,
+    connections_refused: Family<ReasonLabel, Counter>,
+    panics: Counter,
+    scraped: Scraped,
+    named: std::collections::HashSet<Arc<str>>,
+}
+
+/// Gauges that are read when somebody asks.
+#[derive(Debug, Default)]
+struct Scraped {
+    in_flight: Gauge,
+    connections: Gauge,
+    ready: Gauge,
+    draining: Gauge,
+    audit_sequence: Gauge,
+    audit_writable: Gauge,
+    audit_queue: Gauge,
+    audit_synced_at: Gauge<f64, AtomicU64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    tenant: String,
+    status: u16,
+    code: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CodeLabel {
+    code: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+impl Metrics {
+    /// All metrics at zero, for the tenants of `snapshot`.
+    pub fn new(snapshot: &Snapshot) -> Self {
+        let mut registry = Registry::with_prefix("alloy_gateway");
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "The running version", build);
+        let config = Info::new([("sha256", snapshot.digest.to_string())]);
+        registry.register("config", "The running config", config);
+        let mut metrics = Self {
+            requests: Family::default(),
+            durations: Family::new_with_constructor(|| Histogram::new(DURATIONS)),
+            auth_failures: Family::default(),
+            connections: Counter::default(),
+            connections_refused: Family::default(),
+            panics: Counter::default(),
+            scraped: Scraped::default(),
+            named: snapshot
+                .tenants()
+                .iter()
+                .take(TENANTS_MAX)
+                .map(|t| Arc::clone(&t.name))
+                .collect(),
+            registry,
+        };
+        metrics.register();
+        for failure in AuthFailure::ALL {
+            // The series exists from now on; its handle is of no use here.
+            drop(metrics.auth_failures.get_or_create(&ReasonLabel {
+                reason: failure.as_str(),
+            }));
+        }
+        metrics
+    }
+
+    fn register(&mut self) {
+        let r = &mut self.registry;
+        r.register(
+            "requests",
+            "Requests answered, by tenant, status and refusal code",
+            self.requests.clone(),
+        );
+        r.register_with_unit(
+            "request_duration",
+            "From the request's head to its answer",
+            Unit::Seconds,
+            self.durations.clone(),
+        );
+        r.register(
+            "auth_failures",
+            "Failed authentications",
+            self.auth_failures.clone(),
+        );
+        r.register(
+            "connections_opened",
+            "Connections begun",
+            self.connections.clone(),
+        );
+        r.register(
+            "connections_refused",
+            "Connections ended without an answer",
+            self.connections_refused.clone(),
+        );
+        r.register("panics", "Bugs caught", self.panics.clone());
+        let s = &self.scraped;
+        r.register(
+            "requests_in_flight",
+            "Requests being worked on",
+            s.in_flight.clone(),
+        );
+        r.register("connections", "Open connections", s.connections.clone());
+        r.register("ready", "Whether calls are taken", s.ready.clone());
+        r.register(
+            "draining",
+            "Whether the gateway is stopping",
+            s.draining.clone(),
+        );
+        r.register(
+            "audit_sequence",
+            "The number of the trail's last record",
+            s.audit_sequence.clone(),
+        );
+        r.register(
+            "audit_writable",
+            "Whether the trail can be written",
+            s.audit_writable.clone(),
+        );
+        r.register(
+            "audit_queue_depth",
+            "Records that wait to be written",
+            s.audit_queue.clone(),
+        );
+        r.register(
+            "audit_last_fsync_timestamp_seconds",
+            "When the trail was synced last",
+            s.audit_synced_at.clone(),
+        );
+    }
+
+    /// Counts an answered request.
+    pub fn answered(&self, arrival: &Arrival, answer: &Answer) {
+        let tenant = match &answer.tenant {
+            None => "",
+            Some(name) if self.named.contains(name) => name,
+            Some(_) => "_other",
+        };
+        let labels = RequestLabels {
+            tenant: tenant.to_owned(),
+            status: answer.response.status().as_u16(),
+            code: answer.code,
+        };
+        self.requests.get_or_create(&labels).inc();
+        let took = arrival.started.elapsed().as_secs_f64();
+        self.durations
+            .get_or_create(&CodeLabel { code: answer.code })
+            .observe(took);
+        if let Some(failure) = answer.auth_failure {
+            self.auth_failures
+                .get_or_create(&ReasonLabel {
+                    reason: failure.as_str(),
+                })
+                .inc();
+        }
+    }
+
+    /// Counts a connection that was begun.
+    pub fn connected(&self) {
+        self.connections.inc();
+    }
+
+    /// Counts a connection that was ended without an answer.
+    pub fn connection_refused(&self, reason: &'static str) {
+        self.connections_refused
+            .get_or_create(&ReasonLabel { reason })
+            .inc();
+    }
+
+    /// Counts a bug that was caught.
+    pub fn panicked(&self) {
+        self.panics.inc();
+    }
+
+    /// All metrics as OpenMetrics text.
+    pub fn render(&self, shared: &Shared) -> String {
+        let status = shared.trail().status();
+        let now = &self.scraped;
+        now.in_flight.set(shared.requests_in_flight().into());
+        now.connections.set(shared.connections().into());
+        now.draining.set(shared.is_draining().into());
+        now.ready.set(shared.unready().is_none().into());
+        now.audit_sequence
+            .set(i64::try_from(status.seq).unwrap_or(i64::MAX));
+        now.audit_writable.set(status.writable.is_ok().into());
+        now.audit_queue
+            .set(i64::try_from(status.queue_depth).unwrap_or(i64::MAX));
+        let synced = status
+            .last_sync
+            .and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+        now.audit_synced_at
+            .set(synced.unwrap_or(Duration::ZERO).as_secs_f64());
+        let mut text = String::new();
+        // Writing to a string can't fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
