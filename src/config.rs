@@ -1,5 +1,152 @@
-//! One YAML file becomes the snapshot that a request sees, in three steps:
-//! `raw` (serde shapes without meaning) → [`settings`] (validated, immutable,
-//! no I/O) → [`snapshot`] (tenants by token digest, limiters, key material).
+//! One YAML file → what a request sees.
+//!
+//! `raw` (shapes without meaning) → [`settings`] (validated, without I/O) →
+//! [`snapshot`] (with everything read that the settings name).
 
+pub mod problem;
+mod raw;
 pub mod settings;
+mod show;
+pub mod snapshot;
+mod suggest;
+mod unit;
+mod validate;
+
+use std::{
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use aws_lc_rs::digest;
+
+use self::{
+    problem::{FieldPath, Problem, Problems},
+    settings::Settings,
+};
+pub use self::{raw::schema, show::show, unit::duration, unit::show_duration};
+use crate::secret::hex;
+
+/// The longest config that is read; 100,000 tenants take some 20 MiB.
+const CONFIG_BYTES_MAX: u64 = 32 << 20;
+/// How deep a config may nest. Ours nests 6 deep; YAML parsers take quadratic
+/// time on what is very deep.
+const NESTING_MAX: usize = 64;
+/// How far a line may be indented.
+const INDENT_MAX: usize = 512;
+
+/// A config file that is right.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What it says.
+    pub settings: Settings,
+    /// The first 12 hex digits of its SHA-256.
+    pub digest: String,
+    /// What is allowed, and hardly meant.
+    pub warnings: Vec<Problem>,
+    path: PathBuf,
+}
+
+/// Reads and validates a config file. What it names is not read.
+///
+/// # Errors
+///
+/// Every problem at once, none of which shows a secret.
+pub fn load(path: &Path) -> Result<Loaded, Problems> {
+    let file = path.display().to_string();
+    let text = read(path).map_err(|message| Problems::with_file(&file, message))?;
+    let directory = path.parent().unwrap_or(Path::new(""));
+    let (settings, warnings) = parse(&file, &text, directory)?;
+    let sum = digest::digest(&digest::SHA256, text.as_bytes());
+    Ok(Loaded {
+        settings,
+        digest: hex(sum.as_ref()).chars().take(12).collect(),
+        warnings,
+        path: path.to_owned(),
+    })
+}
+
+impl Loaded {
+    /// Finds the places of problems or warnings that were found later.
+    pub fn locate(&self, problems: Vec<Problem>) -> Problems {
+        // Read again: keeping the text of a large config for this would cost
+        // every run of a right one.
+        let text = read(&self.path).unwrap_or_default();
+        Problems::locate(&self.path.display().to_string(), &text, problems)
+    }
+}
+
+/// Text → settings, and what is worth a warning.
+fn parse(file: &str, text: &str, directory: &Path) -> Result<(Settings, Vec<Problem>), Problems> {
+    let collected =
+        raw::collect(text).map_err(|problem| Problems::with_places(file, vec![*problem]))?;
+    let validated = validate::validate(collected.raw, directory, collected.misfits)
+        .map_err(|problems| Problems::locate(file, text, problems))?;
+    Ok((validated.settings, validated.warnings))
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(|error| format!("cannot be read: {error}"))?;
+    file.take(CONFIG_BYTES_MAX + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| format!("cannot be read: {error}"))?;
+    if bytes.len() as u64 > CONFIG_BYTES_MAX {
+        return Err(format!("is longer than {} MiB", CONFIG_BYTES_MAX >> 20));
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        format!(
+            "is not UTF-8: byte {} is wrong",
+            error.utf8_error().valid_up_to()
+        )
+    })?;
+    if text.trim().is_empty() {
+        return Err("is empty; config/example.yaml is a good start".to_owned());
+    }
+    nests_sanely(&text)?;
+    Ok(text)
+}
+
+/// A cheap look before the parser's: it need not be exact, only never be wrong
+/// about a config that a person would write.
+fn nests_sanely(text: &str) -> Result<(), String> {
+    let mut depth = 0_usize;
+    for (number, line) in (1..).zip(text.lines()) {
+        let mut rest = line.trim_start_matches([' ', '\t']);
+        let mut dashes = 0;
+        while let Some(after) = rest.strip_prefix("- ").or_else(|| rest.strip_prefix("? ")) {
+            rest = after.trim_start_matches(' ');
+            dashes += 1;
+        }
+        let mut quote = None;
+        let mut before = b' ';
+        for byte in rest.bytes() {
+            match (quote, byte) {
+                (Some(open), _) if open == byte => quote = None,
+                (Some(_), _) => {}
+                (None, b'"' | b'\'') => quote = Some(byte),
+                (None, b'#') if before == b' ' => break,
+                (None, b'[' | b'{') => depth += 1,
+                (None, b']' | b'}') => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            before = byte;
+            if depth > NESTING_MAX {
+                break;
+            }
+        }
+        if depth > NESTING_MAX || dashes > NESTING_MAX || line.len() - rest.len() > INDENT_MAX {
+            return Err(format!(
+                "line {number}: nested too deeply (at most {NESTING_MAX} levels)"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The root, for problems that are about the file as a whole.
+impl From<String> for Problem {
+    fn from(message: String) -> Self {
+        Self::new(FieldPath::root(), message)
+    }
+}

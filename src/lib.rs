@@ -29,4 +29,15 @@ pub mod ids;
 pub mod secret;
 pub mod token;
 
+pub mod audit;
 pub mod config;
+pub mod pipeline;
+pub mod server;
+
+pub mod admin;
+pub mod logging;
+pub mod metrics;
+pub mod tls;
+
+pub mod cli;
+pub mod simulated_alloy;

@@ -1,1 +1,7 @@
-fn main() {}
+//! argv → library → exit code.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    alloy_gateway::cli::main()
+}

@@ -303,3 +303,58 @@ pub struct Bounds {
     /// How many decoded bytes a request body may have.
     pub body_bytes: u32,
 }
+
+/// Settings for tests, with the defaults of the config.
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+
+    /// `requests` per `per`, and as many at once.
+    pub(crate) fn window(requests: u32, per: Duration) -> Window {
+        let requests = NonZeroU32::new(requests).unwrap();
+        Window {
+            requests,
+            per,
+            burst: requests,
+        }
+    }
+
+    /// The upstream of a config that says nothing of it.
+    pub(crate) fn upstream() -> Upstream {
+        Upstream {
+            url: UpstreamUrl {
+                tls: true,
+                host: "production.runalloy.com".to_owned(),
+                port: 443,
+            },
+            api_version: "2025-09".to_owned(),
+            auth_scheme: "bearer".to_owned(),
+            ids: IdGrammar::Opaque,
+            trust: Trust::Bundled,
+            connect_timeout: Duration::from_secs(2),
+            request_timeout: Duration::from_secs(30),
+            retries: 2,
+            circuit_breaker: None,
+            idle_timeout: Duration::from_secs(30),
+            connection_max_age: Duration::from_secs(300),
+            idle_connections: 64,
+        }
+    }
+
+    /// The bounds of a config that says nothing of them.
+    pub(crate) fn bounds() -> Bounds {
+        Bounds {
+            connections: 4096,
+            connections_per_peer: 4096,
+            requests_in_flight: 1024,
+            failed_auth: window(20, Duration::from_secs(10)),
+            header_timeout: Duration::from_secs(5),
+            body_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
+            drain_timeout: Duration::from_secs(35),
+            headers: 64,
+            header_bytes: 16 << 10,
+            body_bytes: 64 << 10,
+        }
+    }
+}

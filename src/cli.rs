@@ -1,0 +1,103 @@
+//! The command line: one file per verb. Data goes to stdout, logs and errors to
+//! stderr.
+
+mod check;
+mod config;
+mod demo;
+mod healthcheck;
+mod serve;
+mod token;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+
+/// What `--config` falls back to.
+pub const DEFAULT_CONFIG: &str = "/etc/alloy-gateway/config.yaml";
+
+/// Lets internal apps delete a customer's stored credential at Alloy, without
+/// ever holding the Alloy API key.
+#[derive(Debug, Parser)]
+#[command(name = "alloy-gateway", version, about, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 ok, 1 failure, 2 usage, 3 trail tampered or with a gap, \
+4 not ready, 78 config invalid";
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run the gateway
+    Serve(serve::Args),
+    /// Check a config: every problem at once
+    Check(check::Args),
+    /// Show the effective config, or the schema of the config
+    #[command(subcommand)]
+    Config(config::Verb),
+    /// Make and inspect the tokens that callers present
+    #[command(subcommand)]
+    Token(token::Verb),
+    /// Ask a running gateway whether it is alive, or ready
+    Healthcheck(healthcheck::Args),
+    /// Play with a real gateway before a simulated Alloy
+    Demo(demo::Args),
+    /// Print the version
+    Version,
+}
+
+/// Which config file a verb reads.
+#[derive(Debug, Clone, Args)]
+pub struct ConfigFile {
+    /// The config file
+    #[arg(short = 'c', long = "config", value_name = "FILE", env = "ALLOY_GATEWAY_CONFIG", default_value = DEFAULT_CONFIG)]
+    pub path: PathBuf,
+}
+
+/// How a verb ended that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// All is well.
+    Ok,
+    /// It did what it should, and the answer is no.
+    Failure,
+    /// The gateway is not ready.
+    NotReady,
+    /// The config is invalid, or something it names is unreadable (EX_CONFIG of sysexits).
+    Config,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Ok => 0,
+            Exit::Failure => 1,
+            Exit::NotReady => 4,
+            Exit::Config => 78,
+        })
+    }
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().verb {
+        Verb::Serve(args) => serve::run(&args),
+        Verb::Check(args) => check::run(&args),
+        Verb::Config(verb) => config::run(&verb),
+        Verb::Token(verb) => token::run(&verb),
+        Verb::Healthcheck(args) => healthcheck::run(&args),
+        Verb::Demo(args) => demo::run(&args),
+        Verb::Version => {
+            println!("alloy-gateway {}", env!("CARGO_PKG_VERSION"));
+            Ok(Exit::Ok)
+        }
+    };
+    match result {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            eprintln!("alloy-gateway: {error:#}");
+            Exit::Failure.into()
+        }
+    }
+}

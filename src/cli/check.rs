@@ -1,0 +1,128 @@
+//! `check`: every problem of a config at once.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+
+use super::{ConfigFile, Exit};
+use crate::config::{
+    self, Loaded,
+    problem::Problems,
+    settings::{Settings, Window},
+    show_duration, snapshot,
+};
+
+/// Tenants and keys whose ceilings are printed; a list of thousands helps nobody.
+const CEILINGS_MAX: usize = 20;
+
+/// Arguments of `check`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The config file; instead of --config
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigFile,
+    /// How problems are printed
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// Warnings count as errors
+    #[arg(long)]
+    strict: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Format {
+    /// FILE:LINE:COLUMN: field: what is wrong
+    Text,
+    /// One JSON object a line
+    Json,
+    /// Annotations of a GitHub workflow
+    Github,
+}
+
+/// Checks a config and everything it names.
+pub fn run(args: &Args) -> anyhow::Result<Exit> {
+    let path = args.file.as_ref().unwrap_or(&args.config.path);
+    let loaded = match config::load(path) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            print(&problems, "error", args.format);
+            return Ok(Exit::Config);
+        }
+    };
+    if let Err(problems) = snapshot::build(&loaded.settings, &loaded.digest) {
+        print(&loaded.locate(problems), "error", args.format);
+        return Ok(Exit::Config);
+    }
+    let warnings = loaded.locate(warnings(&loaded));
+    print(&warnings, "warning", args.format);
+    if matches!(args.format, Format::Text) {
+        summary(&loaded, &path.display().to_string());
+    }
+    Ok(if args.strict && !warnings.is_empty() {
+        Exit::Config
+    } else {
+        Exit::Ok
+    })
+}
+
+fn warnings(loaded: &Loaded) -> Vec<config::problem::Problem> {
+    let mut warnings = loaded.warnings.clone();
+    warnings.extend(snapshot::loose_secrets(&loaded.settings));
+    warnings
+}
+
+fn print(problems: &Problems, severity: &str, format: Format) {
+    match format {
+        Format::Text if severity == "error" => eprint!("{problems}"),
+        Format::Text => {
+            for line in problems.to_string().lines() {
+                eprintln!("warning: {line}");
+            }
+        }
+        Format::Json => {
+            for problem in problems.to_json(severity) {
+                println!("{problem}");
+            }
+        }
+        Format::Github => print!("{}", problems.to_github(severity)),
+    }
+}
+
+fn summary(loaded: &Loaded, file: &str) {
+    let settings = &loaded.settings;
+    println!(
+        "{file}: ok ({} tenant(s), {} key(s), sha256 {})",
+        settings.tenants.len(),
+        settings.keys.len(),
+        loaded.digest
+    );
+    for (name, window) in ceilings(settings).take(CEILINGS_MAX) {
+        let most = u64::from(window.requests.get()) + u64::from(window.burst.get());
+        println!(
+            "  {name}: at most {most} in any {}, {} at once",
+            show_duration(window.per),
+            window.burst
+        );
+    }
+    let more = ceilings(settings).count().saturating_sub(CEILINGS_MAX);
+    if more > 0 {
+        println!("  … and {more} more limits");
+    }
+}
+
+/// Every limit with the name of what it limits.
+fn ceilings(settings: &Settings) -> impl Iterator<Item = (String, &Window)> {
+    let keys = settings.keys.iter().flat_map(|key| {
+        key.limits
+            .iter()
+            .map(move |limit| (format!("key {}", key.name), limit))
+    });
+    let tenants = settings.tenants.iter().flat_map(|tenant| {
+        tenant
+            .limits
+            .iter()
+            .map(move |limit| (format!("tenant {}", tenant.name), limit))
+    });
+    keys.chain(tenants)
+}

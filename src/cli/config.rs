@@ -1,0 +1,28 @@
+//! `config schema` and `config show`.
+
+use super::{ConfigFile, Exit};
+use crate::config;
+
+/// Verbs of `config`.
+#[derive(Debug, clap::Subcommand)]
+pub enum Verb {
+    /// Print the JSON Schema of the config
+    Schema,
+    /// Print the effective config: defaults filled in, secrets left out
+    Show(ConfigFile),
+}
+
+/// Prints the schema or the effective config.
+pub fn run(verb: &Verb) -> anyhow::Result<Exit> {
+    match verb {
+        Verb::Schema => print!("{}", config::schema()),
+        Verb::Show(file) => match config::load(&file.path) {
+            Ok(loaded) => print!("{}", config::show(&loaded.settings)),
+            Err(problems) => {
+                eprint!("{problems}");
+                return Ok(Exit::Config);
+            }
+        },
+    }
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,90 @@
+//! `demo`: the real gateway before a simulated Alloy, over real TLS on loopback.
+
+mod caller;
+mod stage;
+mod story;
+
+use std::time::Duration;
+
+use super::Exit;
+use stage::Stage;
+
+/// Arguments of `demo`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Play the whole story, verify it, and end
+    #[arg(long)]
+    once: bool,
+}
+
+/// Runs the demo.
+pub fn run(args: &Args) -> anyhow::Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let stage = Stage::set(args.once)?;
+    if args.once {
+        let held = story::play(&stage);
+        runtime.block_on(stage.strike());
+        return held.map(|held| if held { Exit::Ok } else { Exit::Failure });
+    }
+    introduce(&stage);
+    runtime.block_on(async {
+        tokio::signal::ctrl_c().await?;
+        println!("\nstopping: calls under way get their answers, the trail is sealed");
+        stage.strike().await;
+        anyhow::Ok(Exit::Ok)
+    })
+}
+
+/// What a newcomer needs to play.
+fn introduce(stage: &Stage) {
+    let base = stage.base();
+    let admin = stage.admin();
+    let trail = stage.trail_directory();
+    let trail = trail.display();
+    let config = stage.config_path();
+    let config = config.display();
+    let billing = stage.billing();
+    let support = stage.support();
+    println!(
+        "\
+alloy-gateway demo: the real gateway before a simulated Alloy, all on this machine.
+
+Your apps hold a token and can only delete credentials of the users they may touch.
+The gateway alone holds the Alloy key. Every call is written down before it is sent.
+
+  gateway  {base}
+  Alloy    {alloy} (simulated, over real TLS)
+  config   {config}
+  trail    {trail}
+
+Paste into another terminal:
+
+  # delete a credential: 200, and again: 404, since it is gone
+  curl -i -X DELETE {base}/users/ana/credentials/slack -H 'Authorization: Bearer {billing}'
+
+  # a stranger: 401
+  curl -i -X DELETE {base}/users/ana/credentials/github
+
+  # this tenant may touch the user bob only: 403
+  curl -i -X DELETE {base}/users/ana/credentials/github -H 'Authorization: Bearer {support}'
+
+  # six at once, five are allowed: 429 with an honest Retry-After
+  for n in 1 2 3 4 5 6; do curl -s -o /dev/null -w '%{{http_code}}\\n' -X DELETE {base}/users/bob/credentials/c$n -H 'Authorization: Bearer {support}'; done
+
+  # who did what: one line before and one after each call, hash-chained
+  cat {trail}/*.jsonl
+
+  # is it ready? what does it count?
+  curl -i {admin}/readyz
+  curl -s {admin}/metrics | grep requests_total
+
+Ctrl-C ends it. Then read the config above, and copy config/example.yaml.
+",
+        alloy = stage.alloy_url(),
+    );
+}
+
+/// How long the story waits for anything on this machine.
+const PATIENCE: Duration = Duration::from_secs(10);

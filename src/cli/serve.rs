@@ -1,0 +1,162 @@
+//! `serve`: the gateway itself.
+
+use std::path::Path;
+
+use anyhow::Context;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::{ConfigFile, Exit};
+use crate::{
+    admin::{self, Admin},
+    audit::{Options, Trail},
+    config::{self, Loaded, settings::Durability, snapshot},
+    logging,
+    server::{Gateway, Stopped},
+};
+
+/// Arguments of `serve`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    config: ConfigFile,
+}
+
+/// Serves until it is told to stop.
+pub fn run(args: &Args) -> anyhow::Result<Exit> {
+    let path = &args.config.path;
+    let loaded = match config::load(path) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            eprint!("{problems}");
+            return Ok(Exit::Config);
+        }
+    };
+    let snapshot = match snapshot::build(&loaded.settings, &loaded.digest) {
+        Ok(snapshot) => snapshot,
+        Err(problems) => {
+            eprint!("{}", loaded.locate(problems));
+            return Ok(Exit::Config);
+        }
+    };
+    harden();
+    let _logs = logging::start();
+    warn(path, &loaded);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(serve(&loaded, snapshot))
+}
+
+async fn serve(loaded: &Loaded, snapshot: snapshot::Snapshot) -> anyhow::Result<Exit> {
+    let settings = &loaded.settings;
+    // Before anything listens: a signal must find its handler.
+    let mut signals = Signals::new()?;
+    let trail = Trail::open(Options {
+        directory: settings.audit.directory.clone(),
+        durability: settings.audit.durability,
+        outcome_wait: settings.audit.outcome_wait,
+    })?;
+    if settings.audit.durability == Durability::Relaxed {
+        tracing::warn!("audit.durability is relaxed: records survive the process, not the machine");
+    }
+    trail.config_loaded(&loaded.digest, settings.tenants.len());
+    let gateway = match Gateway::start(settings, snapshot, trail.clone()) {
+        Ok(gateway) => gateway,
+        Err(error) => {
+            trail.close();
+            return Err(error.into());
+        }
+    };
+    let admin = Admin::new(
+        std::sync::Arc::clone(gateway.shared()),
+        config::show(settings),
+    );
+    if let Err(error) = start_admin(&admin, settings).await {
+        gateway
+            .stop(std::time::Duration::ZERO, std::future::ready(()))
+            .await;
+        return Err(error);
+    }
+    for address in gateway.addresses() {
+        tracing::info!(listener = "data", %address, "listening");
+    }
+    let head = trail.status();
+    tracing::info!(
+        config.sha256 = %loaded.digest,
+        tenants = settings.tenants.len(),
+        upstream = %settings.upstream.url.authority(),
+        trail.seq = head.seq,
+        trail.hash = %head.hash,
+        "ready"
+    );
+    signals.next().await;
+    tracing::info!(drain_timeout = ?settings.bounds.drain_timeout, "stopping; a second signal ends it at once");
+    let stopped = gateway
+        .stop(settings.bounds.drain_timeout, signals.next())
+        .await;
+    let head = trail.status();
+    tracing::info!(trail.seq = head.seq, trail.hash = %head.hash, clean = (stopped == Stopped::Clean), "stopped");
+    Ok(match stopped {
+        Stopped::Clean => Exit::Ok,
+        Stopped::Cut => Exit::Failure,
+    })
+}
+
+async fn start_admin(
+    admin: &std::sync::Arc<Admin>,
+    settings: &config::settings::Settings,
+) -> anyhow::Result<()> {
+    if let Some(address) = settings.admin.address {
+        let listener = tokio::net::TcpListener::bind(address)
+            .await
+            .with_context(|| format!("cannot listen on {address} (admin.address)"))?;
+        let address = listener.local_addr()?;
+        tracing::info!(listener = "admin", %address, "listening");
+        tokio::spawn(std::sync::Arc::clone(admin).serve_tcp(listener));
+    }
+    if let Some(path) = &settings.admin.socket {
+        let listener = admin::bind_socket(path)
+            .with_context(|| format!("cannot listen on {} (admin.socket)", path.display()))?;
+        tracing::info!(listener = "admin", path = %path.display(), "listening");
+        tokio::spawn(std::sync::Arc::clone(admin).serve_socket(listener));
+    }
+    Ok(())
+}
+
+/// Key material must not end up in a core dump, nor be read by a debugger of
+/// the same user.
+fn harden() {
+    let not_dumpable = rustix::process::DumpableBehavior::NotDumpable;
+    if let Err(error) = rustix::process::set_dumpable_behavior(not_dumpable) {
+        eprintln!("alloy-gateway: cannot switch core dumps off: {error}");
+    }
+}
+
+fn warn(path: &Path, loaded: &Loaded) {
+    let loose = snapshot::loose_secrets(&loaded.settings);
+    for warning in loaded.warnings.iter().chain(&loose) {
+        tracing::warn!(file = %path.display(), "{warning}");
+    }
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

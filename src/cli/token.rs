@@ -1,0 +1,132 @@
+//! `token`: what callers present.
+
+use std::io::Read;
+
+use anyhow::{Context, bail};
+use jiff::{SignedDuration, Timestamp};
+
+use super::{ConfigFile, Exit};
+use crate::{
+    config,
+    token::{NewToken, TOKEN_LEN, Token},
+};
+
+/// Verbs of `token`.
+#[derive(Debug, clap::Subcommand)]
+pub enum Verb {
+    /// Make a token: it is shown once, with the line for the config
+    New(NewArgs),
+    /// Print the SHA-256 of a token read from standard input
+    Hash,
+    /// Check a token read from standard input, and find its tenant in the config
+    Inspect(ConfigFile),
+}
+
+/// Arguments of `token new`.
+#[derive(Debug, clap::Args)]
+pub struct NewArgs {
+    /// The tenant it is for
+    #[arg(long)]
+    tenant: String,
+    /// How long it is valid, from 1h to 3650d
+    #[arg(long, default_value = "90d", value_parser = parse_days)]
+    expires: SignedDuration,
+    /// Its name in trail and metrics [default: the year and month, such as 2026-11]
+    #[arg(long)]
+    id: Option<String>,
+}
+
+/// Runs a verb of `token`.
+pub fn run(verb: &Verb) -> anyhow::Result<Exit> {
+    match verb {
+        Verb::New(args) => new(args),
+        Verb::Hash => hash(),
+        Verb::Inspect(file) => inspect(file),
+    }
+}
+
+fn new(args: &NewArgs) -> anyhow::Result<Exit> {
+    let token =
+        NewToken::generate().map_err(|_| anyhow::anyhow!("the system gives no random numbers"))?;
+    let now = Timestamp::now();
+    let month = now.strftime("%Y-%m").to_string();
+    let id = args.id.as_deref().unwrap_or(&month);
+    let expires = (now + args.expires).strftime("%Y-%m-%dT%H:%M:%SZ");
+    let digest = token.digest().to_hex();
+    eprintln!("For the caller, shown only now; keep it like a password:");
+    println!("{}", token.reveal());
+    eprintln!("\nFor the config, under tokens of tenant {}:", args.tenant);
+    println!("- {{ id: \"{id}\", sha256: \"{digest}\", expires: {expires} }}");
+    Ok(Exit::Ok)
+}
+
+fn hash() -> anyhow::Result<Exit> {
+    let text = read_stdin()?;
+    let token = Token::parse(text.as_bytes()).context("standard input")?;
+    println!("{}", token.digest().to_hex());
+    Ok(Exit::Ok)
+}
+
+fn inspect(file: &ConfigFile) -> anyhow::Result<Exit> {
+    let text = read_stdin()?;
+    let digest = Token::parse(text.as_bytes())
+        .context("standard input")?
+        .digest();
+    println!("form and checksum: good");
+    println!("sha256: {}", digest.to_hex());
+    let loaded = match config::load(&file.path) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            eprint!("{problems}");
+            return Ok(Exit::Config);
+        }
+    };
+    let mut tenants = loaded.settings.tenants.iter();
+    let found = tenants.find_map(|tenant| {
+        let entry = tenant.tokens.iter().find(|entry| entry.digest == digest)?;
+        Some((tenant, entry))
+    });
+    let Some((tenant, entry)) = found else {
+        println!("tenant: none in {}", file.path.display());
+        return Ok(Exit::Failure);
+    };
+    let now = Timestamp::now();
+    let state = match (entry.not_before, entry.expires) {
+        (Some(from), _) if now < from => format!("not valid before {from}"),
+        (_, Some(until)) if now >= until => format!("expired at {until}"),
+        (_, Some(until)) => format!("valid until {until}"),
+        (_, None) => "valid, does not expire".to_owned(),
+    };
+    println!(
+        "tenant: {}\ntoken id: {}\nstate: {state}",
+        tenant.name, entry.id
+    );
+    Ok(Exit::Ok)
+}
+
+/// A token from standard input, without the line end. Never an argument: those
+/// stand in process lists and shell histories.
+fn read_stdin() -> anyhow::Result<String> {
+    let mut text = String::new();
+    let longest = u64::try_from(TOKEN_LEN).unwrap_or(u64::MAX) + 16;
+    std::io::stdin()
+        .take(longest)
+        .read_to_string(&mut text)
+        .context("standard input")?;
+    let text = text.trim();
+    if text.is_empty() {
+        bail!("standard input: a token was expected, and nothing came");
+    }
+    Ok(text.to_owned())
+}
+
+fn parse_days(text: &str) -> Result<SignedDuration, String> {
+    let span = config::duration(text)?;
+    let span = SignedDuration::try_from(span).map_err(|error| error.to_string())?;
+    let bounds = SignedDuration::from_hours(1)..=SignedDuration::from_hours(24 * 3650);
+    if bounds.contains(&span) {
+        Ok(span)
+    } else {
+        Err("from 1h to 3650d".to_owned())
+    }
+}

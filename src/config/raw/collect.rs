@@ -1,0 +1,183 @@
+//! Text → shapes. A text that fits is read in one go; of one that does not, every
+//! misfit is found: the first is noted and taken out, and so on.
+
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use serde_path_to_error::{Path, Segment as PathSegment};
+use serde_yaml::Value;
+
+use super::{Raw, kind};
+use crate::config::{
+    problem::{FieldPath, Place, Problem, Segment},
+    suggest::did_you_mean,
+};
+
+/// More misfits than a person mends at once.
+const MISFITS_MAX: usize = 50;
+/// Each misfit takes another pass over the whole.
+const TIME_MAX: Duration = Duration::from_secs(5);
+
+/// What could be read, and what did not fit.
+#[derive(Debug)]
+pub struct Collected {
+    /// What is left after every misfit was taken out.
+    pub raw: Raw,
+    /// The misfits.
+    pub misfits: Vec<Problem>,
+}
+
+/// Reads a config.
+///
+/// # Errors
+///
+/// If it is not YAML; then there is one problem, with its place.
+pub fn collect(text: &str) -> Result<Collected, Box<(Option<Place>, Problem)>> {
+    // An empty document is a null for the library, and a map for us.
+    if let Ok(Some(raw)) = serde_yaml::from_str::<Option<Raw>>(text) {
+        return Ok(Collected {
+            raw,
+            misfits: Vec::new(),
+        });
+    }
+    let mut tree: Value = serde_yaml::from_str(text).map_err(|error| Box::new(not_yaml(&error)))?;
+    let mut misfits = Vec::new();
+    let end = Instant::now() + TIME_MAX;
+    while let Err(error) = serde_path_to_error::deserialize::<_, Raw>(&tree) {
+        let (path, taken_out) = take_out(
+            &mut tree,
+            error.path(),
+            &error.inner().to_string(),
+            &mut misfits,
+        );
+        if !taken_out {
+            // Never seen; better one clumsy message than a loop.
+            misfits.push(Problem::new(path, "does not fit here"));
+            break;
+        }
+        if misfits.len() >= MISFITS_MAX || Instant::now() > end {
+            misfits.push(Problem::new(
+                FieldPath::root(),
+                "there are more problems; mend these first",
+            ));
+            break;
+        }
+    }
+    let raw = Raw::deserialize(&tree).unwrap_or_default();
+    Ok(Collected { raw, misfits })
+}
+
+/// Notes one misfit and takes it out of the tree.
+fn take_out(
+    tree: &mut Value,
+    path: &Path,
+    message: &str,
+    misfits: &mut Vec<Problem>,
+) -> (FieldPath, bool) {
+    let mut path = field_path(path);
+    let unknown = message
+        .strip_prefix("unknown field `")
+        .or_else(|| message.split_once("unknown field `").map(|(_, rest)| rest))
+        .and_then(|rest| rest.split_once('`'));
+    if let Some((key, rest)) = unknown {
+        if path.segments().last() != Some(&Segment::Key(key.to_owned())) {
+            path = path.key(key);
+        }
+        let allowed: Vec<_> = rest.split('`').skip(1).step_by(2).collect();
+        let text = format!(
+            "unknown key{}; allowed here: {}",
+            did_you_mean(key, allowed.iter().copied()),
+            allowed.join(", ")
+        );
+        misfits.push(Problem::with_key(path.clone(), text));
+    } else {
+        let expected = message
+            .rsplit_once("expected ")
+            .map_or("something else", |(_, expected)| expected);
+        let found = find(tree, path.segments()).map_or("something else", kind);
+        misfits.push(Problem::new(
+            path.clone(),
+            format!("found {found}, expected {}", plain(expected)),
+        ));
+    }
+    let removed = remove(tree, path.segments());
+    (path, removed)
+}
+
+/// What the library calls by its own names.
+fn plain(expected: &str) -> &str {
+    let expected = expected.split(" at line ").next().unwrap_or(expected);
+    match expected {
+        "a string" | "string" => "a text (put it in quotes)",
+        "u64" | "u32" | "usize" => "a whole number",
+        "a boolean" => "true or false",
+        "a sequence" => "a list",
+        other => other,
+    }
+}
+
+fn field_path(path: &Path) -> FieldPath {
+    path.iter()
+        .fold(FieldPath::root(), |path, segment| match segment {
+            PathSegment::Seq { index } => path.index(*index),
+            PathSegment::Map { key } => path.key(key),
+            PathSegment::Enum { .. } | PathSegment::Unknown => path,
+        })
+}
+
+fn find<'a>(tree: &'a Value, path: &[Segment]) -> Option<&'a Value> {
+    path.iter().try_fold(tree, |value, segment| match segment {
+        Segment::Key(key) => value.as_mapping()?.get(key.as_str()),
+        Segment::Index(index) => value.as_sequence()?.get(*index),
+    })
+}
+
+fn remove(tree: &mut Value, path: &[Segment]) -> bool {
+    let Some((last, before)) = path.split_last() else {
+        *tree = Value::Mapping(serde_yaml::Mapping::new());
+        return true;
+    };
+    let parent = before
+        .iter()
+        .try_fold(tree, |value, segment| match segment {
+            Segment::Key(key) => value.as_mapping_mut()?.get_mut(key.as_str()),
+            Segment::Index(index) => value.as_sequence_mut()?.get_mut(*index),
+        });
+    match (parent, last) {
+        (Some(Value::Mapping(map)), Segment::Key(key)) => map.remove(key.as_str()).is_some(),
+        (Some(Value::Sequence(list)), Segment::Index(index)) => match list.get_mut(*index) {
+            // A null is skipped where its problem is known already.
+            Some(entry) if !entry.is_null() => {
+                *entry = Value::Null;
+                true
+            }
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+/// What the parser says, without what it quotes.
+fn not_yaml(error: &serde_yaml::Error) -> (Option<Place>, Problem) {
+    let text = error.to_string();
+    let message = if text.contains("duplicate entry") {
+        "the same key stands twice in one map".to_owned()
+    } else if text.contains("recursion limit") {
+        "nested too deeply".to_owned()
+    } else if text.contains("repetition limit") {
+        "too many aliases".to_owned()
+    } else {
+        let text = text.split(" at line ").next().unwrap_or_default();
+        let quotes_nothing = !text.contains(['"', '`']);
+        format!(
+            "not YAML{}{}",
+            if quotes_nothing { ": " } else { "" },
+            if quotes_nothing { text } else { "" }
+        )
+    };
+    let place = error.location().map(|at| Place {
+        line: at.line(),
+        column: at.column(),
+    });
+    (place, Problem::new(FieldPath::root(), message))
+}

@@ -1,0 +1,165 @@
+//! Where a field stands in the text: the text is walked again towards the field,
+//! and the walk ends there with an error, since only errors know their place.
+
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
+
+use serde::{
+    Deserializer,
+    de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
+};
+
+use crate::config::problem::{FieldPath, Place, Problem, Segment};
+
+/// Walks through a long file take long: after this, problems go without a place.
+const TIME_MAX: Duration = Duration::from_secs(5);
+/// The error that ends the walk at the field.
+const HERE: &str = "\u{1}here";
+
+/// The place of each problem: that of its field or, if it is not there, of what
+/// is around it.
+pub fn places(text: &str, problems: &[Problem]) -> Vec<Option<Place>> {
+    let end = Instant::now() + TIME_MAX;
+    problems
+        .iter()
+        .map(|problem| {
+            if Instant::now() > end {
+                return None;
+            }
+            if problem.is_about_key {
+                return place(text, &problem.path, true)
+                    .or_else(|| place(text, &problem.path, false));
+            }
+            around(&problem.path).find_map(|path| place(text, &path, false))
+        })
+        .collect()
+}
+
+/// A path and all that is around it, from the inside.
+fn around(path: &FieldPath) -> impl Iterator<Item = FieldPath> {
+    let segments = path.segments();
+    (1..=segments.len()).rev().map(move |len| {
+        segments
+            .iter()
+            .take(len)
+            .fold(FieldPath::root(), |path, segment| match segment {
+                Segment::Key(key) => path.key(key),
+                Segment::Index(index) => path.index(*index),
+            })
+    })
+}
+
+fn place(text: &str, path: &FieldPath, key: bool) -> Option<Place> {
+    let walk = Walk {
+        path: path.segments(),
+        key,
+    };
+    let error = walk
+        .deserialize(serde_yaml::Deserializer::from_str(text))
+        .err()?;
+    if !error.to_string().contains(HERE) {
+        return None;
+    }
+    let location = error.location()?;
+    Some(Place {
+        line: location.line(),
+        column: location.column(),
+    })
+}
+
+/// Walks towards a field. With `key`, ends at the last key, not at its value.
+#[derive(Clone, Copy)]
+struct Walk<'a> {
+    path: &'a [Segment],
+    key: bool,
+}
+
+impl<'de> DeserializeSeed<'de> for Walk<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Walk<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.path.is_empty() {
+            HERE
+        } else {
+            "something else"
+        })
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let Some((first, rest)) = self.path.split_first() else {
+            return Err(A::Error::custom(HERE));
+        };
+        let Segment::Key(wanted) = first else {
+            return Ok(());
+        };
+        let stop = self.key && rest.is_empty();
+        while let Some(found) = map.next_key_seed(KeySeed { wanted, stop })? {
+            if found {
+                return map.next_value_seed(Walk {
+                    path: rest,
+                    key: self.key,
+                });
+            }
+            map.next_value::<IgnoredAny>()?;
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        let Some((first, rest)) = self.path.split_first() else {
+            return Err(A::Error::custom(HERE));
+        };
+        let Segment::Index(wanted) = first else {
+            return Ok(());
+        };
+        for _ in 0..*wanted {
+            if seq.next_element::<IgnoredAny>()?.is_none() {
+                return Ok(());
+            }
+        }
+        seq.next_element_seed(Walk {
+            path: rest,
+            key: self.key,
+        })?;
+        Ok(())
+    }
+}
+
+/// Compares a key.
+struct KeySeed<'a> {
+    wanted: &'a str,
+    stop: bool,
+}
+
+impl<'de> DeserializeSeed<'de> for KeySeed<'_> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for KeySeed<'_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E: Error>(self, key: &str) -> Result<bool, E> {
+        match (key == self.wanted, self.stop) {
+            (true, true) => Err(E::custom(HERE)),
+            (found, _) => Ok(found),
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! The maps of the config. Doc comments here are the descriptions of the JSON
+//! Schema.
+
+use std::{borrow::Cow, fmt};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
+
+use super::OneOf;
+
+/// The config of alloy-gateway.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, expecting = "a map")]
+#[schemars(extend("required" = ["version", "listen", "keys", "tenants"]))]
+pub struct Raw {
+    /// The version of the config's format: 1.
+    #[schemars(extend("const" = 1))]
+    pub version: Option<u64>,
+    /// Where callers connect to.
+    #[schemars(extend("minItems" = 1))]
+    pub listen: Option<Vec<Option<Listen>>>,
+    /// The admin listener, never the data port.
+    pub admin: Option<Admin>,
+    /// Alloy, and how it is spoken to.
+    pub upstream: Option<Upstream>,
+    /// The Alloy keys, by name.
+    pub keys: Option<Pairs<Key>>,
+    /// Who may call.
+    #[schemars(extend("minItems" = 1))]
+    pub tenants: Option<Vec<Option<Tenant>>>,
+    /// The audit trail.
+    pub audit: Option<Audit>,
+    /// How many workers serve: a number, or auto for one per CPU the process may use.
+    #[schemars(schema_with = "workers", extend("default" = "auto"))]
+    pub workers: Option<OneOf<Nothing>>,
+    /// What callers may take of the gateway.
+    pub bounds: Option<Bounds>,
+    /// Allows `{ value: … }` for secrets. Anybody who can read the config can then read the keys.
+    #[schemars(extend("default" = false))]
+    pub allow_inline_secrets: Option<bool>,
+}
+
+/// A data listener.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, expecting = "a map with an address")]
+#[schemars(extend("required" = ["address"]))]
+pub struct Listen {
+    /// IP address and port, as in 127.0.0.1:8080 or [::1]:8080.
+    pub address: Option<String>,
+    /// Allows plaintext on an address that is not loopback: tokens then travel readable.
+    #[schemars(extend("default" = false))]
+    pub allow_plaintext: Option<bool>,
+}
+
+/// The admin listener.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, expecting = "a map")]
+pub struct Admin {
+    /// IP address and port of the read-only endpoints, or off.
+    #[schemars(extend("default" = "127.0.0.1:9465"))]
+    pub address: Option<String>,
+    /// Path of the Unix socket (mode 0600) for what callers must not see or do.
+    pub socket: Option<String>,
+}
+
+/// Alloy, and how it is spoken to.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, expecting = "a map")]
+pub struct Upstream {
+    /// Scheme, host and port; no path.
+    #[schemars(extend("default" = "https://production.runalloy.com"))]
+    pub url: Option<String>,
+    /// The value of x-api-version.
+    #[schemars(extend("default" = "2025-09"))]
+    pub api_version: Option<String>,
+    /// The scheme before the key in authorization, spelled as it is sent.
+    #[schemars(extend("default" = "bearer"))]
+    pub auth_scheme: Option<String>,
+    /// Which ids are accepted: opaque (1 to 128 of A-Z a-z 0-9 . _ ~ -) or object_id (24 hex digits).
+    #[schemars(extend("enum" = ["opaque", "object_id"], "default" = "opaque"))]
+    pub ids: Option<String>,
+    /// Which certificate authorities are trusted: system, bundled, or a PEM file.
+    #[schemars(schema_with = "trust", extend("default" = "system"))]
+    pub trust: Option<OneOf<FileOf>>,
+    /// Bound on look-up, TCP and TLS of a new connection together.
+    #[schemars(schema_with = "duration", extend("default" = "2s"))]
+    pub connect_timeout: Option<String>,
+    /// Bound on the whole call with every attempt, from the end of its wait.
+    #[schemars(schema_with = "duration", extend("default" = "30s"))]
+    pub request_timeout: Option<String>,
+    /// Further attempts while nothing was written; at most one after something was.
+    #[schemars(extend("default" = 2, "maximum" = 10))]
+    pub retries: Option<u64>,
+    /// When to stop sending for a while, or off.
+    #[schemars(schema_with = "breaker")]
+    pub circuit_breaker: Option<OneOf<CircuitBreaker>>,
+    /// How long an unused connection is kept.
+    #[schemars(schema_with = "duration", extend("default" = "30s"))]
+    pub idle_timeout: Option<String>,
+    /// How old a connection may become, so that a change in DNS is seen.
+    #[schemars(schema_with = "duration", extend("default" = "5m"))]
+    pub connection_max_age: Option<String>,
+    /// How many unused connections each worker keeps.
+    #[schemars(extend("default" = 64, "maximum" = 10000))]
+    pub idle_connections: Option<u64>,
+    /// Allows an http:// url on a host that is not loopback: the key then travels readable.
+    #[schemars(extend("default" = false))]
+    pub allow_plaintext: Option<bool>,
+}
+
+/// Opens after consecutive failures of the upstream.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, expecting = "a map")]
+pub struct CircuitBreaker {
+    /// Consecutive failures that open it.
+    #[schemars(extend("default" = 10, "minimum" = 1))]
+    pub failures: Option<u64>,
+    /// How long it stays open before a single call probes.
+    #[schemars(schema_with = "duration", extend("default" = "5s"))]
+    pub open_for: Option<String>,
+}
+
+/// An Alloy key.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, expecting = "a map with a secret")]
+#[schemars(extend("required" = ["secret"]))]
+pub struct Key {
+    /// Where the key is read from.
+    pub secret: Option<Secret>,
+    /// Limits shared by every tenant that uses the key.
+    pub limits: Option<Vec<Option<Window>>>,
+}
+
+/// Where a secret is read from: exactly one of these.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(
+    deny_unknown_fields,
+    default,
+    expecting = "a map with file, env or credential"
+)]
+#[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
+pub struct Secret {
+    /// A file; trailing newlines are dropped.
+    pub file: Option<String>,
+    /// An environment variable.
+    pub env: Option<String>,
+    /// A systemd credential (LoadCredential=).
+    pub credential: Option<String>,
+    /// The secret itself; only with allow_inline_secrets.
+    pub value: Option<String>,
+}
+
+// Not derived: `value` is a secret.
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(redacted)")
+    }
+}
+
+/// A named owner of tokens, limits and a set of Alloy users.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, expecting = "a map with a name")]
+#[schemars(extend("required" = ["name", "key", "users", "tokens"]))]
+pub struct Tenant {
+    /// Its name: 1 to 64 of A-Z a-z 0-9 . _ -
+    pub name: Option<String>,
+    /// The name of the Alloy key that its calls are sent with.
+    pub key: Option<String>,
+    /// Whom it may touch: all, a list of user ids, or a file with one id a line.
+    #[schemars(schema_with = "users")]
+    pub users: Option<OneOf<FileOf>>,
+    /// Its tokens; several, so that they can be rotated with overlap.
+    #[schemars(extend("minItems" = 1))]
+    pub tokens: Option<Vec<Option<Token>>>,
+    /// Its own limits.
+    pub limits: Option<Vec<Option<Window>>>,
+    /// How long a call may wait for its turn before it is refused.
+    #[schemars(schema_with = "duration", extend("default" = "0s"))]
+    pub wait: Option<String>,
+    /// How many calls may wait at once.
+    #[schemars(extend("default" = 64))]
+    pub wait_queue: Option<u64>,
+    /// How many of its calls may be under way at once; a quarter of bounds.requests_in_flight if absent.
+    pub in_flight: Option<u64>,
+    /// What happens with a call that is allowed.
+    #[schemars(extend("enum" = ["enforce", "dry_run", "suspended"], "default" = "enforce"))]
+    pub mode: Option<String>,
+}
+
+/// A token, as the config knows it; `alloy-gateway token new` makes one.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, expecting = "a map with id and sha256")]
+#[schemars(extend("required" = ["id", "sha256"]))]
+pub struct Token {
+    /// Its name in trail and metrics: 1 to 64 of A-Z a-z 0-9 . _ -
+    pub id: Option<String>,
+    /// The SHA-256 of the whole token, 64 hex digits.
+    #[schemars(extend("pattern" = "^[0-9a-fA-F]{64}$"))]
+    pub sha256: Option<String>,
+    /// Not accepted before (RFC 3339).
+    #[schemars(extend("format" = "date-time"))]
+    pub not_before: Option<String>,
+    /// Not accepted from then on (RFC 3339).
+    #[schemars(extend("format" = "date-time"))]
+    pub expires: Option<String>,
+}
+
+/// A limit: a bucket that holds `burst` and regains one every `per / requests`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(
+    deny_unknown_fields,
+    default,
+    expecting = "a map with requests and per"
+)]
+#[schemars(extend("required" = ["requests", "per"]))]
+pub struct Window {
+    /// How many come back in `per`.
+    #[schemars(extend("minimum" = 1, "maximum" = 1_000_000))]
+    pub requests: Option<u64>,
+    /// The span, 1ms to 366d.
+    #[schemars(schema_with = "duration")]
+    pub per: Option<String>,
+    /// How many at once; as `requests` if absent.
+    #[schemars(extend("minimum" = 1, "maximum" = 1_000_000))]
+    pub burst: Option<u64>,
+}
+
+/// The audit trail.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, expecting = "a map")]
+pub struct Audit {
+    /// Where its segments are; made with mode 0700 if it does not exist.
+    #[schemars(extend("default" = "/var/lib/alloy-gateway/audit"))]
+    pub directory: Option<String>,
+    /// strict: synced before sending and before answering. relaxed: written, not synced.
+    #[schemars(extend("enum" = ["strict", "relaxed"], "default" = "strict"))]
+    pub durability: Option<String>,
+    /// How long an answer waits for its outcome to be durable.
+    #[schemars(schema_with = "duration", extend("default" = "2s"))]
+    pub outcome_wait: Option<String>,
+}
+
+/// What callers may take of the gateway.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, expecting = "a map")]
+pub struct Bounds {
+    /// Open connections in all.
+    #[schemars(extend("default" = 4096))]
+    pub connections: Option<u64>,
+    /// Open connections of one peer address.
+    #[schemars(extend("default" = 4096))]
+    pub connections_per_peer: Option<u64>,
+    /// Requests being worked on.
+    #[schemars(extend("default" = 1024))]
+    pub requests_in_flight: Option<u64>,
+    /// Failed authentications of one peer address; looked at only after a token failed. 20 per 10s if absent.
+    pub failed_auth: Option<Window>,
+    /// By when a request head, an h2 header block or a TLS handshake must be in.
+    #[schemars(schema_with = "duration", extend("default" = "5s"))]
+    pub header_timeout: Option<String>,
+    /// By when a request body must be in.
+    #[schemars(schema_with = "duration", extend("default" = "10s"))]
+    pub body_timeout: Option<String>,
+    /// How long a connection may stay without a request, or without reading its answer.
+    #[schemars(schema_with = "duration", extend("default" = "60s"))]
+    pub idle_timeout: Option<String>,
+    /// How long stopping may take.
+    #[schemars(schema_with = "duration", extend("default" = "35s"))]
+    pub drain_timeout: Option<String>,
+    /// Header fields of a request.
+    #[schemars(extend("default" = 64))]
+    pub headers: Option<u64>,
+    /// Bytes of a request's head.
+    #[schemars(schema_with = "size", extend("default" = "16KiB"))]
+    pub header_bytes: Option<OneOf<Nothing>>,
+    /// Decoded bytes of a request's body, which is read and dropped.
+    #[schemars(schema_with = "size", extend("default" = "64KiB"))]
+    pub body_bytes: Option<OneOf<Nothing>>,
+}
+
+/// A file.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, expecting = "a map with file")]
+#[schemars(extend("required" = ["file"]))]
+pub struct FileOf {
+    /// Its path, relative to the config file.
+    pub file: Option<String>,
+}
+
+/// A map that is never right.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a single value")]
+pub struct Nothing {}
+
+/// A map that keeps the order of the file, and what stands twice.
+#[derive(Debug)]
+pub struct Pairs<T>(pub Vec<(String, Option<T>)>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Pairs<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct PairsVisitor<T>(std::marker::PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for PairsVisitor<T> {
+            type Value = Pairs<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map of names")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs<T>, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(Pairs(pairs))
+            }
+        }
+        deserializer.deserialize_map(PairsVisitor(std::marker::PhantomData))
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Pairs<T> {
+    fn schema_name() -> Cow<'static, str> {
+        format!("MapOf{}", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let entry = generator.subschema_for::<T>();
+        json_schema!({ "type": "object", "minProperties": 1, "additionalProperties": entry })
+    }
+}
+
+fn duration(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "pattern": "^[0-9]+(ms|s|m|h|d)$", "examples": ["250ms", "5s", "10m", "1h", "1d"] })
+}
+
+fn size(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "anyOf": [ { "type": "integer" }, { "type": "string", "pattern": "^[0-9]+(B|KiB|MiB)$" } ] })
+}
+
+fn workers(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "anyOf": [ { "type": "integer", "minimum": 1, "maximum": 256 }, { "const": "auto" } ] })
+}
+
+fn trust(generator: &mut SchemaGenerator) -> Schema {
+    let file = generator.subschema_for::<FileOf>();
+    json_schema!({ "anyOf": [ { "enum": ["system", "bundled"] }, file ] })
+}
+
+fn users(generator: &mut SchemaGenerator) -> Schema {
+    let file = generator.subschema_for::<FileOf>();
+    json_schema!({ "anyOf": [ { "const": "all" }, { "type": "array", "items": { "type": "string" } }, file ] })
+}
+
+fn breaker(generator: &mut SchemaGenerator) -> Schema {
+    let breaker = generator.subschema_for::<CircuitBreaker>();
+    json_schema!({ "anyOf": [ { "const": "off" }, breaker ] })
+}

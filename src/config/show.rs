@@ -1,0 +1,157 @@
+//! The effective config: every default filled in, no secret in it.
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    raw::to_yaml,
+    settings::{
+        Bounds, Durability, Key, Mode, SecretSource, Settings, Tenant, Trust, Upstream, Users,
+        Window,
+    },
+    unit::show_duration,
+};
+use crate::ids::IdGrammar;
+
+/// Writes settings as a config that has the same effect. Inline secrets are
+/// left out, and of digests only the beginning is shown.
+pub fn show(settings: &Settings) -> String {
+    let listen: Vec<_> = settings
+        .listen
+        .iter()
+        .map(|listen| json!({ "address": listen.address.to_string() }))
+        .collect();
+    let keys: Map<_, _> = settings
+        .keys
+        .iter()
+        .map(|key| (key.name.clone(), show_key(key)))
+        .collect();
+    let tenants: Vec<_> = settings
+        .tenants
+        .iter()
+        .map(|tenant| show_tenant(tenant, settings))
+        .collect();
+    let admin = &settings.admin;
+    let address = admin
+        .address
+        .map_or_else(|| "off".to_owned(), |address| address.to_string());
+    to_yaml(&json!({
+        "version": 1,
+        "listen": listen,
+        "admin": { "address": address, "socket": admin.socket },
+        "upstream": show_upstream(&settings.upstream),
+        "keys": keys,
+        "tenants": tenants,
+        "audit": {
+            "directory": settings.audit.directory,
+            "durability": match settings.audit.durability {
+                Durability::Strict => "strict",
+                Durability::Relaxed => "relaxed",
+            },
+            "outcome_wait": show_duration(settings.audit.outcome_wait),
+        },
+        "workers": settings.workers.map_or_else(|| json!("auto"), |workers| json!(workers)),
+        "bounds": show_bounds(&settings.bounds),
+    }))
+}
+
+fn show_upstream(upstream: &Upstream) -> Value {
+    let scheme = if upstream.url.tls { "https" } else { "http" };
+    json!({
+        "url": format!("{scheme}://{}", upstream.url.authority()),
+        "api_version": upstream.api_version,
+        "auth_scheme": upstream.auth_scheme,
+        "ids": match upstream.ids {
+            IdGrammar::Opaque => "opaque",
+            IdGrammar::ObjectId => "object_id",
+        },
+        "trust": match &upstream.trust {
+            Trust::System => json!("system"),
+            Trust::Bundled => json!("bundled"),
+            Trust::File(file) => json!({ "file": file }),
+        },
+        "connect_timeout": show_duration(upstream.connect_timeout),
+        "request_timeout": show_duration(upstream.request_timeout),
+        "retries": upstream.retries,
+        "circuit_breaker": upstream.circuit_breaker.as_ref().map_or_else(
+            || json!("off"),
+            |breaker| json!({ "failures": breaker.failures, "open_for": show_duration(breaker.open_for) }),
+        ),
+        "idle_timeout": show_duration(upstream.idle_timeout),
+        "connection_max_age": show_duration(upstream.connection_max_age),
+        "idle_connections": upstream.idle_connections,
+    })
+}
+
+fn show_key(key: &Key) -> Value {
+    let secret = match &key.secret {
+        SecretSource::File(file) => json!({ "file": file }),
+        SecretSource::Env(name) => json!({ "env": name }),
+        SecretSource::Credential(name) => json!({ "credential": name }),
+        SecretSource::Inline(_) => json!({ "value": "(redacted)" }),
+    };
+    json!({ "secret": secret, "limits": show_limits(&key.limits) })
+}
+
+fn show_tenant(tenant: &Tenant, settings: &Settings) -> Value {
+    let tokens: Vec<_> = tenant
+        .tokens
+        .iter()
+        .map(|token| {
+            let digest: String = token.digest.to_hex().chars().take(12).collect();
+            let mut shown = json!({ "id": token.id, "sha256": format!("{digest}… (redacted)") });
+            let bounds = [("not_before", token.not_before), ("expires", token.expires)];
+            for (name, instant) in bounds
+                .into_iter()
+                .filter_map(|(name, instant)| Some((name, instant?)))
+            {
+                if let Some(shown) = shown.as_object_mut() {
+                    shown.insert(name.to_owned(), json!(instant.to_string()));
+                }
+            }
+            shown
+        })
+        .collect();
+    json!({
+        "name": tenant.name,
+        "key": settings.keys.get(tenant.key).map(|key| key.name.as_str()),
+        "users": match &tenant.users {
+            Users::All => json!("all"),
+            Users::Listed(users) => users.iter().map(|user| user.as_str()).collect(),
+            Users::File(file) => json!({ "file": file }),
+        },
+        "tokens": tokens,
+        "limits": show_limits(&tenant.limits),
+        "wait": show_duration(tenant.wait),
+        "wait_queue": tenant.wait_queue,
+        "in_flight": tenant.in_flight,
+        "mode": match tenant.mode {
+            Mode::Enforce => "enforce",
+            Mode::DryRun => "dry_run",
+            Mode::Suspended => "suspended",
+        },
+    })
+}
+
+fn show_limits(limits: &[Window]) -> Value {
+    limits.iter().map(show_window).collect()
+}
+
+fn show_window(window: &Window) -> Value {
+    json!({ "requests": window.requests, "per": show_duration(window.per), "burst": window.burst })
+}
+
+fn show_bounds(bounds: &Bounds) -> Value {
+    json!({
+        "connections": bounds.connections,
+        "connections_per_peer": bounds.connections_per_peer,
+        "requests_in_flight": bounds.requests_in_flight,
+        "failed_auth": show_window(&bounds.failed_auth),
+        "header_timeout": show_duration(bounds.header_timeout),
+        "body_timeout": show_duration(bounds.body_timeout),
+        "idle_timeout": show_duration(bounds.idle_timeout),
+        "drain_timeout": show_duration(bounds.drain_timeout),
+        "headers": bounds.headers,
+        "header_bytes": bounds.header_bytes,
+        "body_bytes": bounds.body_bytes,
+    })
+}

@@ -1,0 +1,130 @@
+//! What a request sees of the config: immutable, swapped whole.
+//!
+//! Building one does the I/O that a config asks for (secrets, user lists,
+//! roots) and makes the limiters.
+
+mod load;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+
+use super::settings::{Bounds, Mode, Upstream};
+use crate::{
+    ids::UserId,
+    pipeline::{
+        authenticate::FailedAuth,
+        limit::{InFlightCount, Limits, Line},
+    },
+    secret::UpstreamKey,
+    tls::ClientTls,
+    token::TokenDigest,
+};
+
+pub use self::load::{build, loose_secrets};
+
+/// The immutable, validated form of one config.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The first 12 hex digits of the config file's SHA-256.
+    pub digest: Box<str>,
+    /// What callers may take of us.
+    pub bounds: Bounds,
+    /// Alloy, and how it is spoken to.
+    pub upstream: Arc<Target>,
+    /// How often a peer may fail to authenticate.
+    pub failed_auth: FailedAuth,
+    tenants: Vec<Tenant>,
+    by_token: HashMap<TokenDigest, TokenPlace>,
+}
+
+/// The one upstream: a pooled connection belongs to the target it was opened for.
+#[derive(Debug)]
+pub struct Target {
+    /// Its origin, version and time-outs.
+    pub settings: Upstream,
+    /// The value of `host`, made once.
+    pub authority: http::HeaderValue,
+    /// The value of `x-api-version`, made once.
+    pub api_version: http::HeaderValue,
+    /// Trust and protocol versions; `None` for a plaintext upstream.
+    pub tls: Option<ClientTls>,
+}
+
+/// A tenant, ready to be asked.
+#[derive(Debug)]
+pub struct Tenant {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The key its calls are sent with.
+    pub key: Arc<UpstreamKey>,
+    /// Whom it may touch.
+    pub users: UserSet,
+    /// What happens with a call that is allowed.
+    pub mode: Mode,
+    /// Everything that limits its calls.
+    pub limits: Limits,
+    /// How long a call may wait for its turn.
+    pub wait: Duration,
+    /// Those who wait.
+    pub line: Line,
+    /// Its calls under way.
+    pub in_flight: InFlightCount,
+    tokens: Box<[TokenInfo]>,
+}
+
+/// One of a tenant's tokens, without its digest.
+#[derive(Debug)]
+pub struct TokenInfo {
+    /// Its name in trail and metrics.
+    pub id: Box<str>,
+    /// Not accepted before.
+    pub not_before: Option<Timestamp>,
+    /// Not accepted from then on.
+    pub expires: Option<Timestamp>,
+}
+
+/// Whom a tenant may touch.
+#[derive(Debug)]
+pub enum UserSet {
+    /// Every user.
+    All,
+    /// These.
+    Only(HashSet<UserId>),
+}
+
+impl UserSet {
+    /// Whether `user` is one of them.
+    pub fn allow(&self, user: &UserId) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(users) => users.contains(user),
+        }
+    }
+}
+
+/// Where a digest's token stands: tenant, token of the tenant.
+#[derive(Debug, Clone, Copy)]
+struct TokenPlace {
+    tenant: u32,
+    token: u32,
+}
+
+impl Snapshot {
+    /// The tenant and token with this digest, whether valid now or not.
+    pub fn by_token(&self, digest: TokenDigest) -> Option<(&Tenant, &TokenInfo)> {
+        let place = self.by_token.get(&digest)?;
+        let tenant = self.tenants.get(usize::try_from(place.tenant).ok()?)?;
+        let token = tenant.tokens.get(usize::try_from(place.token).ok()?)?;
+        Some((tenant, token))
+    }
+
+    /// All tenants, in the order of the config.
+    pub fn tenants(&self) -> &[Tenant] {
+        &self.tenants
+    }
+}

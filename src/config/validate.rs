@@ -1,0 +1,183 @@
+//! Shapes → settings: every value gets its meaning, every default its place, and
+//! every problem is found at once.
+
+mod check;
+mod listeners;
+mod tenants;
+mod upstream;
+
+use std::{num::NonZeroUsize, path::Path, time::Duration};
+
+use self::check::Check;
+use super::{
+    problem::{FieldPath, Problem},
+    raw::{self, OneOf, Raw},
+    settings::{Audit, Bounds, Durability, Settings},
+};
+
+/// The longest span of any limit or time-out.
+pub const SPAN_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+/// Workers that a config may name.
+const WORKERS_MAX: u64 = 256;
+
+/// What came of a config.
+#[derive(Debug)]
+pub struct Validated {
+    /// The settings.
+    pub settings: Settings,
+    /// What is allowed, and hardly meant.
+    pub warnings: Vec<Problem>,
+}
+
+/// Makes settings of shapes. `directory` is what relative paths are relative to;
+/// `misfits` are known already and not said again.
+///
+/// # Errors
+///
+/// Every problem, the misfits included.
+pub fn validate(
+    raw: Raw,
+    directory: &Path,
+    misfits: Vec<Problem>,
+) -> Result<Validated, Vec<Problem>> {
+    let mut check = Check::new(directory, misfits);
+    version(&mut check, raw.version);
+    let bounds = bounds(&mut check, raw.bounds.unwrap_or_default());
+    let listen = listeners::data(&mut check, raw.listen);
+    let admin = listeners::admin(&mut check, raw.admin.unwrap_or_default());
+    let upstream = upstream::upstream(&mut check, raw.upstream.unwrap_or_default());
+    let keys = tenants::keys(
+        &mut check,
+        raw.keys,
+        raw.allow_inline_secrets.unwrap_or(false),
+    );
+    let tenants = tenants::tenants(&mut check, raw.tenants, &keys, upstream.ids, &bounds);
+    let audit = audit(&mut check, raw.audit.unwrap_or_default());
+    let workers = workers(&mut check, raw.workers);
+    let settings = Settings {
+        listen,
+        admin,
+        upstream,
+        keys,
+        tenants,
+        audit,
+        workers,
+        bounds,
+    };
+    drain_is_long_enough(&mut check, &settings);
+    let (problems, warnings) = check.finish();
+    if problems.is_empty() {
+        Ok(Validated { settings, warnings })
+    } else {
+        Err(problems)
+    }
+}
+
+fn version(check: &mut Check, version: Option<u64>) {
+    let at = FieldPath::root().key("version");
+    match version {
+        Some(1) => {}
+        Some(other) => check.problem(at, format!("found {other}, this program reads version 1")),
+        None => check.problem(at, "is missing; put `version: 1` at the top"),
+    }
+}
+
+fn workers(check: &mut Check, workers: Option<OneOf<raw::Nothing>>) -> Option<NonZeroUsize> {
+    match workers {
+        None => None,
+        Some(OneOf::Word(word)) if word == "auto" => None,
+        Some(OneOf::Number(n @ 1..=WORKERS_MAX)) => {
+            usize::try_from(n).ok().and_then(NonZeroUsize::new)
+        }
+        Some(_) => {
+            let at = FieldPath::root().key("workers");
+            check.problem(
+                at,
+                format!("expected auto, or a whole number from 1 to {WORKERS_MAX}"),
+            );
+            None
+        }
+    }
+}
+
+fn audit(check: &mut Check, raw: raw::Audit) -> Audit {
+    let at = FieldPath::root().key("audit");
+    let durability = at.clone().key("durability");
+    let choices = [
+        ("strict", Durability::Strict),
+        ("relaxed", Durability::Relaxed),
+    ];
+    let directory = raw
+        .directory
+        .unwrap_or_else(|| "/var/lib/alloy-gateway/audit".to_owned());
+    Audit {
+        directory: check.path(at.clone().key("directory"), &directory),
+        durability: check.choice(durability, raw.durability, &choices, Durability::Strict),
+        outcome_wait: check.span(
+            at.key("outcome_wait"),
+            raw.outcome_wait,
+            "2s",
+            Duration::ZERO,
+        ),
+    }
+}
+
+fn bounds(check: &mut Check, raw: raw::Bounds) -> Bounds {
+    let at = |name: &str| FieldPath::root().key("bounds").key(name);
+    let ms = Duration::from_millis;
+    let failed_auth = raw.failed_auth.unwrap_or_else(|| raw::Window {
+        requests: Some(20),
+        per: Some("10s".to_owned()),
+        burst: None,
+    });
+    Bounds {
+        connections: check.count(at("connections"), raw.connections, 4096, 1..=1_000_000),
+        connections_per_peer: check.count(
+            at("connections_per_peer"),
+            raw.connections_per_peer,
+            4096,
+            1..=1_000_000,
+        ),
+        requests_in_flight: check.count(
+            at("requests_in_flight"),
+            raw.requests_in_flight,
+            1024,
+            1..=1_000_000,
+        ),
+        failed_auth: check.window(at("failed_auth"), &failed_auth),
+        header_timeout: check.span(at("header_timeout"), raw.header_timeout, "5s", ms(100)),
+        body_timeout: check.span(at("body_timeout"), raw.body_timeout, "10s", ms(100)),
+        idle_timeout: check.span(at("idle_timeout"), raw.idle_timeout, "60s", ms(100)),
+        drain_timeout: check.span(
+            at("drain_timeout"),
+            raw.drain_timeout,
+            "35s",
+            Duration::ZERO,
+        ),
+        headers: check.count(at("headers"), raw.headers, 64, 8..=1000),
+        // hyper can't be told to take less than 8 KiB.
+        header_bytes: check.size(
+            at("header_bytes"),
+            raw.header_bytes,
+            16 << 10,
+            8 << 10..=256 << 10,
+        ),
+        body_bytes: check.size(at("body_bytes"), raw.body_bytes, 64 << 10, 0..=16 << 20),
+    }
+}
+
+/// A drain that ends before a call can leaves calls in doubt.
+fn drain_is_long_enough(check: &mut Check, settings: &Settings) {
+    let wait = settings
+        .tenants
+        .iter()
+        .map(|tenant| tenant.wait)
+        .max()
+        .unwrap_or_default();
+    let needed = settings.upstream.request_timeout + wait;
+    if settings.bounds.drain_timeout < needed {
+        let at = FieldPath::root().key("bounds").key("drain_timeout");
+        let needed = super::unit::show_duration(needed);
+        check.warning(at, format!("is below upstream.request_timeout + the longest wait ({needed}): stopping can leave calls in doubt"));
+    }
+}

@@ -1,0 +1,332 @@
+//! Reading single values, and the list of what is wrong with them.
+
+use std::{
+    num::NonZeroU32,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use super::SPAN_MAX;
+use crate::config::{
+    problem::{FieldPath, Problem},
+    raw::{self, Nothing, OneOf},
+    settings::Window,
+    suggest::{did_you_mean, quote},
+    unit::{duration, show_duration, size},
+};
+
+/// The most that a limit may count.
+const UNITS_MAX: u32 = 1_000_000;
+/// More problems than a person mends at once.
+const PROBLEMS_MAX: usize = 100;
+
+/// What is wrong so far. Values that are wrong get a placeholder, so that the
+/// rest can be looked at; with a problem, no settings are made of them.
+#[derive(Debug)]
+pub struct Check<'a> {
+    directory: &'a Path,
+    problems: Vec<Problem>,
+    misfits: usize,
+    warnings: Vec<Problem>,
+}
+
+impl<'a> Check<'a> {
+    pub fn new(directory: &'a Path, misfits: Vec<Problem>) -> Self {
+        Self {
+            directory,
+            misfits: misfits.len(),
+            problems: misfits,
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Problems and warnings.
+    pub fn finish(self) -> (Vec<Problem>, Vec<Problem>) {
+        (self.problems, self.warnings)
+    }
+
+    /// Notes a problem, unless the field, or what is around it, did not fit and
+    /// was taken out.
+    pub fn problem(&mut self, path: FieldPath, message: impl Into<String>) {
+        let known = self
+            .problems
+            .iter()
+            .take(self.misfits)
+            .any(|known| known.path.contains(&path) && !known.path.segments().is_empty());
+        if known || self.problems.len() > PROBLEMS_MAX {
+            return;
+        }
+        if self.problems.len() == PROBLEMS_MAX {
+            self.problems.push(Problem::new(
+                FieldPath::root(),
+                "there are more problems; mend these first",
+            ));
+            return;
+        }
+        self.problems.push(Problem::new(path, message));
+    }
+
+    pub fn warning(&mut self, path: FieldPath, message: impl Into<String>) {
+        self.warnings.push(Problem::new(path, message));
+    }
+
+    /// A value that has to be there.
+    pub fn required<T>(&mut self, path: FieldPath, value: Option<T>) -> Option<T> {
+        if value.is_none() {
+            self.problem(path, "is missing");
+        }
+        value
+    }
+
+    /// A path, relative to the config file.
+    pub fn path(&mut self, at: FieldPath, path: &str) -> PathBuf {
+        if path.is_empty() || path.contains('\0') {
+            self.problem(at, "expected a path");
+        }
+        self.directory.join(path)
+    }
+
+    /// One of a few words.
+    pub fn choice<T: Copy>(
+        &mut self,
+        at: FieldPath,
+        found: Option<String>,
+        choices: &[(&str, T)],
+        default: T,
+    ) -> T {
+        let Some(found) = found else { return default };
+        if let Some((_, value)) = choices.iter().find(|(word, _)| *word == found) {
+            return *value;
+        }
+        let words: Vec<_> = choices.iter().map(|(word, _)| *word).collect();
+        let hint = did_you_mean(&found, words.iter().copied());
+        self.problem(
+            at,
+            format!(
+                "found {}, expected {}{hint}",
+                quote(&found),
+                words.join(" or ")
+            ),
+        );
+        default
+    }
+
+    /// A time-out.
+    pub fn span(
+        &mut self,
+        at: FieldPath,
+        found: Option<String>,
+        default: &str,
+        min: Duration,
+    ) -> Duration {
+        let found = found.as_deref().unwrap_or(default);
+        match duration(found) {
+            Ok(span) if span < min => {
+                self.problem(
+                    at,
+                    format!(
+                        "found {}, the least is {}",
+                        quote(found),
+                        show_duration(min)
+                    ),
+                );
+                min
+            }
+            Ok(span) if span > SPAN_MAX => {
+                self.problem(
+                    at,
+                    format!(
+                        "found {}, the most is {}",
+                        quote(found),
+                        show_duration(SPAN_MAX)
+                    ),
+                );
+                min
+            }
+            Ok(span) => span,
+            Err(expected) => {
+                self.problem(at, format!("found {}, {expected}", quote(found)));
+                min
+            }
+        }
+    }
+
+    /// A whole number.
+    pub fn count(
+        &mut self,
+        at: FieldPath,
+        found: Option<u64>,
+        default: u32,
+        allowed: RangeInclusive<u32>,
+    ) -> u32 {
+        let Some(found) = found else { return default };
+        match u32::try_from(found) {
+            Ok(count) if allowed.contains(&count) => count,
+            _ => {
+                self.problem(
+                    at,
+                    format!(
+                        "found {found}, expected {} to {}",
+                        allowed.start(),
+                        allowed.end()
+                    ),
+                );
+                default
+            }
+        }
+    }
+
+    /// A number of bytes.
+    pub fn size(
+        &mut self,
+        at: FieldPath,
+        found: Option<OneOf<Nothing>>,
+        default: u32,
+        allowed: RangeInclusive<u32>,
+    ) -> u32 {
+        let bytes = match found {
+            None => return default,
+            Some(OneOf::Number(bytes)) => Ok(bytes),
+            Some(OneOf::Word(text)) => {
+                size(&text).map_err(|expected| format!("found {}, {expected}", quote(&text)))
+            }
+            Some(OneOf::List(_) | OneOf::Map(_)) => Err("expected bytes, as in 16KiB".to_owned()),
+        };
+        match bytes.map(u32::try_from) {
+            Ok(Ok(bytes)) if allowed.contains(&bytes) => bytes,
+            Ok(_) => {
+                self.problem(
+                    at,
+                    format!(
+                        "is out of bounds, expected {} to {} bytes",
+                        allowed.start(),
+                        allowed.end()
+                    ),
+                );
+                default
+            }
+            Err(message) => {
+                self.problem(at, message);
+                default
+            }
+        }
+    }
+
+    /// A limit.
+    pub fn window(&mut self, at: FieldPath, raw: &raw::Window) -> Window {
+        let requests = self.units(at.clone().key("requests"), raw.requests, None);
+        let burst = self.units(at.clone().key("burst"), raw.burst, Some(requests));
+        let per_at = at.key("per");
+        let per = match &raw.per {
+            Some(per) => self.span(
+                per_at.clone(),
+                Some(per.clone()),
+                "1s",
+                Duration::from_millis(1),
+            ),
+            None => {
+                self.problem(per_at.clone(), "is missing, expected a span as in 1s or 1d");
+                Duration::from_secs(1)
+            }
+        };
+        // `burst` units take burst × per / requests to come back: no wait may be
+        // longer than what the clock of the limiter counts (584 years).
+        let refill_ns = per.as_nanos() / u128::from(requests.get()) * u128::from(burst.get());
+        if refill_ns > u128::from(u64::MAX) / 4 {
+            self.problem(
+                per_at,
+                "is too long for this burst: it would take more than 146 years to come back",
+            );
+        }
+        Window {
+            requests,
+            per,
+            burst,
+        }
+    }
+
+    fn units(
+        &mut self,
+        at: FieldPath,
+        found: Option<u64>,
+        default: Option<NonZeroU32>,
+    ) -> NonZeroU32 {
+        let expected = format!("expected a whole number from 1 to {UNITS_MAX}");
+        let units = match (found, default) {
+            (None, Some(default)) => return default,
+            (None, None) => {
+                self.problem(at, format!("is missing, {expected}"));
+                None
+            }
+            (Some(found), _) => {
+                let units = u32::try_from(found)
+                    .ok()
+                    .filter(|units| *units <= UNITS_MAX)
+                    .and_then(NonZeroU32::new);
+                if units.is_none() {
+                    let hint = if found == 0 {
+                        " (a limit of zero admits nothing: use mode: suspended)"
+                    } else {
+                        ""
+                    };
+                    self.problem(at, format!("found {found}, {expected}{hint}"));
+                }
+                units
+            }
+        };
+        units.unwrap_or(NonZeroU32::MIN)
+    }
+
+    /// A list of limits, shortest first, each span once.
+    pub fn windows(
+        &mut self,
+        at: &FieldPath,
+        raw: Option<Vec<Option<raw::Window>>>,
+    ) -> Vec<Window> {
+        let mut windows = Vec::new();
+        for (index, window) in raw.unwrap_or_default().into_iter().enumerate() {
+            let at = at.clone().index(index);
+            let Some(raw) = self.entry(&at, window) else {
+                continue;
+            };
+            let window = self.window(at.clone(), &raw);
+            if windows.iter().any(|known: &Window| known.per == window.per) {
+                self.problem(
+                    at.key("per"),
+                    "another limit of this list has the same span: put one of them away",
+                );
+            }
+            windows.push(window);
+        }
+        windows.sort_by_key(|window| window.per);
+        windows
+    }
+
+    /// The entry of a list: `- ` without anything behind it is a problem.
+    pub fn entry<T>(&mut self, at: &FieldPath, entry: Option<T>) -> Option<T> {
+        if entry.is_none() {
+            self.problem(at.clone(), "is empty");
+        }
+        entry
+    }
+
+    /// A name: 1 to 64 of `A-Z a-z 0-9 . _ -`.
+    pub fn name(&mut self, at: FieldPath, name: &str) -> bool {
+        let fits = (1..=64).contains(&name.len())
+            && name
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+        let fits = fits && !crate::token::looks_like_token(name);
+        if !fits {
+            self.problem(
+                at,
+                format!(
+                    "found {}, expected a name: 1 to 64 of A-Z a-z 0-9 . _ -",
+                    quote(name)
+                ),
+            );
+        }
+        fits
+    }
+}
