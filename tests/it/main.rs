@@ -1,0 +1,15 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    missing_docs
+)]
+//! The suites, against the real binary over real sockets. The one simulated
+//! thing is Alloy itself.
+
+mod support;
+
+mod contract;
+mod rules;
+mod vendor_contract;

@@ -1,0 +1,225 @@
+//! The rules the code keeps (design: "Rules the code keeps"), held against `src/`.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Every source file with its text up to its tests.
+fn sources() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    collect(&root, &mut files);
+    assert!(files.len() > 30, "only {} files found", files.len());
+    files
+        .into_iter()
+        .map(|path| {
+            let text = fs::read_to_string(&path).unwrap();
+            let code = text
+                .split("#[cfg(test)]\nmod tests")
+                .next()
+                .unwrap_or_default();
+            let code: String = code
+                .lines()
+                .filter(|line| !line.trim_start().starts_with("//"))
+                .map(|line| format!("{line}\n"))
+                .collect();
+            let name = path.strip_prefix(&root).unwrap().display().to_string();
+            (name, code)
+        })
+        .filter(|(name, _)| !name.ends_with("tests.rs"))
+        .collect()
+}
+
+fn collect(directory: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+}
+
+/// `needle` stands in files that begin with one of `homes`, and nowhere else.
+#[track_caller]
+fn lives_only_in(needle: &str, homes: &[&str]) {
+    let mut found = 0;
+    for (name, code) in sources() {
+        if !code.contains(needle) {
+            continue;
+        }
+        found += 1;
+        assert!(
+            homes.iter().any(|home| name.starts_with(home)),
+            "{needle} stands in {name}"
+        );
+    }
+    assert!(
+        found > 0,
+        "{needle} stands nowhere: does this rule still say anything?"
+    );
+}
+
+/// The story's stage and the simulated Alloy are no part of the serving gateway.
+const OFF_STAGE: [&str; 2] = ["cli/demo", "simulated_alloy"];
+
+#[test]
+fn only_forward_opens_upstream_connections() {
+    lives_only_in(
+        "TcpStream::connect",
+        &[
+            "pipeline/forward/",
+            "cli/healthcheck.rs",
+            OFF_STAGE[0],
+            OFF_STAGE[1],
+        ],
+    );
+    lives_only_in("lookup_host", &["pipeline/forward/"]);
+    lives_only_in("client::conn", &["pipeline/forward/"]);
+}
+
+#[test]
+fn only_inject_reads_a_key() {
+    lives_only_in("expose_authorization", &["secret.rs", "pipeline/inject.rs"]);
+}
+
+#[test]
+fn only_the_trails_writer_opens_files_for_writing() {
+    for needle in ["OpenOptions", "File::create", "fs::write", "File::options"] {
+        // The trail and its lock; the demo's own files.
+        let homes = ["audit", OFF_STAGE[0]];
+        let found: Vec<_> = sources()
+            .into_iter()
+            .filter(|(_, code)| code.contains(needle))
+            .collect();
+        for (name, _) in found {
+            assert!(
+                homes.iter().any(|home| name.starts_with(home)),
+                "{needle} stands in {name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn status_codes_live_in_respond_and_admin() {
+    lives_only_in(
+        "StatusCode",
+        &["pipeline/respond.rs", "admin.rs", OFF_STAGE[1]],
+    );
+}
+
+#[test]
+fn serde_derives_live_in_raw_and_record() {
+    for needle in [
+        "derive(Deserialize",
+        "derive(Serialize",
+        "Deserialize)]",
+        "Serialize)]",
+        "Deserialize, ",
+        "Serialize, ",
+    ] {
+        for (name, code) in sources() {
+            let home = name.starts_with("config/raw") || name.starts_with("audit/record");
+            assert!(home || !code.contains(needle), "{needle} stands in {name}");
+        }
+    }
+    lives_only_in("serde_yaml", &["config/raw"]);
+}
+
+#[test]
+fn rustls_is_named_in_one_module() {
+    lives_only_in("rustls::", &["tls.rs"]);
+}
+
+#[test]
+fn the_pipeline_knows_neither_cli_nor_admin_nor_demo() {
+    for (name, code) in sources() {
+        let inner = [
+            "pipeline", "audit", "config", "server", "ids", "secret", "token", "tls",
+        ];
+        if !inner.iter().any(|module| name.starts_with(module)) {
+            continue;
+        }
+        for outer in [
+            "crate::cli",
+            "crate::admin",
+            "crate::simulated_alloy",
+            "cli::",
+            "anyhow",
+        ] {
+            assert!(!code.contains(outer), "{outer} stands in {name}");
+        }
+    }
+}
+
+#[test]
+fn nothing_prints_but_the_command_line() {
+    for needle in ["println!(", "print!("] {
+        for (name, code) in sources() {
+            assert!(
+                name.starts_with("cli") || !code.contains(needle),
+                "{needle} stands in {name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn nothing_is_left_unfinished_or_unsafe() {
+    for needle in [
+        "todo!(",
+        "unimplemented!(",
+        "dbg!(",
+        ".unwrap()",
+        ".expect(",
+        "panic!(",
+        "unsafe ",
+    ] {
+        for (name, code) in sources() {
+            let testing = code.contains("mod testing") && name == "config/settings.rs";
+            assert!(
+                testing || !code.contains(needle),
+                "{needle} stands in {name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_lockfile_holds_no_crate_that_was_ruled_out() {
+    let lock =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.lock")).unwrap();
+    let versions = |name: &str| lock.matches(&format!("name = \"{name}\"\n")).count();
+    for name in [
+        "openssl",
+        "openssl-sys",
+        "native-tls",
+        "serde_yml",
+        "serde_yaml",
+        "rustls-pemfile",
+    ] {
+        assert_eq!(versions(name), 0, "{name}");
+    }
+    for name in ["rustls", "hyper", "http", "tokio", "aws-lc-rs"] {
+        assert_eq!(versions(name), 1, "{name}");
+    }
+}
+
+/// The lockfile names it as an optional part of others; it must not be built.
+#[test]
+fn only_one_crypto_library_is_built() {
+    let output = std::process::Command::new(env!("CARGO"))
+        .args(["tree", "--locked", "--edges", "all", "--invert", "ring"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let (found, said) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(found.is_empty(), "{found}");
+    assert!(said.contains("nothing to print"), "{said}");
+}

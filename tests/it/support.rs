@@ -1,0 +1,22 @@
+//! What the suites share: the real binary before a simulated Alloy, raw clients,
+//! and what every refusal must look like.
+
+pub mod client;
+pub mod gateway;
+pub mod h2;
+pub mod refusal;
+
+pub use self::{
+    client::{Connection, Response, delete},
+    gateway::{Gateway, Setup},
+    refusal::assert_refusal,
+};
+
+/// The Alloy key of all suites.
+pub const KEY: &str = "test-key/with+odd=bytes-0123456789";
+/// A user that exists.
+pub const USER: &str = "689593e23e4c93cae95fd75c";
+/// A user of somebody else.
+pub const FOREIGN_USER: &str = "64b7f0e2a1d3c45f6789abcd";
+/// A credential of [`USER`].
+pub const CREDENTIAL: &str = "63252d14cc29df15cc481a76";

@@ -1,0 +1,418 @@
+//! The real binary, as a process of its own.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    fs,
+    io::{BufRead, BufReader, Read},
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+use alloy_gateway::{
+    simulated_alloy::{Options, SimulatedAlloy},
+    token::NewToken,
+};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{CREDENTIAL, Connection, KEY, Response, USER, delete};
+
+/// Nothing takes longer, or the test fails.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How a gateway is set up: the defaults, and what a test changes of them.
+pub struct Setup {
+    tls: bool,
+    upstream_url: Option<String>,
+    upstream: String,
+    audit: String,
+    bounds: String,
+    key_limits: &'static str,
+    tenants: Vec<(String, String)>,
+    log: &'static str,
+    workers: u32,
+    top: String,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            tls: true,
+            upstream_url: None,
+            upstream: String::new(),
+            audit: String::new(),
+            bounds: String::new(),
+            key_limits: "[]",
+            tenants: Vec::new(),
+            log: "info",
+            workers: 2,
+            top: String::new(),
+        }
+    }
+}
+
+impl Setup {
+    /// Alloy without TLS, where a test is not about it.
+    pub fn plaintext(mut self) -> Self {
+        self.tls = false;
+        self
+    }
+
+    /// Another upstream than the simulated Alloy.
+    pub fn upstream_url(mut self, url: impl Into<String>) -> Self {
+        self.upstream_url = Some(url.into());
+        self
+    }
+
+    /// A line in `upstream:`.
+    pub fn upstream(mut self, line: &str) -> Self {
+        let _ = writeln!(self.upstream, "  {line}");
+        self
+    }
+
+    /// A line in `bounds:`.
+    pub fn bound(mut self, line: &str) -> Self {
+        let _ = writeln!(self.bounds, "  {line}");
+        self
+    }
+
+    /// A line in `audit:`.
+    pub fn audit(mut self, line: &str) -> Self {
+        let _ = writeln!(self.audit, "  {line}");
+        self
+    }
+
+    /// The limits of the key.
+    pub fn key_limits(mut self, limits: &'static str) -> Self {
+        self.key_limits = limits;
+        self
+    }
+
+    /// A tenant with lines of its own; without one, `billing` may do everything.
+    pub fn tenant(mut self, name: &str, lines: &[&str]) -> Self {
+        let lines = lines
+            .iter()
+            .fold(String::new(), |text, line| text + "    " + line + "\n");
+        self.tenants.push((name.to_owned(), lines));
+        self
+    }
+
+    /// What is logged.
+    pub fn log(mut self, filter: &'static str) -> Self {
+        self.log = filter;
+        self
+    }
+
+    /// How many workers.
+    pub fn workers(mut self, workers: u32) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// Further lines at the top of the config.
+    pub fn top(mut self, lines: &str) -> Self {
+        self.top.push_str(lines);
+        self
+    }
+
+    /// Starts Alloy and the gateway.
+    pub fn start(self) -> Gateway {
+        let directory = tempfile::tempdir().unwrap();
+        let alloy = SimulatedAlloy::start(Options {
+            tls: self.tls,
+            api_key: KEY.to_owned(),
+            api_version: "2025-09".to_owned(),
+            users: BTreeMap::from([(USER.to_owned(), credentials())]),
+        })
+        .unwrap();
+        let mut tenants = self.tenants;
+        if tenants.is_empty() {
+            tenants.push(("billing".to_owned(), "    users: all\n".to_owned()));
+        }
+        let tokens: BTreeMap<_, _> = tenants
+            .iter()
+            .map(|(name, _)| (name.clone(), NewToken::generate().unwrap()))
+            .collect();
+        let url = self.upstream_url.unwrap_or_else(|| alloy.url());
+        let mut config = format!(
+            "version: 1\nworkers: {}\nlisten:\n  - address: 127.0.0.1:0\nadmin:\n  address: 127.0.0.1:0\n  socket: admin.sock\n\
+             upstream:\n  url: {url}\n  trust: {{ file: ca.pem }}\n{}\
+             keys:\n  production:\n    secret: {{ file: api-key }}\n    limits: {}\n\
+             audit:\n  directory: audit\n{}",
+            self.workers, self.upstream, self.key_limits, self.audit,
+        );
+        if !self.bounds.is_empty() {
+            let _ = write!(config, "bounds:\n{}", self.bounds);
+        }
+        config += &self.top;
+        config += "tenants:\n";
+        for (name, lines) in &tenants {
+            let digest = tokens[name].digest().to_hex();
+            let _ = write!(
+                config,
+                "  - name: {name}\n    key: production\n{lines}    tokens: [ {{ id: first, sha256: \"{digest}\" }} ]\n"
+            );
+        }
+        fs::write(directory.path().join("ca.pem"), alloy.ca_pem()).unwrap();
+        secret(&directory.path().join("api-key"), KEY);
+        let path = directory.path().join("config.yaml");
+        fs::write(&path, config).unwrap();
+        let process = Process::spawn(&path, self.log);
+        Gateway {
+            data: process.listening("data"),
+            admin: process.listening("admin"),
+            process,
+            alloy,
+            tokens,
+            directory,
+        }
+    }
+}
+
+/// Credentials enough for any test: the named one and `c0` to `c999`.
+fn credentials() -> Vec<String> {
+    std::iter::once(CREDENTIAL.to_owned())
+        .chain((0..1000).map(|n| format!("c{n}")))
+        .collect()
+}
+
+/// Writes a file that only its owner reads.
+pub fn secret(path: &Path, content: &str) {
+    fs::write(path, content).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+/// A running gateway and its Alloy. Ends with the test.
+pub struct Gateway {
+    pub data: SocketAddr,
+    pub admin: SocketAddr,
+    pub alloy: SimulatedAlloy,
+    pub process: Process,
+    tokens: BTreeMap<String, NewToken>,
+    directory: TempDir,
+}
+
+impl Gateway {
+    /// The gateway of a test that needs nothing special.
+    pub fn start() -> Self {
+        Setup::default().start()
+    }
+
+    /// A tenant's token.
+    pub fn token_of(&self, tenant: &str) -> &str {
+        self.tokens[tenant].reveal()
+    }
+
+    /// The token of the first tenant by name.
+    pub fn token(&self) -> &str {
+        self.tokens.values().next().unwrap().reveal()
+    }
+
+    pub fn connect(&self) -> Connection {
+        Connection::open(self.data)
+    }
+
+    /// Sends bytes over a connection of their own.
+    pub fn send(&self, bytes: impl AsRef<[u8]>) -> Response {
+        self.connect().send(bytes).receive()
+    }
+
+    /// A plain call over a connection of its own.
+    pub fn delete(&self, user: &str, credential: &str) -> Response {
+        self.send(delete(user, credential, self.token()))
+    }
+
+    /// A read from the admin listener.
+    pub fn admin(&self, path: &str) -> Response {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.admin);
+        Connection::open(self.admin).send(request).receive()
+    }
+
+    pub fn config_path(&self) -> PathBuf {
+        self.directory.path().join("config.yaml")
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// The trail as it is on disk now.
+    pub fn trail(&self) -> Vec<Value> {
+        self.trail_text()
+            .split_inclusive('\n')
+            .filter(|line| line.ends_with('\n'))
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    pub fn trail_text(&self) -> String {
+        let mut segments: Vec<_> = fs::read_dir(self.path("audit"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| {
+                path.extension()
+                    .is_some_and(|extension| extension == "jsonl")
+            })
+            .collect();
+        segments.sort();
+        segments
+            .iter()
+            .map(|segment| fs::read_to_string(segment).unwrap())
+            .collect()
+    }
+
+    /// Waits for a record that `is_it`: refusals are written without being waited for.
+    #[track_caller]
+    pub fn record(&self, what: &str, is_it: impl Fn(&Value) -> bool) -> Value {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Some(record) = self.trail().into_iter().find(&is_it) {
+                return record;
+            }
+            assert!(
+                Instant::now() < end,
+                "no record of {what} in\n{}",
+                self.trail_text()
+            );
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// The record with which the request of this answer ended.
+    #[track_caller]
+    pub fn last_record_of(&self, response: &Response) -> Value {
+        let id = response.field("x-request-id").unwrap();
+        self.record(id, |record| {
+            record["request_id"] == id && record["event"] != "request.intent"
+        })
+    }
+
+    /// Waits for an orderly end after SIGTERM.
+    pub fn stop(&mut self) -> ExitStatus {
+        self.process.signal(Signal::TERM);
+        self.process.wait()
+    }
+}
+
+/// A process whose output is kept.
+pub struct Process {
+    child: Child,
+    output: Arc<Mutex<String>>,
+    readers: Vec<thread::JoinHandle<()>>,
+}
+
+impl Process {
+    pub fn spawn(config: &Path, log: &str) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_alloy-gateway"))
+            .args(["serve", "-c"])
+            .arg(config)
+            .env("ALLOY_GATEWAY_LOG", log)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let output = Arc::new(Mutex::new(String::new()));
+        let readers = vec![
+            keep(child.stdout.take().unwrap(), &output),
+            keep(child.stderr.take().unwrap(), &output),
+        ];
+        Self {
+            child,
+            output,
+            readers,
+        }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Everything written so far to stdout and stderr.
+    pub fn output(&self) -> String {
+        self.output.lock().unwrap().clone()
+    }
+
+    /// Waits until a listener of this kind listens.
+    #[track_caller]
+    pub fn listening(&self, listener: &str) -> SocketAddr {
+        let line = self.wait_for(|line| {
+            line["message"] == "listening"
+                && line["listener"] == listener
+                && line["address"].is_string()
+        });
+        line["address"].as_str().unwrap().parse().unwrap()
+    }
+
+    /// Waits for a log line.
+    #[track_caller]
+    pub fn wait_for(&self, is_it: impl Fn(&Value) -> bool) -> Value {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let output = self.output();
+            let lines = output
+                .lines()
+                .filter_map(|line| serde_json::from_str(line).ok());
+            if let Some(line) = lines.into_iter().find(&is_it) {
+                return line;
+            }
+            assert!(Instant::now() < end, "the log line never came:\n{output}");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let id = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        kill_process(id, signal).unwrap();
+    }
+
+    /// Waits for the end, and for the last of the output.
+    #[track_caller]
+    pub fn wait(&mut self) -> ExitStatus {
+        let end = Instant::now() + 3 * PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                for reader in self.readers.drain(..) {
+                    reader.join().unwrap();
+                }
+                return status;
+            }
+            assert!(
+                Instant::now() < end,
+                "the process does not end:\n{}",
+                self.output()
+            );
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Only ever the process started here; it may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn keep(pipe: impl Read + Send + 'static, output: &Arc<Mutex<String>>) -> thread::JoinHandle<()> {
+    let output = Arc::clone(output);
+    thread::spawn(move || {
+        let mut pipe = BufReader::new(pipe);
+        let mut line = Vec::new();
+        while pipe.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+            output
+                .lock()
+                .unwrap()
+                .push_str(&String::from_utf8_lossy(&line));
+            line.clear();
+        }
+    })
+}
