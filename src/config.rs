@@ -150,3 +150,6 @@ impl From<String> for Problem {
         Self::new(FieldPath::root(), message)
     }
 }
+
+#[cfg(test)]
+mod tests;

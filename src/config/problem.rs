@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use super::raw::locate;
+use super::{raw::locate, suggest::is_repeatable};
 
 /// The place of a field in a config: `tenants[3].limits[0].per`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -53,7 +53,7 @@ impl fmt::Display for FieldPath {
         for (at, segment) in self.0.iter().enumerate() {
             match segment {
                 Segment::Key(key) if at > 0 => write!(f, ".{}", quotable(key))?,
-                Segment::Key(key) => f.write_str(&quotable(key))?,
+                Segment::Key(key) => f.write_str(quotable(key))?,
                 Segment::Index(index) => write!(f, "[{index}]")?,
             }
         }
@@ -62,15 +62,14 @@ impl fmt::Display for FieldPath {
 }
 
 /// A key as it may be shown: somebody may have put a secret there by mistake.
-fn quotable(key: &str) -> String {
-    let is_name = key.len() <= 64
-        && key
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
-    if is_name && !crate::token::looks_like_token(key) {
-        key.to_owned()
+fn quotable(key: &str) -> &str {
+    let is_name = key
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+    if is_name && is_repeatable(key) {
+        key
     } else {
-        "(unusual key)".to_owned()
+        "(unusual key)"
     }
 }
 

@@ -75,6 +75,9 @@ fn take_out(
     misfits: &mut Vec<Problem>,
 ) -> (FieldPath, bool) {
     let mut path = field_path(path);
+    if is_scalar_for_text(tree, &path, message) {
+        return (path, true);
+    }
     let unknown = message
         .strip_prefix("unknown field `")
         .or_else(|| message.split_once("unknown field `").map(|(_, rest)| rest))
@@ -104,11 +107,28 @@ fn take_out(
     (path, removed)
 }
 
+/// Read in one go, `id: 7` is the text `7`; in the tree it is a number already,
+/// and has to become a text again.
+fn is_scalar_for_text(tree: &mut Value, path: &FieldPath, message: &str) -> bool {
+    if !message.contains("expected a string") {
+        return false;
+    }
+    let text = match find(tree, path.segments()) {
+        Some(Value::Number(number)) => number.to_string(),
+        Some(Value::Bool(value)) => value.to_string(),
+        _ => return false,
+    };
+    find_mut(tree, path.segments()).is_some_and(|value| {
+        *value = Value::String(text);
+        true
+    })
+}
+
 /// What the library calls by its own names.
 fn plain(expected: &str) -> &str {
     let expected = expected.split(" at line ").next().unwrap_or(expected);
     match expected {
-        "a string" | "string" => "a text (put it in quotes)",
+        "a string" | "string" => "a text",
         "u64" | "u32" | "usize" => "a whole number",
         "a boolean" => "true or false",
         "a sequence" => "a list",
@@ -129,6 +149,13 @@ fn find<'a>(tree: &'a Value, path: &[Segment]) -> Option<&'a Value> {
     path.iter().try_fold(tree, |value, segment| match segment {
         Segment::Key(key) => value.as_mapping()?.get(key.as_str()),
         Segment::Index(index) => value.as_sequence()?.get(*index),
+    })
+}
+
+fn find_mut<'a>(tree: &'a mut Value, path: &[Segment]) -> Option<&'a mut Value> {
+    path.iter().try_fold(tree, |value, segment| match segment {
+        Segment::Key(key) => value.as_mapping_mut()?.get_mut(key.as_str()),
+        Segment::Index(index) => value.as_sequence_mut()?.get_mut(*index),
     })
 }
 

@@ -49,11 +49,11 @@ impl<'a> Check<'a> {
     /// Notes a problem, unless the field, or what is around it, did not fit and
     /// was taken out.
     pub fn problem(&mut self, path: FieldPath, message: impl Into<String>) {
-        let known = self
-            .problems
-            .iter()
-            .take(self.misfits)
-            .any(|known| known.path.contains(&path) && !known.path.segments().is_empty());
+        let misfits = self.problems.iter().take(self.misfits);
+        let known = misfits.enumerate().any(|(at, known)| {
+            // The whole is a misfit only if nothing of it could be read.
+            known.path.contains(&path) && (at == 0 || !known.path.segments().is_empty())
+        });
         if known || self.problems.len() > PROBLEMS_MAX {
             return;
         }

@@ -10,7 +10,7 @@ use crate::{
         problem::FieldPath,
         raw::{self, OneOf, Pairs},
         settings::{Bounds, InlineSecret, Key, Mode, SecretSource, Tenant, TokenEntry, Users},
-        suggest::{did_you_mean, quote},
+        suggest::{did_you_mean, is_repeatable, quote},
     },
     ids::{IdGrammar, UserId},
     token::{TokenDigest, looks_like_token},
@@ -150,12 +150,16 @@ fn tenant(
     seen: &mut Seen,
 ) -> Tenant {
     let field = |name: &str| at.clone().key(name);
-    let name: Box<str> = check
-        .required(field("name"), raw.name)
-        .unwrap_or_default()
-        .into();
-    if !name.is_empty() && check.name(field("name"), &name) && !seen.names.insert(name.clone()) {
-        check.problem(field("name"), format!("another tenant is named {name}"));
+    let name = check.required(field("name"), raw.name);
+    let is_named = name
+        .as_deref()
+        .is_some_and(|name| check.name(field("name"), name));
+    let name: Box<str> = name.unwrap_or_default().into();
+    if is_named && !seen.names.insert(name.clone()) {
+        check.problem(
+            field("name"),
+            format!("another tenant is named {}", quote(&name)),
+        );
     }
     let key = check
         .required(field("key"), raw.key)
@@ -199,15 +203,16 @@ fn tenant(
 fn key_index(check: &mut Check, at: FieldPath, name: &str, keys: &[Key]) -> usize {
     let index = keys.iter().position(|key| key.name == name);
     if index.is_none() {
-        let known: Vec<_> = keys.iter().take(10).map(|key| key.name.as_str()).collect();
-        let hint = did_you_mean(name, known.iter().copied());
+        let names = || keys.iter().map(|key| key.name.as_str());
+        let known: Vec<_> = names()
+            .filter(|name| is_repeatable(name))
+            .take(10)
+            .collect();
+        let (found, known) = (quote(name), known.join(", "));
+        let hint = did_you_mean(name, names());
         check.problem(
             at,
-            format!(
-                "found {}, which is none of keys: {}{hint}",
-                quote(name),
-                known.join(", ")
-            ),
+            format!("found {found}, which is none of keys: {known}{hint}"),
         );
     }
     index.unwrap_or(0)
@@ -285,14 +290,10 @@ fn tokens(
             continue;
         };
         let field = |name: &str| at.clone().key(name);
-        let id: Box<str> = check
-            .required(field("id"), raw.id)
-            .unwrap_or_default()
-            .into();
-        if !id.is_empty()
-            && check.name(field("id"), &id)
-            && tokens.iter().any(|known| known.id == id)
-        {
+        let id = check.required(field("id"), raw.id);
+        let is_named = id.as_deref().is_some_and(|id| check.name(field("id"), id));
+        let id: Box<str> = id.unwrap_or_default().into();
+        if is_named && tokens.iter().any(|known| known.id == id) {
             check.problem(field("id"), "another token of this tenant has this id");
         }
         let sha256 = check.required(field("sha256"), raw.sha256);

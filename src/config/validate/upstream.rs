@@ -191,19 +191,15 @@ fn trust(check: &mut Check, at: &FieldPath, raw: Option<OneOf<raw::FileOf>>) -> 
             Trust::File(check.path(at.clone().key("file"), &file))
         }
         Some(other) => {
-            let found = match &other {
-                OneOf::Word(word) => {
-                    let hint = did_you_mean(word, ["system", "bundled"].into_iter());
-                    format!("found {}, ", quote(word))
-                        + hint.trim_start_matches(", ")
-                        + if hint.is_empty() { "" } else { " " }
-                }
-                _ => String::new(),
+            let (found, hint) = match &other {
+                OneOf::Word(word) => (
+                    format!("found {}, ", quote(word)),
+                    did_you_mean(word, ["system", "bundled"].into_iter()),
+                ),
+                _ => (String::new(), String::new()),
             };
-            check.problem(
-                at.clone(),
-                format!("{found}expected system, bundled or {{ file: PATH }}"),
-            );
+            let expected = "expected system, bundled or { file: PATH }";
+            check.problem(at.clone(), format!("{found}{expected}{hint}"));
             Trust::System
         }
     }

@@ -1,0 +1,284 @@
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const GOOD: &str = r#"version: 1
+listen:
+  - address: 127.0.0.1:8080
+keys:
+  production:
+    secret: { file: key }
+tenants:
+  - name: billing
+    key: production
+    users: all
+    tokens:
+      - { id: first, sha256: "3b7e9c1f5a2d8046e1c3b5a7990812f4d6e8fa0c2b4d6f8091a3c5e7f9b1d3a5" }
+"#;
+
+/// Problems of a text, one a line.
+fn problems(text: &str) -> String {
+    parse("c.yaml", text, Path::new(""))
+        .map_or_else(|problems| problems.to_string(), |_| String::new())
+}
+
+/// The good config with one line put in another's place.
+fn with(line: &str, other: &str) -> String {
+    assert!(GOOD.contains(line), "{line}");
+    GOOD.replace(line, other)
+}
+
+#[test]
+fn what_the_config_leaves_out_has_the_documented_defaults() {
+    let (settings, _) = parse("c.yaml", GOOD, Path::new("/etc/x")).unwrap();
+    let shown = show(&settings);
+    for expected in [
+        "url: https://production.runalloy.com",
+        "api_version: 2025-09",
+        "auth_scheme: bearer",
+        "ids: opaque",
+        "trust: system",
+        "connect_timeout: 2s",
+        "request_timeout: 30s",
+        "retries: 2",
+        "failures: 10",
+        "open_for: 5s",
+        "address: 127.0.0.1:9465",
+        "directory: /var/lib/alloy-gateway/audit",
+        "durability: strict",
+        "outcome_wait: 2s",
+        "workers: auto",
+        "connections: 4096",
+        "connections_per_peer: 4096",
+        "requests_in_flight: 1024",
+        "header_timeout: 5s",
+        "body_timeout: 10s",
+        "idle_timeout: 1m",
+        "drain_timeout: 35s",
+        "headers: 64",
+        "header_bytes: 16384",
+        "body_bytes: 65536",
+        "in_flight: 256",
+        "mode: enforce",
+        "wait: 0s",
+        "file: /etc/x/key",
+    ] {
+        assert!(shown.contains(expected), "{expected} in\n{shown}");
+    }
+}
+
+#[test]
+fn each_problem_has_its_place_its_field_and_what_would_be_right() {
+    let cases = [
+        (
+            with("version: 1", "version: 2"),
+            "c.yaml:1:10: version: found 2, this program reads version 1",
+        ),
+        (with("version: 1\n", ""), "version: is missing"),
+        (
+            with("listen:", "listne:"),
+            "c.yaml:2:1: listne: unknown key, did you mean listen?",
+        ),
+        (
+            with("    key: production", "    key: prodution"),
+            "c.yaml:9:10: tenants[0].key: found \"prodution\", which is none of keys: production, did you mean production?",
+        ),
+        (
+            with("127.0.0.1:8080", "0.0.0.0:8080"),
+            "c.yaml:3:14: listen[0].address: callers elsewhere would send their tokens readable",
+        ),
+        (
+            with("127.0.0.1:8080", "here"),
+            "listen[0].address: found \"here\", expected an IP address with a port",
+        ),
+        (with("    users: all\n", ""), "tenants[0].users: is missing"),
+        (
+            with("users: all", "users: everybody"),
+            "tenants[0].users: expected all, a list of user ids, or { file: PATH }",
+        ),
+        (
+            with("users: all", "users: [ ok, a/b ]"),
+            "c.yaml:10:18: tenants[0].users[1]: found \"a/b\", expected a user id",
+        ),
+        (
+            with("{ file: key }", "{ file: key, env: X }"),
+            "keys.production.secret: expected exactly one of file, env, credential",
+        ),
+        (
+            with("{ file: key }", "the-key-itself"),
+            "c.yaml:6:13: keys.production.secret: found a text, expected a map with file, env or credential",
+        ),
+        (
+            with("{ file: key }", "{ value: the-key-itself }"),
+            "needs allow_inline_secrets: true",
+        ),
+        (
+            with(
+                "    users: all",
+                "    users: all\n    limits: [ { requests: 0, per: 1s } ]",
+            ),
+            "tenants[0].limits[0].requests: found 0, expected a whole number from 1 to 1000000 (a limit of zero admits nothing",
+        ),
+        (
+            with(
+                "    users: all",
+                "    users: all\n    limits: [ { requests: 1, per: 1s }, { requests: 2, per: 1000ms } ]",
+            ),
+            "tenants[0].limits[1].per: another limit of this list has the same span",
+        ),
+        (
+            with(
+                "    users: all",
+                "    users: all\n    limits: [ { requests: 1, per: 366d, burst: 1000 } ]",
+            ),
+            "tenants[0].limits[0].per: is too long for this burst",
+        ),
+        (
+            with("    users: all", "    users: all\n    wait: 5"),
+            "tenants[0].wait: found \"5\", expected a number with a unit",
+        ),
+        (
+            with("    users: all", "    users: all\n    mode: dryrun"),
+            "tenants[0].mode: found \"dryrun\", expected enforce or dry_run or suspended, did you mean dry_run?",
+        ),
+        (with("id: first", "id: \"\""), "tokens[0].id"),
+        (
+            with("3b7e9c1f", "zz7e9c1f"),
+            "tenants[0].tokens[0].sha256: expected 64 hex digits",
+        ),
+        (
+            with(
+                "f9b1d3a5\" }",
+                "f9b1d3a5\", not_before: 2027-01-01T00:00:00Z, expires: 2026-01-01T00:00:00Z }",
+            ),
+            "expires: is not after not_before",
+        ),
+        (
+            format!("{GOOD}upstream: {{ url: \"http://example.com\" }}\n"),
+            "upstream.url: the key would travel readable",
+        ),
+        (
+            format!("{GOOD}upstream: {{ trust: sytem }}\n"),
+            "expected system, bundled or { file: PATH }, did you mean system?",
+        ),
+        (
+            format!("{GOOD}bounds: {{ header_bytes: 1KiB }}\n"),
+            "bounds.header_bytes: is out of bounds, expected 8192 to 262144 bytes",
+        ),
+        (
+            format!("{GOOD}workers: 0\n"),
+            "workers: expected auto, or a whole number from 1 to 256",
+        ),
+        (
+            format!("{GOOD}version: 1\n"),
+            "the same key stands twice in one map",
+        ),
+        ("- 1\n".to_owned(), "c.yaml: found a list, expected a map"),
+    ];
+    for (text, expected) in cases {
+        let found = problems(&text);
+        assert!(
+            found.contains(expected),
+            "expected {expected}\nfound    {found}"
+        );
+    }
+}
+
+#[test]
+fn all_problems_are_reported_at_once_in_the_order_of_the_file() {
+    let text = GOOD
+        .replace("version: 1", "version: 3")
+        .replace("127.0.0.1:8080", "nowhere")
+        .replace("users: all", "usres: all")
+        .replace("id: first", "id: a b");
+    let found = problems(&text);
+    let places: Vec<_> = found
+        .lines()
+        .map(|line| line.split(": ").nth(1).unwrap())
+        .collect();
+    let expected = [
+        "version",
+        "listen[0].address",
+        "tenants[0].users",
+        "tenants[0].usres",
+        "tenants[0].tokens[0].id",
+    ];
+    assert_eq!(places, expected, "{found}");
+}
+
+#[test]
+fn two_tenants_with_one_token_are_refused_and_both_are_named() {
+    let second = GOOD
+        .split("tenants:\n")
+        .nth(1)
+        .unwrap()
+        .replace("billing", "support");
+    let found = problems(&format!("{GOOD}{second}"));
+    assert!(
+        found.contains("tenants[1].tokens[0].sha256: the same token as tenants[0].tokens[0]"),
+        "{found}"
+    );
+    assert!(!found.contains("3b7e9c1f"), "{found}");
+}
+
+#[test]
+fn the_committed_schema_is_fresh() {
+    let committed = include_str!("../../config/schema.json");
+    assert!(
+        committed == schema(),
+        "write it anew: alloy-gateway config schema > config/schema.json"
+    );
+}
+
+#[test]
+fn a_shown_config_holds_no_inline_secret() {
+    let text = format!(
+        "allow_inline_secrets: true\n{}",
+        with("{ file: key }", "{ value: sk-live-0123456789 }")
+    );
+    let (settings, warnings) = parse("c.yaml", &text, Path::new("")).unwrap();
+    assert!(!show(&settings).contains("sk-live"), "{}", show(&settings));
+    assert!(!format!("{settings:?}").contains("sk-live"));
+    assert!(
+        warnings
+            .iter()
+            .any(|warning| warning.message.contains("the key stands in the config"))
+    );
+}
+
+#[test]
+fn deep_nesting_is_refused_before_the_parser_sees_it() {
+    for text in [
+        "[".repeat(1 << 20),
+        "- ".repeat(1 << 20),
+        "{a: ".repeat(1 << 20),
+        format!("{}a: 1", " ".repeat(1000)),
+    ] {
+        let refused = nests_sanely(&text).unwrap_err();
+        assert!(
+            refused.starts_with("line 1: nested too deeply"),
+            "{refused}"
+        );
+    }
+    nests_sanely(GOOD).unwrap();
+    nests_sanely("# [[[[\na: \"[[[\" # {{{\nb: it's [ok]\n").unwrap();
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in ".{0,400}") {
+        let _ = problems(&text);
+    }
+
+    /// A secret that somebody puts into any place of a config is never repeated.
+    #[test]
+    fn a_secret_in_a_wrong_place_is_never_repeated(at in 0..GOOD.len(), cut in 0_usize..30, quoted: bool) {
+        let secret = "sk_live_51HqXbKJf8aPq0Vt2mNw";
+        let planted = if quoted { format!("\"{secret}\"") } else { secret.to_owned() };
+        let end = (at + cut).min(GOOD.len());
+        let text = format!("{}{planted}{}", &GOOD[..at], &GOOD[end..]);
+        prop_assert!(!problems(&text).contains(secret), "{}", problems(&text));
+    }
+}
