@@ -22,7 +22,7 @@ use std::{
 
 use tokio::sync::watch;
 
-pub use self::behaviour::Behaviour;
+pub use self::behaviour::{Behaviour, answer};
 use self::{credentials::Credentials, serve::serve};
 use crate::tls::ServerTls;
 

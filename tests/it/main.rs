@@ -11,5 +11,10 @@
 mod support;
 
 mod contract;
+mod forwarding;
+mod leaks;
+mod lifecycle;
+mod limits;
+mod refusals;
 mod rules;
 mod vendor_contract;

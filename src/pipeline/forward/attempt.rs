@@ -1,12 +1,22 @@
 //! One attempt: a connection, a request, an answer read whole.
 
-use std::{borrow::Cow, error::Error as _, sync::Arc};
+use std::{
+    borrow::Cow,
+    error::Error as _,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
 
 use bytes::Bytes;
 use http::Response;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout_at},
+};
 
 use super::{
     BODY_BYTES_MAX, Failure, Forwarder, UpstreamAnswer,
@@ -18,6 +28,9 @@ use crate::{
     pipeline::{inject::UpstreamRequest, limit::Health},
     secret::UpstreamKey,
 };
+
+/// Interim (1xx) answers that are skipped before the final one.
+const INTERIM_ANSWERS_MAX: u32 = 8;
 
 /// What became of one attempt.
 #[derive(Debug)]
@@ -181,7 +194,17 @@ async fn exchange_on(
     request: &UpstreamRequest,
 ) -> Result<UpstreamAnswer, Ended> {
     connection.mark_written();
-    let response = match connection.sender.try_send_request(request.attempt()).await {
+    let mut request = request.attempt();
+    let storm = bound_interim_answers(&mut request);
+    let response = tokio::select! {
+        biased;
+        () = storm.notified() => {
+            let why = "too many interim answers";
+            return Err(Attempt::failed(AttemptEnd::Protocol(why), Failure::Protocol, why));
+        }
+        response = connection.sender.try_send_request(request) => response,
+    };
+    let response = match response {
         Ok(response) => response,
         Err(mut error) => {
             let unsent = error.take_message().is_some() || connection.is_unwritten();
@@ -189,6 +212,19 @@ async fn exchange_on(
         }
     };
     read_whole(response).await
+}
+
+/// Resolves when more interim answers came than any server needs: each is
+/// skipped, and a storm of them would have no other end than the deadline.
+fn bound_interim_answers<B>(request: &mut http::Request<B>) -> Arc<Notify> {
+    let storm = Arc::new(Notify::new());
+    let (came, notify) = (AtomicU32::new(0), Arc::clone(&storm));
+    hyper::ext::on_informational(request, move |_| {
+        if came.fetch_add(1, Ordering::Relaxed) >= INTERIM_ANSWERS_MAX {
+            notify.notify_one();
+        }
+    });
+    storm
 }
 
 async fn read_whole(response: Response<Incoming>) -> Result<UpstreamAnswer, Ended> {

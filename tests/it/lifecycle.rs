@@ -1,0 +1,260 @@
+//! Start, end, and what a caller's leaving does to a call.
+
+use std::{
+    net::TcpStream,
+    time::{Duration, Instant},
+};
+
+use alloy_gateway::{audit, simulated_alloy::Behaviour};
+use rustix::process::Signal;
+
+use crate::support::{Gateway, Setup, USER, assert_refusal, delete};
+
+#[test]
+fn sigterm_answers_calls_under_way_seals_the_trail_and_exits_0() {
+    let mut gateway = Gateway::start();
+    gateway
+        .alloy
+        .script([Behaviour::Late(Duration::from_millis(600))]);
+    let mut slow = gateway.connect();
+    slow.send(delete(USER, "c1", gateway.token()));
+    assert!(gateway.alloy.wait_for(1, Duration::from_secs(10)));
+    gateway.process.signal(Signal::TERM);
+    let response = slow.receive();
+    assert_eq!(response.status, 200);
+    assert_eq!(
+        gateway.process.wait().code(),
+        Some(0),
+        "{}",
+        gateway.process.output()
+    );
+    let trail = gateway.trail();
+    assert_eq!(trail.last().unwrap()["event"], "trail.sealed");
+    let report = audit::verify(&gateway.path("audit")).unwrap();
+    assert!(
+        report.is_intact() && report.open == 0 && report.outcomes.deleted == 1,
+        "{report}"
+    );
+    assert!(
+        TcpStream::connect(gateway.data).is_err(),
+        "it still listens"
+    );
+}
+
+#[test]
+fn a_call_on_an_open_connection_while_stopping_gets_503_draining() {
+    let gateway = Gateway::start();
+    gateway
+        .alloy
+        .script([Behaviour::Late(Duration::from_millis(800))]);
+    let (mut slow, mut open) = (gateway.connect(), gateway.connect());
+    // Half a request: the connection is busy, so it is not closed as idle.
+    let bytes = delete(USER, "c2", gateway.token());
+    let (half, rest) = bytes.split_at(20);
+    open.send(half);
+    slow.send(delete(USER, "c1", gateway.token()));
+    assert!(gateway.alloy.wait_for(1, Duration::from_secs(10)));
+    std::thread::sleep(Duration::from_millis(50));
+    gateway.process.signal(Signal::INT);
+    gateway.process.wait_for(|line| {
+        line["message"]
+            .as_str()
+            .is_some_and(|text| text.starts_with("stopping"))
+    });
+    if let Some(response) = open.send(rest).try_receive() {
+        assert_refusal(&response, 503, "draining", "no");
+    }
+    assert_eq!(slow.receive().status, 200);
+    assert_eq!(gateway.alloy.received().len(), 1);
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once_with_exit_1_and_the_call_in_doubt() {
+    let mut gateway = Gateway::start();
+    gateway
+        .alloy
+        .script([Behaviour::Stall(Duration::from_secs(60))]);
+    let mut connection = gateway.connect();
+    connection.send(delete(USER, "c1", gateway.token()));
+    assert!(gateway.alloy.wait_for(1, Duration::from_secs(10)));
+    let start = Instant::now();
+    gateway.process.signal(Signal::TERM);
+    gateway.process.wait_for(|line| {
+        line["message"]
+            .as_str()
+            .is_some_and(|text| text.starts_with("stopping"))
+    });
+    gateway.process.signal(Signal::TERM);
+    assert_eq!(gateway.process.wait().code(), Some(1));
+    assert!(start.elapsed() < Duration::from_secs(20));
+    let report = audit::verify(&gateway.path("audit")).unwrap();
+    assert!(report.is_intact(), "{report}");
+    assert_eq!((report.outcomes.in_doubt, report.open), (1, 0), "{report}");
+}
+
+#[test]
+fn draining_is_bounded_by_drain_timeout() {
+    let mut gateway = Setup::default().bound("drain_timeout: 300ms").start();
+    gateway
+        .alloy
+        .script([Behaviour::Stall(Duration::from_secs(60))]);
+    let mut connection = gateway.connect();
+    connection.send(delete(USER, "c1", gateway.token()));
+    assert!(gateway.alloy.wait_for(1, Duration::from_secs(10)));
+    let start = Instant::now();
+    assert_eq!(gateway.stop().code(), Some(1));
+    assert!(start.elapsed() < Duration::from_secs(20));
+}
+
+#[test]
+fn a_caller_that_hangs_up_cannot_cut_a_call_that_was_sent() {
+    let gateway = Gateway::start();
+    for n in 0..10 {
+        gateway
+            .alloy
+            .script([Behaviour::Late(Duration::from_millis(200))]);
+        let mut connection = gateway.connect();
+        connection.send(delete(USER, &format!("c{n}"), gateway.token()));
+        assert!(gateway.alloy.wait_for(n + 1, Duration::from_secs(10)));
+        drop(connection);
+    }
+    for n in 0..10 {
+        let credential = format!("c{n}");
+        let intent = gateway.record("intent", |record| {
+            record["event"] == "request.intent" && record["credential"] == credential
+        });
+        let outcome = gateway.record("outcome", |record| record["intent"] == intent["seq"]);
+        assert_eq!(outcome["outcome"], "deleted", "{outcome}");
+    }
+}
+
+#[test]
+fn no_delete_is_sent_before_its_intent_is_on_disk() {
+    let gateway = Gateway::start();
+    for n in 0..20 {
+        gateway
+            .alloy
+            .script([Behaviour::Late(Duration::from_millis(30))]);
+        let mut connection = gateway.connect();
+        connection.send(delete(USER, &format!("c{n}"), gateway.token()));
+        assert!(gateway.alloy.wait_for(n + 1, Duration::from_secs(10)));
+        // It has arrived, and not been answered: the intent has to be there now.
+        let trail = gateway.trail();
+        let last = trail.last().unwrap();
+        assert_eq!(
+            (&last["event"], &last["credential"]),
+            (&"request.intent".into(), &format!("c{n}").into())
+        );
+        assert_eq!(connection.receive().status, 200);
+        // And with the answer, the outcome.
+        let trail = gateway.trail();
+        assert_eq!(trail.last().unwrap()["event"], "request.outcome");
+    }
+}
+
+#[test]
+fn kill_9_in_the_middle_leaves_a_trail_that_verifies_and_closes_its_calls_at_the_next_start() {
+    let mut gateway = Gateway::start();
+    gateway.alloy.script([
+        Behaviour::Contract,
+        Behaviour::Stall(Duration::from_secs(60)),
+    ]);
+    assert_eq!(gateway.delete(USER, "c1").status, 200);
+    let mut connection = gateway.connect();
+    connection.send(delete(USER, "c2", gateway.token()));
+    assert!(gateway.alloy.wait_for(2, Duration::from_secs(10)));
+    gateway.process.signal(Signal::KILL);
+    gateway.process.wait();
+    let report = audit::verify(&gateway.path("audit")).unwrap();
+    assert!(report.is_intact() && report.open == 1, "{report}");
+    let mut again = crate::support::gateway::Process::spawn(&gateway.config_path(), "info");
+    again.listening("data");
+    again.signal(Signal::TERM);
+    assert_eq!(again.wait().code(), Some(0), "{}", again.output());
+    let report = audit::verify(&gateway.path("audit")).unwrap();
+    assert!(report.is_intact(), "{report}");
+    assert_eq!(
+        (
+            report.open,
+            report.outcomes.in_doubt,
+            report.outcomes.deleted
+        ),
+        (0, 1, 1),
+        "{report}"
+    );
+}
+
+#[test]
+fn the_admin_listener_tells_liveness_and_readiness_and_checks_the_host() {
+    let gateway = Gateway::start();
+    for path in ["/livez", "/readyz", "/version", "/metrics"] {
+        assert_eq!(gateway.admin(path).status, 200, "{path}");
+    }
+    assert_eq!(gateway.delete(USER, "c1").status, 200);
+    let metrics = gateway.admin("/metrics").text();
+    assert!(
+        metrics.contains("alloy_gateway_requests_total"),
+        "{metrics}"
+    );
+    let rebound = "GET /metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n";
+    let response = crate::support::Connection::open(gateway.admin)
+        .send(rebound)
+        .receive();
+    assert_ne!(response.status, 200);
+    // And the data port has none of it.
+    let response = gateway.send("GET /livez HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_refusal(&response, 404, "no-such-route", "no");
+}
+
+#[test]
+fn idle_connections_and_slow_heads_are_ended_at_their_bounds() {
+    let gateway = Setup::default()
+        .bound("header_timeout: 300ms")
+        .bound("idle_timeout: 300ms")
+        .start();
+    let mut idle = gateway.connect();
+    assert!(idle.is_closed());
+    let mut slow = gateway.connect();
+    slow.send("DELETE /users/");
+    if let Some(response) = slow.try_receive() {
+        assert_eq!(response.status, 408);
+    }
+    let mut kept = gateway.connect();
+    assert_eq!(
+        kept.send(delete(USER, "c1", gateway.token()))
+            .receive()
+            .status,
+        200
+    );
+    assert!(kept.is_closed());
+    assert_eq!(gateway.delete(USER, "c2").status, 200);
+}
+
+#[test]
+fn the_bound_of_connections_per_peer_holds() {
+    let gateway = Setup::default().bound("connections_per_peer: 3").start();
+    let mut held: Vec<_> = (0..3).map(|_| gateway.connect()).collect();
+    // An answer shows that they were accepted.
+    for (n, connection) in held.iter_mut().enumerate() {
+        let response = connection
+            .send(delete(USER, &format!("c{n}"), gateway.token()))
+            .receive();
+        assert_eq!(response.status, 200);
+    }
+    let mut more = gateway.connect();
+    more.send(delete(USER, "c2", gateway.token()));
+    assert!(more.is_closed(), "a fourth connection was served");
+    drop(held);
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        let mut connection = gateway.connect();
+        if connection
+            .send(delete(USER, "c3", gateway.token()))
+            .try_receive()
+            .is_some()
+        {
+            break;
+        }
+        assert!(Instant::now() < end, "places are never given back");
+    }
+}
