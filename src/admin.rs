@@ -22,7 +22,10 @@ use tokio::{
     net::{TcpListener, UnixListener},
 };
 
-use crate::server::Shared;
+use crate::{
+    config::{self, settings::Settings},
+    server::Shared,
+};
 
 /// How many admin connections may be open at once.
 const CONNECTIONS_MAX: usize = 64;
@@ -33,7 +36,7 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Admin {
     shared: Arc<Shared>,
-    config: String,
+    settings: Arc<Settings>,
 }
 
 /// How a request came in.
@@ -44,9 +47,9 @@ enum Door {
 }
 
 impl Admin {
-    /// `config` is the effective config, redacted.
-    pub fn new(shared: Arc<Shared>, config: String) -> Arc<Self> {
-        Arc::new(Self { shared, config })
+    /// `settings` are what the gateway was started with.
+    pub fn new(shared: Arc<Shared>, settings: Arc<Settings>) -> Arc<Self> {
+        Arc::new(Self { shared, settings })
     }
 
     /// Answers on a TCP listener for as long as it is polled.
@@ -130,7 +133,7 @@ impl Admin {
                 response
             }
             ("/version", _) => text(StatusCode::OK, concat!(env!("CARGO_PKG_VERSION"), "\n")),
-            ("/config", Door::Socket) => text(StatusCode::OK, &self.config),
+            ("/config", Door::Socket) => text(StatusCode::OK, &config::show(&self.settings)),
             ("/config", Door::Tcp) => text(StatusCode::FORBIDDEN, "only on admin.socket\n"),
             _ => text(
                 StatusCode::NOT_FOUND,

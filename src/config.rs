@@ -16,6 +16,7 @@ use std::{
     fs::File,
     io::Read,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use aws_lc_rs::digest;
@@ -39,7 +40,7 @@ const INDENT_MAX: usize = 512;
 #[derive(Debug)]
 pub struct Loaded {
     /// What it says.
-    pub settings: Settings,
+    pub settings: Arc<Settings>,
     /// The first 12 hex digits of its SHA-256.
     pub digest: String,
     /// What is allowed, and hardly meant.
@@ -59,7 +60,7 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
     let (settings, warnings) = parse(&file, &text, directory)?;
     let sum = digest::digest(&digest::SHA256, text.as_bytes());
     Ok(Loaded {
-        settings,
+        settings: Arc::new(settings),
         digest: hex(sum.as_ref()).chars().take(12).collect(),
         warnings,
         path: path.to_owned(),

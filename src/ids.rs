@@ -4,11 +4,14 @@ use std::fmt;
 
 use http::HeaderValue;
 
+use crate::token::{BadToken, Token};
+
 /// Which identifiers `upstream.ids` accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum IdGrammar {
     /// 1 to 128 of `A-Z a-z 0-9 . _ ~ -`, and not `.` or `..`: RFC 3986's
-    /// unreserved characters, so that no id ever needs percent-encoding.
+    /// unreserved characters, so that no id ever needs percent-encoding. What has
+    /// the form of a token is none.
     #[default]
     Opaque,
     /// Exactly 24 hex digits: an object id, as in the vendor's examples.
@@ -26,6 +29,8 @@ impl IdGrammar {
                 (1..=Self::BYTES_MAX).contains(&id.len())
                     && id != "."
                     && id != ".."
+                    // A token in the wrong place must reach neither the trail nor the upstream.
+                    && matches!(Token::parse(id.as_bytes()), Err(BadToken::Malformed))
                     && id.bytes().all(|b| {
                         b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'~' | b'-')
                     })

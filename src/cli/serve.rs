@@ -1,6 +1,6 @@
 //! `serve`: the gateway itself.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -48,7 +48,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
 }
 
 async fn serve(loaded: &Loaded, snapshot: snapshot::Snapshot) -> anyhow::Result<Exit> {
-    let settings = &loaded.settings;
+    let settings = loaded.settings.as_ref();
     // Before anything listens: a signal must find its handler.
     let mut signals = Signals::new()?;
     let trail = Trail::open(Options {
@@ -67,10 +67,7 @@ async fn serve(loaded: &Loaded, snapshot: snapshot::Snapshot) -> anyhow::Result<
             return Err(error.into());
         }
     };
-    let admin = Admin::new(
-        std::sync::Arc::clone(gateway.shared()),
-        config::show(settings),
-    );
+    let admin = Admin::new(Arc::clone(gateway.shared()), Arc::clone(&loaded.settings));
     if let Err(error) = start_admin(&admin, settings).await {
         gateway
             .stop(std::time::Duration::ZERO, std::future::ready(()))
@@ -103,7 +100,7 @@ async fn serve(loaded: &Loaded, snapshot: snapshot::Snapshot) -> anyhow::Result<
 }
 
 async fn start_admin(
-    admin: &std::sync::Arc<Admin>,
+    admin: &Arc<Admin>,
     settings: &config::settings::Settings,
 ) -> anyhow::Result<()> {
     if let Some(address) = settings.admin.address {
@@ -112,13 +109,13 @@ async fn start_admin(
             .with_context(|| format!("cannot listen on {address} (admin.address)"))?;
         let address = listener.local_addr()?;
         tracing::info!(listener = "admin", %address, "listening");
-        tokio::spawn(std::sync::Arc::clone(admin).serve_tcp(listener));
+        tokio::spawn(Arc::clone(admin).serve_tcp(listener));
     }
     if let Some(path) = &settings.admin.socket {
         let listener = admin::bind_socket(path)
             .with_context(|| format!("cannot listen on {} (admin.socket)", path.display()))?;
         tracing::info!(listener = "admin", path = %path.display(), "listening");
-        tokio::spawn(std::sync::Arc::clone(admin).serve_socket(listener));
+        tokio::spawn(Arc::clone(admin).serve_socket(listener));
     }
     Ok(())
 }

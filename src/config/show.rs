@@ -15,9 +15,8 @@ use crate::ids::IdGrammar;
 /// Writes settings as a config that has the same effect. Inline secrets are
 /// left out, and of digests only the beginning is shown.
 pub fn show(settings: &Settings) -> String {
-    let listen: Vec<_> = settings
-        .listen
-        .iter()
+    let listen = settings.listen.iter();
+    let listen: Vec<_> = listen
         .map(|listen| json!({ "address": listen.address.to_string() }))
         .collect();
     let keys: Map<_, _> = settings
@@ -25,22 +24,16 @@ pub fn show(settings: &Settings) -> String {
         .iter()
         .map(|key| (key.name.clone(), show_key(key)))
         .collect();
-    let tenants: Vec<_> = settings
-        .tenants
-        .iter()
-        .map(|tenant| show_tenant(tenant, settings))
-        .collect();
     let admin = &settings.admin;
     let address = admin
         .address
         .map_or_else(|| "off".to_owned(), |address| address.to_string());
-    to_yaml(&json!({
+    let mut text = to_yaml(&json!({
         "version": 1,
         "listen": listen,
         "admin": { "address": address, "socket": admin.socket },
         "upstream": show_upstream(&settings.upstream),
         "keys": keys,
-        "tenants": tenants,
         "audit": {
             "directory": settings.audit.directory,
             "durability": match settings.audit.durability {
@@ -51,7 +44,13 @@ pub fn show(settings: &Settings) -> String {
         },
         "workers": settings.workers.map_or_else(|| json!("auto"), |workers| json!(workers)),
         "bounds": show_bounds(&settings.bounds),
-    }))
+    }));
+    text.push_str("tenants:\n");
+    // One by one: there may be very many.
+    for tenant in &settings.tenants {
+        text.push_str(&to_yaml(&json!([show_tenant(tenant, settings)])));
+    }
+    text
 }
 
 fn show_upstream(upstream: &Upstream) -> Value {

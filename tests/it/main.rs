@@ -10,11 +10,13 @@
 
 mod support;
 
+mod command_line;
 mod contract;
 mod forwarding;
 mod leaks;
 mod lifecycle;
 mod limits;
+mod many_tenants;
 mod refusals;
 mod rules;
 mod vendor_contract;

@@ -76,7 +76,7 @@ impl Stage {
         };
         let (admin, ends) = serve_admin(Admin::new(
             Arc::clone(gateway.shared()),
-            config::show(&loaded.settings),
+            Arc::clone(&loaded.settings),
         ))?;
         Ok(Self {
             directory,

@@ -34,10 +34,6 @@ impl Connection {
         }
     }
 
-    pub fn local(&self) -> SocketAddr {
-        self.stream.get_ref().local_addr().unwrap()
-    }
-
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         // The gateway may have answered and closed already.
         let _ = self.stream.get_mut().write_all(bytes.as_ref());

@@ -25,46 +25,34 @@ use tempfile::TempDir;
 use super::{CREDENTIAL, Connection, KEY, Response, USER, delete};
 
 /// Nothing takes longer, or the test fails.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How a gateway is set up: the defaults, and what a test changes of them.
 pub struct Setup {
-    tls: bool,
     upstream_url: Option<String>,
     upstream: String,
-    audit: String,
     bounds: String,
     key_limits: &'static str,
     tenants: Vec<(String, String)>,
     log: &'static str,
     workers: u32,
-    top: String,
 }
 
 impl Default for Setup {
     fn default() -> Self {
         Self {
-            tls: true,
             upstream_url: None,
             upstream: String::new(),
-            audit: String::new(),
             bounds: String::new(),
             key_limits: "[]",
             tenants: Vec::new(),
             log: "info",
             workers: 2,
-            top: String::new(),
         }
     }
 }
 
 impl Setup {
-    /// Alloy without TLS, where a test is not about it.
-    pub fn plaintext(mut self) -> Self {
-        self.tls = false;
-        self
-    }
-
     /// Another upstream than the simulated Alloy.
     pub fn upstream_url(mut self, url: impl Into<String>) -> Self {
         self.upstream_url = Some(url.into());
@@ -80,12 +68,6 @@ impl Setup {
     /// A line in `bounds:`.
     pub fn bound(mut self, line: &str) -> Self {
         let _ = writeln!(self.bounds, "  {line}");
-        self
-    }
-
-    /// A line in `audit:`.
-    pub fn audit(mut self, line: &str) -> Self {
-        let _ = writeln!(self.audit, "  {line}");
         self
     }
 
@@ -116,17 +98,11 @@ impl Setup {
         self
     }
 
-    /// Further lines at the top of the config.
-    pub fn top(mut self, lines: &str) -> Self {
-        self.top.push_str(lines);
-        self
-    }
-
     /// Starts Alloy and the gateway.
     pub fn start(self) -> Gateway {
         let directory = tempfile::tempdir().unwrap();
         let alloy = SimulatedAlloy::start(Options {
-            tls: self.tls,
+            tls: true,
             api_key: KEY.to_owned(),
             api_version: "2025-09".to_owned(),
             users: BTreeMap::from([(USER.to_owned(), credentials())]),
@@ -145,13 +121,12 @@ impl Setup {
             "version: 1\nworkers: {}\nlisten:\n  - address: 127.0.0.1:0\nadmin:\n  address: 127.0.0.1:0\n  socket: admin.sock\n\
              upstream:\n  url: {url}\n  trust: {{ file: ca.pem }}\n{}\
              keys:\n  production:\n    secret: {{ file: api-key }}\n    limits: {}\n\
-             audit:\n  directory: audit\n{}",
-            self.workers, self.upstream, self.key_limits, self.audit,
+             audit:\n  directory: audit\n",
+            self.workers, self.upstream, self.key_limits,
         );
         if !self.bounds.is_empty() {
             let _ = write!(config, "bounds:\n{}", self.bounds);
         }
-        config += &self.top;
         config += "tenants:\n";
         for (name, lines) in &tenants {
             let _ = write!(config, "  - name: {name}\n    key: production\n{lines}");
