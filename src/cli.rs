@@ -5,11 +5,13 @@ mod check;
 mod config;
 mod demo;
 mod healthcheck;
+mod output;
 mod serve;
 mod token;
 
 use std::{path::PathBuf, process::ExitCode};
 
+use self::output::{errln, outln};
 use clap::{Args, Parser, Subcommand};
 
 /// What `--config` falls back to.
@@ -89,14 +91,14 @@ pub fn main() -> ExitCode {
         Verb::Healthcheck(args) => healthcheck::run(&args),
         Verb::Demo(args) => demo::run(&args),
         Verb::Version => {
-            println!("alloy-gateway {}", env!("CARGO_PKG_VERSION"));
+            outln!("alloy-gateway {}", env!("CARGO_PKG_VERSION"));
             Ok(Exit::Ok)
         }
     };
     match result {
         Ok(exit) => exit.into(),
         Err(error) => {
-            eprintln!("alloy-gateway: {error:#}");
+            errln!("alloy-gateway: {error:#}");
             Exit::Failure.into()
         }
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 
 use super::{ConfigFile, Exit};
+use crate::cli::output::{err, errln, out, outln};
 use crate::config::{
     self, Loaded,
     problem::Problems,
@@ -74,24 +75,24 @@ fn warnings(loaded: &Loaded) -> Vec<config::problem::Problem> {
 
 fn print(problems: &Problems, severity: &str, format: Format) {
     match format {
-        Format::Text if severity == "error" => eprint!("{problems}"),
+        Format::Text if severity == "error" => err!("{problems}"),
         Format::Text => {
             for line in problems.to_string().lines() {
-                eprintln!("warning: {line}");
+                errln!("warning: {line}");
             }
         }
         Format::Json => {
             for problem in problems.to_json(severity) {
-                println!("{problem}");
+                outln!("{problem}");
             }
         }
-        Format::Github => print!("{}", problems.to_github(severity)),
+        Format::Github => out!("{}", problems.to_github(severity)),
     }
 }
 
 fn summary(loaded: &Loaded, file: &str) {
     let settings = &loaded.settings;
-    println!(
+    outln!(
         "{file}: ok ({} tenant(s), {} key(s), sha256 {})",
         settings.tenants.len(),
         settings.keys.len(),
@@ -99,7 +100,7 @@ fn summary(loaded: &Loaded, file: &str) {
     );
     for (name, window) in ceilings(settings).take(CEILINGS_MAX) {
         let most = u64::from(window.requests.get()) + u64::from(window.burst.get());
-        println!(
+        outln!(
             "  {name}: at most {most} in any {}, {} at once",
             show_duration(window.per),
             window.burst
@@ -107,7 +108,7 @@ fn summary(loaded: &Loaded, file: &str) {
     }
     let more = ceilings(settings).count().saturating_sub(CEILINGS_MAX);
     if more > 0 {
-        println!("  … and {more} more limits");
+        outln!("  … and {more} more limits");
     }
 }
 

@@ -1,6 +1,7 @@
 //! `config schema` and `config show`.
 
 use super::{ConfigFile, Exit};
+use crate::cli::output::{err, out};
 use crate::config;
 
 /// Verbs of `config`.
@@ -15,11 +16,11 @@ pub enum Verb {
 /// Prints the schema or the effective config.
 pub fn run(verb: &Verb) -> anyhow::Result<Exit> {
     match verb {
-        Verb::Schema => print!("{}", config::schema()),
+        Verb::Schema => out!("{}", config::schema()),
         Verb::Show(file) => match config::load(&file.path) {
-            Ok(loaded) => print!("{}", config::show(&loaded.settings)),
+            Ok(loaded) => out!("{}", config::show(&loaded.settings)),
             Err(problems) => {
-                eprint!("{problems}");
+                err!("{problems}");
                 return Ok(Exit::Config);
             }
         },

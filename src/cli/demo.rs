@@ -7,6 +7,7 @@ mod story;
 use std::time::Duration;
 
 use super::Exit;
+use crate::cli::output::outln;
 use stage::Stage;
 
 /// Arguments of `demo`.
@@ -31,7 +32,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     introduce(&stage);
     runtime.block_on(async {
         tokio::signal::ctrl_c().await?;
-        println!("\nstopping: calls under way get their answers, the trail is sealed");
+        outln!("\nstopping: calls under way get their answers, the trail is sealed");
         stage.strike().await;
         anyhow::Ok(Exit::Ok)
     })
@@ -47,7 +48,7 @@ fn introduce(stage: &Stage) {
     let config = config.display();
     let billing = stage.billing();
     let support = stage.support();
-    println!(
+    outln!(
         "\
 alloy-gateway demo: the real gateway before a simulated Alloy, all on this machine.
 

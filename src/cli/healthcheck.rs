@@ -9,6 +9,7 @@ use std::{
 use anyhow::{Context, bail};
 
 use super::{ConfigFile, Exit};
+use crate::cli::output::{err, outln};
 use crate::config;
 
 /// By when the gateway must have answered.
@@ -38,7 +39,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
                 .address
                 .context("admin.address is off in the config: there is nothing to ask")?,
             Err(problems) => {
-                eprint!("{problems}");
+                err!("{problems}");
                 return Ok(Exit::Config);
             }
         },
@@ -46,15 +47,15 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     let path = if args.ready { "/readyz" } else { "/livez" };
     match ask(address, path) {
         Ok((true, said)) => {
-            println!("{said}");
+            outln!("{said}");
             Ok(Exit::Ok)
         }
         Ok((false, said)) => {
-            println!("{said}");
+            outln!("{said}");
             Ok(Exit::NotReady)
         }
         Err(error) => {
-            println!("{error:#}");
+            outln!("{error:#}");
             Ok(Exit::NotReady)
         }
     }

@@ -6,6 +6,7 @@ use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{ConfigFile, Exit};
+use crate::cli::output::{err, errln};
 use crate::{
     admin::{self, Admin},
     audit::{Options, Trail},
@@ -27,14 +28,14 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     let loaded = match config::load(path) {
         Ok(loaded) => loaded,
         Err(problems) => {
-            eprint!("{problems}");
+            err!("{problems}");
             return Ok(Exit::Config);
         }
     };
     let snapshot = match snapshot::build(&loaded.settings, &loaded.digest) {
         Ok(snapshot) => snapshot,
         Err(problems) => {
-            eprint!("{}", loaded.locate(problems));
+            err!("{}", loaded.locate(problems));
             return Ok(Exit::Config);
         }
     };
@@ -125,7 +126,7 @@ async fn start_admin(
 fn harden() {
     let not_dumpable = rustix::process::DumpableBehavior::NotDumpable;
     if let Err(error) = rustix::process::set_dumpable_behavior(not_dumpable) {
-        eprintln!("alloy-gateway: cannot switch core dumps off: {error}");
+        errln!("alloy-gateway: cannot switch core dumps off: {error}");
     }
 }
 

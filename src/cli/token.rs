@@ -6,6 +6,7 @@ use anyhow::{Context, bail};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{ConfigFile, Exit};
+use crate::cli::output::{err, errln, outln};
 use crate::{
     config,
     token::{NewToken, TOKEN_LEN, Token},
@@ -53,17 +54,17 @@ fn new(args: &NewArgs) -> anyhow::Result<Exit> {
     let id = args.id.as_deref().unwrap_or(&month);
     let expires = (now + args.expires).strftime("%Y-%m-%dT%H:%M:%SZ");
     let digest = token.digest().to_hex();
-    eprintln!("For the caller, shown only now; keep it like a password:");
-    println!("{}", token.reveal());
-    eprintln!("\nFor the config, under tokens of tenant {}:", args.tenant);
-    println!("- {{ id: \"{id}\", sha256: \"{digest}\", expires: {expires} }}");
+    errln!("For the caller, shown only now; keep it like a password:");
+    outln!("{}", token.reveal());
+    errln!("\nFor the config, under tokens of tenant {}:", args.tenant);
+    outln!("- {{ id: \"{id}\", sha256: \"{digest}\", expires: {expires} }}");
     Ok(Exit::Ok)
 }
 
 fn hash() -> anyhow::Result<Exit> {
     let text = read_stdin()?;
     let token = Token::parse(text.as_bytes()).context("standard input")?;
-    println!("{}", token.digest().to_hex());
+    outln!("{}", token.digest().to_hex());
     Ok(Exit::Ok)
 }
 
@@ -72,12 +73,12 @@ fn inspect(file: &ConfigFile) -> anyhow::Result<Exit> {
     let digest = Token::parse(text.as_bytes())
         .context("standard input")?
         .digest();
-    println!("form and checksum: good");
-    println!("sha256: {}", digest.to_hex());
+    outln!("form and checksum: good");
+    outln!("sha256: {}", digest.to_hex());
     let loaded = match config::load(&file.path) {
         Ok(loaded) => loaded,
         Err(problems) => {
-            eprint!("{problems}");
+            err!("{problems}");
             return Ok(Exit::Config);
         }
     };
@@ -87,7 +88,7 @@ fn inspect(file: &ConfigFile) -> anyhow::Result<Exit> {
         Some((tenant, entry))
     });
     let Some((tenant, entry)) = found else {
-        println!("tenant: none in {}", file.path.display());
+        outln!("tenant: none in {}", file.path.display());
         return Ok(Exit::Failure);
     };
     let now = Timestamp::now();
@@ -97,9 +98,10 @@ fn inspect(file: &ConfigFile) -> anyhow::Result<Exit> {
         (_, Some(until)) => format!("valid until {until}"),
         (_, None) => "valid, does not expire".to_owned(),
     };
-    println!(
+    outln!(
         "tenant: {}\ntoken id: {}\nstate: {state}",
-        tenant.name, entry.id
+        tenant.name,
+        entry.id
     );
     Ok(Exit::Ok)
 }

@@ -8,6 +8,7 @@ use super::{
     caller::{Answer, delete, send},
     stage::{KEY, Stage},
 };
+use crate::cli::output::outln;
 use crate::{audit, simulated_alloy::Behaviour};
 
 /// Counts what held and what did not.
@@ -17,14 +18,14 @@ struct Verdict {
 
 impl Verdict {
     fn check(&mut self, holds: bool, what: &str) {
-        println!("  {} {what}", if holds { "ok  " } else { "FAIL" });
+        outln!("  {} {what}", if holds { "ok  " } else { "FAIL" });
         self.held &= holds;
     }
 }
 
 /// Plays the story; whether all of it held.
 pub fn play(stage: &Stage) -> anyhow::Result<bool> {
-    println!(
+    outln!(
         "alloy-gateway demo: the real gateway before a simulated Alloy, over real TLS on loopback"
     );
     let mut verdict = Verdict { held: true };
@@ -39,7 +40,7 @@ pub fn play(stage: &Stage) -> anyhow::Result<bool> {
     } else {
         "Something did not hold: see FAIL above."
     };
-    println!("\n{end}");
+    outln!("\n{end}");
     Ok(verdict.held)
 }
 
@@ -158,7 +159,7 @@ fn a_burst(stage: &Stage, verdict: &mut Verdict) -> anyhow::Result<()> {
         .iter()
         .map(|answer| answer.status.to_string())
         .collect();
-    println!("  {}", statuses.join(" "));
+    outln!("  {}", statuses.join(" "));
     let limited: Vec<_> = answers
         .iter()
         .filter(|answer| answer.code() == "rate-limited")
@@ -178,7 +179,7 @@ fn a_burst(stage: &Stage, verdict: &mut Verdict) -> anyhow::Result<()> {
         .field("retry-after")
         .and_then(|text| text.parse().ok())
         .context("no Retry-After")?;
-    println!("  waiting the {seconds} s that Retry-After asks for");
+    outln!("  waiting the {seconds} s that Retry-After asks for");
     thread::sleep(Duration::from_secs(seconds));
     let retry = delete("/users/bob/credentials/c9", &[bearer(stage.support())]);
     verdict.check(
@@ -219,9 +220,9 @@ fn the_trail(stage: &Stage, verdict: &mut Verdict) -> anyhow::Result<()> {
         .iter()
         .filter(|line| line.contains("\"ana\"") && line.contains("\"jira\""))
     {
-        println!("  {line}");
+        outln!("  {line}");
     }
-    println!("  {report}");
+    outln!("  {report}");
     verdict.check(report.is_intact(), "the chain verifies");
     verdict.check(
         report.intents == 8,
@@ -263,13 +264,13 @@ fn trail_lines(stage: &Stage) -> anyhow::Result<Vec<String>> {
 }
 
 fn scene(title: &str) {
-    println!("\n{title}");
+    outln!("\n{title}");
 }
 
 fn show(who: &str, text: &str) {
-    println!("  {who}");
+    outln!("  {who}");
     for line in text.trim_end().lines() {
-        println!("    | {}", line.trim_end());
+        outln!("    | {}", line.trim_end());
     }
 }
 

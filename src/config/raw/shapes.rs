@@ -48,7 +48,7 @@ pub struct Raw {
 #[serde(deny_unknown_fields, default, expecting = "a map with an address")]
 #[schemars(extend("required" = ["address"]))]
 pub struct Listen {
-    /// IP address and port, as in 127.0.0.1:8080 or [::1]:8080.
+    /// IP address and port, as in `127.0.0.1:8080` or `[::1]:8080`.
     pub address: Option<String>,
     /// Allows plaintext on an address that is not loopback: tokens then travel readable.
     #[schemars(extend("default" = false))]
