@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 
-use super::{ConfigFile, Exit};
-use crate::cli::output::{err, errln, out, outln};
+use super::{
+    ConfigFile, Exit,
+    output::{err, errln, out, outln},
+};
 use crate::config::{
     self, Loaded,
     problem::Problems,

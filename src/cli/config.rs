@@ -1,7 +1,9 @@
 //! `config schema` and `config show`.
 
-use super::{ConfigFile, Exit};
-use crate::cli::output::{err, out};
+use super::{
+    ConfigFile, Exit,
+    output::{err, out},
+};
 use crate::config;
 
 /// Verbs of `config`.

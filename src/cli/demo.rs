@@ -6,8 +6,7 @@ mod story;
 
 use std::time::Duration;
 
-use super::Exit;
-use crate::cli::output::outln;
+use super::{Exit, output::outln};
 use stage::Stage;
 
 /// Arguments of `demo`.

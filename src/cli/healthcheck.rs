@@ -8,8 +8,10 @@ use std::{
 
 use anyhow::{Context, bail};
 
-use super::{ConfigFile, Exit};
-use crate::cli::output::{err, outln};
+use super::{
+    ConfigFile, Exit,
+    output::{err, outln},
+};
 use crate::config;
 
 /// By when the gateway must have answered.

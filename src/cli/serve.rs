@@ -5,8 +5,10 @@ use std::{path::Path, sync::Arc};
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{ConfigFile, Exit};
-use crate::cli::output::{err, errln};
+use super::{
+    ConfigFile, Exit,
+    output::{err, errln},
+};
 use crate::{
     admin::{self, Admin},
     audit::{Options, Trail},

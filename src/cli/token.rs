@@ -5,8 +5,10 @@ use std::io::Read;
 use anyhow::{Context, bail};
 use jiff::{SignedDuration, Timestamp};
 
-use super::{ConfigFile, Exit};
-use crate::cli::output::{err, errln, outln};
+use super::{
+    ConfigFile, Exit,
+    output::{err, errln, outln},
+};
 use crate::{
     config,
     token::{NewToken, TOKEN_LEN, Token},
