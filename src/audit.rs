@@ -7,10 +7,14 @@
 //! commit): the more callers, the fewer syncs a record.
 
 mod chain;
+mod disk;
+mod follow;
+mod query;
 mod queue;
 mod reader;
 mod record;
 mod recover;
+mod retention;
 mod segment;
 mod verify;
 mod worker;
@@ -18,32 +22,43 @@ mod writer;
 
 use std::{
     fs, io,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
-    path::{Path, PathBuf},
+    os::unix::fs::DirBuilderExt,
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     thread,
     time::{Duration, SystemTime},
 };
 
+use jiff::Timestamp;
+
 pub use self::{
     chain::{Hash, Head},
+    follow::Follower,
+    query::{Filter, Found, Row, query},
     reader::{Fault, Wrong},
     record::{IntentRecord, OutcomeKind, OutcomeRecord, RefusedRecord, Sent},
-    verify::{Outcomes, Report, verify},
+    verify::{Known, Outcomes, Report, verify},
     worker::{Intent, Recorded, Unavailable, WorkerTrail},
 };
-use self::{queue::Queue, record::Fragment, writer::Writer};
-use crate::config::settings::Durability;
+use self::{
+    disk::{Disk, Lock, System},
+    queue::Queue,
+    record::Fragment,
+    worker::Waits,
+    writer::Writer,
+};
+use crate::{config::settings::Audit, secret::MacKey};
 
 /// How a trail is kept.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Where its segments are; created with mode 0700 if it does not exist.
-    pub directory: PathBuf,
-    /// Whether records are synced before anything follows from them.
-    pub durability: Durability,
-    /// How long an answer waits for its outcome.
-    pub outcome_wait: Duration,
+    /// What the config says of it. Its directory is created with mode 0700 if it
+    /// does not exist.
+    pub settings: Audit,
+    /// The key that records are hashed with.
+    pub mac_key: Option<MacKey>,
+    /// How far back intents count for a limit.
+    pub usage: Duration,
 }
 
 /// Why a trail could not be opened.
@@ -69,9 +84,8 @@ pub struct Trail(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     queue: Arc<Queue>,
-    outcome_wait: Duration,
+    waits: Waits,
     writer: Mutex<Option<thread::JoinHandle<()>>>,
-    _lock: fs::File,
 }
 
 /// How the trail is.
@@ -90,18 +104,30 @@ pub struct Status {
 }
 
 impl Trail {
-    /// Takes the directory's lock, recovers what an earlier run left, and
-    /// starts the writer with a new segment.
+    /// Takes the directory's lock, brings in order what an earlier run left, and
+    /// starts the writer with a new segment. `count` hears, for each intent
+    /// within `options.usage`, the tenant and when it was.
     ///
     /// # Errors
     ///
     /// See [`OpenError`].
-    pub fn open(options: Options) -> Result<Self, OpenError> {
-        let Options {
-            directory,
-            durability,
-            outcome_wait,
-        } = options;
+    pub fn open(
+        options: Options,
+        count: &mut dyn FnMut(&str, Timestamp),
+    ) -> Result<Self, OpenError> {
+        Self::open_on(Box::new(System), options, count)
+    }
+
+    fn open_on(
+        disk: Box<dyn Disk>,
+        options: Options,
+        count: &mut dyn FnMut(&str, Timestamp),
+    ) -> Result<Self, OpenError> {
+        let directory = options.settings.directory.clone();
+        let waits = Waits {
+            intent: options.settings.intent_wait,
+            outcome: options.settings.outcome_wait,
+        };
         let unusable = |error| OpenError::Directory {
             directory: directory.clone(),
             error,
@@ -111,24 +137,26 @@ impl Trail {
             .mode(0o700)
             .create(&directory)
             .map_err(unusable)?;
-        let lock = lock(&directory)?;
-        let queue = Arc::new(Queue::default());
-        let writer = Writer::open(&directory, durability, Arc::clone(&queue))?;
+        let lock = Lock::take(&directory)
+            .map_err(unusable)?
+            .ok_or_else(|| OpenError::Locked(directory.clone()))?;
+        let queue = Arc::new(Queue::new(waits.intent));
+        let writer =
+            Writer::open(disk, lock, options, Arc::clone(&queue), count).map_err(unusable)?;
         let writer = thread::Builder::new()
             .name("trail".to_owned())
             .spawn(move || writer.run())
             .map_err(unusable)?;
         Ok(Self(Arc::new(Inner {
             queue,
-            outcome_wait,
+            waits,
             writer: Mutex::new(Some(writer)),
-            _lock: lock,
         })))
     }
 
     /// The trail for one worker. Call it within the worker's runtime.
     pub fn for_worker(&self) -> WorkerTrail {
-        WorkerTrail::new(Arc::clone(&self.0.queue), self.0.outcome_wait)
+        WorkerTrail::new(Arc::clone(&self.0.queue), self.0.waits)
     }
 
     /// How the trail is.
@@ -156,26 +184,6 @@ impl Trail {
         if writer.is_some_and(|writer| writer.join().is_err()) {
             tracing::error!("the trail's writer ended with a bug");
         }
-    }
-}
-
-/// One writer for a directory, as long as the file is open.
-fn lock(directory: &Path) -> Result<fs::File, OpenError> {
-    let unusable = |error| OpenError::Directory {
-        directory: directory.to_owned(),
-        error,
-    };
-    let file = fs::OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(directory.join("lock"))
-        .map_err(unusable)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => Err(OpenError::Locked(directory.to_owned())),
-        Err(fs::TryLockError::Error(error)) => Err(unusable(error)),
     }
 }
 

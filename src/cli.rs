@@ -1,12 +1,15 @@
 //! The command line: one file per verb. Data goes to stdout, logs and errors to
 //! stderr.
 
+mod audit;
 mod check;
 mod config;
 mod demo;
 mod healthcheck;
 mod output;
+mod progress;
 mod serve;
+mod start;
 mod token;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -41,6 +44,9 @@ enum Verb {
     /// Make and inspect the tokens that callers present
     #[command(subcommand)]
     Token(token::Verb),
+    /// Read the audit trail: verify it, ask it, follow it
+    #[command(subcommand)]
+    Audit(Box<audit::Verb>),
     /// Ask a running gateway whether it is alive, or ready
     Healthcheck(healthcheck::Args),
     /// Play with a real gateway before a simulated Alloy
@@ -64,6 +70,8 @@ pub enum Exit {
     Ok,
     /// It did what it should, and the answer is no.
     Failure,
+    /// The trail was tampered with, or has a gap.
+    Tampered,
     /// The gateway is not ready.
     NotReady,
     /// The config is invalid, or something it names is unreadable (EX_CONFIG of sysexits).
@@ -75,6 +83,7 @@ impl From<Exit> for ExitCode {
         Self::from(match exit {
             Exit::Ok => 0,
             Exit::Failure => 1,
+            Exit::Tampered => 3,
             Exit::NotReady => 4,
             Exit::Config => 78,
         })
@@ -88,6 +97,7 @@ pub fn main() -> ExitCode {
         Verb::Check(args) => check::run(&args),
         Verb::Config(verb) => config::run(&verb),
         Verb::Token(verb) => token::run(&verb),
+        Verb::Audit(verb) => audit::run(&verb),
         Verb::Healthcheck(args) => healthcheck::run(&args),
         Verb::Demo(args) => demo::run(&args),
         Verb::Version => {

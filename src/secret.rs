@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, fmt};
 
-use aws_lc_rs::digest;
+use aws_lc_rs::{digest, hmac};
 use bytes::Bytes;
 use http::HeaderValue;
 use memchr::memmem;
@@ -42,11 +42,7 @@ impl ApiKey {
     ///
     /// See [`BadApiKey`]; the error never holds a byte of the secret.
     pub fn new(raw: &[u8]) -> Result<Self, BadApiKey> {
-        let end = raw
-            .iter()
-            .rposition(|b| !matches!(b, b'\n' | b'\r'))
-            .map_or(0, |last| last + 1);
-        let key = raw.get(..end).unwrap_or_default();
+        let key = without_newlines(raw);
         if key.is_empty() {
             return Err(BadApiKey::Empty);
         }
@@ -79,6 +75,59 @@ impl ApiKey {
 impl fmt::Debug for ApiKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ApiKey(redacted)")
+    }
+}
+
+/// The key of a trail's HMAC (`audit.mac_key`).
+#[derive(Clone)]
+pub struct MacKey(Box<[u8]>);
+
+/// Why some bytes cannot be the key of a trail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the key has {0} bytes, expected {min} to {max} (`openssl rand -hex 32` makes one)",
+    min = MacKey::BYTES_MIN,
+    max = MacKey::BYTES_MAX
+)]
+pub struct BadMacKey(usize);
+
+impl MacKey {
+    /// The shortest key that is accepted, in bytes: the length of the hash (RFC 2104 §3).
+    pub const BYTES_MIN: usize = 32;
+    /// The longest key that is accepted, in bytes.
+    pub const BYTES_MAX: usize = 4096;
+
+    /// Takes the content of a secret file, variable or credential; trailing
+    /// newlines are dropped.
+    ///
+    /// # Errors
+    ///
+    /// If it is too short or too long.
+    pub fn new(raw: &[u8]) -> Result<Self, BadMacKey> {
+        let key = without_newlines(raw);
+        if !(Self::BYTES_MIN..=Self::BYTES_MAX).contains(&key.len()) {
+            return Err(BadMacKey(key.len()));
+        }
+        Ok(Self(key.into()))
+    }
+
+    /// The key itself, for the trail's hash.
+    pub(crate) fn expose(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// What tells two keys apart: the first 12 hex digits of the HMAC-SHA256
+    /// of a fixed text.
+    pub fn fingerprint(&self) -> String {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &self.0);
+        let sum = hmac::sign(&key, b"alloy-gateway mac_key");
+        hex(sum.as_ref().get(..6).unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for MacKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MacKey(redacted)")
     }
 }
 
@@ -132,6 +181,14 @@ impl fmt::Debug for UpstreamKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "UpstreamKey({}, redacted)", self.name)
     }
+}
+
+fn without_newlines(raw: &[u8]) -> &[u8] {
+    let end = raw
+        .iter()
+        .rposition(|b| !matches!(b, b'\n' | b'\r'))
+        .map_or(0, |last| last + 1);
+    raw.get(..end).unwrap_or_default()
 }
 
 /// Looks for a key in what the upstream answered.

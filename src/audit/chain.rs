@@ -1,15 +1,17 @@
 //! The chain: each line holds the hash of the line before.
 
-use aws_lc_rs::digest;
+use std::fmt;
 
-use crate::secret::hex;
+use aws_lc_rs::{digest, hmac};
+
+use crate::secret::{MacKey, hex};
 
 /// What stands between a record's content and its hash.
 pub const BEFORE_HASH: &str = ",\"hash\":\"";
 /// What ends a line.
 pub const AFTER_HASH: &str = "\"}\n";
 
-/// The SHA-256 of a record, in lower-case hex.
+/// The hash of a record, in lower-case hex.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hash(String);
 
@@ -17,11 +19,6 @@ impl Hash {
     /// What stands before the first record: 64 zeros.
     pub fn first() -> Self {
         Self("0".repeat(64))
-    }
-
-    /// The hash of a line's bytes from `{` up to, not including, `,"hash":`.
-    pub fn of(content: &[u8]) -> Self {
-        Self(hex(digest::digest(&digest::SHA256, content).as_ref()))
     }
 
     /// Reads 64 lower-case hex digits.
@@ -33,6 +30,56 @@ impl Hash {
     /// 64 lower-case hex digits.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// How a line's bytes from `{` up to, not including, `,"hash":` become its hash.
+#[derive(Clone, Default)]
+pub enum Hasher {
+    /// SHA-256: anybody can check it, and anybody who can write can rewrite it all.
+    #[default]
+    Sha256,
+    /// HMAC-SHA256 (RFC 2104) with `audit.mac_key`: only who has the key can write it.
+    Hmac {
+        /// The key.
+        key: Box<hmac::Key>,
+        /// What tells one key from another.
+        fingerprint: String,
+    },
+}
+
+impl Hasher {
+    /// SHA-256 without a key, HMAC-SHA256 with one.
+    pub fn new(key: Option<&MacKey>) -> Self {
+        key.map_or(Self::Sha256, |key| Self::Hmac {
+            key: Box::new(hmac::Key::new(hmac::HMAC_SHA256, key.expose())),
+            fingerprint: key.fingerprint(),
+        })
+    }
+
+    /// The hash of a line's content.
+    pub fn hash(&self, content: &[u8]) -> Hash {
+        Hash(match self {
+            Self::Sha256 => hex(digest::digest(&digest::SHA256, content).as_ref()),
+            Self::Hmac { key, .. } => hex(hmac::sign(key, content).as_ref()),
+        })
+    }
+
+    /// The fingerprint of the key, if there is one.
+    pub fn key_fingerprint(&self) -> Option<&str> {
+        match self {
+            Self::Sha256 => None,
+            Self::Hmac { fingerprint, .. } => Some(fingerprint),
+        }
+    }
+}
+
+impl fmt::Debug for Hasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sha256 => "Sha256",
+            Self::Hmac { .. } => "Hmac(redacted)",
+        })
     }
 }
 
@@ -52,5 +99,25 @@ impl Head {
             seq: 0,
             hash: Hash::first(),
         }
+    }
+
+    /// Reads `SEQ:HASH`, as heads are printed.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, for people.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        let expected = "expected SEQ:HASH, a number and 64 lower-case hex digits";
+        let (seq, hash) = text.split_once(':').ok_or(expected)?;
+        Ok(Self {
+            seq: seq.parse().map_err(|_| expected)?,
+            hash: Hash::parse(hash).ok_or(expected)?,
+        })
+    }
+}
+
+impl fmt::Display for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.seq, self.hash.as_str())
     }
 }

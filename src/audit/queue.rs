@@ -5,7 +5,7 @@ use std::{
     mem,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime},
 };
@@ -17,6 +17,7 @@ use super::{
     chain::Head,
     record::{Fragment, RefusedRecord, time},
 };
+use crate::ids::RequestId;
 
 /// Records that may wait before intents are refused.
 const ENTRIES_MAX: usize = 8192;
@@ -28,12 +29,25 @@ const COALESCED_KEYS_MAX: usize = 1024;
 const COALESCE_FOR: Duration = Duration::from_secs(1);
 
 /// The records that wait for the writer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Queue {
     state: Mutex<State>,
     wake: Condvar,
     broken: AtomicBool,
+    work: Work,
     published: Mutex<Published>,
+}
+
+/// Whether the writer is at work, and for how long: a disk that does not answer
+/// blocks it, and then nobody else can tell.
+#[derive(Debug)]
+struct Work {
+    born: Instant,
+    /// When it began, in ms since `born`; 0 while it waits.
+    since_ms: AtomicU64,
+    /// After how long it counts as stalled.
+    stalled_after: Duration,
+    is_told: AtomicBool,
 }
 
 /// One record that waits.
@@ -47,13 +61,26 @@ pub struct Entry {
     pub kind: Kind,
 }
 
+impl Entry {
+    /// Whether somebody waited for it and does not any more.
+    pub fn is_given_up(&self) -> bool {
+        self.reply
+            .as_ref()
+            .is_some_and(|reply| reply.sender.is_closed())
+    }
+}
+
 /// What happens with a record that can't be written now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// It is given up: what it announces is not done.
     Intent,
+    /// It closes the intent with this number, and is kept until it can be written.
+    Outcome(u64),
     /// It is kept until it can be written.
     Kept,
+    /// It is about the segment it stands in, and makes no sense in another.
+    Segment,
 }
 
 /// The way back to the worker that waits.
@@ -63,12 +90,14 @@ pub struct Reply {
     pub sender: oneshot::Sender<u64>,
     /// Where the worker is.
     pub inbox: Arc<Inbox>,
+    /// The request of an intent: one that comes too late must be closed.
+    pub intent_of: Option<RequestId>,
 }
 
 /// The answers for one worker: it is woken once for a whole batch.
 #[derive(Debug, Default)]
 pub struct Inbox {
-    answers: Mutex<Vec<(oneshot::Sender<u64>, u64)>>,
+    answers: Mutex<Vec<(Reply, u64)>>,
     filled: Notify,
 }
 
@@ -125,33 +154,76 @@ pub struct Batch {
 }
 
 impl Queue {
-    /// Hands over a record that somebody waits for. `None` if an intent can't be
-    /// taken now; what is kept is always taken.
-    pub fn push(
+    /// An empty queue. A write that takes longer than `stalled_after` counts as
+    /// one that may never end.
+    pub fn new(stalled_after: Duration) -> Self {
+        Self {
+            state: Mutex::default(),
+            wake: Condvar::new(),
+            broken: AtomicBool::new(false),
+            work: Work {
+                born: Instant::now(),
+                since_ms: AtomicU64::new(0),
+                stalled_after,
+                is_told: AtomicBool::new(false),
+            },
+            published: Mutex::default(),
+        }
+    }
+
+    /// Hands over an intent; `None` if it can't be taken now.
+    pub fn push_intent(
         &self,
         fragment: Fragment,
-        kind: Kind,
+        request_id: RequestId,
         inbox: &Arc<Inbox>,
     ) -> Option<oneshot::Receiver<u64>> {
+        let is_unwritable = self.broken.load(Ordering::Acquire) || self.work.stalled().is_some();
         let (sender, receiver) = oneshot::channel();
-        let reply = Reply {
-            sender,
-            inbox: Arc::clone(inbox),
-        };
         let mut state = lock(&self.state);
-        let full = state.entries.len() >= ENTRIES_MAX
-            || state.closed
-            || self.broken.load(Ordering::Acquire);
-        if kind == Kind::Intent && full {
+        if is_unwritable || state.closed || state.entries.len() >= ENTRIES_MAX {
             return None;
         }
         state.entries.push(Entry {
             fragment,
-            reply: Some(reply),
-            kind,
+            reply: Some(Reply {
+                sender,
+                inbox: Arc::clone(inbox),
+                intent_of: Some(request_id),
+            }),
+            kind: Kind::Intent,
         });
         self.wake(state);
         Some(receiver)
+    }
+
+    /// Hands over the outcome of an intent, which is always taken.
+    pub fn push_outcome(
+        &self,
+        fragment: Fragment,
+        intent: u64,
+        inbox: Option<&Arc<Inbox>>,
+    ) -> oneshot::Receiver<u64> {
+        let (sender, receiver) = oneshot::channel();
+        let reply = inbox.map(|inbox| Reply {
+            sender,
+            inbox: Arc::clone(inbox),
+            intent_of: None,
+        });
+        let mut state = lock(&self.state);
+        state.entries.push(Entry {
+            fragment,
+            reply,
+            kind: Kind::Outcome(intent),
+        });
+        self.wake(state);
+        receiver
+    }
+
+    /// Closes an intent whose caller was refused before it was durable; nothing
+    /// was sent.
+    pub fn push_too_late(&self, request_id: RequestId, intent: u64) {
+        self.push_outcome(Fragment::too_late(request_id, intent), intent, None);
     }
 
     /// Hands over a record that nobody waits for.
@@ -258,8 +330,13 @@ impl Queue {
     pub fn status(&self) -> Status {
         let queue_depth = lock(&self.state).entries.len();
         let published = lock(&self.published);
+        let stalled = || {
+            let span = self.work.stalled()?;
+            Some(format!("a write has taken {} ms so far", span.as_millis()))
+        };
+        let cause = published.cause.clone().or_else(stalled);
         Status {
-            writable: published.cause.clone().map_or(Ok(()), Err),
+            writable: cause.map_or(Ok(()), Err),
             seq: published.head.seq,
             hash: published.head.hash.as_str().to_owned(),
             queue_depth,
@@ -267,12 +344,13 @@ impl Queue {
         }
     }
 
-    /// The writer tells where the trail stands.
-    pub fn publish(&self, head: &Head, synced: bool) {
-        self.broken.store(false, Ordering::Release);
+    /// The writer tells up to where the trail is durable, and why intents can't
+    /// be taken all the same.
+    pub fn publish(&self, head: &Head, synced: bool, shortage: Option<&str>) {
+        self.broken.store(shortage.is_some(), Ordering::Release);
         let mut published = lock(&self.published);
         published.head = head.clone();
-        published.cause = None;
+        published.cause = shortage.map(ToOwned::to_owned);
         if synced {
             published.last_sync = Some(SystemTime::now());
         }
@@ -284,12 +362,56 @@ impl Queue {
         lock(&self.published).cause = Some(cause.to_owned());
     }
 
+    /// The writer begins to write.
+    pub fn begin_work(&self) {
+        self.work
+            .since_ms
+            .store(self.work.now_ms(), Ordering::Release);
+    }
+
+    /// The writer waits again; how long it wrote, if that was too long.
+    pub fn end_work(&self) -> Option<Duration> {
+        let since = self.work.since_ms.swap(0, Ordering::AcqRel);
+        self.work.is_told.store(false, Ordering::Release);
+        let took = Duration::from_millis(self.work.now_ms().saturating_sub(since));
+        (took > self.work.stalled_after).then_some(took)
+    }
+
     fn wake(&self, state: MutexGuard<'_, State>) {
         let sleeps = state.writer_sleeps;
         drop(state);
         if sleeps {
             self.wake.notify_one();
         }
+    }
+}
+
+impl Work {
+    fn now_ms(&self) -> u64 {
+        // Never 0, which means that nothing is being written.
+        u64::try_from(self.born.elapsed().as_millis())
+            .unwrap_or(u64::MAX)
+            .max(1)
+    }
+
+    /// How long the writer has been writing, if that is too long. The first who
+    /// notices says so in the log.
+    fn stalled(&self) -> Option<Duration> {
+        let since = self.since_ms.load(Ordering::Acquire);
+        if since == 0 {
+            return None;
+        }
+        let span = Duration::from_millis(self.now_ms().saturating_sub(since));
+        if span <= self.stalled_after {
+            return None;
+        }
+        if !self.is_told.swap(true, Ordering::AcqRel) {
+            tracing::error!(
+                cause = "the disk does not answer",
+                "the trail cannot be written: nothing is forwarded until it can"
+            );
+        }
+        Some(span)
     }
 }
 
@@ -340,8 +462,8 @@ impl State {
 
 impl Inbox {
     /// Puts an answer in; the worker is not woken yet.
-    pub fn put(&self, sender: oneshot::Sender<u64>, seq: u64) {
-        lock(&self.answers).push((sender, seq));
+    pub fn put(&self, reply: Reply, seq: u64) {
+        lock(&self.answers).push((reply, seq));
     }
 
     /// Wakes the worker.
@@ -351,13 +473,15 @@ impl Inbox {
 
     /// Hands each answer to the call that waits for it, on the worker's own
     /// thread. Never ends.
-    pub async fn hand_out(&self) {
+    pub async fn hand_out(&self, queue: &Queue) {
         loop {
             self.filled.notified().await;
             let answers = mem::take(&mut *lock(&self.answers));
-            for (sender, seq) in answers {
-                // A call that does not wait any more knows why.
-                let _ = sender.send(seq);
+            for (reply, seq) in answers {
+                let is_late = reply.sender.send(seq).is_err();
+                if let (true, Some(request_id)) = (is_late, reply.intent_of) {
+                    queue.push_too_late(request_id, seq);
+                }
             }
         }
     }

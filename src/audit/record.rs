@@ -3,10 +3,13 @@
 //! A worker makes the middle of a line, from its time to its last own field; the
 //! writer puts number, event and chain around it.
 
+mod line;
+
 use std::fmt::Write;
 
 use jiff::Timestamp;
-use serde::Deserialize;
+
+pub use self::line::Line;
 
 use crate::ids::RequestId;
 
@@ -197,6 +200,19 @@ impl Fragment {
             .optional("since", since)
     }
 
+    /// `request.outcome` of an intent that became durable too late: its caller
+    /// was refused, and nothing was sent.
+    pub fn too_late(request_id: RequestId, intent: u64) -> Self {
+        Self::now("request.outcome")
+            .text("request_id", &request_id.to_string())
+            .number("intent", intent)
+            .text("outcome", OutcomeKind::Failed.as_str())
+            .number("status", 503)
+            .text("code", "audit-unavailable")
+            .number("attempts", 0)
+            .text("sent", Sent::No.as_str())
+    }
+
     /// `request.refused`.
     pub fn refused(record: &RefusedRecord<'_>) -> Self {
         Self::now("request.refused")
@@ -248,7 +264,14 @@ impl Fragment {
         self
     }
 
-    fn optional_number(self, name: &str, value: Option<u64>) -> Self {
+    /// Adds a number with a sign.
+    pub fn signed(mut self, name: &str, value: i64) -> Self {
+        let _ = write!(self.fields, ",\"{name}\":{value}");
+        self
+    }
+
+    /// Adds a number if there is one.
+    pub fn optional_number(self, name: &str, value: Option<u64>) -> Self {
         match value {
             Some(value) => self.number(name, value),
             None => self,
@@ -291,35 +314,6 @@ fn escape(out: &mut String, text: &str) {
         }
     }
     out.push('"');
-}
-
-/// A line as a reader sees it. Unknown fields and events are accepted.
-#[derive(Debug, Deserialize)]
-pub struct Line {
-    /// The version of the format.
-    pub v: u32,
-    /// The record's number.
-    pub seq: u64,
-    /// When it happened.
-    pub time: String,
-    /// What happened.
-    pub event: String,
-    /// The request, if it is about one.
-    #[serde(default)]
-    pub request_id: Option<String>,
-    /// The number of the intent, in an outcome.
-    #[serde(default)]
-    pub intent: Option<u64>,
-    /// How it ended, in an outcome.
-    #[serde(default)]
-    pub outcome: Option<String>,
-    /// How many refusals a coalesced record stands for.
-    #[serde(default)]
-    pub count: Option<u64>,
-    /// The hash of the record before.
-    pub prev: String,
-    /// The hash of this one.
-    pub hash: String,
 }
 
 #[cfg(test)]

@@ -1,10 +1,18 @@
 //! What a start finds of the run before, and how it is brought in order.
 
-use std::{collections::BTreeMap, io, path::Path};
+use std::{
+    collections::BTreeMap,
+    io,
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
+use jiff::Timestamp;
 
 use super::{
-    chain::Head,
-    reader::{Torn, Wrong, scan},
+    chain::{Hasher, Head},
+    disk::Disk,
+    reader::{Scope, Torn, Wrong, first_record, scan},
     record::{Fragment, Line},
     segment,
 };
@@ -16,54 +24,103 @@ pub struct Found {
     pub head: Head,
     /// The number of the next segment.
     pub next_segment: u64,
-    /// What is to be written first: what was found, and an outcome for each
-    /// call that has none.
-    pub records: Vec<Fragment>,
-    /// The first bad record. The chain goes on behind it: the evidence stays,
-    /// and a gateway that refused to start would only be an invitation to
-    /// delete it.
+    /// The calls that have no outcome, by number.
+    pub open: BTreeMap<u64, Open>,
+    /// What was wrong, if anything was; to be written first.
+    pub note: Option<Fragment>,
+    /// The first bad record of what was read. The chain goes on behind it: the
+    /// evidence stays, and a gateway that refused to start would only be an
+    /// invitation to delete it.
     pub wrong: Option<Wrong>,
 }
 
-/// Reads the trail, cuts a torn last line, and says what must be recorded about
-/// both.
-pub fn recover(directory: &Path) -> io::Result<Found> {
+/// A call without an outcome.
+#[derive(Debug)]
+pub struct Open {
+    /// Its request.
+    pub request_id: String,
+    /// When its intent was written.
+    pub time: String,
+}
+
+/// Reads as much of the trail as is needed to go on, and cuts a torn last line.
+/// `count` hears of each intent of the last `usage` and its time.
+pub fn recover(
+    disk: &mut dyn Disk,
+    directory: &Path,
+    hasher: &Hasher,
+    usage: Duration,
+    count: &mut dyn FnMut(&str, Timestamp),
+) -> io::Result<Found> {
     let mut open = BTreeMap::new();
-    let scan = scan(directory, |record| follow(&mut open, record))?;
-    let mut records = Vec::new();
-    if scan.torn.is_some() || scan.wrong.is_some() {
-        records.push(note(scan.torn.as_ref(), scan.wrong.as_ref()));
-    }
+    let counted_from = Timestamp::try_from(SystemTime::now())
+        .ok()
+        .and_then(|now| now.checked_sub(usage).ok())
+        .unwrap_or(Timestamp::UNIX_EPOCH);
+    let scope = Scope {
+        hasher: hasher.clone(),
+        from_segment: first_needed(directory, counted_from)?,
+    };
+    let scan = scan(directory, &scope, |record, _| {
+        follow(&mut open, record);
+        if &*record.event == "request.intent"
+            && let (Some(tenant), Ok(time)) = (&record.tenant, record.time.parse())
+            && time >= counted_from
+        {
+            count(tenant, time);
+        }
+    })?;
     if let Some(torn) = &scan.torn {
-        segment::cut(&torn.path, torn.keep)?;
+        disk.cut(&torn.path, torn.keep)?;
+    } else if let Some((_, path)) = &scan.last_segment {
+        // A run that was killed left the room behind its last record.
+        let len = std::fs::metadata(path)?.len();
+        disk.cut(path, len)?;
     }
-    records.extend(
-        open.iter()
-            .map(|(seq, intent)| Fragment::in_doubt(&intent.request_id, *seq, Some(&intent.time))),
-    );
     Ok(Found {
         head: scan.head,
-        next_segment: scan.last_segment + 1,
-        records,
+        next_segment: scan.last_segment.map_or(0, |(number, _)| number) + 1,
+        note: (scan.torn.is_some() || scan.wrong.is_some())
+            .then(|| note(scan.torn.as_ref(), scan.wrong.as_ref())),
+        open,
         wrong: scan.wrong,
     })
 }
 
-#[derive(Debug)]
-struct Open {
-    request_id: String,
-    time: String,
+/// The first segment that may hold a call without an outcome, or an intent that
+/// counts for a limit. Not the whole trail: it may be very long.
+fn first_needed(directory: &Path, counted_from: Timestamp) -> io::Result<u64> {
+    let segments = segment::list(directory)?;
+    let mut oldest_open = None;
+    for (at, (number, path)) in segments.iter().enumerate().rev() {
+        let Some((seq, time, open)) = first_record(path, |record| {
+            let time = record.time.parse::<Timestamp>().ok();
+            (record.seq, time, record.open)
+        })?
+        else {
+            // Empty, or not readable: what is wrong with it is found by reading.
+            continue;
+        };
+        if at + 1 == segments.len() || oldest_open.is_none() {
+            oldest_open = Some(open.unwrap_or(seq));
+        }
+        let holds_open = oldest_open.is_some_and(|oldest| seq <= oldest);
+        if holds_open && time.is_some_and(|time| time <= counted_from) {
+            return Ok(*number);
+        }
+    }
+    Ok(segments.first().map_or(0, |(number, _)| *number))
 }
 
-fn follow(open: &mut BTreeMap<u64, Open>, record: &Line) {
-    match record.event.as_str() {
+fn follow(open: &mut BTreeMap<u64, Open>, record: &Line<'_>) {
+    match &*record.event {
         "request.intent" => {
-            let request_id = record.request_id.clone().unwrap_or_default();
+            let request_id = record.request_id.as_ref().map(ToString::to_string);
             open.insert(
                 record.seq,
                 Open {
-                    request_id,
-                    time: record.time.clone(),
+                    request_id: request_id.unwrap_or_default(),
+                    time: record.time.to_string(),
                 },
             );
         }

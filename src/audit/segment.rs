@@ -1,19 +1,22 @@
 //! Segment files: how they are named, made, appended to and cut.
-//!
-//! The only place of the crate that opens files for writing, beside the trail's
-//! lock.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    fs::{self, File},
+    io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
+
+use super::disk::Disk;
 
 /// What a segment's name ends with.
 const SUFFIX: &str = ".jsonl";
 /// How many digits a segment's name has.
 const DIGITS: usize = 10;
+/// The room that is kept for outcomes of what was sent when the disk fills: some
+/// thousand records.
+const RESERVE: u64 = 1 << 20;
 
 /// A segment that is being written.
 #[derive(Debug)]
@@ -21,29 +24,30 @@ pub struct Segment {
     number: u64,
     path: PathBuf,
     file: File,
+    born: Instant,
     /// Bytes written.
     len: u64,
     /// Bytes that count as kept: the rest is cut if writing fails.
     confirmed: u64,
+    /// Up to where room was taken; `None` where the file system can't.
+    allocated: Option<u64>,
 }
 
 impl Segment {
     /// Makes a new, empty segment that nobody else can read, and its entry in
     /// the directory durable.
-    pub fn create(directory: &Path, number: u64) -> io::Result<Self> {
+    pub fn create(disk: &mut dyn Disk, directory: &Path, number: u64) -> io::Result<Self> {
         let path = directory.join(name(number));
-        let file = OpenOptions::new()
-            .append(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)?;
-        File::open(directory)?.sync_all()?;
+        let file = disk.create(&path)?;
+        disk.sync_directory(directory)?;
         Ok(Self {
             number,
             path,
             file,
+            born: Instant::now(),
             len: 0,
             confirmed: 0,
+            allocated: Some(0),
         })
     }
 
@@ -57,16 +61,55 @@ impl Segment {
         name(self.number)
     }
 
+    /// Bytes that count as kept.
+    pub fn confirmed_len(&self) -> u64 {
+        self.confirmed
+    }
+
+    /// Bytes written.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// How long it has been written to.
+    pub fn age(&self) -> Duration {
+        self.born.elapsed()
+    }
+
     /// Writes at the end.
-    pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes)?;
+    pub fn append(&mut self, disk: &mut dyn Disk, bytes: &[u8]) -> io::Result<()> {
+        disk.append(&self.file, bytes)?;
         self.len += bytes.len() as u64;
         Ok(())
     }
 
-    /// Makes everything written durable (`fdatasync`).
-    pub fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
+    /// Makes everything written durable.
+    pub fn sync(&self, disk: &mut dyn Disk) -> io::Result<()> {
+        disk.sync(&self.file)
+    }
+
+    /// Sees to it that there is room for the reserve behind `more` bytes.
+    ///
+    /// # Errors
+    ///
+    /// If the disk has no such room. A file system that can't take room ahead
+    /// has no reserve, and that is no error.
+    pub fn reserve(&mut self, disk: &mut dyn Disk, more: u64) -> io::Result<()> {
+        let Some(allocated) = self.allocated else {
+            return Ok(());
+        };
+        let wanted = self.len + more + RESERVE;
+        if allocated >= wanted {
+            return Ok(());
+        }
+        // Twice as much, so that this is seldom.
+        let until = wanted + RESERVE;
+        match disk.allocate(&self.file, allocated, until - allocated) {
+            Ok(()) => self.allocated = Some(until),
+            Err(error) if is_unsupported(&error) => self.allocated = None,
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     /// Fails if the file that stands under the segment's name is not the one
@@ -96,28 +139,72 @@ impl Segment {
         self.confirmed = self.len;
     }
 
-    /// Cuts what was never confirmed, if the file is still there and ours.
-    pub fn cut_to_confirmed(&self) -> io::Result<()> {
+    /// Gives the room behind the last byte back; a sealed segment needs none.
+    pub fn give_back_reserve(&self, disk: &mut dyn Disk) -> io::Result<()> {
+        disk.cut(&self.path, self.len)
+    }
+
+    /// Cuts what was never confirmed, if the file is still there and ours. One
+    /// that was deleted is written anew from the file that is still open.
+    pub fn cut_to_confirmed(&self, disk: &mut dyn Disk) -> io::Result<()> {
         match fs::metadata(&self.path) {
+            // Nothing of it counts; an empty file would only puzzle.
+            Ok(found) if found.ino() == self.file.metadata()?.ino() && self.confirmed == 0 => {
+                disk.remove(&self.path)
+            }
             Ok(found) if found.ino() == self.file.metadata()?.ino() => {
-                if found.len() > self.confirmed {
-                    cut(&self.path, self.confirmed)?;
+                if found.len() > self.confirmed || self.allocated > Some(self.confirmed) {
+                    disk.cut(&self.path, self.confirmed.min(found.len()))?;
                 }
                 Ok(())
             }
-            // Somebody took it away or put another there: not ours to change.
+            // Somebody put another there: not ours to change.
             Ok(_) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.confirmed == 0 => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.restore(disk),
             Err(error) => Err(error),
         }
     }
+
+    fn restore(&self, disk: &mut dyn Disk) -> io::Result<()> {
+        let Some(directory) = self.path.parent().filter(|directory| directory.is_dir()) else {
+            return Err(io::Error::other("the trail's directory was removed"));
+        };
+        let copy = disk.create(&self.path)?;
+        let written = self.copy_confirmed(disk, &copy);
+        if written.is_err() {
+            // Half a copy would look like tampering; the next try makes it whole.
+            let _ = disk.remove(&self.path);
+            return written;
+        }
+        disk.sync_directory(directory)
+    }
+
+    fn copy_confirmed(&self, disk: &mut dyn Disk, copy: &File) -> io::Result<()> {
+        use std::os::unix::fs::FileExt;
+        let mut buffer = vec![0; 1 << 16];
+        let mut at = 0;
+        while at < self.confirmed {
+            let wanted = usize::try_from(self.confirmed - at)
+                .unwrap_or(usize::MAX)
+                .min(buffer.len());
+            let part = buffer.get_mut(..wanted).unwrap_or_default();
+            let read = self.file.read_at(part, at)?;
+            if read == 0 {
+                break;
+            }
+            disk.append(copy, part.get(..read).unwrap_or_default())?;
+            at += read as u64;
+        }
+        disk.sync(copy)
+    }
 }
 
-/// Cuts a segment durably.
-pub fn cut(path: &Path, len: u64) -> io::Result<()> {
-    let file = OpenOptions::new().write(true).open(path)?;
-    file.set_len(len)?;
-    file.sync_all()
+fn is_unsupported(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput
+    )
 }
 
 /// The segments of a trail, in order.
@@ -133,7 +220,8 @@ pub fn list(directory: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     Ok(segments)
 }
 
-fn name(number: u64) -> String {
+/// The file name of the segment with this number.
+pub fn name(number: u64) -> String {
     format!("{number:0DIGITS$}{SUFFIX}")
 }
 

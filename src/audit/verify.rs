@@ -3,10 +3,11 @@
 use std::{collections::HashSet, fmt, io, path::Path};
 
 use super::{
-    chain::Head,
-    reader::{Torn, Wrong, scan},
+    chain::{Hasher, Head},
+    reader::{Fault, Scope, Torn, Wrong, scan},
     record::Line,
 };
+use crate::secret::MacKey;
 
 /// Calls under way at once that the verifier keeps in mind.
 const OPEN_MAX: usize = 1 << 20;
@@ -24,6 +25,8 @@ pub struct Report {
     pub open: u64,
     /// Requests that were refused, the coalesced ones included.
     pub refusals: u64,
+    /// Records whose hash needed the key.
+    pub keyed: u64,
     /// Segment files.
     pub segments: u64,
     /// The last record: note it elsewhere, and a cut tail can be noticed.
@@ -49,19 +52,52 @@ pub struct Outcomes {
     pub dry_run: u64,
 }
 
+/// What a verifier knows beside the trail.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    /// The key that its records are hashed with.
+    pub mac_key: Option<MacKey>,
+    /// A head that was noted elsewhere, and must be in the trail.
+    pub head: Option<Head>,
+}
+
 /// Reads the whole trail in `directory` and checks every record, in constant
-/// memory.
+/// memory; `progress` hears the bytes read so far.
 ///
-/// The chain shows edits. It does not show a cut tail, nor a rewrite by
-/// somebody who can write the directory: that needs a head noted elsewhere.
+/// A bare chain shows edits. It does not show a cut tail, nor a rewrite by
+/// somebody who can write the directory: that needs a head noted elsewhere, or
+/// the key.
 ///
 /// # Errors
 ///
 /// If a segment can't be read.
-pub fn verify(directory: &Path) -> io::Result<Report> {
+pub fn verify(
+    directory: &Path,
+    known: &Known,
+    mut progress: impl FnMut(u64),
+) -> io::Result<Report> {
     let mut counts = Counts::default();
-    let scan = scan(directory, |record| counts.add(record))?;
+    let mut expected = known.head.as_ref().map(Expected::new);
+    let scope = Scope {
+        hasher: Hasher::new(known.mac_key.as_ref()),
+        ..Scope::default()
+    };
+    let mut scan = scan(directory, &scope, |record, bytes| {
+        counts.add(record);
+        if let Some(expected) = &mut expected {
+            expected.look_at(record);
+        }
+        progress(bytes);
+    })?;
+    let never_keyed = known.mac_key.is_some() && scan.keyed == 0 && counts.records > 0;
+    let missing = never_keyed
+        .then_some(Fault::NeverKeyed)
+        .or_else(|| expected?.verdict(&scan.head));
+    if let (None, Some(fault)) = (&scan.wrong, missing) {
+        scan.wrong = Some(scan.wrong_at_end(fault));
+    }
     Ok(Report {
+        keyed: scan.keyed,
         records: counts.records,
         intents: counts.intents,
         outcomes: counts.outcomes,
@@ -74,6 +110,62 @@ pub fn verify(directory: &Path) -> io::Result<Report> {
     })
 }
 
+/// Looks for a head that was noted elsewhere.
+#[derive(Debug)]
+struct Expected<'a> {
+    head: &'a Head,
+    is_found: bool,
+    instead: Option<String>,
+}
+
+impl<'a> Expected<'a> {
+    fn new(head: &'a Head) -> Self {
+        Self {
+            head,
+            is_found: head == &Head::empty(),
+            instead: None,
+        }
+    }
+
+    fn look_at(&mut self, record: &Line<'_>) {
+        if record.seq == self.head.seq {
+            self.compare(&record.hash);
+        }
+        // The last record that was removed is vouched for by the one that says so.
+        if let (Some(seq), Some(hash)) = (record.until_seq, &record.until_hash)
+            && seq == self.head.seq
+        {
+            self.compare(hash);
+        }
+    }
+
+    fn compare(&mut self, hash: &str) {
+        if hash == self.head.hash.as_str() {
+            self.is_found = true;
+        } else {
+            self.instead = Some(format!("it has {hash}"));
+        }
+    }
+
+    fn verdict(self, last: &Head) -> Option<Fault> {
+        if self.is_found {
+            return None;
+        }
+        let found = self.instead.unwrap_or_else(|| {
+            if self.head.seq > last.seq {
+                format!("the trail ends at {}", last.seq)
+            } else {
+                "the trail does not hold it any more".to_owned()
+            }
+        });
+        Some(Fault::Expected {
+            seq: self.head.seq,
+            expected: self.head.hash.as_str().to_owned(),
+            found,
+        })
+    }
+}
+
 #[derive(Debug, Default)]
 struct Counts {
     records: u64,
@@ -84,9 +176,9 @@ struct Counts {
 }
 
 impl Counts {
-    fn add(&mut self, record: &Line) {
+    fn add(&mut self, record: &Line<'_>) {
         self.records += 1;
-        match record.event.as_str() {
+        match &*record.event {
             "request.intent" => {
                 self.intents += 1;
                 if self.open.len() < OPEN_MAX {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
 
 use super::{
-    queue::{Inbox, Kind, Queue},
+    queue::{Inbox, Queue},
     record::{Fragment, IntentRecord, OutcomeRecord, RefusedRecord},
 };
 use crate::ids::RequestId;
@@ -15,7 +15,16 @@ use crate::ids::RequestId;
 pub struct WorkerTrail {
     queue: Arc<Queue>,
     inbox: Arc<Inbox>,
-    outcome_wait: Duration,
+    waits: Waits,
+}
+
+/// How long calls wait for the disk.
+#[derive(Debug, Clone, Copy)]
+pub struct Waits {
+    /// For an intent, before the call is refused.
+    pub intent: Duration,
+    /// For an outcome, before the answer goes out without it.
+    pub outcome: Duration,
 }
 
 /// The trail can't be written now, so nothing may be sent.
@@ -28,7 +37,7 @@ pub struct Unavailable;
 pub enum Recorded {
     /// It is in the trail, synced if the trail is strict.
     Durable,
-    /// `outcome_wait` passed. It waits for the disk.
+    /// `audit.outcome_wait` passed. It waits for the disk.
     Pending,
 }
 
@@ -45,14 +54,14 @@ pub struct Intent {
 impl WorkerTrail {
     /// Starts the task that hands out the writer's answers; call it within the
     /// worker's runtime.
-    pub(super) fn new(queue: Arc<Queue>, outcome_wait: Duration) -> Self {
+    pub(super) fn new(queue: Arc<Queue>, waits: Waits) -> Self {
         let inbox = Arc::new(Inbox::default());
-        let answers = Arc::clone(&inbox);
-        tokio::spawn(async move { answers.hand_out().await });
+        let answers = (Arc::clone(&inbox), Arc::clone(&queue));
+        tokio::spawn(async move { answers.0.hand_out(&answers.1).await });
         Self {
             queue,
             inbox,
-            outcome_wait,
+            waits,
         }
     }
 
@@ -60,14 +69,18 @@ impl WorkerTrail {
     ///
     /// # Errors
     ///
-    /// If it could not be written. It is not written later either.
+    /// If it could not be written, or not within `audit.intent_wait`. One that
+    /// is written all the same is closed as never sent.
     pub async fn intent(&self, record: IntentRecord<'_>) -> Result<Intent, Unavailable> {
         let fragment = Fragment::intent(&record);
         let written = self
             .queue
-            .push(fragment, Kind::Intent, &self.inbox)
+            .push_intent(fragment, record.request_id, &self.inbox)
             .ok_or(Unavailable)?;
-        let seq = written.await.map_err(|_| Unavailable)?;
+        let seq = match timeout(self.waits.intent, written).await {
+            Ok(Ok(seq)) => seq,
+            Ok(Err(_)) | Err(_) => return Err(Unavailable),
+        };
         Ok(Intent {
             seq,
             request_id: record.request_id,
@@ -75,14 +88,14 @@ impl WorkerTrail {
         })
     }
 
-    /// Writes an outcome; resolves when it is durable, or after `outcome_wait`.
+    /// Writes an outcome; resolves when it is durable, or after `audit.outcome_wait`.
     pub async fn outcome(&self, mut intent: Intent, record: OutcomeRecord<'_>) -> Recorded {
         intent.open = None;
         let fragment = Fragment::outcome(intent.request_id, intent.seq, &record);
-        let Some(written) = self.queue.push(fragment, Kind::Kept, &self.inbox) else {
-            return Recorded::Pending;
-        };
-        match timeout(self.outcome_wait, written).await {
+        let written = self
+            .queue
+            .push_outcome(fragment, intent.seq, Some(&self.inbox));
+        match timeout(self.waits.outcome, written).await {
             Ok(Ok(_)) => Recorded::Durable,
             Ok(Err(_)) | Err(_) => Recorded::Pending,
         }
@@ -103,7 +116,8 @@ impl Drop for Intent {
     fn drop(&mut self) {
         if let Some(queue) = self.open.take() {
             let request_id = self.request_id.to_string();
-            queue.push_unwaited(Fragment::in_doubt(&request_id, self.seq, None));
+            let fragment = Fragment::in_doubt(&request_id, self.seq, None);
+            queue.push_outcome(fragment, self.seq, None);
         }
     }
 }

@@ -1,22 +1,27 @@
 //! The writer: one thread that takes all records that wait, chains them, writes
 //! and syncs them at once, and tells each worker once.
 
-use std::{
-    io, mem,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::{Duration, Instant},
-};
+mod outage;
+mod upkeep;
 
+use std::{collections::BTreeSet, io, path::PathBuf, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+
+use self::{
+    outage::Outage,
+    upkeep::{Checkpoints, Pruning, WallClock},
+};
 use super::{
-    OpenError,
-    chain::{AFTER_HASH, BEFORE_HASH, Hash, Head},
+    Options,
+    chain::{AFTER_HASH, BEFORE_HASH, Hasher, Head},
+    disk::{Disk, Lock},
     queue::{Entry, Kind, Queue},
     record::{Fragment, time},
     recover::recover,
-    segment::{self, Segment},
+    segment::Segment,
 };
-use crate::config::settings::Durability;
+use crate::config::settings::{Audit, Durability};
 
 /// How long the writer sleeps without work; also the time between two tries to
 /// write again after a failure.
@@ -27,8 +32,11 @@ const UNSYNCED_MAX: usize = 4096;
 /// The one writer of a trail.
 #[derive(Debug)]
 pub struct Writer {
+    settings: Audit,
     directory: PathBuf,
-    durability: Durability,
+    disk: Box<dyn Disk>,
+    lock: Lock,
+    hasher: Hasher,
     queue: Arc<Queue>,
     segment: Segment,
     /// The last record that counts as kept.
@@ -38,52 +46,74 @@ pub struct Writer {
     /// Records that are to be written, or were written and not confirmed: after
     /// a failure they are written anew.
     pending: Vec<Entry>,
-    failure: Option<Failure>,
+    /// Intents that are in the trail and have no outcome there yet.
+    open: BTreeSet<u64>,
+    /// Nothing can be written.
+    outage: Option<Outage>,
+    /// There is only the reserve to write to: outcomes, and no intents.
+    shortage: Option<Outage>,
+    checkpoints: Checkpoints,
+    pruning: Pruning,
+    clock: WallClock,
     buffer: Vec<u8>,
-}
-
-#[derive(Debug)]
-struct Failure {
-    cause: String,
-    since: Instant,
-    next_try: Instant,
 }
 
 impl Writer {
     /// Brings in order what an earlier run left and begins a new segment.
     pub fn open(
-        directory: &Path,
-        durability: Durability,
+        mut disk: Box<dyn Disk>,
+        lock: Lock,
+        options: Options,
         queue: Arc<Queue>,
-    ) -> Result<Self, OpenError> {
-        let unusable = |error| OpenError::Directory {
-            directory: directory.to_owned(),
-            error,
-        };
-        let found = recover(directory).map_err(unusable)?;
+        count: &mut dyn FnMut(&str, Timestamp),
+    ) -> io::Result<Self> {
+        let Options {
+            settings,
+            mac_key,
+            usage,
+        } = options;
+        let directory = settings.directory.clone();
+        let hasher = Hasher::new(mac_key.as_ref());
+        let found = recover(disk.as_mut(), &directory, &hasher, usage, count)?;
         if let Some(wrong) = &found.wrong {
             tracing::error!(%wrong, "the trail does not verify; it goes on behind what is wrong, and says so");
         }
-        let segment = Segment::create(directory, found.next_segment).map_err(unusable)?;
-        let opened = Fragment::now("trail.opened")
-            .text("segment", &segment.name())
-            .text("durability", name(durability))
-            .text("version", env!("CARGO_PKG_VERSION"));
+        let segment = Segment::create(disk.as_mut(), &directory, found.next_segment)?;
         let mut writer = Self {
-            directory: directory.to_owned(),
-            durability,
+            directory,
+            disk,
+            lock,
+            hasher,
             queue,
             segment,
             confirmed: found.head.clone(),
             head: found.head,
-            pending: std::iter::once(opened)
-                .chain(found.records)
-                .map(unwaited)
-                .collect(),
-            failure: None,
+            pending: Vec::new(),
+            open: found.open.keys().copied().collect(),
+            outage: None,
+            shortage: None,
+            checkpoints: Checkpoints::new(settings.checkpoint),
+            pruning: Pruning::default(),
+            clock: WallClock::now(),
             buffer: Vec::new(),
+            settings,
         };
-        writer.write_pending(true).map_err(unusable)?;
+        writer.pending.push(writer.opened());
+        writer.pending.extend(found.note.map(kept));
+        for (seq, call) in &found.open {
+            writer.pending.push(Entry {
+                fragment: Fragment::in_doubt(&call.request_id, *seq, Some(&call.time)),
+                reply: None,
+                kind: Kind::Outcome(*seq),
+            });
+        }
+        writer.write_from(0, true)?;
+        if !found.open.is_empty() {
+            tracing::warn!(
+                calls = found.open.len(),
+                "calls that an earlier run began and never finished are in doubt"
+            );
+        }
         Ok(writer)
     }
 
@@ -92,14 +122,19 @@ impl Writer {
         loop {
             let batch = self.queue.take(TICK);
             let is_idle = batch.entries.is_empty();
-            if self.failure.is_some() {
+            self.queue.begin_work();
+            if self.outage.is_some() {
                 self.keep(batch.entries);
                 self.try_again(batch.closed);
             } else {
                 self.write(batch.entries, is_idle);
+                self.upkeep(is_idle);
+            }
+            if let Some(took) = self.queue.end_work() {
+                self.note_stall(took);
             }
             if batch.closed {
-                return self.seal();
+                return self.close();
             }
         }
     }
@@ -107,48 +142,59 @@ impl Writer {
     /// Writes a batch. What nobody waits for is synced with what somebody waits
     /// for, or once there is nothing else to do.
     fn write(&mut self, entries: Vec<Entry>, is_idle: bool) {
-        let written_before = self.pending.len();
-        let is_awaited = entries.iter().any(|entry| entry.reply.is_some());
+        let first = self.pending.len();
         self.pending.extend(entries);
+        let announced = self.pending.iter().skip(first);
+        if announced.clone().any(|entry| entry.kind == Kind::Intent) {
+            self.see_to_the_reserve();
+            let has_room = self.shortage.is_none();
+            // Nobody waits any more for an intent that waited too long.
+            self.pending
+                .retain(|entry| entry.kind != Kind::Intent || (has_room && !entry.is_given_up()));
+        }
         if self.pending.is_empty() {
             return;
         }
+        let is_awaited = self.pending.iter().any(|entry| entry.reply.is_some());
         let confirm = is_awaited || is_idle || self.pending.len() >= UNSYNCED_MAX;
-        if let Err(error) = self.write_from(written_before, confirm) {
+        if let Err(error) = self.write_from(first, confirm) {
             self.fail(&error);
         }
     }
 
-    fn write_pending(&mut self, confirm: bool) -> io::Result<()> {
-        self.write_from(0, confirm)
+    /// Writes records about the trail itself, durably.
+    fn write_own(&mut self, entries: impl IntoIterator<Item = Entry>) -> io::Result<()> {
+        let first = self.pending.len();
+        self.pending.extend(entries);
+        self.write_from(first, true)
     }
 
     /// Writes the pending records from `first` on; with `confirm`, makes all of
     /// them durable and tells those who wait.
     fn write_from(&mut self, first: usize, confirm: bool) -> io::Result<()> {
+        let is_strict = self.settings.durability == Durability::Strict;
         let mut head = self.head.clone();
         self.buffer.clear();
         for entry in self.pending.iter().skip(first) {
-            head = chain(&mut self.buffer, &entry.fragment, &head);
+            head = chain(&mut self.buffer, &entry.fragment, &head, &self.hasher);
         }
-        let is_new = !self.buffer.is_empty();
-        if is_new {
-            self.segment.append(&self.buffer)?;
+        if !self.buffer.is_empty() {
+            self.segment.append(self.disk.as_mut(), &self.buffer)?;
         }
         self.head = head;
-        if !confirm && self.durability == Durability::Strict {
-            self.queue.publish(&self.head, false);
+        if !confirm && is_strict {
             return Ok(());
         }
-        if self.durability == Durability::Strict {
-            self.segment.sync()?;
+        if is_strict {
+            self.segment.sync(self.disk.as_mut())?;
         }
         self.segment.check_in_place()?;
         self.segment.confirm();
+        // Told first: who is answered next may ask at once.
+        let shortage = self.shortage.as_ref().map(|shortage| &*shortage.cause);
+        self.queue.publish(&self.head, is_strict, shortage);
         self.answer();
         self.confirmed = self.head.clone();
-        self.queue
-            .publish(&self.head, self.durability == Durability::Strict);
         Ok(())
     }
 
@@ -157,12 +203,27 @@ impl Writer {
     fn answer(&mut self) {
         let mut seq = self.confirmed.seq;
         let mut inboxes = Vec::new();
+        self.checkpoints.add(self.pending.len());
         for entry in self.pending.drain(..) {
             seq += 1;
+            match entry.kind {
+                Kind::Intent => {
+                    self.open.insert(seq);
+                }
+                Kind::Outcome(intent) => {
+                    self.open.remove(&intent);
+                }
+                Kind::Kept | Kind::Segment => {}
+            }
             let Some(reply) = entry.reply else { continue };
-            reply.inbox.put(reply.sender, seq);
-            if !inboxes.iter().any(|inbox| Arc::ptr_eq(inbox, &reply.inbox)) {
-                inboxes.push(reply.inbox);
+            if let (true, Some(request_id)) = (reply.sender.is_closed(), reply.intent_of) {
+                self.queue.push_too_late(request_id, seq);
+                continue;
+            }
+            let inbox = Arc::clone(&reply.inbox);
+            inbox.put(reply, seq);
+            if !inboxes.iter().any(|known| Arc::ptr_eq(known, &inbox)) {
+                inboxes.push(inbox);
             }
         }
         for inbox in inboxes {
@@ -170,93 +231,45 @@ impl Writer {
         }
     }
 
-    /// Nothing of what was not confirmed counts any more.
-    fn fail(&mut self, error: &io::Error) {
-        let cause = error.to_string();
-        tracing::error!(%cause, segment = %self.segment.name(), "the trail cannot be written: nothing is forwarded until it can");
-        self.queue.publish_broken(&cause);
-        self.head = self.confirmed.clone();
-        let now = Instant::now();
-        self.failure = Some(Failure {
-            cause,
-            since: now,
-            next_try: now + TICK,
-        });
-        let pending = mem::take(&mut self.pending);
-        self.keep(pending);
-    }
-
-    /// Intents are given up, since nothing was done yet and their callers are
-    /// told so; everything else waits for the disk.
-    fn keep(&mut self, entries: Vec<Entry>) {
-        self.pending
-            .extend(entries.into_iter().filter(|entry| entry.kind == Kind::Kept));
-    }
-
-    fn try_again(&mut self, is_last: bool) {
-        let Some(failure) = self.failure.as_ref() else {
-            return;
-        };
-        if !is_last && Instant::now() < failure.next_try {
-            return;
-        }
-        let recovered = Fragment::now("trail.recovered")
-            .text("segment_before", &self.segment.name())
-            .text("cause", &failure.cause)
-            .number(
-                "unwritable_ms",
-                u64::try_from(failure.since.elapsed().as_millis()).unwrap_or(u64::MAX),
-            )
-            .text("durability", name(self.durability));
-        match self.begin_anew(recovered) {
-            Ok(()) => {
-                self.failure = None;
-                tracing::info!(segment = %self.segment.name(), "the trail can be written again");
-            }
-            Err(error) => {
-                let cause = error.to_string();
-                self.queue.publish_broken(&cause);
-                self.head = self.confirmed.clone();
-                if let Some(failure) = &mut self.failure {
-                    failure.cause = cause;
-                    failure.next_try = Instant::now() + TICK;
-                }
-            }
+    /// The first record of each segment: what is needed to read it.
+    fn opened(&self) -> Entry {
+        let mac = self.hasher.key_fingerprint();
+        let fragment = Fragment::now("trail.opened")
+            .text("segment", &self.segment.name())
+            .text("durability", self.durability())
+            .optional("mac", mac.map(|_| "hmac-sha256"))
+            .optional("mac_key", mac)
+            .optional_number("open", self.open.first().copied())
+            .text("version", env!("CARGO_PKG_VERSION"));
+        Entry {
+            fragment,
+            reply: None,
+            kind: Kind::Segment,
         }
     }
 
-    /// A segment that failed is never written again: its good part stays, and
-    /// what was not confirmed goes to a new one.
-    fn begin_anew(&mut self, recovered: Fragment) -> io::Result<()> {
-        self.segment.cut_to_confirmed()?;
-        let last = segment::list(&self.directory)?
-            .last()
-            .map_or(0, |(number, _)| *number);
-        self.segment = Segment::create(&self.directory, last.max(self.segment.number()) + 1)?;
-        let recovered = recovered.text("segment", &self.segment.name());
-        self.pending.insert(0, unwaited(recovered));
-        let written = self.write_pending(true);
-        if written.is_err() {
-            // The next try makes its own.
-            self.pending.remove(0);
+    fn durability(&self) -> &'static str {
+        match self.settings.durability {
+            Durability::Strict => "strict",
+            Durability::Relaxed => "relaxed",
         }
-        written
     }
 
-    fn seal(mut self) {
-        if self.failure.is_none() {
-            self.pending.push(unwaited(
-                Fragment::now("trail.sealed").text("segment", &self.segment.name()),
-            ));
-            let first = self.pending.len() - 1;
-            if let Err(error) = self
-                .write_from(first, true)
-                .and_then(|()| self.segment.sync())
-            {
-                self.fail(&error);
-            }
+    /// Writes what is left and seals the segment.
+    fn close(mut self) {
+        // What the last batch brought about.
+        let left = self.queue.take(Duration::ZERO).entries;
+        if self.outage.is_none() {
+            self.write(left, true);
+        } else {
+            self.keep(left);
         }
-        if self.failure.is_some() && !self.pending.is_empty() {
+        if self.outage.is_none()
+            && let Err(error) = self.seal()
+        {
+            self.fail(&error);
+        }
+        if self.outage.is_some() && !self.pending.is_empty() {
             tracing::error!(
                 records = self.pending.len(),
                 "the trail ends without records that could not be written"
@@ -265,7 +278,7 @@ impl Writer {
     }
 }
 
-fn unwaited(fragment: Fragment) -> Entry {
+fn kept(fragment: Fragment) -> Entry {
     Entry {
         fragment,
         reply: None,
@@ -273,15 +286,8 @@ fn unwaited(fragment: Fragment) -> Entry {
     }
 }
 
-fn name(durability: Durability) -> &'static str {
-    match durability {
-        Durability::Strict => "strict",
-        Durability::Relaxed => "relaxed",
-    }
-}
-
 /// Writes the line that follows `before`, and returns the new head.
-fn chain(buffer: &mut Vec<u8>, fragment: &Fragment, before: &Head) -> Head {
+fn chain(buffer: &mut Vec<u8>, fragment: &Fragment, before: &Head, hasher: &Hasher) -> Head {
     let start = buffer.len();
     let seq = before.seq + 1;
     let Fragment {
@@ -294,7 +300,7 @@ fn chain(buffer: &mut Vec<u8>, fragment: &Fragment, before: &Head) -> Head {
     let line =
         format!(r#"{{"v":1,"seq":{seq},"time":"{time}","event":"{event}"{fields},"prev":"{prev}""#);
     buffer.extend_from_slice(line.as_bytes());
-    let hash = Hash::of(buffer.get(start..).unwrap_or_default());
+    let hash = hasher.hash(buffer.get(start..).unwrap_or_default());
     for part in [BEFORE_HASH, hash.as_str(), AFTER_HASH] {
         buffer.extend_from_slice(part.as_bytes());
     }

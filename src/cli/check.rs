@@ -7,6 +7,7 @@ use clap::ValueEnum;
 use super::{
     ConfigFile, Exit,
     output::{err, errln, out, outln},
+    start::Ready,
 };
 use crate::config::{
     self, Loaded,
@@ -53,8 +54,8 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
             return Ok(Exit::Config);
         }
     };
-    if let Err(problems) = snapshot::build(&loaded.settings, &loaded.digest) {
-        print(&loaded.locate(problems), "error", args.format);
+    if let Err(problems) = Ready::read(&loaded) {
+        print(&problems, "error", args.format);
         return Ok(Exit::Config);
     }
     let warnings = loaded.locate(warnings(&loaded));

@@ -8,10 +8,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::{
     ConfigFile, Exit,
     output::{err, errln},
+    start::Ready,
 };
 use crate::{
     admin::{self, Admin},
-    audit::{Options, Trail},
     config::{self, Loaded, settings::Durability, snapshot},
     logging,
     server::{Gateway, Stopped},
@@ -34,10 +34,10 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
             return Ok(Exit::Config);
         }
     };
-    let snapshot = match snapshot::build(&loaded.settings, &loaded.digest) {
-        Ok(snapshot) => snapshot,
+    let ready = match Ready::read(&loaded) {
+        Ok(ready) => ready,
         Err(problems) => {
-            err!("{}", loaded.locate(problems));
+            err!("{problems}");
             return Ok(Exit::Config);
         }
     };
@@ -47,23 +47,18 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(serve(&loaded, snapshot))
+    runtime.block_on(serve(&loaded, ready))
 }
 
-async fn serve(loaded: &Loaded, snapshot: snapshot::Snapshot) -> anyhow::Result<Exit> {
+async fn serve(loaded: &Loaded, ready: Ready) -> anyhow::Result<Exit> {
     let settings = loaded.settings.as_ref();
     // Before anything listens: a signal must find its handler.
     let mut signals = Signals::new()?;
-    let trail = Trail::open(Options {
-        directory: settings.audit.directory.clone(),
-        durability: settings.audit.durability,
-        outcome_wait: settings.audit.outcome_wait,
-    })?;
+    let trail = ready.open_trail(loaded)?;
     if settings.audit.durability == Durability::Relaxed {
         tracing::warn!("audit.durability is relaxed: records survive the process, not the machine");
     }
-    trail.config_loaded(&loaded.digest, settings.tenants.len());
-    let gateway = match Gateway::start(settings, snapshot, trail.clone()) {
+    let gateway = match Gateway::start(settings, ready.snapshot, trail.clone()) {
         Ok(gateway) => gateway,
         Err(error) => {
             trail.close();

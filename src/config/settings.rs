@@ -258,14 +258,35 @@ pub enum Mode {
 }
 
 /// The trail.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Audit {
     /// Where its segments are.
     pub directory: PathBuf,
     /// Whether records are synced before anything follows from them.
     pub durability: Durability,
+    /// How long a call waits for its intent to be durable before it is refused.
+    pub intent_wait: Duration,
     /// How long an answer waits for its outcome to be durable.
     pub outcome_wait: Duration,
+    /// A segment that has so many bytes is sealed, and the next one begun.
+    pub segment_size: u64,
+    /// A segment that is so old is sealed, and the next one begun.
+    pub segment_age: Duration,
+    /// Sealed segments whose records are all older are removed; `None` keeps them.
+    pub retention: Option<Duration>,
+    /// How often the head is stated.
+    pub checkpoint: Checkpoint,
+    /// The key that makes the hash an HMAC.
+    pub mac_key: Option<SecretSource>,
+}
+
+/// How often the trail states its head, to be noted outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// After so many records.
+    pub records: u32,
+    /// After so long, if there was any record.
+    pub every: Duration,
 }
 
 /// Whether records are synced before anything follows from them.

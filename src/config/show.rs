@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json};
 use super::{
     raw::to_yaml,
     settings::{
-        Bounds, Durability, Key, Mode, SecretSource, Settings, Tenant, Trust, Upstream, Users,
-        Window,
+        Audit, Bounds, Durability, Key, Mode, SecretSource, Settings, Tenant, Trust, Upstream,
+        Users, Window,
     },
     unit::show_duration,
 };
@@ -34,14 +34,7 @@ pub fn show(settings: &Settings) -> String {
         "admin": { "address": address, "socket": admin.socket },
         "upstream": show_upstream(&settings.upstream),
         "keys": keys,
-        "audit": {
-            "directory": settings.audit.directory,
-            "durability": match settings.audit.durability {
-                Durability::Strict => "strict",
-                Durability::Relaxed => "relaxed",
-            },
-            "outcome_wait": show_duration(settings.audit.outcome_wait),
-        },
+        "audit": show_audit(&settings.audit),
         "workers": settings.workers.map_or_else(|| json!("auto"), |workers| json!(workers)),
         "bounds": show_bounds(&settings.bounds),
     }));
@@ -51,6 +44,29 @@ pub fn show(settings: &Settings) -> String {
         text.push_str(&to_yaml(&json!([show_tenant(tenant, settings)])));
     }
     text
+}
+
+fn show_audit(audit: &Audit) -> Value {
+    let mut shown = json!({
+        "directory": audit.directory,
+        "durability": match audit.durability {
+            Durability::Strict => "strict",
+            Durability::Relaxed => "relaxed",
+        },
+        "intent_wait": show_duration(audit.intent_wait),
+        "outcome_wait": show_duration(audit.outcome_wait),
+        "segment_size": audit.segment_size,
+        "segment_age": show_duration(audit.segment_age),
+        "retention": audit.retention.map_or_else(|| "forever".to_owned(), show_duration),
+        "checkpoint": {
+            "records": audit.checkpoint.records,
+            "every": show_duration(audit.checkpoint.every),
+        },
+    });
+    if let (Some(shown), Some(key)) = (shown.as_object_mut(), &audit.mac_key) {
+        shown.insert("mac_key".to_owned(), show_secret(key));
+    }
+    shown
 }
 
 fn show_upstream(upstream: &Upstream) -> Value {
@@ -82,13 +98,16 @@ fn show_upstream(upstream: &Upstream) -> Value {
 }
 
 fn show_key(key: &Key) -> Value {
-    let secret = match &key.secret {
+    json!({ "secret": show_secret(&key.secret), "limits": show_limits(&key.limits) })
+}
+
+fn show_secret(source: &SecretSource) -> Value {
+    match source {
         SecretSource::File(file) => json!({ "file": file }),
         SecretSource::Env(name) => json!({ "env": name }),
         SecretSource::Credential(name) => json!({ "credential": name }),
         SecretSource::Inline(_) => json!({ "value": "(redacted)" }),
-    };
-    json!({ "secret": secret, "limits": show_limits(&key.limits) })
+    }
 }
 
 fn show_tenant(tenant: &Tenant, settings: &Settings) -> Value {

@@ -4,6 +4,7 @@
 //! roots) and makes the limiters.
 
 mod load;
+mod secrets;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -25,7 +26,10 @@ use crate::{
     token::TokenDigest,
 };
 
-pub use self::load::{build, loose_secrets};
+pub use self::{
+    load::build,
+    secrets::{loose_secrets, mac_key},
+};
 
 /// The immutable, validated form of one config.
 #[derive(Debug)]

@@ -244,7 +244,7 @@ fn a_shown_config_holds_no_inline_secret() {
     assert!(
         warnings
             .iter()
-            .any(|warning| warning.message.contains("the key stands in the config"))
+            .any(|warning| warning.message.contains("the secret stands in the config"))
     );
 }
 

@@ -1,8 +1,10 @@
 //! Shapes → settings: every value gets its meaning, every default its place, and
 //! every problem is found at once.
 
+mod audit;
 mod check;
 mod listeners;
+mod secret;
 mod tenants;
 mod upstream;
 
@@ -12,7 +14,7 @@ use self::check::Check;
 use super::{
     problem::{FieldPath, Problem},
     raw::{self, OneOf, Raw},
-    settings::{Audit, Bounds, Durability, Settings},
+    settings::{Bounds, Settings},
 };
 
 /// The longest span of any limit or time-out.
@@ -46,13 +48,10 @@ pub fn validate(
     let listen = listeners::data(&mut check, raw.listen);
     let admin = listeners::admin(&mut check, raw.admin.unwrap_or_default());
     let upstream = upstream::upstream(&mut check, raw.upstream.unwrap_or_default());
-    let keys = tenants::keys(
-        &mut check,
-        raw.keys,
-        raw.allow_inline_secrets.unwrap_or(false),
-    );
+    let allow_inline = raw.allow_inline_secrets.unwrap_or(false);
+    let keys = tenants::keys(&mut check, raw.keys, allow_inline);
     let tenants = tenants::tenants(&mut check, raw.tenants, &keys, upstream.ids, &bounds);
-    let audit = audit(&mut check, raw.audit.unwrap_or_default());
+    let audit = audit::audit(&mut check, raw.audit.unwrap_or_default(), allow_inline);
     let workers = workers(&mut check, raw.workers);
     let settings = Settings {
         listen,
@@ -97,28 +96,6 @@ fn workers(check: &mut Check, workers: Option<OneOf<raw::Nothing>>) -> Option<No
             );
             None
         }
-    }
-}
-
-fn audit(check: &mut Check, raw: raw::Audit) -> Audit {
-    let at = FieldPath::root().key("audit");
-    let durability = at.clone().key("durability");
-    let choices = [
-        ("strict", Durability::Strict),
-        ("relaxed", Durability::Relaxed),
-    ];
-    let directory = raw
-        .directory
-        .unwrap_or_else(|| "/var/lib/alloy-gateway/audit".to_owned());
-    Audit {
-        directory: check.path(at.clone().key("directory"), &directory),
-        durability: check.choice(durability, raw.durability, &choices, Durability::Strict),
-        outcome_wait: check.span(
-            at.key("outcome_wait"),
-            raw.outcome_wait,
-            "2s",
-            Duration::ZERO,
-        ),
     }
 }
 

@@ -4,6 +4,7 @@
 mod breaker;
 mod bucket;
 mod gate;
+mod replay;
 
 use std::{
     sync::{
@@ -20,6 +21,7 @@ pub use self::{
     breaker::{Breaker, Pass},
     bucket::{Bucket, Level, seconds_up},
     gate::Gate,
+    replay::Replay,
 };
 use super::{
     authorize::Permit,
@@ -143,6 +145,11 @@ impl Limits {
             })
             .collect();
         Some((self.policy.clone()?, header(&levels)?))
+    }
+
+    /// Every bucket, shortest window first.
+    pub fn buckets(&self) -> impl Iterator<Item = &Arc<Bucket>> {
+        self.buckets.iter().map(|(_, bucket)| bucket)
     }
 
     /// The gate of the tenant's key.

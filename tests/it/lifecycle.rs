@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use alloy_gateway::{audit, simulated_alloy::Behaviour};
+use alloy_gateway::simulated_alloy::Behaviour;
 use rustix::process::Signal;
 
 use crate::support::{Gateway, Setup, USER, assert_refusal, delete};
@@ -30,7 +30,7 @@ fn sigterm_answers_calls_under_way_seals_the_trail_and_exits_0() {
     );
     let trail = gateway.trail();
     assert_eq!(trail.last().unwrap()["event"], "trail.sealed");
-    let report = audit::verify(&gateway.path("audit")).unwrap();
+    let report = gateway.verify();
     assert!(
         report.is_intact() && report.open == 0 && report.outcomes.deleted == 1,
         "{report}"
@@ -87,7 +87,7 @@ fn a_second_signal_ends_it_at_once_with_exit_1_and_the_call_in_doubt() {
     gateway.process.signal(Signal::TERM);
     assert_eq!(gateway.process.wait().code(), Some(1));
     assert!(start.elapsed() < Duration::from_secs(20));
-    let report = audit::verify(&gateway.path("audit")).unwrap();
+    let report = gateway.verify();
     assert!(report.is_intact(), "{report}");
     assert_eq!((report.outcomes.in_doubt, report.open), (1, 0), "{report}");
 }
@@ -165,13 +165,13 @@ fn kill_9_in_the_middle_leaves_a_trail_that_verifies_and_closes_its_calls_at_the
     assert!(gateway.alloy.wait_for(2, Duration::from_secs(10)));
     gateway.process.signal(Signal::KILL);
     gateway.process.wait();
-    let report = audit::verify(&gateway.path("audit")).unwrap();
+    let report = gateway.verify();
     assert!(report.is_intact() && report.open == 1, "{report}");
     let mut again = crate::support::gateway::Process::spawn(&gateway.config_path(), "info");
     again.listening("data");
     again.signal(Signal::TERM);
     assert_eq!(again.wait().code(), Some(0), "{}", again.output());
-    let report = audit::verify(&gateway.path("audit")).unwrap();
+    let report = gateway.verify();
     assert!(report.is_intact(), "{report}");
     assert_eq!(
         (

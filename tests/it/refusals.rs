@@ -404,6 +404,6 @@ fn row_503_audit_unavailable_sends_nothing_and_ends_by_itself() {
         (&"audit-unavailable".into(), &1.into())
     );
     gateway.record("recovery", |record| record["event"] == "trail.recovered");
-    let report = alloy_gateway::audit::verify(&gateway.path("audit")).unwrap();
+    let report = gateway.verify();
     assert!(report.is_intact(), "{report}");
 }

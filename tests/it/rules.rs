@@ -27,7 +27,7 @@ fn sources() -> Vec<(String, String)> {
             let name = path.strip_prefix(&root).unwrap().display().to_string();
             (name, code)
         })
-        .filter(|(name, _)| !name.ends_with("tests.rs"))
+        .filter(|(name, _)| !name.ends_with("tests.rs") && !name.contains("tests/"))
         .collect()
 }
 

@@ -14,8 +14,9 @@ use anyhow::{Context, bail};
 
 use crate::{
     admin::Admin,
-    audit::{Options, Trail},
-    config::{self, snapshot},
+    audit::Trail,
+    cli::start::Ready,
+    config,
     server::Gateway,
     simulated_alloy::{self, SimulatedAlloy},
     token::NewToken,
@@ -62,15 +63,9 @@ impl Stage {
         let path = directory.join("config.yaml");
         fs::write(&path, text)?;
         let loaded = config::load(&path).map_err(|problems| anyhow::anyhow!("{problems}"))?;
-        let snapshot = snapshot::build(&loaded.settings, &loaded.digest)
-            .map_err(|problems| anyhow::anyhow!("{}", loaded.locate(problems)))?;
-        let trail = Trail::open(Options {
-            directory: loaded.settings.audit.directory.clone(),
-            durability: loaded.settings.audit.durability,
-            outcome_wait: loaded.settings.audit.outcome_wait,
-        })?;
-        trail.config_loaded(&loaded.digest, loaded.settings.tenants.len());
-        let gateway = Gateway::start(&loaded.settings, snapshot, trail.clone())?;
+        let ready = Ready::read(&loaded).map_err(|problems| anyhow::anyhow!("{problems}"))?;
+        let trail = ready.open_trail(&loaded)?;
+        let gateway = Gateway::start(&loaded.settings, ready.snapshot, trail.clone())?;
         let Some(base) = gateway.addresses().first().copied() else {
             bail!("the gateway listens nowhere");
         };

@@ -238,9 +238,37 @@ pub struct Audit {
     /// strict: synced before sending and before answering. relaxed: written, not synced.
     #[schemars(extend("enum" = ["strict", "relaxed"], "default" = "strict"))]
     pub durability: Option<String>,
+    /// How long a call waits for its intent to be durable before it is refused.
+    #[schemars(schema_with = "duration", extend("default" = "2s"))]
+    pub intent_wait: Option<String>,
     /// How long an answer waits for its outcome to be durable.
     #[schemars(schema_with = "duration", extend("default" = "2s"))]
     pub outcome_wait: Option<String>,
+    /// A segment that has so many bytes is sealed, and the next one begun.
+    #[schemars(schema_with = "size", extend("default" = "64MiB"))]
+    pub segment_size: Option<OneOf<Nothing>>,
+    /// A segment that is so old is sealed, and the next one begun.
+    #[schemars(schema_with = "duration", extend("default" = "1d"))]
+    pub segment_age: Option<String>,
+    /// Sealed segments whose records are all older are removed; or forever.
+    #[schemars(schema_with = "duration_or_forever", extend("default" = "forever"))]
+    pub retention: Option<String>,
+    /// How often the head is stated in trail and log, to be noted outside.
+    pub checkpoint: Option<Checkpoint>,
+    /// A key of at least 32 bytes that makes each record's hash an HMAC-SHA256.
+    pub mac_key: Option<Secret>,
+}
+
+/// How often the trail states its head.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, expecting = "a map")]
+pub struct Checkpoint {
+    /// After so many records.
+    #[schemars(extend("default" = 10000))]
+    pub records: Option<u64>,
+    /// After so long, if there was any record.
+    #[schemars(schema_with = "duration", extend("default" = "10m"))]
+    pub every: Option<String>,
 }
 
 /// What callers may take of the gateway.
@@ -334,6 +362,10 @@ impl<T: JsonSchema> JsonSchema for Pairs<T> {
 
 fn duration(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "pattern": "^[0-9]+(ms|s|m|h|d)$", "examples": ["250ms", "5s", "10m", "1h", "1d"] })
+}
+
+fn duration_or_forever(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "pattern": "^([0-9]+(ms|s|m|h|d)|forever)$", "examples": ["90d", "forever"] })
 }
 
 fn size(_: &mut SchemaGenerator) -> Schema {

@@ -1,21 +1,22 @@
 //! Settings → snapshot: reads what the settings name.
 
-use std::{collections::HashMap, env, fs, io::Read, path::Path, path::PathBuf, sync::Arc};
+use std::{collections::HashMap, path::Path, sync::Arc};
 
 use http::HeaderValue;
 
+use super::secrets::{api_key, read_file};
 use super::{Snapshot, Target, Tenant, TokenInfo, TokenPlace, UserSet};
 use crate::{
     config::{
         problem::{FieldPath, Problem},
-        settings::{self, SecretSource, Settings, Trust, Users},
+        settings::{self, Settings, Trust, Users},
     },
     ids::{IdGrammar, UserId},
     pipeline::{
         authenticate::FailedAuth,
         limit::{Breaker, Bucket, Gate, InFlightCount, Limits, Line},
     },
-    secret::{ApiKey, UpstreamKey},
+    secret::UpstreamKey,
     tls,
 };
 
@@ -82,7 +83,7 @@ impl Key {
         problems: &mut Vec<Problem>,
     ) -> Option<Self> {
         let at = FieldPath::root().key("keys").key(&key.name).key("secret");
-        let secret = match read_secret(&key.secret) {
+        let secret = match api_key(&key.secret) {
             Ok(secret) => secret,
             Err((field, message)) => {
                 problems.push(Problem::new(at.key(field), message));
@@ -158,67 +159,6 @@ fn target(upstream: &settings::Upstream, problems: &mut Vec<Problem>) -> Option<
         settings: upstream.clone(),
         tls,
     })
-}
-
-/// The secret, or the field to blame and what is wrong with it.
-fn read_secret(source: &SecretSource) -> Result<ApiKey, (&'static str, String)> {
-    let (field, raw) = match source {
-        SecretSource::File(path) => ("file", read_file(path, ApiKey::BYTES_MAX as u64 + 2)),
-        SecretSource::Env(name) => (
-            "env",
-            env::var(name)
-                .map(String::into_bytes)
-                .map_err(|_| format!("the environment variable {name} is not set, or not UTF-8")),
-        ),
-        SecretSource::Credential(name) => ("credential", read_credential(name)),
-        SecretSource::Inline(secret) => ("value", Ok(secret.expose().as_bytes().to_vec())),
-    };
-    let raw = raw.map_err(|message| (field, message))?;
-    ApiKey::new(&raw).map_err(|bad| (field, bad.to_string()))
-}
-
-/// Warnings about secret files that others than their owner can read.
-pub fn loose_secrets(settings: &Settings) -> Vec<Problem> {
-    use std::os::unix::fs::PermissionsExt;
-    let mut warnings = Vec::new();
-    for key in &settings.keys {
-        let SecretSource::File(path) = &key.secret else {
-            continue;
-        };
-        let mode = fs::metadata(path).map_or(0, |metadata| metadata.permissions().mode());
-        if mode & 0o077 != 0 {
-            let at = FieldPath::root()
-                .key("keys")
-                .key(&key.name)
-                .key("secret")
-                .key("file");
-            let message = format!(
-                "others than its owner can use this file (mode {:03o}); chmod 600",
-                mode & 0o777
-            );
-            warnings.push(Problem::new(at, message));
-        }
-    }
-    warnings
-}
-
-fn read_credential(name: &str) -> Result<Vec<u8>, String> {
-    let directory = env::var_os("CREDENTIALS_DIRECTORY").ok_or(
-        "CREDENTIALS_DIRECTORY is not set: a credential can be read only under systemd with LoadCredential=",
-    )?;
-    read_file(
-        &PathBuf::from(directory).join(name),
-        ApiKey::BYTES_MAX as u64 + 2,
-    )
-}
-
-/// At most `bytes_max` and one more byte of a file, so that the reader sees the excess.
-fn read_file(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String> {
-    let mut content = Vec::new();
-    fs::File::open(path)
-        .and_then(|file| file.take(bytes_max + 1).read_to_end(&mut content))
-        .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-    Ok(content)
 }
 
 fn users(

@@ -120,6 +120,18 @@ impl<'a> Check<'a> {
         default: &str,
         min: Duration,
     ) -> Duration {
+        self.span_within(at, found, default, min..=SPAN_MAX)
+    }
+
+    /// A span of time.
+    pub fn span_within(
+        &mut self,
+        at: FieldPath,
+        found: Option<String>,
+        default: &str,
+        allowed: RangeInclusive<Duration>,
+    ) -> Duration {
+        let (min, max) = (*allowed.start(), *allowed.end());
         let found = found.as_deref().unwrap_or(default);
         match duration(found) {
             Ok(span) if span < min => {
@@ -133,14 +145,10 @@ impl<'a> Check<'a> {
                 );
                 min
             }
-            Ok(span) if span > SPAN_MAX => {
+            Ok(span) if span > max => {
                 self.problem(
                     at,
-                    format!(
-                        "found {}, the most is {}",
-                        quote(found),
-                        show_duration(SPAN_MAX)
-                    ),
+                    format!("found {}, the most is {}", quote(found), show_duration(max)),
                 );
                 min
             }

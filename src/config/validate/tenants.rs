@@ -4,12 +4,12 @@ use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 
-use super::check::Check;
+use super::{check::Check, secret};
 use crate::{
     config::{
         problem::FieldPath,
         raw::{self, OneOf, Pairs},
-        settings::{Bounds, InlineSecret, Key, Mode, SecretSource, Tenant, TokenEntry, Users},
+        settings::{Bounds, Key, Mode, SecretSource, Tenant, TokenEntry, Users},
         suggest::{did_you_mean, is_repeatable, quote},
     },
     ids::{IdGrammar, UserId},
@@ -40,66 +40,13 @@ pub fn keys(check: &mut Check, raw: Option<Pairs<raw::Key>>, allow_inline: bool)
         keys.push(Key {
             secret: secret.map_or_else(
                 || SecretSource::Env(String::new()),
-                |raw| secret_source(check, &secret_at, raw, allow_inline),
+                |raw| secret::source(check, &secret_at, raw, allow_inline),
             ),
             limits: check.windows(&at.key("limits"), key.limits),
             name,
         });
     }
     keys
-}
-
-fn secret_source(
-    check: &mut Check,
-    at: &FieldPath,
-    raw: raw::Secret,
-    allow_inline: bool,
-) -> SecretSource {
-    let raw::Secret {
-        file,
-        env,
-        credential,
-        value,
-    } = raw;
-    match (file, env, credential, value) {
-        (Some(file), None, None, None) => {
-            SecretSource::File(check.path(at.clone().key("file"), &file))
-        }
-        (None, Some(env), None, None) => {
-            if env.is_empty() || env.contains(['=', '\0']) {
-                check.problem(
-                    at.clone().key("env"),
-                    "expected the name of an environment variable",
-                );
-            }
-            SecretSource::Env(env)
-        }
-        (None, None, Some(name), None) => {
-            if name.is_empty() || name.contains(['/', '\0']) || name.starts_with('.') {
-                check.problem(
-                    at.clone().key("credential"),
-                    "expected the name of a systemd credential, without a path",
-                );
-            }
-            SecretSource::Credential(name)
-        }
-        (None, None, None, Some(value)) => {
-            let at = at.clone().key("value");
-            if allow_inline {
-                check.warning(
-                    at,
-                    "the key stands in the config: whoever reads the config has it",
-                );
-            } else {
-                check.problem(at, "a key in the config needs allow_inline_secrets: true at the top; better use { file: PATH }");
-            }
-            SecretSource::Inline(InlineSecret::new(value))
-        }
-        _ => {
-            check.problem(at.clone(), "expected exactly one of file, env, credential");
-            SecretSource::Env(String::new())
-        }
-    }
 }
 
 /// What has to be unique over all tenants.

@@ -71,6 +71,23 @@ impl Bucket {
         &self.name
     }
 
+    /// The time in which one unit comes back.
+    pub fn unit(&self) -> Duration {
+        interval(self.window)
+    }
+
+    /// The time in which an empty bucket fills.
+    pub fn refill(&self) -> Duration {
+        interval(self.window).saturating_mul(self.window.burst.get())
+    }
+
+    /// Takes as much as comes back in `span`, at most all there is: what an
+    /// earlier run spent.
+    pub fn spend(&self, span: Duration) {
+        let until = nanos(self.start.elapsed() + span.min(self.refill()));
+        self.cell.0.fetch_max(until, Ordering::AcqRel);
+    }
+
     /// Takes one unit.
     ///
     /// # Errors
@@ -111,7 +128,7 @@ impl Bucket {
     /// (draft-ietf-httpapi-ratelimit-headers-10 §3): quota and the seconds in
     /// which an empty bucket fills.
     pub fn policy(&self) -> String {
-        let fills_in = interval(self.window).saturating_mul(self.window.burst.get());
+        let fills_in = self.refill();
         format!(
             "\"{}\";q={};w={}",
             self.name,

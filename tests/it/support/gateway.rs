@@ -15,6 +15,7 @@ use std::{
 };
 
 use alloy_gateway::{
+    audit,
     simulated_alloy::{Options, SimulatedAlloy},
     token::NewToken,
 };
@@ -244,6 +245,11 @@ impl Gateway {
             .iter()
             .map(|segment| fs::read_to_string(segment).unwrap())
             .collect()
+    }
+
+    /// What the verifier says of the trail.
+    pub fn verify(&self) -> audit::Report {
+        audit::verify(&self.path("audit"), &audit::Known::default(), |_| {}).unwrap()
     }
 
     /// Waits for a record that `is_it`: refusals are written without being waited for.

@@ -1,0 +1,257 @@
+//! Answers from the trail: one row for each call, joined of its records.
+
+use std::{collections::BTreeMap, io, path::Path};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{
+    chain::Hasher,
+    reader::{Scope, Wrong, first_record, scan},
+    record::Line,
+    segment,
+};
+use crate::secret::MacKey;
+
+/// Records are dated when they are made and written a little later, and clocks
+/// are set: so much earlier than asked for the reading begins.
+const SLACK: SignedDuration = SignedDuration::from_hours(1);
+
+/// One call, or one refusal.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Row {
+    /// When it came.
+    pub time: String,
+    /// How it ended: an outcome, `refused`, or `open` while it has none.
+    pub ended: String,
+    /// Our id of the request.
+    pub request_id: Option<String>,
+    /// The caller's own id of it.
+    pub caller_request_id: Option<String>,
+    /// Whose token it was.
+    pub tenant: Option<String>,
+    /// Which of the tenant's tokens.
+    pub token: Option<String>,
+    /// Who sent it.
+    pub peer: Option<String>,
+    /// The user of the path.
+    pub user: Option<String>,
+    /// The credential of the path.
+    pub credential: Option<String>,
+    /// The status that the caller got.
+    pub status: Option<u16>,
+    /// The code that the caller got.
+    pub code: Option<String>,
+    /// What the code does not say.
+    pub reason: Option<String>,
+    /// The status of the upstream's last answer.
+    pub upstream_status: Option<u16>,
+    /// How many attempts were made.
+    pub attempts: Option<u32>,
+    /// Whether a DELETE may have reached the upstream.
+    pub sent: Option<String>,
+    /// How long it took, in µs.
+    pub latency_us: Option<u64>,
+    /// How many refusals it stands for, if more than one.
+    pub count: Option<u64>,
+    /// The number of its first record.
+    pub seq: u64,
+}
+
+/// Which rows are wanted; what is absent does not matter.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Of this tenant.
+    pub tenant: Option<String>,
+    /// With this token's id.
+    pub token: Option<String>,
+    /// About this user.
+    pub user: Option<String>,
+    /// About this credential.
+    pub credential: Option<String>,
+    /// With this id: ours, or the caller's.
+    pub request_id: Option<String>,
+    /// That ended so.
+    pub ended: Option<String>,
+    /// Not before.
+    pub since: Option<Timestamp>,
+    /// Before.
+    pub until: Option<Timestamp>,
+}
+
+/// What is to be said beside the rows.
+#[derive(Debug)]
+pub struct Found {
+    /// How many rows there were.
+    pub rows: u64,
+    /// How many of them are in doubt.
+    pub in_doubt: u64,
+    /// How many of them have no outcome yet.
+    pub open: u64,
+    /// The first bad record of what was read.
+    pub wrong: Option<Wrong>,
+}
+
+/// Reads the trail and gives each row that is wanted to `each`: a call when its
+/// outcome is read, one without an outcome at the end. `progress` hears the
+/// bytes read so far.
+///
+/// # Errors
+///
+/// If a segment can't be read.
+pub fn query(
+    directory: &Path,
+    mac_key: Option<&MacKey>,
+    filter: &Filter,
+    mut each: impl FnMut(Row),
+    mut progress: impl FnMut(u64),
+) -> io::Result<Found> {
+    let mut joiner = Joiner::default();
+    let mut found = Found {
+        rows: 0,
+        in_doubt: 0,
+        open: 0,
+        wrong: None,
+    };
+    let mut show = |row: Row| {
+        if filter.wants(&row) {
+            found.rows += 1;
+            found.in_doubt += u64::from(row.ended == "in-doubt");
+            found.open += u64::from(row.ended == "open");
+            each(row);
+        }
+    };
+    let scope = Scope {
+        hasher: Hasher::new(mac_key),
+        from_segment: first_segment(directory, filter.since)?,
+    };
+    let scan = scan(directory, &scope, |record, bytes| {
+        if let Some(row) = joiner.add(record) {
+            show(row);
+        }
+        progress(bytes);
+    })?;
+    for row in joiner.open() {
+        show(row);
+    }
+    found.wrong = scan.wrong;
+    Ok(found)
+}
+
+/// The last segment that begins well before `since`.
+fn first_segment(directory: &Path, since: Option<Timestamp>) -> io::Result<u64> {
+    let Some(since) = since.and_then(|since| since.checked_sub(SLACK).ok()) else {
+        return Ok(0);
+    };
+    for (number, path) in segment::list(directory)?.into_iter().rev() {
+        let begins = first_record(&path, |record| record.time.parse::<Timestamp>().ok())?;
+        if begins.flatten().is_some_and(|begins| begins < since) {
+            return Ok(number);
+        }
+    }
+    Ok(0)
+}
+
+/// Joins the records of each call.
+#[derive(Debug, Default)]
+pub struct Joiner {
+    open: BTreeMap<u64, Row>,
+}
+
+impl Joiner {
+    /// Takes a record; the row that it completes, if it does.
+    pub fn add(&mut self, record: &Line<'_>) -> Option<Row> {
+        match &*record.event {
+            "request.intent" => {
+                self.open.insert(record.seq, Row::of(record, "open"));
+                None
+            }
+            "request.outcome" => {
+                let ended = record.outcome.as_deref().unwrap_or("in-doubt");
+                // The intent may be in a segment that was not read, or was removed.
+                let begun = record.intent.and_then(|intent| self.open.remove(&intent));
+                Some(match begun {
+                    Some(row) => row.ended_by(record, ended),
+                    None => Row::of(record, ended),
+                })
+            }
+            "request.refused" | "refusals.coalesced" | "connection.refused" => {
+                Some(Row::of(record, "refused"))
+            }
+            _ => None,
+        }
+    }
+
+    /// The calls without an outcome so far.
+    pub fn open(self) -> impl Iterator<Item = Row> {
+        self.open.into_values()
+    }
+}
+
+impl Row {
+    fn of(record: &Line<'_>, ended: &str) -> Self {
+        let text = |text: &Option<_>| text.as_ref().map(ToString::to_string);
+        Self {
+            time: record.time.to_string(),
+            ended: ended.to_owned(),
+            request_id: text(&record.request_id),
+            caller_request_id: text(&record.caller_request_id),
+            tenant: text(&record.tenant),
+            token: text(&record.token),
+            peer: text(&record.peer),
+            user: text(&record.user),
+            credential: text(&record.credential),
+            status: record.status,
+            code: text(&record.code),
+            reason: text(&record.reason),
+            upstream_status: record.upstream_status,
+            attempts: record.attempts,
+            sent: text(&record.sent),
+            latency_us: record.latency_us,
+            count: record.count,
+            seq: record.seq,
+        }
+    }
+
+    fn ended_by(self, record: &Line<'_>, ended: &str) -> Self {
+        let end = Self::of(record, ended);
+        Self {
+            ended: end.ended,
+            status: end.status,
+            code: end.code,
+            reason: end.reason,
+            upstream_status: end.upstream_status,
+            attempts: end.attempts,
+            sent: end.sent,
+            latency_us: end.latency_us,
+            ..self
+        }
+    }
+}
+
+impl Filter {
+    /// Whether a row is wanted.
+    pub fn wants(&self, row: &Row) -> bool {
+        let is = |wanted: &Option<String>, found: &Option<String>| {
+            wanted.is_none() || wanted.as_deref() == found.as_deref()
+        };
+        let id = &self.request_id;
+        is(&self.tenant, &row.tenant)
+            && is(&self.token, &row.token)
+            && is(&self.user, &row.user)
+            && is(&self.credential, &row.credential)
+            && (is(id, &row.request_id) || is(id, &row.caller_request_id))
+            && self.ended.as_ref().is_none_or(|ended| *ended == row.ended)
+            && self.is_in_time(row)
+    }
+
+    fn is_in_time(&self, row: &Row) -> bool {
+        if self.since.is_none() && self.until.is_none() {
+            return true;
+        }
+        let Ok(time) = row.time.parse::<Timestamp>() else {
+            // What can't be dated must not be hidden.
+            return true;
+        };
+        self.since.is_none_or(|since| time >= since) && self.until.is_none_or(|until| time < until)
+    }
+}

@@ -1,0 +1,107 @@
+//! A line as a reader sees it.
+
+use std::{borrow::Cow, fmt, ops::Deref};
+
+use serde::Deserialize;
+
+/// A line as a reader sees it. Unknown fields and events are accepted.
+#[derive(Debug, Deserialize)]
+pub struct Line<'a> {
+    /// The version of the format.
+    pub v: u32,
+    /// The record's number.
+    pub seq: u64,
+    /// When it happened: UTC, RFC 3339, six decimals.
+    #[serde(borrow)]
+    pub time: Text<'a>,
+    /// What happened.
+    #[serde(borrow)]
+    pub event: Text<'a>,
+    /// The request, if it is about one.
+    #[serde(borrow, default)]
+    pub request_id: Option<Text<'a>>,
+    /// The caller's own id of the request.
+    #[serde(borrow, default)]
+    pub caller_request_id: Option<Text<'a>>,
+    /// Whose token it was.
+    #[serde(borrow, default)]
+    pub tenant: Option<Text<'a>>,
+    /// Which of the tenant's tokens.
+    #[serde(borrow, default)]
+    pub token: Option<Text<'a>>,
+    /// Who sent it.
+    #[serde(borrow, default)]
+    pub peer: Option<Text<'a>>,
+    /// The user of the path.
+    #[serde(borrow, default)]
+    pub user: Option<Text<'a>>,
+    /// The credential of the path.
+    #[serde(borrow, default)]
+    pub credential: Option<Text<'a>>,
+    /// The number of the intent, in an outcome.
+    #[serde(default)]
+    pub intent: Option<u64>,
+    /// How it ended, in an outcome.
+    #[serde(borrow, default)]
+    pub outcome: Option<Text<'a>>,
+    /// The status that the caller got.
+    #[serde(default)]
+    pub status: Option<u16>,
+    /// The code that the caller got.
+    #[serde(borrow, default)]
+    pub code: Option<Text<'a>>,
+    /// What the code does not say.
+    #[serde(borrow, default)]
+    pub reason: Option<Text<'a>>,
+    /// The status of the upstream's last answer.
+    #[serde(default)]
+    pub upstream_status: Option<u16>,
+    /// How many attempts were made.
+    #[serde(default)]
+    pub attempts: Option<u32>,
+    /// Whether a DELETE may have reached the upstream.
+    #[serde(borrow, default)]
+    pub sent: Option<Text<'a>>,
+    /// From the request's head to its outcome, in µs.
+    #[serde(default)]
+    pub latency_us: Option<u64>,
+    /// How many refusals a coalesced record stands for.
+    #[serde(default)]
+    pub count: Option<u64>,
+    /// In `trail.opened`: the number of the oldest intent without an outcome.
+    #[serde(default)]
+    pub open: Option<u64>,
+    /// In `trail.opened`: the fingerprint of the key that records are hashed with.
+    #[serde(borrow, default)]
+    pub mac_key: Option<Text<'a>>,
+    /// In `trail.pruned`: the number of the last record that was removed.
+    #[serde(default)]
+    pub until_seq: Option<u64>,
+    /// In `trail.pruned`: the hash of the last record that was removed.
+    #[serde(borrow, default)]
+    pub until_hash: Option<Text<'a>>,
+    /// The hash of the record before.
+    #[serde(borrow)]
+    pub prev: Text<'a>,
+    /// The hash of this one.
+    #[serde(borrow)]
+    pub hash: Text<'a>,
+}
+
+/// Text of a line, borrowed where nothing was escaped.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl Deref for Text<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

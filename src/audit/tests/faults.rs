@@ -1,0 +1,201 @@
+//! A disk that fails, tears and stalls, at each single write and sync in turn.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::*;
+use crate::audit::disk::Disk;
+
+/// What goes wrong, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// The operation fails.
+    Fails,
+    /// Half of the bytes are written, and the rest fails.
+    Tears,
+    /// It takes its time.
+    Stalls,
+}
+
+/// A disk that does as it is told until its operation number `at`; from there on
+/// `for_ops` operations go wrong.
+#[derive(Debug)]
+struct Faulty {
+    fault: Fault,
+    at: u64,
+    for_ops: u64,
+    done: Arc<AtomicU64>,
+}
+
+impl Faulty {
+    fn strike(&self) -> Option<Fault> {
+        let now = self.done.fetch_add(1, Ordering::SeqCst);
+        (self.at..self.at + self.for_ops)
+            .contains(&now)
+            .then_some(self.fault)
+    }
+
+    fn op(&self) -> io::Result<()> {
+        match self.strike() {
+            None => Ok(()),
+            Some(Fault::Stalls) => {
+                thread::sleep(Duration::from_millis(120));
+                Ok(())
+            }
+            Some(_) => Err(io::Error::from_raw_os_error(5)),
+        }
+    }
+}
+
+impl Disk for Faulty {
+    fn create(&mut self, path: &Path) -> io::Result<fs::File> {
+        self.op()?;
+        System.create(path)
+    }
+
+    fn sync_directory(&mut self, directory: &Path) -> io::Result<()> {
+        self.op()?;
+        System.sync_directory(directory)
+    }
+
+    fn append(&mut self, file: &fs::File, bytes: &[u8]) -> io::Result<()> {
+        match self.strike() {
+            None => System.append(file, bytes),
+            Some(Fault::Tears) => {
+                System.append(file, &bytes[..bytes.len() / 2])?;
+                Err(io::Error::from_raw_os_error(28))
+            }
+            Some(Fault::Stalls) => {
+                thread::sleep(Duration::from_millis(120));
+                System.append(file, bytes)
+            }
+            Some(Fault::Fails) => Err(io::Error::from_raw_os_error(5)),
+        }
+    }
+
+    fn sync(&mut self, file: &fs::File) -> io::Result<()> {
+        self.op()?;
+        System.sync(file)
+    }
+
+    fn allocate(&mut self, file: &fs::File, offset: u64, len: u64) -> io::Result<()> {
+        self.op()?;
+        System.allocate(file, offset, len)
+    }
+
+    fn cut(&mut self, path: &Path, len: u64) -> io::Result<()> {
+        self.op()?;
+        System.cut(path, len)
+    }
+
+    fn remove(&mut self, path: &Path) -> io::Result<()> {
+        self.op()?;
+        System.remove(path)
+    }
+}
+
+/// Calls while a disk goes wrong: what was sent, and what was answered how.
+async fn drive(fault: Fault, at: u64, for_ops: u64) {
+    let directory = tempfile::tempdir().unwrap();
+    let mut options = options(directory.path());
+    options.settings.segment_size = 4096;
+    options.settings.intent_wait = Duration::from_millis(50);
+    options.settings.outcome_wait = Duration::from_millis(50);
+    let done = Arc::new(AtomicU64::new(0));
+    let disk = Faulty {
+        fault,
+        at,
+        for_ops,
+        done,
+    };
+    let Ok(trail) = Trail::open_on(Box::new(disk), options, &mut |_, _| {}) else {
+        // It never came to take calls; what it left must not be worse for it.
+        assert!(verify(directory.path()).unwrap().is_intact());
+        return;
+    };
+    let worker = trail.for_worker();
+    let (mut sent, mut durable) = (Vec::new(), Vec::new());
+    for _ in 0..12 {
+        let id = RequestId::next();
+        let Ok(begun) = worker.intent(intent(id)).await else {
+            continue;
+        };
+        sent.push(id.to_string());
+        let on_disk = lines(directory.path());
+        assert!(
+            on_disk.iter().any(|line| line.contains(&id.to_string())),
+            "{fault:?} at {at}: sent without an intent on disk"
+        );
+        if worker.outcome(begun, deleted()).await == Recorded::Durable {
+            durable.push(id.to_string());
+        }
+    }
+    tokio::task::spawn_blocking(move || trail.close())
+        .await
+        .unwrap();
+    drop(worker);
+    // The next start closes what was left open.
+    open(super::options(directory.path())).unwrap().close();
+    let report = verify(directory.path()).unwrap();
+    assert!(
+        report.is_intact(),
+        "{fault:?} at {at} for {for_ops}: {report}"
+    );
+    assert_eq!(report.open, 0, "{fault:?} at {at}: {report}");
+    let all = lines(directory.path());
+    let of = |id: &str, what: &str| {
+        all.iter()
+            .filter(|line| line.contains(id) && line.contains(what))
+            .count()
+    };
+    for id in &sent {
+        assert_eq!(of(id, "request.intent"), 1, "{fault:?} at {at}: {id}");
+        assert_eq!(of(id, "request.outcome"), 1, "{fault:?} at {at}: {id}");
+    }
+    for id in &durable {
+        assert_eq!(of(id, "\"deleted\""), 1, "{fault:?} at {at}: {id}");
+    }
+    // What was refused was never sent, and nothing says that it might have been;
+    // unless the trail could not even be cut any more before the end.
+    let ends: &[&str] = if for_ops == 1 {
+        &["\"outcome\":\"failed\""]
+    } else {
+        &["\"outcome\":\"failed\"", "\"outcome\":\"in-doubt\""]
+    };
+    let intents = all.iter().filter(|line| line.contains("request.intent"));
+    for line in intents {
+        let id = field(line, "request_id");
+        if !sent.contains(&id) {
+            let ended: usize = ends.iter().map(|end| of(&id, end)).sum();
+            assert_eq!(ended, 1, "{fault:?} at {at}: {id}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_single_operation_may_fail() {
+    for at in 0..60 {
+        drive(Fault::Fails, at, 1).await;
+    }
+}
+
+#[tokio::test]
+async fn each_single_write_may_tear() {
+    for at in 0..60 {
+        drive(Fault::Tears, at, 1).await;
+    }
+}
+
+#[tokio::test]
+async fn each_single_operation_may_stall() {
+    for at in 0..40 {
+        drive(Fault::Stalls, at, 1).await;
+    }
+}
+
+#[tokio::test]
+async fn operations_may_fail_in_a_row_while_it_recovers() {
+    for (at, for_ops) in [(6, 2), (8, 3), (9, 5), (12, 7), (20, 4)] {
+        drive(Fault::Fails, at, for_ops).await;
+        drive(Fault::Tears, at, for_ops).await;
+    }
+}

@@ -1,0 +1,182 @@
+//! Segments that follow each other, and those that are removed.
+
+use std::time::Instant;
+
+use super::*;
+
+fn segments(directory: &Path) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.ends_with(".jsonl"))
+        .collect();
+    names.sort();
+    names
+}
+
+fn small(directory: &Path) -> Options {
+    let mut options = options(directory);
+    options.settings.segment_size = 4096;
+    options
+}
+
+async fn calls(trail: &Trail, calls: usize) {
+    let worker = trail.for_worker();
+    for _ in 0..calls {
+        let begun = worker.intent(intent(RequestId::next())).await.unwrap();
+        assert_eq!(worker.outcome(begun, deleted()).await, Recorded::Durable);
+    }
+}
+
+#[tokio::test]
+async fn a_full_segment_is_sealed_and_the_next_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let trail = open(small(directory.path())).unwrap();
+    calls(&trail, 60).await;
+    trail.close();
+    let names = segments(directory.path());
+    assert!(names.len() > 5, "{names:?}");
+    for name in &names {
+        let text = fs::read_to_string(directory.path().join(name)).unwrap();
+        assert!(text.lines().next().unwrap().contains("trail.opened"));
+        assert!(text.lines().last().unwrap().contains("trail.sealed"));
+        assert!(text.len() < 4096 + 2048, "{}", text.len());
+    }
+    let report = verify(directory.path()).unwrap();
+    assert!(report.is_intact(), "{report}");
+    assert_eq!((report.intents, report.outcomes.deleted), (60, 60));
+}
+
+#[tokio::test]
+async fn an_old_segment_is_sealed_even_if_little_happens() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut options = options(directory.path());
+    options.settings.segment_age = Duration::from_millis(100);
+    let trail = open(options).unwrap();
+    wait_until(|| segments(directory.path()).len() > 2);
+    trail.close();
+    assert!(verify(directory.path()).unwrap().is_intact());
+}
+
+#[tokio::test]
+async fn checkpoints_state_the_head_after_so_many_records() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut options = options(directory.path());
+    options.settings.checkpoint.records = 10;
+    let trail = open(options).unwrap();
+    calls(&trail, 50).await;
+    trail.close();
+    let checkpoints = events(directory.path())
+        .iter()
+        .filter(|event| *event == "checkpoint")
+        .count();
+    assert!((5..=11).contains(&checkpoints), "{checkpoints}");
+}
+
+#[tokio::test]
+async fn retention_removes_what_is_old_and_the_rest_still_verifies() {
+    let directory = tempfile::tempdir().unwrap();
+    let trail = open(small(directory.path())).unwrap();
+    calls(&trail, 60).await;
+    trail.close();
+    drop(trail);
+    let before = segments(directory.path());
+    let mut options = small(directory.path());
+    options.settings.retention = Some(Duration::from_secs(1));
+    std::thread::sleep(Duration::from_millis(1100));
+    let trail = open(options).unwrap();
+    wait_until(|| segments(directory.path()).len() == 1);
+    calls(&trail, 3).await;
+    trail.close();
+    assert!(!segments(directory.path()).contains(&before[0]));
+    let report = verify(directory.path()).unwrap();
+    assert!(report.is_intact(), "{report}");
+    let pruned = lines(directory.path())
+        .into_iter()
+        .find(|line| line.contains("trail.pruned"))
+        .unwrap();
+    assert_eq!(field(&pruned, "from_segment"), before[0]);
+    assert_eq!(&field(&pruned, "until_segment"), before.last().unwrap());
+    // The head of what was removed is still known.
+    let head = format!(
+        "{}:{}",
+        field(&pruned, "until_seq"),
+        field(&pruned, "until_hash")
+    );
+    let known = Known {
+        head: Some(Head::parse(&head).unwrap()),
+        mac_key: None,
+    };
+    assert!(
+        super::super::verify(directory.path(), &known, |_| {})
+            .unwrap()
+            .is_intact()
+    );
+    // The next start goes on behind it.
+    open(small(directory.path())).unwrap().close();
+    assert!(verify(directory.path()).unwrap().is_intact());
+}
+
+#[tokio::test]
+async fn segments_taken_away_by_somebody_else_are_missed() {
+    let directory = tempfile::tempdir().unwrap();
+    let trail = open(small(directory.path())).unwrap();
+    calls(&trail, 60).await;
+    trail.close();
+    let names = segments(directory.path());
+    let first = fs::read(directory.path().join(&names[0])).unwrap();
+    fs::remove_file(directory.path().join(&names[0])).unwrap();
+    let wrong = verify(directory.path()).unwrap().wrong.unwrap();
+    assert_eq!((wrong.file.as_str(), wrong.line), (names[1].as_str(), 1));
+    assert!(matches!(wrong.fault, Fault::Beginning(_)), "{wrong}");
+    fs::write(directory.path().join(&names[0]), first).unwrap();
+    fs::remove_file(directory.path().join(&names[2])).unwrap();
+    let wrong = verify(directory.path()).unwrap().wrong.unwrap();
+    assert_eq!((wrong.file.as_str(), wrong.line), (names[3].as_str(), 1));
+}
+
+#[tokio::test]
+async fn what_does_not_verify_is_never_removed() {
+    let directory = tempfile::tempdir().unwrap();
+    let trail = open(small(directory.path())).unwrap();
+    calls(&trail, 60).await;
+    trail.close();
+    drop(trail);
+    let names = segments(directory.path());
+    let path = directory.path().join(&names[1]);
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replacen("billing", "selling", 1)).unwrap();
+    std::thread::sleep(Duration::from_millis(1100));
+    let mut options = small(directory.path());
+    options.settings.retention = Some(Duration::from_secs(1));
+    let trail = open(options).unwrap();
+    wait_until(|| !directory.path().join(&names[0]).exists());
+    std::thread::sleep(Duration::from_millis(1500));
+    trail.close();
+    assert_eq!(segments(directory.path())[0], names[1]);
+}
+
+#[tokio::test]
+async fn a_start_counts_recent_intents_from_every_segment() {
+    let directory = tempfile::tempdir().unwrap();
+    let trail = open(small(directory.path())).unwrap();
+    calls(&trail, 60).await;
+    trail.close();
+    drop(trail);
+    let mut recent = small(directory.path());
+    recent.usage = Duration::from_secs(3600);
+    let mut counted = Vec::new();
+    Trail::open(recent, &mut |tenant, _| counted.push(tenant.to_owned()))
+        .unwrap()
+        .close();
+    assert_eq!(counted, vec!["billing"; 60]);
+}
+
+#[track_caller]
+fn wait_until(is_so: impl Fn() -> bool) {
+    let end = Instant::now() + Duration::from_secs(30);
+    while !is_so() {
+        assert!(Instant::now() < end, "it never came to be");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,209 @@
+//! What the writer does when the disk does not do as it is told.
+
+use std::{
+    io, mem,
+    time::{Duration, Instant},
+};
+
+use super::{TICK, Writer, kept};
+use crate::audit::{
+    disk::Lock,
+    queue::{Entry, Kind},
+    reader::{Scope, scan},
+    record::Fragment,
+    segment::{self, Segment},
+};
+
+/// Bytes that one record takes at most, as far as the reserve is concerned.
+const RECORD_BYTES: u64 = 1024;
+
+/// Since when something can't be done, and why.
+#[derive(Debug)]
+pub struct Outage {
+    pub(super) cause: String,
+    since: Instant,
+    next_try: Instant,
+}
+
+impl Outage {
+    fn new(cause: String) -> Self {
+        let now = Instant::now();
+        Self {
+            cause,
+            since: now,
+            next_try: now + TICK,
+        }
+    }
+
+    fn unwritable_ms(&self) -> u64 {
+        millis(self.since.elapsed())
+    }
+}
+
+impl Writer {
+    /// Nothing of what was not confirmed counts any more.
+    pub(super) fn fail(&mut self, error: &io::Error) {
+        let cause = error.to_string();
+        tracing::error!(%cause, segment = %self.segment.name(), "the trail cannot be written: nothing is forwarded until it can");
+        self.queue.publish_broken(&cause);
+        self.head = self.confirmed.clone();
+        self.outage = Some(Outage::new(cause));
+        let pending = mem::take(&mut self.pending);
+        self.keep(pending);
+    }
+
+    /// Intents are given up, since nothing was done yet and their callers are
+    /// told so; everything else waits for the disk.
+    pub(super) fn keep(&mut self, entries: Vec<Entry>) {
+        let is_kept = |entry: &Entry| matches!(entry.kind, Kind::Kept | Kind::Outcome(_));
+        self.pending.extend(entries.into_iter().filter(is_kept));
+    }
+
+    pub(super) fn try_again(&mut self, is_last: bool) {
+        let Some(outage) = &self.outage else { return };
+        if !is_last && Instant::now() < outage.next_try {
+            return;
+        }
+        match self.begin_anew() {
+            Ok(()) => {
+                self.outage = None;
+                tracing::info!(segment = %self.segment.name(), "the trail can be written again");
+            }
+            Err(error) => {
+                let cause = error.to_string();
+                self.queue.publish_broken(&cause);
+                self.head = self.confirmed.clone();
+                let pending = mem::take(&mut self.pending);
+                self.keep(pending);
+                if let Some(outage) = &mut self.outage {
+                    outage.cause = cause;
+                    outage.next_try = Instant::now() + TICK;
+                }
+            }
+        }
+    }
+
+    /// A segment that failed is never written again: its good part is read back
+    /// and stays, and what was not confirmed goes to a new one.
+    fn begin_anew(&mut self) -> io::Result<()> {
+        self.hold_the_lock()?;
+        self.segment.cut_to_confirmed(self.disk.as_mut())?;
+        let before = self.segment.name();
+        let good_part = self.read_back()?;
+        let last = segment::list(&self.directory)?
+            .last()
+            .map(|(last, _)| *last);
+        let next = last.unwrap_or(self.segment.number()) + 1;
+        self.segment = Segment::create(self.disk.as_mut(), &self.directory, next)?;
+        let Some(outage) = &self.outage else {
+            return Ok(());
+        };
+        let recovered = Fragment::now("trail.recovered")
+            .text("segment_before", &before)
+            .text("segment", &self.segment.name())
+            .text("good_part", &good_part)
+            .text("cause", &outage.cause)
+            .number("unwritable_ms", outage.unwritable_ms());
+        let recovered = Entry {
+            fragment: recovered,
+            reply: None,
+            kind: Kind::Segment,
+        };
+        let opened = self.opened();
+        self.pending.splice(0..0, [opened, recovered]);
+        self.write_from(0, true)
+    }
+
+    /// The directory may be another one by now, and somebody else's.
+    fn hold_the_lock(&mut self) -> io::Result<()> {
+        if self.lock.is_in(&self.directory) {
+            return Ok(());
+        }
+        if !self.directory.is_dir() {
+            return Err(io::Error::other("the trail's directory was removed"));
+        }
+        self.lock = Lock::take(&self.directory)?
+            .ok_or_else(|| io::Error::other("another process writes the trail now"))?;
+        Ok(())
+    }
+
+    /// After a failed sync the kernel may have dropped pages: whether what counts
+    /// as kept is there is known only after reading it.
+    fn read_back(&self) -> io::Result<String> {
+        if self.segment.confirmed_len() == 0 {
+            return Ok("empty".to_owned());
+        }
+        let scope = Scope {
+            hasher: self.hasher.clone(),
+            from_segment: self.segment.number(),
+        };
+        let found = scan(&self.directory, &scope, |_, _| {})?;
+        Ok(if let Some(wrong) = found.wrong {
+            tracing::error!(%wrong, "the trail lost records that had been written");
+            wrong.to_string()
+        } else if found.head == self.confirmed {
+            "intact".to_owned()
+        } else {
+            let (kept, written) = (found.head.seq, self.confirmed.seq);
+            tracing::error!(
+                kept,
+                written,
+                "the trail lost records that had been written"
+            );
+            format!("cut: {kept} of {written}")
+        })
+    }
+
+    /// Takes room for outcomes before more intents are written.
+    pub(super) fn see_to_the_reserve(&mut self) {
+        let more = self.pending.len() as u64 * RECORD_BYTES;
+        if self.shortage.is_some() {
+            return;
+        }
+        if let Err(error) = self.segment.reserve(self.disk.as_mut(), more) {
+            let cause = error.to_string();
+            tracing::error!(%cause, segment = %self.segment.name(), "the trail has only its reserve left: nothing is forwarded until there is more");
+            self.queue.publish_broken(&cause);
+            self.shortage = Some(Outage::new(cause));
+        }
+    }
+
+    /// Looks whether there is room for more than outcomes again.
+    pub(super) fn end_shortage(&mut self) -> io::Result<()> {
+        let Some(shortage) = &mut self.shortage else {
+            return Ok(());
+        };
+        if Instant::now() < shortage.next_try {
+            return Ok(());
+        }
+        shortage.next_try = Instant::now() + TICK;
+        if self.segment.reserve(self.disk.as_mut(), 0).is_err() {
+            return Ok(());
+        }
+        let recovered = Fragment::now("trail.recovered")
+            .text("segment", &self.segment.name())
+            .text("cause", &shortage.cause)
+            .number("unwritable_ms", shortage.unwritable_ms());
+        self.shortage = None;
+        tracing::info!(segment = %self.segment.name(), "the trail has room again");
+        self.write_own([kept(recovered)])
+    }
+
+    /// A write took so long that intents were refused meanwhile.
+    pub(super) fn note_stall(&mut self, took: Duration) {
+        if self.outage.is_some() {
+            return;
+        }
+        tracing::info!(took_ms = millis(took), "the disk answers again");
+        self.queue.push_unwaited(
+            Fragment::now("trail.recovered")
+                .text("segment", &self.segment.name())
+                .text("cause", "the disk did not answer")
+                .number("unwritable_ms", millis(took)),
+        );
+    }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}

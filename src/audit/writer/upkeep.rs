@@ -1,0 +1,218 @@
+//! What the writer does beside writing: new segments, checkpoints, retention,
+//! and a look at whether all is where it should be.
+
+use std::{
+    io,
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+
+use super::{Writer, kept};
+use crate::{
+    audit::{
+        queue::{Entry, Kind},
+        record::Fragment,
+        retention::{self, Removal},
+        segment::Segment,
+    },
+    config::settings::Checkpoint,
+};
+
+/// How often retention looks for segments that are old enough.
+const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+/// A difference between the clocks that is no drift.
+const STEP: Duration = Duration::from_secs(1);
+
+/// When the next checkpoint is due.
+#[derive(Debug)]
+pub struct Checkpoints {
+    settings: Checkpoint,
+    records: u64,
+    since: Instant,
+}
+
+impl Checkpoints {
+    pub(super) fn new(settings: Checkpoint) -> Self {
+        Self {
+            settings,
+            records: 0,
+            since: Instant::now(),
+        }
+    }
+
+    pub(super) fn add(&mut self, records: usize) {
+        self.records += records as u64;
+    }
+
+    fn is_due(&self) -> bool {
+        let is_time = self.records > 0 && self.since.elapsed() >= self.settings.every;
+        is_time || self.records >= u64::from(self.settings.records)
+    }
+
+    fn restart(&mut self) {
+        self.records = 0;
+        self.since = Instant::now();
+    }
+}
+
+/// Retention: old segments are looked for on a thread of their own, since that
+/// reads them all.
+#[derive(Debug, Default)]
+pub struct Pruning {
+    looked_at: Option<Instant>,
+    found: Option<mpsc::Receiver<Vec<Removal>>>,
+}
+
+/// The wall clock against the monotonic one.
+#[derive(Debug)]
+pub struct WallClock {
+    wall: SystemTime,
+    monotonic: Instant,
+}
+
+impl WallClock {
+    pub(super) fn now() -> Self {
+        Self {
+            wall: SystemTime::now(),
+            monotonic: Instant::now(),
+        }
+    }
+
+    /// By how many ms the wall clock was set since the last look.
+    fn stepped_ms(&mut self) -> Option<i64> {
+        let now = Self::now();
+        let expected = self.wall + (now.monotonic - self.monotonic);
+        let (by, sign) = match now.wall.duration_since(expected) {
+            Ok(by) => (by, 1),
+            Err(back) => (back.duration(), -1),
+        };
+        *self = now;
+        (by > STEP).then(|| sign * i64::try_from(by.as_millis()).unwrap_or(i64::MAX))
+    }
+}
+
+impl Writer {
+    pub(super) fn upkeep(&mut self, is_idle: bool) {
+        if self.outage.is_some() {
+            return;
+        }
+        self.note_clock();
+        if let Err(error) = self.do_upkeep(is_idle) {
+            self.fail(&error);
+        }
+    }
+
+    fn do_upkeep(&mut self, is_idle: bool) -> io::Result<()> {
+        self.end_shortage()?;
+        if is_idle {
+            self.segment.check_in_place()?;
+            if !self.lock.is_in(&self.directory) {
+                return Err(io::Error::other("the trail's lock was removed under us"));
+            }
+        }
+        if self.checkpoints.is_due() {
+            self.checkpoint()?;
+        }
+        if self.segment.len() >= self.settings.segment_size
+            || self.segment.age() >= self.settings.segment_age
+        {
+            self.rotate()?;
+        }
+        self.prune()
+    }
+
+    /// The clock that records are dated by may be set; their order is their
+    /// number's.
+    fn note_clock(&mut self) {
+        if let Some(by_ms) = self.clock.stepped_ms() {
+            tracing::warn!(by_ms, "the system's clock was set");
+            let fragment = Fragment::now("clock.stepped").signed("by_ms", by_ms);
+            self.queue.push_unwaited(fragment);
+        }
+    }
+
+    /// States the head, to be noted outside.
+    fn checkpoint(&mut self) -> io::Result<()> {
+        let fragment = Fragment::now("checkpoint").number("records", self.checkpoints.records);
+        self.write_own([kept(fragment)])?;
+        self.checkpoints.restart();
+        tracing::info!(trail.seq = self.head.seq, trail.hash = %self.head.hash.as_str(), "checkpoint");
+        Ok(())
+    }
+
+    /// The segment's last record; its hash vouches for all of it.
+    pub(super) fn seal(&mut self) -> io::Result<()> {
+        let sealed = Entry {
+            fragment: Fragment::now("trail.sealed").text("segment", &self.segment.name()),
+            reply: None,
+            kind: Kind::Segment,
+        };
+        self.write_own([sealed])?;
+        self.segment.sync(self.disk.as_mut())?;
+        self.segment.give_back_reserve(self.disk.as_mut())
+    }
+
+    fn rotate(&mut self) -> io::Result<()> {
+        self.seal()?;
+        let next = self.segment.number() + 1;
+        self.segment = Segment::create(self.disk.as_mut(), &self.directory, next)?;
+        let opened = self.opened();
+        self.write_own([opened])?;
+        self.pruning.looked_at = None;
+        Ok(())
+    }
+
+    /// Removes segments that are older than `audit.retention`, after writing down
+    /// which, and what their last record was.
+    fn prune(&mut self) -> io::Result<()> {
+        let Some(retention) = self.settings.retention else {
+            return Ok(());
+        };
+        if let Some(found) = &self.pruning.found {
+            let removals = match found.try_recv() {
+                Ok(removals) => removals,
+                Err(mpsc::TryRecvError::Empty) => return Ok(()),
+                Err(mpsc::TryRecvError::Disconnected) => Vec::new(),
+            };
+            self.pruning.found = None;
+            return self.remove(&removals);
+        }
+        let is_due = |at: Instant| at.elapsed() >= PRUNE_EVERY;
+        if !self.pruning.looked_at.is_none_or(is_due) {
+            return Ok(());
+        }
+        self.pruning.looked_at = Some(Instant::now());
+        let (sender, found) = mpsc::channel();
+        let (directory, hasher) = (self.directory.clone(), self.hasher.clone());
+        let current = self.segment.number();
+        thread::Builder::new()
+            .name("trail-prune".to_owned())
+            .spawn(move || {
+                match retention::removable(&directory, &hasher, retention, current) {
+                    // Nobody hears it if the gateway stops meanwhile.
+                    Ok(removals) => drop(sender.send(removals)),
+                    Err(error) => tracing::warn!(%error, "cannot look for old segments"),
+                }
+            })?;
+        self.pruning.found = Some(found);
+        Ok(())
+    }
+
+    fn remove(&mut self, removals: &[Removal]) -> io::Result<()> {
+        let (Some(first), Some(last)) = (removals.first(), removals.last()) else {
+            return Ok(());
+        };
+        let fragment = Fragment::now("trail.pruned")
+            .text("from_segment", &first.name)
+            .text("until_segment", &last.name)
+            .number("until_seq", last.until.seq)
+            .text("until_hash", last.until.hash.as_str());
+        self.write_own([kept(fragment)])?;
+        for removal in removals {
+            self.disk.remove(&removal.path)?;
+        }
+        tracing::info!(segments = removals.len(), until = %last.until, "old segments were removed");
+        Ok(())
+    }
+}

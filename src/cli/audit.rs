@@ -1,0 +1,102 @@
+//! `audit`: reading the trail.
+
+mod format;
+mod query;
+mod tail;
+mod verify;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+use clap::Subcommand;
+
+use super::{ConfigFile, Exit};
+use crate::{
+    config::{self, snapshot},
+    secret::MacKey,
+};
+
+/// What is to be done with the trail.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Check that every record is as it was written
+    ///
+    /// A bare chain shows every edit. It cannot show that records were cut off its
+    /// end, nor that somebody who can write the directory wrote it all anew:
+    /// for that, give a head that was noted elsewhere (--expect), or set audit.mac_key.
+    Verify(verify::Args),
+    /// Show calls and how they ended: who deleted this credential?
+    Query(query::Args),
+    /// Show the last calls, and follow
+    Tail(tail::Args),
+}
+
+/// Runs one of the verbs.
+pub fn run(verb: &Verb) -> anyhow::Result<Exit> {
+    match verb {
+        Verb::Verify(args) => verify::run(args),
+        Verb::Query(args) => query::run(args),
+        Verb::Tail(args) => tail::run(args),
+    }
+}
+
+/// Which trail, and the key it is hashed with.
+#[derive(Debug, clap::Args)]
+struct Trail {
+    /// The trail's directory; without it, that of the config
+    directory: Option<PathBuf>,
+    /// The file with the trail's mac_key; without it, that of the config
+    #[arg(long, value_name = "FILE")]
+    mac_key: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigFile,
+}
+
+/// A trail that was found.
+struct Opened {
+    directory: PathBuf,
+    mac_key: Option<MacKey>,
+}
+
+impl Trail {
+    /// Finds it. A config is read only if no directory is named, so that an
+    /// auditor needs none.
+    fn open(&self) -> anyhow::Result<Opened> {
+        let mut mac_key = self.mac_key.as_deref().map(read_key).transpose()?;
+        let directory = if let Some(directory) = &self.directory {
+            directory.clone()
+        } else {
+            let path = &self.config.path;
+            let loaded = config::load(path).map_err(|problems| {
+                anyhow::anyhow!(
+                    "no directory is named, and the config does not tell one:\n{problems}"
+                )
+            })?;
+            if mac_key.is_none() {
+                mac_key = snapshot::mac_key(&loaded.settings.audit)
+                    .map_err(|problems| anyhow::anyhow!("{}", loaded.locate(problems)))?;
+            }
+            loaded.settings.audit.directory.clone()
+        };
+        let found = fs::read_dir(&directory);
+        found.with_context(|| format!("cannot read the trail in {}", directory.display()))?;
+        Ok(Opened { directory, mac_key })
+    }
+}
+
+impl Opened {
+    /// How many bytes the trail has.
+    fn bytes(&self) -> u64 {
+        let entries = fs::read_dir(&self.directory).into_iter().flatten();
+        let metadata = entries.filter_map(|entry| entry.ok()?.metadata().ok());
+        metadata.map(|metadata| metadata.len()).sum()
+    }
+}
+
+fn read_key(path: &Path) -> anyhow::Result<MacKey> {
+    let raw = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    MacKey::new(&raw).with_context(|| path.display().to_string())
+}

@@ -1,0 +1,53 @@
+//! What every start of a gateway needs beside its listeners.
+
+use crate::{
+    audit::{Options, Trail},
+    config::{
+        Loaded,
+        problem::Problems,
+        snapshot::{self, Snapshot},
+    },
+    pipeline::limit::Replay,
+    secret::MacKey,
+};
+
+/// What a config names, read and ready.
+pub struct Ready {
+    /// What requests see.
+    pub snapshot: Snapshot,
+    /// The key that the trail's records are hashed with.
+    pub mac_key: Option<MacKey>,
+}
+
+impl Ready {
+    /// Reads what the settings name.
+    ///
+    /// # Errors
+    ///
+    /// Every problem at once.
+    pub fn read(loaded: &Loaded) -> Result<Self, Problems> {
+        let snapshot = snapshot::build(&loaded.settings, &loaded.digest);
+        let mac_key = snapshot::mac_key(&loaded.settings.audit);
+        match (snapshot, mac_key) {
+            (Ok(snapshot), Ok(mac_key)) => Ok(Self { snapshot, mac_key }),
+            (snapshot, mac_key) => {
+                let problems = [snapshot.err(), mac_key.err()].into_iter().flatten();
+                Err(loaded.locate(problems.flatten().collect()))
+            }
+        }
+    }
+
+    /// Opens the trail, and counts what it says was spent of each limit.
+    pub fn open_trail(&self, loaded: &Loaded) -> anyhow::Result<Trail> {
+        let mut replay = Replay::new(&self.snapshot);
+        let options = Options {
+            settings: loaded.settings.audit.clone(),
+            mac_key: self.mac_key.clone(),
+            usage: replay.span(),
+        };
+        let trail = Trail::open(options, &mut |tenant, time| replay.count(tenant, time))?;
+        replay.finish();
+        trail.config_loaded(&loaded.digest, loaded.settings.tenants.len());
+        Ok(trail)
+    }
+}

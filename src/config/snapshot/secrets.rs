@@ -1,0 +1,103 @@
+//! Reading the secrets that settings name.
+
+use std::{
+    env, fs,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    config::{
+        problem::{FieldPath, Problem},
+        settings::{Audit, SecretSource, Settings},
+    },
+    secret::{ApiKey, MacKey},
+};
+
+/// The longest secret of any kind, in bytes, with a line end.
+const SECRET_BYTES_MAX: u64 = 4096 + 2;
+
+/// An API key, or the field to blame and what is wrong with it.
+pub fn api_key(source: &SecretSource) -> Result<ApiKey, (&'static str, String)> {
+    let (field, raw) = read(source)?;
+    ApiKey::new(&raw).map_err(|bad| (field, bad.to_string()))
+}
+
+/// The key of the trail's HMAC, if there is one.
+///
+/// # Errors
+///
+/// If it can't be read, or is none.
+pub fn mac_key(audit: &Audit) -> Result<Option<MacKey>, Vec<Problem>> {
+    let Some(source) = &audit.mac_key else {
+        return Ok(None);
+    };
+    let at = FieldPath::root().key("audit").key("mac_key");
+    read(source)
+        .and_then(|(field, raw)| MacKey::new(&raw).map_err(|bad| (field, bad.to_string())))
+        .map(Some)
+        .map_err(|(field, message)| vec![Problem::new(at.key(field), message)])
+}
+
+/// The bytes, and the field that they come from.
+fn read(source: &SecretSource) -> Result<(&'static str, Vec<u8>), (&'static str, String)> {
+    let (field, raw) = match source {
+        SecretSource::File(path) => ("file", read_file(path, SECRET_BYTES_MAX)),
+        SecretSource::Env(name) => (
+            "env",
+            env::var(name)
+                .map(String::into_bytes)
+                .map_err(|_| format!("the environment variable {name} is not set, or not UTF-8")),
+        ),
+        SecretSource::Credential(name) => ("credential", read_credential(name)),
+        SecretSource::Inline(secret) => ("value", Ok(secret.expose().as_bytes().to_vec())),
+    };
+    match raw {
+        Ok(raw) => Ok((field, raw)),
+        Err(message) => Err((field, message)),
+    }
+}
+
+/// Warnings about secret files that others than their owner can read.
+pub fn loose_secrets(settings: &Settings) -> Vec<Problem> {
+    use std::os::unix::fs::PermissionsExt;
+    let mut warnings = Vec::new();
+    let keys = settings.keys.iter().map(|key| {
+        let at = FieldPath::root().key("keys").key(&key.name).key("secret");
+        (at, &key.secret)
+    });
+    let mac_key = settings.audit.mac_key.as_ref().map(|source| {
+        let at = FieldPath::root().key("audit").key("mac_key");
+        (at, source)
+    });
+    for (at, source) in keys.chain(mac_key) {
+        let SecretSource::File(path) = source else {
+            continue;
+        };
+        let mode = fs::metadata(path).map_or(0, |metadata| metadata.permissions().mode());
+        if mode & 0o077 != 0 {
+            let message = format!(
+                "others than its owner can use this file (mode {:03o}); chmod 600",
+                mode & 0o777
+            );
+            warnings.push(Problem::new(at.key("file"), message));
+        }
+    }
+    warnings
+}
+
+fn read_credential(name: &str) -> Result<Vec<u8>, String> {
+    let directory = env::var_os("CREDENTIALS_DIRECTORY").ok_or(
+        "CREDENTIALS_DIRECTORY is not set: a credential can be read only under systemd with LoadCredential=",
+    )?;
+    read_file(&PathBuf::from(directory).join(name), SECRET_BYTES_MAX)
+}
+
+/// At most `bytes_max` and one more byte of a file, so that the reader sees the excess.
+pub fn read_file(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String> {
+    let mut content = Vec::new();
+    fs::File::open(path)
+        .and_then(|file| file.take(bytes_max + 1).read_to_end(&mut content))
+        .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    Ok(content)
+}

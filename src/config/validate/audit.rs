@@ -1,0 +1,95 @@
+//! The trail.
+
+use std::time::Duration;
+
+use super::{check::Check, secret};
+use crate::config::{
+    problem::FieldPath,
+    raw,
+    settings::{Audit, Checkpoint, Durability},
+};
+
+/// The longest retention.
+const RETENTION_MAX: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
+
+/// How the trail is kept.
+pub fn audit(check: &mut Check, raw: raw::Audit, allow_inline: bool) -> Audit {
+    let at = |name: &str| FieldPath::root().key("audit").key(name);
+    let choices = [
+        ("strict", Durability::Strict),
+        ("relaxed", Durability::Relaxed),
+    ];
+    let directory = raw
+        .directory
+        .unwrap_or_else(|| "/var/lib/alloy-gateway/audit".to_owned());
+    let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
+    let checkpoint = raw.checkpoint.unwrap_or_default();
+    Audit {
+        directory: check.path(at("directory"), &directory),
+        durability: check.choice(
+            at("durability"),
+            raw.durability,
+            &choices,
+            Durability::Strict,
+        ),
+        intent_wait: check.span(
+            at("intent_wait"),
+            raw.intent_wait,
+            "2s",
+            Duration::from_millis(10),
+        ),
+        outcome_wait: check.span(at("outcome_wait"), raw.outcome_wait, "2s", Duration::ZERO),
+        segment_size: u64::from(check.size(
+            at("segment_size"),
+            raw.segment_size,
+            64 << 20,
+            64 << 10..=1 << 30,
+        )),
+        segment_age: check.span(at("segment_age"), raw.segment_age, "1d", second),
+        retention: retention(check, at("retention"), raw.retention),
+        checkpoint: Checkpoint {
+            records: check.count(
+                at("checkpoint").key("records"),
+                checkpoint.records,
+                10_000,
+                1..=1_000_000_000,
+            ),
+            every: check.span(
+                at("checkpoint").key("every"),
+                checkpoint.every,
+                "10m",
+                second,
+            ),
+        },
+        mac_key: raw
+            .mac_key
+            .map(|raw| secret::source(check, &at("mac_key"), raw, allow_inline)),
+    }
+    .checked(check, minute)
+}
+
+impl Audit {
+    /// A segment must be old enough to be sealed before it can be removed.
+    fn checked(self, check: &mut Check, least: Duration) -> Self {
+        if self
+            .retention
+            .is_some_and(|retention| retention < self.segment_age.max(least))
+        {
+            check.warning(
+                FieldPath::root().key("audit").key("retention"),
+                "is shorter than audit.segment_age: records stay until their segment is sealed",
+            );
+        }
+        self
+    }
+}
+
+fn retention(check: &mut Check, at: FieldPath, raw: Option<String>) -> Option<Duration> {
+    let text = raw.filter(|text| text != "forever")?;
+    Some(check.span_within(
+        at,
+        Some(text),
+        "forever",
+        Duration::from_secs(1)..=RETENTION_MAX,
+    ))
+}

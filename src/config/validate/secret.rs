@@ -1,0 +1,62 @@
+//! Where secrets come from.
+
+use super::check::Check;
+use crate::config::{
+    problem::FieldPath,
+    raw,
+    settings::{InlineSecret, SecretSource},
+};
+
+/// Where a secret is to be read from.
+pub fn source(
+    check: &mut Check,
+    at: &FieldPath,
+    raw: raw::Secret,
+    allow_inline: bool,
+) -> SecretSource {
+    let raw::Secret {
+        file,
+        env,
+        credential,
+        value,
+    } = raw;
+    match (file, env, credential, value) {
+        (Some(file), None, None, None) => {
+            SecretSource::File(check.path(at.clone().key("file"), &file))
+        }
+        (None, Some(env), None, None) => {
+            if env.is_empty() || env.contains(['=', '\0']) {
+                check.problem(
+                    at.clone().key("env"),
+                    "expected the name of an environment variable",
+                );
+            }
+            SecretSource::Env(env)
+        }
+        (None, None, Some(name), None) => {
+            if name.is_empty() || name.contains(['/', '\0']) || name.starts_with('.') {
+                check.problem(
+                    at.clone().key("credential"),
+                    "expected the name of a systemd credential, without a path",
+                );
+            }
+            SecretSource::Credential(name)
+        }
+        (None, None, None, Some(value)) => {
+            let at = at.clone().key("value");
+            if allow_inline {
+                check.warning(
+                    at,
+                    "the secret stands in the config: whoever reads the config has it",
+                );
+            } else {
+                check.problem(at, "a secret in the config needs allow_inline_secrets: true at the top; better use { file: PATH }");
+            }
+            SecretSource::Inline(InlineSecret::new(value))
+        }
+        _ => {
+            check.problem(at.clone(), "expected exactly one of file, env, credential");
+            SecretSource::Env(String::new())
+        }
+    }
+}
