@@ -6,7 +6,10 @@
 //! outcome before its answer. The writer takes all that waits at once (group
 //! commit): the more callers, the fewer syncs a record.
 
+mod board;
+mod cause;
 mod chain;
+mod coalesce;
 mod disk;
 mod follow;
 mod query;
@@ -32,6 +35,8 @@ use std::{
 use jiff::Timestamp;
 
 pub use self::{
+    board::Totals,
+    cause::Unwritable,
     chain::{Hash, Head},
     follow::Follower,
     query::{Filter, Found, Row, query},
@@ -92,15 +97,15 @@ struct Inner {
 #[derive(Debug, Clone)]
 pub struct Status {
     /// Whether it can be written; if not, the cause.
-    pub writable: Result<(), String>,
-    /// The number of the last record.
-    pub seq: u64,
-    /// The hash of the last record.
-    pub hash: String,
+    pub writable: Result<(), Unwritable>,
+    /// The last record that is durable.
+    pub head: Head,
     /// How many records wait to be written.
     pub queue_depth: usize,
     /// When it was synced last.
     pub last_sync: Option<SystemTime>,
+    /// What was done since the start.
+    pub totals: Totals,
 }
 
 impl Trail {
@@ -161,7 +166,14 @@ impl Trail {
 
     /// How the trail is.
     pub fn status(&self) -> Status {
-        self.0.queue.status()
+        let notice = self.0.queue.board.read();
+        Status {
+            writable: notice.unwritable.map_or(Ok(()), Err),
+            head: notice.head,
+            queue_depth: self.0.queue.depth(),
+            last_sync: notice.last_sync,
+            totals: notice.totals,
+        }
     }
 
     /// Records that a config is in effect from now on.

@@ -31,6 +31,7 @@ pub mod token;
 
 pub mod audit;
 pub mod config;
+pub mod fault_point;
 pub mod pipeline;
 pub mod server;
 

@@ -3,7 +3,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -14,6 +17,7 @@ use prometheus_client::{
 };
 
 use crate::{
+    audit::Unwritable,
     config::snapshot::Snapshot,
     pipeline::{Answer, refusal::AuthFailure},
     server::{Arrival, Shared},
@@ -51,6 +55,11 @@ struct Scraped {
     draining: Gauge,
     audit_sequence: Gauge,
     audit_writable: Gauge,
+    audit_unwritable: Family<CauseLabel, Gauge>,
+    audit_records: Counter,
+    audit_bytes: Counter,
+    audit_syncs: Counter,
+    audit_errors: Family<CauseLabel, Counter>,
     audit_queue: Gauge,
     audit_synced_at: Gauge<f64, AtomicU64>,
 }
@@ -65,6 +74,11 @@ struct RequestLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CodeLabel {
     code: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CauseLabel {
+    cause: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -165,6 +179,23 @@ impl Metrics {
             s.audit_writable.clone(),
         );
         r.register(
+            "audit_unwritable",
+            "Why the trail can't be written just now: 1 for the cause",
+            s.audit_unwritable.clone(),
+        );
+        r.register(
+            "audit_records",
+            "Records made durable",
+            s.audit_records.clone(),
+        );
+        r.register("audit_bytes", "Bytes made durable", s.audit_bytes.clone());
+        r.register("audit_syncs", "Syncs that this took", s.audit_syncs.clone());
+        r.register(
+            "audit_errors",
+            "How often the trail could not be written, by cause",
+            s.audit_errors.clone(),
+        );
+        r.register(
             "audit_queue_depth",
             "Records that wait to be written",
             s.audit_queue.clone(),
@@ -228,8 +259,19 @@ impl Metrics {
         now.draining.set(shared.is_draining().into());
         now.ready.set(shared.unready().is_none().into());
         now.audit_sequence
-            .set(i64::try_from(status.seq).unwrap_or(i64::MAX));
+            .set(i64::try_from(status.head.seq).unwrap_or(i64::MAX));
         now.audit_writable.set(status.writable.is_ok().into());
+        let cause_now = status.writable.err().map(|why| why.cause);
+        for cause in Unwritable::CAUSES {
+            let label = CauseLabel { cause };
+            let gauge = now.audit_unwritable.get_or_create(&label);
+            gauge.set((cause_now == Some(cause)).into());
+            let errors = status.totals.errors.get(cause).copied();
+            raise(&now.audit_errors.get_or_create(&label), errors.unwrap_or(0));
+        }
+        raise(&now.audit_records, status.totals.records);
+        raise(&now.audit_bytes, status.totals.bytes);
+        raise(&now.audit_syncs, status.totals.syncs);
         now.audit_queue
             .set(i64::try_from(status.queue_depth).unwrap_or(i64::MAX));
         let synced = status
@@ -242,4 +284,9 @@ impl Metrics {
         let _ = encode(&mut text, &self.registry);
         text
     }
+}
+
+/// Lets a counter say what another one counted.
+fn raise(counter: &Counter, to: u64) {
+    counter.inner().fetch_max(to, Ordering::Relaxed);
 }

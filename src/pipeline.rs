@@ -33,6 +33,7 @@ use self::{
 use crate::{
     audit::{OutcomeKind, RefusedRecord, WorkerTrail},
     config::{settings::Mode, snapshot::Snapshot},
+    fault_point,
     server::Arrival,
 };
 
@@ -130,17 +131,23 @@ impl Pipeline {
         let token = permit.token();
         let target = &snapshot.upstream;
         let admitted = limit::admit(permit).await?;
+        fault_point::reach("admitted");
         let recorded = record::intent(admitted, &self.trail, arrival, &snapshot.digest).await?;
         // No `?` below this line: an intent always gets its outcome.
-        let outcome = match (tenant.mode, inject::request(&recorded, target, arrival)) {
-            (Mode::DryRun, _) => Outcome::dry_run(),
-            (_, request) => self.forwarder.send(&request, target, &tenant.key).await,
+        fault_point::reach("intent-durable");
+        let request = inject::request(&recorded, target, arrival);
+        fault_point::reach("request-built");
+        let outcome = match tenant.mode {
+            Mode::DryRun => Outcome::dry_run(),
+            _ => self.forwarder.send(&request, target, &tenant.key).await,
         };
+        fault_point::reach("answer-read");
         if let Some(span) = outcome.upstream_asks_to_wait() {
             tenant.limits.gate().close_for(span);
         }
         let seen = respond::status_and_code(&outcome);
         let written = record::outcome(recorded, &self.trail, arrival, &outcome, seen).await;
+        fault_point::reach("outcome-durable");
         arrival.conclude();
         Ok(Answer {
             response: respond::outcome(arrival, &outcome, written, &tenant.limits),

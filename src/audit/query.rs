@@ -55,6 +55,10 @@ pub struct Row {
     pub count: Option<u64>,
     /// The number of its first record.
     pub seq: u64,
+    /// The hash of its first record.
+    pub hash: String,
+    /// The hash of the record that ended it, if that is another one.
+    pub end_hash: Option<String>,
 }
 
 /// Which rows are wanted; what is absent does not matter.
@@ -209,6 +213,8 @@ impl Row {
             latency_us: record.latency_us,
             count: record.count,
             seq: record.seq,
+            hash: record.hash.to_string(),
+            end_hash: None,
         }
     }
 
@@ -223,6 +229,7 @@ impl Row {
             attempts: end.attempts,
             sent: end.sent,
             latency_us: end.latency_us,
+            end_hash: Some(end.hash),
             ..self
         }
     }

@@ -43,6 +43,8 @@ pub struct Scan {
     pub torn: Option<Torn>,
     /// The first bad record.
     pub wrong: Option<Wrong>,
+    /// Bytes of the last segment up to its first bad or unfinished record.
+    pub good_bytes: u64,
     last_line: u64,
     is_whole: bool,
     beginning: Option<Beginning>,
@@ -183,6 +185,7 @@ fn scan_all(
         keyed: 0,
         torn: None,
         wrong: None,
+        good_bytes: 0,
         last_line: 0,
         is_whole: scope.from_segment == 0,
         beginning: None,
@@ -221,6 +224,7 @@ impl Scan {
         let file = file_name(path);
         let mut reader = BufReader::with_capacity(1 << 16, File::open(path)?);
         let (mut number, mut offset) = (0, 0_u64);
+        self.good_bytes = 0;
         let mut line = Vec::new();
         loop {
             line.clear();
@@ -254,6 +258,9 @@ impl Scan {
             match serde_json::from_slice(&line) {
                 Ok(record) => {
                     self.record(&file, number, &line, &record, &scope.hasher);
+                    if self.wrong.is_none() {
+                        self.good_bytes = offset;
+                    }
                     each(&record, *bytes);
                 }
                 Err(error) => {

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::disk::Disk;
+use super::{cause::Misplaced, disk::Disk};
 
 /// What a segment's name ends with.
 const SUFFIX: &str = ".jsonl";
@@ -54,6 +54,11 @@ impl Segment {
     /// Its number.
     pub fn number(&self) -> u64 {
         self.number
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Its file name.
@@ -117,26 +122,29 @@ impl Segment {
     /// be found by anybody.
     pub fn check_in_place(&self) -> io::Result<()> {
         let found = fs::metadata(&self.path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => io::Error::other("the segment was deleted under us"),
+            io::ErrorKind::NotFound if self.is_directory_gone() => Misplaced::Directory.into(),
+            io::ErrorKind::NotFound => Misplaced::Deleted.into(),
             _ => error,
         })?;
         let ours = self.file.metadata()?;
         if (ours.dev(), ours.ino()) != (found.dev(), found.ino()) {
-            return Err(io::Error::other("the segment was replaced under us"));
+            return Err(Misplaced::Replaced.into());
         }
         if found.len() != self.len {
-            return Err(io::Error::other(format!(
-                "the segment has {} bytes where {} were written",
-                found.len(),
-                self.len
-            )));
+            return Err(Misplaced::Length {
+                found: found.len(),
+                written: self.len,
+            }
+            .into());
         }
         Ok(())
     }
 
-    /// Everything written so far counts as kept.
-    pub fn confirm(&mut self) {
+    /// Everything written so far counts as kept; how many bytes that adds.
+    pub fn confirm(&mut self) -> u64 {
+        let added = self.len - self.confirmed;
         self.confirmed = self.len;
+        added
     }
 
     /// Gives the room behind the last byte back; a sealed segment needs none.
@@ -144,31 +152,40 @@ impl Segment {
         disk.cut(&self.path, self.len)
     }
 
-    /// Cuts what was never confirmed, if the file is still there and ours. One
-    /// that was deleted is written anew from the file that is still open.
-    pub fn cut_to_confirmed(&self, disk: &mut dyn Disk) -> io::Result<()> {
+    /// Sees to it that something stands under the segment's name: one that was
+    /// deleted is written anew from the file that is still open.
+    pub fn put_in_place(&self, disk: &mut dyn Disk) -> io::Result<()> {
         match fs::metadata(&self.path) {
-            // Nothing of it counts; an empty file would only puzzle.
-            Ok(found) if found.ino() == self.file.metadata()?.ino() && self.confirmed == 0 => {
-                disk.remove(&self.path)
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.confirmed > 0 => {
+                self.restore(disk)
             }
-            Ok(found) if found.ino() == self.file.metadata()?.ino() => {
-                if found.len() > self.confirmed || self.allocated > Some(self.confirmed) {
-                    disk.cut(&self.path, self.confirmed.min(found.len()))?;
-                }
-                Ok(())
-            }
-            // Somebody put another there: not ours to change.
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound && self.confirmed == 0 => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.restore(disk),
-            Err(error) => Err(error),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Cuts what does not count: all but the first `keep` bytes, if the file is
+    /// ours. Another's is not ours to change.
+    pub fn cut(&self, disk: &mut dyn Disk, keep: u64) -> io::Result<()> {
+        let found = match fs::metadata(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            found => found?,
+        };
+        let ours = self.file.metadata()?;
+        let is_ours = (ours.dev(), ours.ino()) == (found.dev(), found.ino());
+        if is_ours && keep == 0 {
+            // An empty file would only puzzle.
+            disk.remove(&self.path)
+        } else if is_ours && (found.len() > keep || self.allocated > Some(keep)) {
+            disk.cut(&self.path, keep.min(found.len()))
+        } else {
+            Ok(())
         }
     }
 
     fn restore(&self, disk: &mut dyn Disk) -> io::Result<()> {
         let Some(directory) = self.path.parent().filter(|directory| directory.is_dir()) else {
-            return Err(io::Error::other("the trail's directory was removed"));
+            return Err(Misplaced::Directory.into());
         };
         let copy = disk.create(&self.path)?;
         let written = self.copy_confirmed(disk, &copy);
@@ -178,6 +195,10 @@ impl Segment {
             return written;
         }
         disk.sync_directory(directory)
+    }
+
+    fn is_directory_gone(&self) -> bool {
+        !self.path.parent().is_some_and(Path::is_dir)
     }
 
     fn copy_confirmed(&self, disk: &mut dyn Disk, copy: &File) -> io::Result<()> {

@@ -311,7 +311,7 @@ async fn a_segment_deleted_under_us_stops_intents_until_a_new_one_is_begun() {
         worker.intent(intent(RequestId::next())).await.unwrap_err(),
         Unavailable
     );
-    assert!(trail.status().writable.unwrap_err().contains("deleted"));
+    assert!(trail.status().writable.unwrap_err().cause == "deleted");
     // An outcome is not given up: it waits for the new segment.
     assert_eq!(worker.outcome(begun, deleted()).await, Recorded::Durable);
     assert!(trail.status().writable.is_ok());

@@ -98,6 +98,7 @@ impl Writer {
             buffer: Vec::new(),
             settings,
         };
+        writer.queue.board.begin_at(&writer.confirmed);
         writer.pending.push(writer.opened());
         writer.pending.extend(found.note.map(kept));
         for (seq, call) in &found.open {
@@ -122,7 +123,7 @@ impl Writer {
         loop {
             let batch = self.queue.take(TICK);
             let is_idle = batch.entries.is_empty();
-            self.queue.begin_work();
+            self.queue.board.begin_work();
             if self.outage.is_some() {
                 self.keep(batch.entries);
                 self.try_again(batch.closed);
@@ -130,7 +131,7 @@ impl Writer {
                 self.write(batch.entries, is_idle);
                 self.upkeep(is_idle);
             }
-            if let Some(took) = self.queue.end_work() {
+            if let Some(took) = self.queue.board.end_work() {
                 self.note_stall(took);
             }
             if batch.closed {
@@ -189,10 +190,12 @@ impl Writer {
             self.segment.sync(self.disk.as_mut())?;
         }
         self.segment.check_in_place()?;
-        self.segment.confirm();
         // Told first: who is answered next may ask at once.
-        let shortage = self.shortage.as_ref().map(|shortage| &*shortage.cause);
-        self.queue.publish(&self.head, is_strict, shortage);
+        let shortage = self.shortage.as_ref().map(|shortage| &shortage.why);
+        let bytes = self.segment.confirm();
+        self.queue
+            .board
+            .advance(&self.head, bytes, is_strict, shortage);
         self.answer();
         self.confirmed = self.head.clone();
         Ok(())

@@ -54,6 +54,8 @@ async fn serve(loaded: &Loaded, ready: Ready) -> anyhow::Result<Exit> {
     let settings = loaded.settings.as_ref();
     // Before anything listens: a signal must find its handler.
     let mut signals = Signals::new()?;
+    // A limit on file sizes is to be an error of the trail, not the end.
+    let _too_large = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
     let trail = ready.open_trail(loaded)?;
     if settings.audit.durability == Durability::Relaxed {
         tracing::warn!("audit.durability is relaxed: records survive the process, not the machine");
@@ -75,13 +77,13 @@ async fn serve(loaded: &Loaded, ready: Ready) -> anyhow::Result<Exit> {
     for address in gateway.addresses() {
         tracing::info!(listener = "data", %address, "listening");
     }
-    let head = trail.status();
+    let head = trail.status().head;
     tracing::info!(
         config.sha256 = %loaded.digest,
         tenants = settings.tenants.len(),
         upstream = %settings.upstream.url.authority(),
         trail.seq = head.seq,
-        trail.hash = %head.hash,
+        trail.hash = head.hash.as_str(),
         "ready"
     );
     signals.next().await;
@@ -89,8 +91,13 @@ async fn serve(loaded: &Loaded, ready: Ready) -> anyhow::Result<Exit> {
     let stopped = gateway
         .stop(settings.bounds.drain_timeout, signals.next())
         .await;
-    let head = trail.status();
-    tracing::info!(trail.seq = head.seq, trail.hash = %head.hash, clean = (stopped == Stopped::Clean), "stopped");
+    let head = trail.status().head;
+    tracing::info!(
+        trail.seq = head.seq,
+        trail.hash = head.hash.as_str(),
+        clean = (stopped == Stopped::Clean),
+        "stopped"
+    );
     Ok(match stopped {
         Stopped::Clean => Exit::Ok,
         Stopped::Cut => Exit::Failure,

@@ -12,6 +12,7 @@ mod support;
 
 mod command_line;
 mod contract;
+mod disk;
 mod forwarding;
 mod leaks;
 mod lifecycle;
@@ -19,4 +20,5 @@ mod limits;
 mod many_tenants;
 mod refusals;
 mod rules;
+mod trail;
 mod vendor_contract;

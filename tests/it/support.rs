@@ -5,6 +5,7 @@ pub mod client;
 pub mod gateway;
 pub mod h2;
 pub mod refusal;
+pub mod trail;
 
 pub use self::{
     client::{Connection, Response, delete},

@@ -7,9 +7,10 @@ use std::{
 
 use super::{TICK, Writer, kept};
 use crate::audit::{
+    cause::{Misplaced, Unwritable},
     disk::Lock,
     queue::{Entry, Kind},
-    reader::{Scope, scan},
+    reader::{Scope, scan_one},
     record::Fragment,
     segment::{self, Segment},
 };
@@ -20,16 +21,16 @@ const RECORD_BYTES: u64 = 1024;
 /// Since when something can't be done, and why.
 #[derive(Debug)]
 pub struct Outage {
-    pub(super) cause: String,
+    pub(super) why: Unwritable,
     since: Instant,
     next_try: Instant,
 }
 
 impl Outage {
-    fn new(cause: String) -> Self {
+    fn new(why: Unwritable) -> Self {
         let now = Instant::now();
         Self {
-            cause,
+            why,
             since: now,
             next_try: now + TICK,
         }
@@ -43,11 +44,11 @@ impl Outage {
 impl Writer {
     /// Nothing of what was not confirmed counts any more.
     pub(super) fn fail(&mut self, error: &io::Error) {
-        let cause = error.to_string();
-        tracing::error!(%cause, segment = %self.segment.name(), "the trail cannot be written: nothing is forwarded until it can");
-        self.queue.publish_broken(&cause);
+        let why = Unwritable::of(error);
+        tracing::error!(cause = why.cause, detail = %why, segment = %self.segment.name(), "the trail cannot be written: nothing is forwarded until it can");
+        self.queue.board.break_off(&why);
         self.head = self.confirmed.clone();
-        self.outage = Some(Outage::new(cause));
+        self.outage = Some(Outage::new(why));
         let pending = mem::take(&mut self.pending);
         self.keep(pending);
     }
@@ -64,19 +65,23 @@ impl Writer {
         if !is_last && Instant::now() < outage.next_try {
             return;
         }
+        let cause_before = outage.why.cause;
         match self.begin_anew() {
             Ok(()) => {
                 self.outage = None;
                 tracing::info!(segment = %self.segment.name(), "the trail can be written again");
             }
             Err(error) => {
-                let cause = error.to_string();
-                self.queue.publish_broken(&cause);
+                let why = Unwritable::of(&error);
+                if cause_before != why.cause {
+                    tracing::error!(cause = why.cause, detail = %why, segment = %self.segment.name(), "the trail still cannot be written: nothing is forwarded until it can");
+                }
+                self.queue.board.break_off(&why);
                 self.head = self.confirmed.clone();
                 let pending = mem::take(&mut self.pending);
                 self.keep(pending);
                 if let Some(outage) = &mut self.outage {
-                    outage.cause = cause;
+                    outage.why = why;
                     outage.next_try = Instant::now() + TICK;
                 }
             }
@@ -87,7 +92,6 @@ impl Writer {
     /// and stays, and what was not confirmed goes to a new one.
     fn begin_anew(&mut self) -> io::Result<()> {
         self.hold_the_lock()?;
-        self.segment.cut_to_confirmed(self.disk.as_mut())?;
         let before = self.segment.name();
         let good_part = self.read_back()?;
         let last = segment::list(&self.directory)?
@@ -102,7 +106,8 @@ impl Writer {
             .text("segment_before", &before)
             .text("segment", &self.segment.name())
             .text("good_part", &good_part)
-            .text("cause", &outage.cause)
+            .text("cause", outage.why.cause)
+            .text("detail", &outage.why.detail)
             .number("unwritable_ms", outage.unwritable_ms());
         let recovered = Entry {
             fragment: recovered,
@@ -120,38 +125,44 @@ impl Writer {
             return Ok(());
         }
         if !self.directory.is_dir() {
-            return Err(io::Error::other("the trail's directory was removed"));
+            return Err(Misplaced::Directory.into());
         }
-        self.lock = Lock::take(&self.directory)?
-            .ok_or_else(|| io::Error::other("another process writes the trail now"))?;
+        self.lock = Lock::take(&self.directory)?.ok_or(Misplaced::Taken)?;
         Ok(())
     }
 
     /// After a failed sync the kernel may have dropped pages: whether what counts
-    /// as kept is there is known only after reading it.
-    fn read_back(&self) -> io::Result<String> {
-        if self.segment.confirmed_len() == 0 {
+    /// as kept is there is known only after reading it. What does not count is
+    /// cut; what is said of the rest.
+    fn read_back(&mut self) -> io::Result<String> {
+        self.segment.put_in_place(self.disk.as_mut())?;
+        let confirmed = self.segment.confirmed_len();
+        if confirmed == 0 {
+            self.segment.cut(self.disk.as_mut(), 0)?;
             return Ok("empty".to_owned());
         }
         let scope = Scope {
             hasher: self.hasher.clone(),
             from_segment: self.segment.number(),
         };
-        let found = scan(&self.directory, &scope, |_, _| {})?;
-        Ok(if let Some(wrong) = found.wrong {
-            tracing::error!(%wrong, "the trail lost records that had been written");
-            wrong.to_string()
-        } else if found.head == self.confirmed {
-            "intact".to_owned()
-        } else {
-            let (kept, written) = (found.head.seq, self.confirmed.seq);
-            tracing::error!(
-                kept,
-                written,
-                "the trail lost records that had been written"
-            );
-            format!("cut: {kept} of {written}")
-        })
+        let mut last = None;
+        let found = scan_one(self.segment.path(), &scope, |record, _| {
+            if record.seq == self.confirmed.seq {
+                last = Some(&*record.hash == self.confirmed.hash.as_str());
+            }
+        })?;
+        let is_intact = last == Some(true) && found.good_bytes >= confirmed;
+        self.segment
+            .cut(self.disk.as_mut(), confirmed.min(found.good_bytes))?;
+        if is_intact {
+            return Ok("intact".to_owned());
+        }
+        let what = found.wrong.map_or_else(
+            || format!("ends at {}, not {}", found.head.seq, self.confirmed.seq),
+            |wrong| wrong.to_string(),
+        );
+        tracing::error!(segment = %self.segment.name(), %what, "the trail lost records that had been written");
+        Ok(what)
     }
 
     /// Takes room for outcomes before more intents are written.
@@ -161,10 +172,10 @@ impl Writer {
             return;
         }
         if let Err(error) = self.segment.reserve(self.disk.as_mut(), more) {
-            let cause = error.to_string();
-            tracing::error!(%cause, segment = %self.segment.name(), "the trail has only its reserve left: nothing is forwarded until there is more");
-            self.queue.publish_broken(&cause);
-            self.shortage = Some(Outage::new(cause));
+            let why = Unwritable::of(&error);
+            tracing::error!(cause = why.cause, detail = %why, segment = %self.segment.name(), "the trail has only its reserve left: nothing is forwarded until there is more");
+            self.queue.board.break_off(&why);
+            self.shortage = Some(Outage::new(why));
         }
     }
 
@@ -182,7 +193,8 @@ impl Writer {
         }
         let recovered = Fragment::now("trail.recovered")
             .text("segment", &self.segment.name())
-            .text("cause", &shortage.cause)
+            .text("cause", shortage.why.cause)
+            .text("detail", &shortage.why.detail)
             .number("unwritable_ms", shortage.unwritable_ms());
         self.shortage = None;
         tracing::info!(segment = %self.segment.name(), "the trail has room again");
@@ -198,7 +210,7 @@ impl Writer {
         self.queue.push_unwaited(
             Fragment::now("trail.recovered")
                 .text("segment", &self.segment.name())
-                .text("cause", "the disk did not answer")
+                .text("cause", Unwritable::SLOW)
                 .number("unwritable_ms", millis(took)),
         );
     }

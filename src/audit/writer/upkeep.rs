@@ -11,6 +11,7 @@ use std::{
 use super::{Writer, kept};
 use crate::{
     audit::{
+        cause::Misplaced,
         queue::{Entry, Kind},
         record::Fragment,
         retention::{self, Removal},
@@ -108,7 +109,7 @@ impl Writer {
         if is_idle {
             self.segment.check_in_place()?;
             if !self.lock.is_in(&self.directory) {
-                return Err(io::Error::other("the trail's lock was removed under us"));
+                return Err(Misplaced::Lock.into());
             }
         }
         if self.checkpoints.is_due() {

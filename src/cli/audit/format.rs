@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::{audit::Row, cli::output::outln};
 
 /// The version of the Open Cybersecurity Schema Framework that is written.
-const OCSF_VERSION: &str = "1.3.0";
+const OCSF_VERSION: &str = "1.6.0";
 
 /// How rows are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -127,12 +127,14 @@ fn json_row(row: &Row) -> Value {
         ("latency_us", json!(row.latency_us)),
         ("count", json!(row.count)),
         ("seq", json!(row.seq)),
+        ("hash", json!(row.hash)),
+        ("end_hash", json!(row.end_hash)),
     ];
     without_nulls(fields)
 }
 
 /// API Activity, class 6003 of the Open Cybersecurity Schema Framework
-/// (<https://schema.ocsf.io/1.3.0/classes/api_activity>).
+/// (<https://schema.ocsf.io/1.6.0/classes/api_activity>).
 fn ocsf(row: &Row) -> Value {
     let (class, delete) = (6003, 4);
     let (status_id, status) = match row.ended.as_str() {
@@ -185,24 +187,24 @@ fn ocsf(row: &Row) -> Value {
                 ),
             ]),
         ),
-        (
-            "actor",
-            json!({ "user": without_nulls([("name", json!(row.tenant)), ("credential_uid", json!(row.token))]) }),
-        ),
+        ("actor", without_nulls([("app_uid", json!(row.tenant))])),
         (
             "api",
             json!({
                 "operation": "DELETE /users/{userId}/credentials/{credentialId}",
-                "service": { "name": "Alloy" },
-                "request": without_nulls([("uid", json!(row.request_id))]),
-                "response": without_nulls([("code", json!(row.status))]),
+                "request": { "uid": row.request_id },
+                "response": { "code": row.status },
+                "token": row.token.as_ref().map(|token| json!({ "uid": token, "type_id": 7 })),
             }),
         ),
         ("src_endpoint", endpoint),
         (
             "resources",
-            row.credential.as_ref().map_or(Value::Null, |credential| {
-                json!([{ "type": "credential", "uid": credential, "owner": { "uid": row.user } }])
+            row.user.as_ref().map_or(Value::Null, |user| {
+                json!([
+                    { "type": "user", "uid": user },
+                    { "type": "credential", "uid": row.credential },
+                ])
             }),
         ),
         (
@@ -212,16 +214,33 @@ fn ocsf(row: &Row) -> Value {
                 ("attempts", json!(row.attempts)),
                 ("upstream_status", json!(row.upstream_status)),
                 ("reason", json!(row.reason)),
+                ("hash", json!(row.hash)),
+                ("end_hash", json!(row.end_hash)),
             ]),
         ),
     ])
 }
 
+/// The fields that have a value, also within.
 fn without_nulls<const N: usize>(fields: [(&str, Value); N]) -> Value {
     let fields: Map<_, _> = fields
         .into_iter()
+        .map(|(name, value)| (name, dense(value)))
         .filter(|(_, value)| !value.is_null())
         .map(|(name, value)| (name.to_owned(), value))
         .collect();
     Value::Object(fields)
+}
+
+fn dense(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => Value::Object(
+            fields
+                .into_iter()
+                .filter(|(_, value)| !value.is_null())
+                .map(|(name, value)| (name, dense(value)))
+                .collect(),
+        ),
+        other => other,
+    }
 }

@@ -8,7 +8,7 @@ use std::{
     net::SocketAddr,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
@@ -37,6 +37,10 @@ pub struct Setup {
     tenants: Vec<(String, String)>,
     log: &'static str,
     workers: u32,
+    audit: String,
+    audit_directory: String,
+    env: Vec<(&'static str, String)>,
+    files: Vec<(&'static str, &'static str)>,
 }
 
 impl Default for Setup {
@@ -49,6 +53,10 @@ impl Default for Setup {
             tenants: Vec::new(),
             log: "info",
             workers: 2,
+            audit: String::new(),
+            audit_directory: "audit".to_owned(),
+            env: Vec::new(),
+            files: Vec::new(),
         }
     }
 }
@@ -69,6 +77,30 @@ impl Setup {
     /// A line in `bounds:`.
     pub fn bound(mut self, line: &str) -> Self {
         let _ = writeln!(self.bounds, "  {line}");
+        self
+    }
+
+    /// A line in `audit:`.
+    pub fn audit(mut self, line: &str) -> Self {
+        let _ = writeln!(self.audit, "  {line}");
+        self
+    }
+
+    /// Another directory for the trail.
+    pub fn audit_directory(mut self, path: &Path) -> Self {
+        self.audit_directory = path.display().to_string();
+        self
+    }
+
+    /// A variable of the gateway's environment.
+    pub fn env(mut self, name: &'static str, value: &str) -> Self {
+        self.env.push((name, value.to_owned()));
+        self
+    }
+
+    /// A secret file beside the config.
+    pub fn file(mut self, name: &'static str, content: &'static str) -> Self {
+        self.files.push((name, content));
         self
     }
 
@@ -122,8 +154,8 @@ impl Setup {
             "version: 1\nworkers: {}\nlisten:\n  - address: 127.0.0.1:0\nadmin:\n  address: 127.0.0.1:0\n  socket: admin.sock\n\
              upstream:\n  url: {url}\n  trust: {{ file: ca.pem }}\n{}\
              keys:\n  production:\n    secret: {{ file: api-key }}\n    limits: {}\n\
-             audit:\n  directory: audit\n",
-            self.workers, self.upstream, self.key_limits,
+             audit:\n  directory: {}\n{}",
+            self.workers, self.upstream, self.key_limits, self.audit_directory, self.audit,
         );
         if !self.bounds.is_empty() {
             let _ = write!(config, "bounds:\n{}", self.bounds);
@@ -141,10 +173,14 @@ impl Setup {
         }
         fs::write(directory.path().join("ca.pem"), alloy.ca_pem()).unwrap();
         secret(&directory.path().join("api-key"), KEY);
+        for (name, content) in &self.files {
+            secret(&directory.path().join(name), content);
+        }
         let path = directory.path().join("config.yaml");
         fs::write(&path, config).unwrap();
-        let process = Process::spawn(&path, self.log);
+        let process = Process::spawn_with(&path, self.log, &self.env);
         Gateway {
+            audit: directory.path().join(&self.audit_directory),
             data: process.listening("data"),
             admin: process.listening("admin"),
             process,
@@ -162,6 +198,16 @@ fn credentials() -> Vec<String> {
         .collect()
 }
 
+/// Runs a verb of `audit` on a trail.
+pub fn audit_verb(trail: &Path, verb: &str, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_alloy-gateway"))
+        .args(["audit", verb])
+        .arg(trail)
+        .args(args)
+        .output()
+        .unwrap()
+}
+
 /// Writes a file that only its owner reads.
 pub fn secret(path: &Path, content: &str) {
     fs::write(path, content).unwrap();
@@ -175,6 +221,7 @@ pub struct Gateway {
     pub alloy: SimulatedAlloy,
     pub process: Process,
     tokens: BTreeMap<String, NewToken>,
+    audit: PathBuf,
     directory: TempDir,
 }
 
@@ -232,7 +279,7 @@ impl Gateway {
     }
 
     pub fn trail_text(&self) -> String {
-        let mut segments: Vec<_> = fs::read_dir(self.path("audit"))
+        let mut segments: Vec<_> = fs::read_dir(&self.audit)
             .unwrap()
             .map(|entry| entry.unwrap().path())
             .filter(|path| {
@@ -249,7 +296,7 @@ impl Gateway {
 
     /// What the verifier says of the trail.
     pub fn verify(&self) -> audit::Report {
-        audit::verify(&self.path("audit"), &audit::Known::default(), |_| {}).unwrap()
+        audit::verify(&self.audit, &audit::Known::default(), |_| {}).unwrap()
     }
 
     /// Waits for a record that `is_it`: refusals are written without being waited for.
@@ -278,6 +325,24 @@ impl Gateway {
         })
     }
 
+    /// Where the trail is.
+    pub fn audit(&self) -> &Path {
+        &self.audit
+    }
+
+    /// Starts it again after it ended; the same Alloy, config and trail.
+    pub fn start_again(&mut self) {
+        self.process = Process::spawn(&self.config_path(), "info");
+        self.data = self.process.listening("data");
+        self.admin = self.process.listening("admin");
+    }
+
+    /// Ends it as no program can prevent.
+    pub fn kill(&mut self) {
+        self.process.signal(Signal::KILL);
+        self.process.wait();
+    }
+
     /// Waits for an orderly end after SIGTERM.
     pub fn stop(&mut self) -> ExitStatus {
         self.process.signal(Signal::TERM);
@@ -294,10 +359,15 @@ pub struct Process {
 
 impl Process {
     pub fn spawn(config: &Path, log: &str) -> Self {
+        Self::spawn_with(config, log, &[])
+    }
+
+    pub fn spawn_with(config: &Path, log: &str, env: &[(&str, String)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_alloy-gateway"))
             .args(["serve", "-c"])
             .arg(config)
             .env("ALLOY_GATEWAY_LOG", log)
+            .envs(env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

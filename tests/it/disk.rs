@@ -1,0 +1,417 @@
+//! Disks that really fill, freeze and vanish under the running gateway: nothing
+//! is forwarded that is not recorded, and all is well again by itself.
+
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use alloy_gateway::simulated_alloy::Behaviour;
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+
+use crate::support::{
+    Connection, Gateway, Setup, USER, assert_refusal, delete,
+    trail::{assert_nothing_lost, sent},
+};
+
+/// What design.md promises for the disk's return, and as much again for a busy machine.
+const BACK_WITHIN: Duration = Duration::from_secs(10);
+
+/// A small file system of its own, unmounted at the end.
+struct Mount {
+    at: PathBuf,
+    _image: tempfile::TempDir,
+}
+
+impl Mount {
+    /// `None` where one may not mount: then the test shows nothing and says so.
+    fn of(kind: &str, mebibytes: u64) -> Option<Self> {
+        let image = tempfile::tempdir().unwrap();
+        let at = image.path().join("mounted");
+        fs::create_dir(&at).unwrap();
+        let is_mounted = match kind {
+            "tmpfs" => run(
+                "mount",
+                &["-t", "tmpfs", "-o", &format!("size={mebibytes}m"), "none"],
+                &at,
+            ),
+            _ => {
+                let file = image.path().join("image");
+                fs::File::create(&file)
+                    .unwrap()
+                    .set_len(mebibytes << 20)
+                    .unwrap();
+                run("mkfs.ext4", &["-q", "-F"], &file)
+                    && run("mount", &["-o", "loop", file.to_str().unwrap()], &at)
+            }
+        };
+        if !is_mounted {
+            eprintln!("skipped: no {kind} can be mounted here");
+            return None;
+        }
+        Some(Self { at, _image: image })
+    }
+
+    fn freeze(&self, frozen: bool) -> bool {
+        run("fsfreeze", &[if frozen { "-f" } else { "-u" }], &self.at)
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        // A frozen one can't be unmounted.
+        self.freeze(false);
+        run("umount", &["-l"], &self.at);
+    }
+}
+
+fn run(program: &str, args: &[&str], last: &Path) -> bool {
+    let output = Command::new(program).args(args).arg(last).output();
+    output.is_ok_and(|output| output.status.success())
+}
+
+/// Calls one after another until one is refused; how many went through.
+#[track_caller]
+fn call_until_refused(gateway: &Gateway, prefix: &str) -> Vec<String> {
+    let mut connection = gateway.connect();
+    let mut done = Vec::new();
+    for n in 0..20_000 {
+        let credential = format!("{prefix}-{n}");
+        let response = connection
+            .send(delete(USER, &credential, gateway.token()))
+            .receive();
+        if response.status == 503 {
+            assert_refusal(&response, 503, "audit-unavailable", "no");
+            return done;
+        }
+        assert_eq!(response.status, 200);
+        assert_eq!(response.field("x-alloy-gateway-outcome"), None);
+        done.push(credential);
+    }
+    panic!("no call was refused");
+}
+
+/// Waits until calls go through again.
+#[track_caller]
+fn wait_until_back(gateway: &Gateway) {
+    let end = Instant::now() + BACK_WITHIN;
+    while gateway.admin("/readyz").status != 200 {
+        assert!(
+            Instant::now() < end,
+            "not back:\n{}",
+            gateway.process.output()
+        );
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(gateway.delete(USER, "back").status, 200);
+}
+
+#[track_caller]
+fn assert_unready(gateway: &Gateway, cause: &str) {
+    let ready = gateway.admin("/readyz");
+    assert_eq!(ready.status, 503, "{}", ready.text());
+    let metrics = gateway.admin("/metrics").text();
+    let gauge = format!("alloy_gateway_audit_unwritable{{cause=\"{cause}\"}} 1");
+    assert!(metrics.contains(&gauge), "{gauge} in\n{metrics}");
+    let line = gateway
+        .process
+        .wait_for(|line| line["level"] == "error" && line["cause"] == cause);
+    assert!(
+        line["message"]
+            .as_str()
+            .unwrap()
+            .contains("nothing is forwarded")
+    );
+}
+
+#[track_caller]
+fn assert_recovery_is_recorded(gateway: &Gateway, cause: &str) {
+    gateway.record("the recovery", |record| {
+        record["event"] == "trail.recovered" && record["cause"] == cause
+    });
+}
+
+fn generous(setup: Setup) -> Gateway {
+    let gateway = setup.start();
+    gateway
+        .alloy
+        .always(Behaviour::answer(200, "", r#"{"success":true}"#));
+    gateway
+}
+
+#[test]
+fn a_full_disk_still_takes_the_outcomes_of_what_was_sent() {
+    let Some(mount) = Mount::of("tmpfs", 6) else {
+        return;
+    };
+    let gateway = generous(Setup::default().audit_directory(&mount.at.join("audit")));
+    let mut promised = vec!["c1".to_owned()];
+    assert_eq!(gateway.delete(USER, "c1").status, 200);
+    // Calls that are at Alloy when the disk fills.
+    let mut under_way: Vec<_> = (0..20).map(|_| gateway.connect()).collect();
+    gateway
+        .alloy
+        .script(vec![Behaviour::Late(Duration::from_secs(4)); 20]);
+    for (n, connection) in under_way.iter_mut().enumerate() {
+        connection.send(delete(USER, &format!("late-{n}"), gateway.token()));
+    }
+    assert!(gateway.alloy.wait_for(21, Duration::from_secs(10)));
+    let filler = mount.at.join("filler");
+    fill(&filler);
+    promised.extend(call_until_refused(&gateway, "full"));
+    assert_unready(&gateway, "no-space");
+    let before = sent(&gateway).len();
+    for connection in &mut under_way {
+        // Alloy of the script knows no such credential, and says so: recorded all the same.
+        let response = connection.receive();
+        assert_eq!(
+            response.field("x-alloy-gateway-outcome"),
+            None,
+            "{}",
+            response.text()
+        );
+    }
+    assert_eq!(gateway.delete(USER, "refused").status, 503);
+    assert_eq!(
+        sent(&gateway).len(),
+        before,
+        "something was sent on a full disk"
+    );
+    fs::remove_file(filler).unwrap();
+    wait_until_back(&gateway);
+    assert_recovery_is_recorded(&gateway, "no-space");
+    finish(gateway, &promised);
+}
+
+fn fill(filler: &Path) {
+    let mut filler = fs::File::create(filler).unwrap();
+    while filler.write_all(&[0; 4096]).is_ok() {}
+    while filler.write_all(&[0]).is_ok() {}
+}
+
+#[track_caller]
+fn finish(mut gateway: Gateway, promised: &[String]) {
+    assert!(gateway.stop().success(), "{}", gateway.process.output());
+    assert_nothing_lost(&gateway, promised);
+}
+
+#[test]
+fn a_limit_on_file_sizes_is_like_a_full_disk_and_no_reason_to_die() {
+    let gateway = generous(Setup::default());
+    let id = Pid::from_raw(i32::try_from(gateway.process.id()).unwrap());
+    let limit = |bytes| Rlimit {
+        current: bytes,
+        maximum: None,
+    };
+    let used = fs::metadata(gateway.audit().join("0000000001.jsonl"))
+        .unwrap()
+        .len();
+    let before = prlimit(id, Resource::Fsize, limit(Some(used + 100_000))).unwrap();
+    let promised = call_until_refused(&gateway, "limited");
+    assert_unready(&gateway, "no-space");
+    prlimit(id, Resource::Fsize, before).unwrap();
+    wait_until_back(&gateway);
+    assert_recovery_is_recorded(&gateway, "no-space");
+    finish(gateway, &promised);
+}
+
+#[test]
+fn a_frozen_disk_refuses_calls_and_lets_answers_go_unrecorded() {
+    let Some(mount) = Mount::of("ext4", 32) else {
+        return;
+    };
+    let gateway = generous(
+        Setup::default()
+            .audit_directory(&mount.at.join("audit"))
+            .audit("intent_wait: 300ms")
+            .audit("outcome_wait: 300ms"),
+    );
+    assert_eq!(gateway.delete(USER, "c1").status, 200);
+    gateway
+        .alloy
+        .script([Behaviour::Late(Duration::from_secs(1))]);
+    let mut under_way = gateway.connect();
+    under_way.send(delete(USER, "c2", gateway.token()));
+    assert!(gateway.alloy.wait_for(2, Duration::from_secs(10)));
+    if !mount.freeze(true) {
+        eprintln!("skipped: no file system can be frozen here");
+        return;
+    }
+    let refused = gateway.delete(USER, "c3");
+    assert_refusal(&refused, 503, "audit-unavailable", "no");
+    // The deletion went through, and its caller hears so.
+    let answered = under_way.receive();
+    assert_eq!(answered.status, 200, "{}", answered.text());
+    assert_eq!(
+        answered.field("x-alloy-gateway-outcome"),
+        Some("unrecorded")
+    );
+    assert_unready(&gateway, "slow");
+    let start = Instant::now();
+    assert_eq!(gateway.delete(USER, "c4").status, 503);
+    assert!(
+        start.elapsed() < Duration::from_secs(5),
+        "refusals wait for the disk"
+    );
+    mount.freeze(false);
+    wait_until_back(&gateway);
+    assert_recovery_is_recorded(&gateway, "slow");
+    // The outcome that waited is written, the intent that came too late is closed.
+    let outcome = |credential: &str| {
+        let intent = gateway.record("intent", |record| {
+            record["event"] == "request.intent" && record["credential"] == credential
+        });
+        gateway.record("outcome", |record| record["intent"] == intent["seq"])
+    };
+    assert_eq!(outcome("c2")["outcome"], "deleted");
+    let too_late = outcome("c3");
+    assert_eq!(
+        (&too_late["outcome"], &too_late["sent"]),
+        (&"failed".into(), &"no".into())
+    );
+    assert_eq!(sent(&gateway), ["c1", "c2", "back"]);
+    finish(gateway, &["c1".to_owned(), "c2".to_owned()]);
+}
+
+#[test]
+fn a_directory_that_vanishes_is_waited_for() {
+    let gateway = generous(Setup::default());
+    let promised = vec!["c1".to_owned(), "back".to_owned()];
+    assert_eq!(gateway.delete(USER, "c1").status, 200);
+    let away = gateway.path("elsewhere");
+    fs::rename(gateway.audit(), &away).unwrap();
+    assert_eq!(gateway.delete(USER, "c2").status, 503);
+    thread::sleep(Duration::from_millis(1500));
+    assert_unready(&gateway, "directory-removed");
+    assert_eq!(sent(&gateway), ["c1"]);
+    fs::rename(&away, gateway.audit()).unwrap();
+    wait_until_back(&gateway);
+    assert_recovery_is_recorded(&gateway, "directory-removed");
+    finish(gateway, &promised);
+}
+
+#[test]
+fn a_directory_put_in_its_place_is_locked_and_gets_what_was_written() {
+    let gateway = generous(Setup::default());
+    assert_eq!(gateway.delete(USER, "c1").status, 200);
+    fs::remove_dir_all(gateway.audit()).unwrap();
+    assert_eq!(gateway.delete(USER, "c2").status, 503);
+    fs::create_dir(gateway.audit()).unwrap();
+    wait_until_back(&gateway);
+    let second = Command::new(env!("CARGO_BIN_EXE_alloy-gateway"))
+        .args(["serve", "-c"])
+        .arg(gateway.config_path())
+        .output()
+        .unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&second.stderr).contains("another process"));
+    // Even the segment that was deleted is there again: it was still open.
+    finish(gateway, &["c1".to_owned(), "back".to_owned()]);
+}
+
+#[test]
+fn a_segment_that_is_deleted_is_written_anew() {
+    let gateway = generous(Setup::default());
+    assert_eq!(gateway.delete(USER, "c1").status, 200);
+    fs::remove_file(gateway.audit().join("0000000001.jsonl")).unwrap();
+    assert_eq!(gateway.delete(USER, "c2").status, 503);
+    assert_eq!(sent(&gateway), ["c1"]);
+    wait_until_back(&gateway);
+    assert_recovery_is_recorded(&gateway, "deleted");
+    finish(gateway, &["c1".to_owned(), "back".to_owned()]);
+}
+
+#[test]
+fn a_segment_cut_or_replaced_by_another_hand_stops_it_and_the_verifier_shows_where() {
+    type Tamper = fn(&Path);
+    let tamper: [(&str, Tamper); 2] = [
+        ("truncated", |segment| {
+            let file = fs::OpenOptions::new().write(true).open(segment).unwrap();
+            let text = fs::read_to_string(segment).unwrap();
+            let last = text.trim_end().rfind('\n').unwrap() as u64 + 1;
+            file.set_len(last).unwrap();
+        }),
+        ("replaced", |segment| {
+            let text = fs::read_to_string(segment).unwrap();
+            fs::remove_file(segment).unwrap();
+            fs::write(segment, text.replacen("billing", "selling", 1)).unwrap();
+        }),
+    ];
+    for (cause, tamper) in tamper {
+        let mut gateway = generous(Setup::default());
+        assert_eq!(gateway.delete(USER, "c1").status, 200);
+        tamper(&gateway.audit().join("0000000001.jsonl"));
+        assert_eq!(gateway.delete(USER, "c2").status, 503);
+        assert_eq!(sent(&gateway), ["c1"], "{cause}");
+        wait_until_back(&gateway);
+        let record = gateway.record("recovery", |record| record["event"] == "trail.recovered");
+        assert_eq!(record["cause"], cause);
+        assert_ne!(record["good_part"], "intact");
+        assert!(gateway.stop().success());
+        let report = gateway.verify();
+        assert!(!report.is_intact(), "{cause}: {report}");
+    }
+}
+
+#[test]
+fn a_lock_that_is_removed_is_taken_again() {
+    let gateway = generous(Setup::default());
+    fs::remove_file(gateway.audit().join("lock")).unwrap();
+    gateway
+        .process
+        .wait_for(|line| line["level"] == "error" && line["cause"] == "lock-lost");
+    wait_until_back(&gateway);
+    assert!(gateway.audit().join("lock").exists());
+    finish(gateway, &["back".to_owned()]);
+}
+
+/// A stranger who floods the gateway buys neither syncs nor disk.
+#[test]
+fn a_flood_of_bad_tokens_costs_little_disk() {
+    let gateway = Gateway::start();
+    let syncs = || {
+        let metrics = gateway.admin("/metrics").text();
+        let line = metrics
+            .lines()
+            .find(|line| line.starts_with("alloy_gateway_audit_syncs_total "));
+        line.unwrap()
+            .rsplit(' ')
+            .next()
+            .unwrap()
+            .parse::<u64>()
+            .unwrap()
+    };
+    let before = syncs();
+    let start = Instant::now();
+    let callers: Vec<_> = (0..4)
+        .map(|_| {
+            let address = gateway.data;
+            thread::spawn(move || {
+                let mut connection = Connection::open(address);
+                for n in 0..5000 {
+                    let bad = format!("agw_{n:049}");
+                    let status = connection.send(delete(USER, "c1", &bad)).receive().status;
+                    assert!(status == 401 || status == 429, "{status}");
+                }
+            })
+        })
+        .collect();
+    for caller in callers {
+        caller.join().unwrap();
+    }
+    let seconds = start.elapsed().as_secs() + 1;
+    thread::sleep(Duration::from_millis(1500));
+    let report = gateway.verify();
+    assert_eq!(report.refusals, 20_000, "{report}");
+    let bytes = gateway.trail_text().len() as u64;
+    assert!(bytes < seconds * 256 * 1024, "{bytes} bytes in {seconds} s");
+    assert!(
+        syncs() - before <= seconds * 2 + 4,
+        "{} syncs in {seconds} s",
+        syncs() - before
+    );
+}

@@ -1,0 +1,322 @@
+//! The trail over whole lives of the process: what it survives, and what it answers.
+
+use std::{
+    process::Command,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use alloy_gateway::{fault_point, simulated_alloy::Behaviour};
+use serde_json::Value;
+
+use crate::support::{
+    Connection, Gateway, Setup, USER, delete,
+    gateway::audit_verb,
+    trail::{assert_nothing_lost, by_credential, sent},
+};
+
+/// Callers that send without pause until they are told to stop.
+struct Load {
+    stop: Arc<AtomicBool>,
+    /// Credentials whose deletion a caller was told of, without `unrecorded`.
+    promised: Arc<Mutex<Vec<String>>>,
+    callers: Vec<thread::JoinHandle<()>>,
+}
+
+impl Load {
+    fn start(gateway: &Gateway, callers: usize, round: usize) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let promised = Arc::new(Mutex::new(Vec::new()));
+        let callers = (0..callers)
+            .map(|caller| {
+                let (address, token) = (gateway.data, gateway.token().to_owned());
+                let (stop, promised) = (Arc::clone(&stop), Arc::clone(&promised));
+                thread::spawn(move || {
+                    let mut connection = Connection::open(address);
+                    for n in 0.. {
+                        if stop.load(Ordering::Relaxed) {
+                            return;
+                        }
+                        let credential = format!("r{round}-{caller}-{n}");
+                        connection.send(delete(USER, &credential, &token));
+                        // The gateway is gone: this caller's work is done.
+                        let Some(response) = connection.try_receive() else {
+                            return;
+                        };
+                        let is_recorded = response.field("x-alloy-gateway-outcome").is_none();
+                        if response.status == 200 && is_recorded {
+                            promised.lock().unwrap().push(credential);
+                        }
+                    }
+                })
+            })
+            .collect();
+        Self {
+            stop,
+            promised,
+            callers,
+        }
+    }
+
+    fn end(self) -> Vec<String> {
+        self.stop.store(true, Ordering::Relaxed);
+        for caller in self.callers {
+            caller.join().unwrap();
+        }
+        Arc::try_unwrap(self.promised)
+            .unwrap()
+            .into_inner()
+            .unwrap()
+    }
+}
+
+#[test]
+fn fifty_kills_under_load_lose_nothing() {
+    let mut gateway = Gateway::start();
+    gateway
+        .alloy
+        .always(Behaviour::answer(200, "", r#"{"success":true}"#));
+    let mut promised = Vec::new();
+    for round in 0..50 {
+        let load = Load::start(&gateway, 4, round);
+        // Now early, now late; never at the same place of the work.
+        thread::sleep(Duration::from_millis(5 + (round as u64 * 7) % 60));
+        gateway.kill();
+        promised.extend(load.end());
+        let report = gateway.verify();
+        assert!(report.is_intact(), "round {round}: {report}");
+        gateway.start_again();
+    }
+    assert!(gateway.stop().success());
+    assert!(
+        promised.len() > 100,
+        "only {} calls got through",
+        promised.len()
+    );
+    assert_nothing_lost(&gateway, &promised);
+}
+
+#[test]
+fn a_kill_between_any_two_stages_loses_nothing() {
+    for point in fault_point::POINTS {
+        let mut gateway = Setup::default()
+            .env("ALLOY_GATEWAY_ABORT_AT", point)
+            .start();
+        let mut connection = gateway.connect();
+        connection.send(delete(USER, "c1", gateway.token()));
+        assert!(
+            connection.try_receive().is_none(),
+            "{point} was never reached"
+        );
+        assert!(!gateway.process.wait().success());
+        let was_sent = !sent(&gateway).is_empty();
+        let expected = ["answer-read", "outcome-durable"].contains(&point);
+        assert_eq!(was_sent, expected, "{point}");
+        gateway.start_again();
+        assert!(gateway.stop().success());
+        assert_nothing_lost(&gateway, &[]);
+        let trail = by_credential(&gateway.trail());
+        let ended = trail.get("c1").map(|ended| ended[0].as_str());
+        let expected = match point {
+            "admitted" => None,
+            "outcome-durable" => Some("deleted"),
+            _ => Some("in-doubt"),
+        };
+        assert_eq!(ended, expected, "{point}");
+    }
+}
+
+#[test]
+fn budgets_of_a_minute_and_longer_survive_a_crash() {
+    let mut gateway = Setup::default()
+        .key_limits("[ { requests: 5, per: 1h } ]")
+        .tenant(
+            "billing",
+            &["users: all", "limits: [ { requests: 3, per: 1d } ]"],
+        )
+        .tenant("other", &["users: all"])
+        .start();
+    for credential in ["c1", "c2"] {
+        assert_eq!(gateway.delete(USER, credential).status, 200);
+    }
+    for _ in 0..3 {
+        gateway.kill();
+        gateway.start_again();
+    }
+    let third = gateway.delete(USER, "c3");
+    assert_eq!(third.status, 200);
+    let levels = third.field("ratelimit").unwrap().to_owned();
+    assert!(levels.contains("\"key-3600s\";r=2"), "{levels}");
+    assert_eq!(gateway.delete(USER, "c4").status, 429);
+    gateway.kill();
+    gateway.start_again();
+    assert_eq!(gateway.delete(USER, "c4").status, 429);
+    // Of the key's five, three were spent by the first tenant.
+    let other = gateway.token_of("other").to_owned();
+    for (credential, status) in [("c5", 200), ("c6", 200), ("c7", 429)] {
+        let answer = gateway.send(delete(USER, credential, &other));
+        assert_eq!(answer.status, status, "{credential}");
+    }
+}
+
+#[test]
+fn one_command_tells_who_deleted_a_credential_and_whether_it_went_through() {
+    let mut gateway = Gateway::start();
+    gateway
+        .alloy
+        .script([Behaviour::Contract, Behaviour::Reset, Behaviour::Reset]);
+    assert_eq!(gateway.delete(USER, "c1").status, 200);
+    let doubtful = gateway.delete(USER, "c2");
+    assert_eq!(doubtful.status, 502);
+    assert_eq!(gateway.delete(USER, "c9%").status, 400);
+    gateway.record("refusal", |record| record["event"] == "request.refused");
+
+    let audit = gateway.audit().to_owned();
+    let text = |verb: &str, args: &[&str]| {
+        let output = audit_verb(&audit, verb, args);
+        let said = String::from_utf8(output.stdout).unwrap();
+        (
+            output.status.code(),
+            said,
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    let (code, rows, _) = text("query", &["--credential", "c1"]);
+    assert_eq!((code, rows.lines().count()), (Some(0), 2), "{rows}");
+    for part in ["deleted", "billing/first", USER, "c1", "127.0.0.1:"] {
+        assert!(
+            rows.lines().nth(1).unwrap().contains(part),
+            "{part} in {rows}"
+        );
+    }
+    let (_, rows, said) = text("query", &["--credential", "c2", "-o", "json"]);
+    let row: Value = serde_json::from_str(&rows).unwrap();
+    assert_eq!(
+        (&row["ended"], &row["attempts"]),
+        (&"in-doubt".into(), &2.into())
+    );
+    assert_eq!(row["request_id"], doubtful.field("x-request-id").unwrap());
+    assert!(said.contains("1 in doubt"), "{said}");
+
+    let (_, rows, _) = text(
+        "query",
+        &["--outcome", "refused", "--since", "1h", "-o", "ocsf"],
+    );
+    let event: Value = serde_json::from_str(&rows).unwrap();
+    // https://schema.ocsf.io/1.6.0/classes/api_activity
+    for (field, value) in [
+        ("class_uid", 6003),
+        ("type_uid", 600_304),
+        ("category_uid", 6),
+        ("status_id", 2),
+    ] {
+        assert_eq!(event[field], value, "{field} in {event}");
+    }
+    assert_eq!(event["status_code"], "invalid-path");
+    let (_, rows, said) = text("query", &["--tenant", "nobody"]);
+    assert!(rows.is_empty() && said.contains("nothing"), "{rows}{said}");
+    let (code, _, said) = text("query", &["--since", "yesterday"]);
+    assert!(code == Some(2) && said.contains("2h"), "{said}");
+
+    let (_, rows, _) = text("tail", &["-n", "2", "-o", "json"]);
+    assert_eq!(rows.lines().count(), 2, "{rows}");
+    assert!(gateway.stop().success());
+    let (code, said, _) = text("verify", &[]);
+    assert!(code == Some(0) && said.starts_with("intact: "), "{said}");
+    let head = said.trim().rsplit(' ').next().unwrap().to_owned();
+    let (code, _, _) = text("verify", &["--expect", &head]);
+    assert_eq!(code, Some(0));
+    let segment = gateway.audit().join("0000000001.jsonl");
+    let whole = std::fs::read_to_string(&segment).unwrap();
+    let cut = whole.lines().count() - 1;
+    let lines: String = whole.split_inclusive('\n').take(cut).collect();
+    std::fs::write(&segment, lines).unwrap();
+    let (code, said, _) = text("verify", &["--expect", &head]);
+    assert!(
+        code == Some(3) && said.contains("the trail ends at"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_trail_that_is_followed_shows_calls_as_they_end() {
+    use std::io::{BufRead, BufReader};
+    let gateway = Setup::default().audit("segment_size: 64KiB").start();
+    let mut tail = Command::new(env!("CARGO_BIN_EXE_alloy-gateway"))
+        .args(["audit", "tail", "-f", "-o", "json"])
+        .arg(gateway.audit())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut rows = BufReader::new(tail.stdout.take().unwrap()).lines();
+    // Enough for some segments.
+    for n in 0..200 {
+        let credential = format!("c{n}");
+        assert_eq!(gateway.delete(USER, &credential).status, 200);
+    }
+    for n in 0..200 {
+        let row: Value = serde_json::from_str(&rows.next().unwrap().unwrap()).unwrap();
+        assert_eq!(row["credential"], format!("c{n}"));
+    }
+    tail.kill().unwrap();
+    tail.wait().unwrap();
+    assert!(gateway.audit().join("0000000002.jsonl").exists());
+}
+
+/// A verifier in another language, from the description of the format alone.
+#[test]
+fn an_independent_verifier_agrees() {
+    let has_python = Command::new("python3").arg("--version").output().is_ok();
+    if !has_python {
+        // The CI script installs it.
+        assert!(std::env::var_os("CI").is_none(), "python3 is missing");
+        return;
+    }
+    let mut gateway = Setup::default()
+        .audit("segment_size: 64KiB")
+        .audit("mac_key: { file: mac-key }")
+        .file("mac-key", "0123456789abcdef0123456789abcdef\n")
+        .start();
+    for n in 0..200 {
+        assert_eq!(gateway.delete(USER, &format!("c{n}")).status, 200);
+    }
+    gateway.kill();
+    gateway.start_again();
+    assert!(gateway.stop().success());
+    let key = gateway.path("mac-key");
+    let verify = || {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/verify_trail.py");
+        let output = Command::new("python3")
+            .args([script.as_ref(), gateway.audit().as_os_str()])
+            .arg("--mac-key")
+            .arg(&key)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let trouble = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(trouble.is_empty(), "{trouble}");
+        (output.status.code(), said)
+    };
+    let ours = || {
+        audit_verb(
+            gateway.audit(),
+            "verify",
+            &["--mac-key", key.to_str().unwrap()],
+        )
+    };
+    let (code, said) = verify();
+    assert_eq!(code, Some(0), "{said}");
+    let head = said.trim().rsplit(' ').next().unwrap().to_owned();
+    let report = String::from_utf8(ours().stdout).unwrap();
+    assert!(report.contains(&head), "{report} {said}");
+    // And it is not blind.
+    let segment = gateway.audit().join("0000000002.jsonl");
+    let text = std::fs::read_to_string(&segment).unwrap();
+    std::fs::write(&segment, text.replacen("\"c1", "\"c2", 1)).unwrap();
+    assert_eq!(verify().0, Some(3));
+    assert_eq!(ours().status.code(), Some(3));
+}

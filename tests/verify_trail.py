@@ -1,0 +1,104 @@
+#!/usr/bin/env python3
+"""Verifies a trail by docs/audit-format.md alone: standard library, no code of the gateway.
+
+usage: verify_trail.py DIRECTORY [--mac-key FILE] [--expect SEQ:HASH]
+
+Exits 0 if every record is as it was written, 3 with the first that is not.
+"""
+
+import argparse
+import hashlib
+import hmac
+import json
+import pathlib
+import re
+import sys
+
+SEGMENT = re.compile(r"^[0-9]{10}\.jsonl$")
+TAIL = re.compile(rb',"hash":"([0-9a-f]{64})"}\n$')
+
+
+class Wrong(Exception):
+    pass
+
+
+def records(directory):
+    """Each line of the trail, with where it stands; not an unfinished one at the very end."""
+    segments = sorted(path for path in directory.iterdir() if SEGMENT.match(path.name))
+    torn = None
+    for path in segments:
+        with path.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if torn:
+                    raise Wrong(f"{torn}: the line is cut short")
+                place = f"{path.name} line {number}"
+                if line.endswith(b"\n"):
+                    yield place, line
+                else:
+                    torn = place
+
+
+def verify(directory, key, expect):
+    def plain(content):
+        return hashlib.sha256(content).hexdigest()
+
+    def keyed(content):
+        return hmac.new(key, content, hashlib.sha256).hexdigest()
+
+    seq, prev, count, keyed_records = 0, "0" * 64, 0, 0
+    beginning, explained, found = None, False, False
+    for place, line in records(directory):
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise Wrong(f"{place}: not a record: {error}") from None
+        tail = TAIL.search(line)
+        if not tail or tail.group(1).decode() != record["hash"]:
+            raise Wrong(f"{place}: the hash does not stand last")
+        content = line[: tail.start()]
+        if key and keyed(content) == record["hash"]:
+            keyed_records += 1
+        elif keyed_records or plain(content) != record["hash"]:
+            raise Wrong(f"{place}: its content is not what was hashed")
+        if count == 0 and record["seq"] > 1:
+            beginning = (record["seq"] - 1, record["prev"])
+        elif (record["seq"], record["prev"]) != (seq + 1, prev):
+            raise Wrong(f"{place}: it does not follow record {seq}")
+        if record["event"] == "trail.pruned":
+            removed = (record["until_seq"], record["until_hash"])
+            explained = explained or removed == beginning
+            found = found or removed == expect
+        seq, prev, count = record["seq"], record["hash"], count + 1
+        found = found or (seq, prev) == expect
+    if beginning and not explained:
+        raise Wrong(f"the records up to {beginning[0]} are missing")
+    if key and count and not keyed_records:
+        raise Wrong("no record was hashed with the key")
+    if expect and not found:
+        raise Wrong(f"record {expect[0]} is not there, or has another hash")
+    return count, f"{seq}:{prev}"
+
+
+def head(text):
+    seq, _, digest = text.partition(":")
+    return int(seq), digest
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("directory", type=pathlib.Path)
+    parser.add_argument("--mac-key", type=pathlib.Path)
+    parser.add_argument("--expect", type=head)
+    args = parser.parse_args()
+    key = args.mac_key.read_bytes().rstrip(b"\r\n") if args.mac_key else None
+    try:
+        count, last = verify(args.directory, key, args.expect)
+    except Wrong as wrong:
+        print(f"TAMPERED at {wrong}")
+        return 3
+    print(f"intact: {count} records, head {last}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
