@@ -2,6 +2,8 @@
 //! Never on the data port. Over TCP it is read-only; the effective config is
 //! shown on the Unix socket alone, since in a pod the callers share our loopback.
 
+mod status;
+
 use std::{
     convert::Infallible,
     fs, io,
@@ -133,11 +135,18 @@ impl Admin {
                 response
             }
             ("/version", _) => text(StatusCode::OK, concat!(env!("CARGO_PKG_VERSION"), "\n")),
+            ("/status.json", _) => {
+                let status = status::status(&self.shared, &self.settings);
+                let mut response = text(StatusCode::OK, &format!("{status:#}\n"));
+                let json = HeaderValue::from_static("application/json");
+                response.headers_mut().insert(header::CONTENT_TYPE, json);
+                response
+            }
             ("/config", Door::Socket) => text(StatusCode::OK, &config::show(&self.settings)),
             ("/config", Door::Tcp) => text(StatusCode::FORBIDDEN, "only on admin.socket\n"),
             _ => text(
                 StatusCode::NOT_FOUND,
-                "here are /livez /readyz /metrics /version, and /config on admin.socket\n",
+                "here are /livez /readyz /metrics /status.json /version, and /config on admin.socket\n",
             ),
         }
     }

@@ -117,6 +117,7 @@ fn assert_unready(gateway: &Gateway, cause: &str) {
     let metrics = gateway.admin("/metrics").text();
     let gauge = format!("alloy_gateway_audit_unwritable{{cause=\"{cause}\"}} 1");
     assert!(metrics.contains(&gauge), "{gauge} in\n{metrics}");
+    assert_status(gateway, cause);
     let line = gateway
         .process
         .wait_for(|line| line["level"] == "error" && line["cause"] == cause);
@@ -126,6 +127,14 @@ fn assert_unready(gateway: &Gateway, cause: &str) {
             .unwrap()
             .contains("nothing is forwarded")
     );
+}
+
+#[track_caller]
+fn assert_status(gateway: &Gateway, cause: &str) {
+    let text = gateway.admin("/status.json").text();
+    let status: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(status["trail"]["unwritable_because"], cause);
+    assert_eq!(status["ready"], false);
 }
 
 #[track_caller]

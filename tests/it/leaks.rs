@@ -118,7 +118,13 @@ fn drive(gateway: &Gateway, stranger: &str) -> String {
         answers.push(h2::send(gateway.data, call.unwrap()));
     }
     for path in [
-        "/livez", "/readyz", "/metrics", "/version", "/config", "/status", "/nothing",
+        "/livez",
+        "/readyz",
+        "/metrics",
+        "/version",
+        "/config",
+        "/status.json",
+        "/nothing",
     ] {
         answers.push(gateway.admin(path));
     }

@@ -199,3 +199,67 @@ async fn operations_may_fail_in_a_row_while_it_recovers() {
         drive(Fault::Tears, at, for_ops).await;
     }
 }
+
+/// A disk that knows how much of what was written was also synced.
+#[derive(Debug, Default, Clone)]
+struct Counting {
+    written: Arc<AtomicU64>,
+    synced: Arc<AtomicU64>,
+    directories: Arc<AtomicU64>,
+}
+
+impl Disk for Counting {
+    fn sync_directory(&mut self, directory: &Path) -> io::Result<()> {
+        self.directories.fetch_add(1, Ordering::SeqCst);
+        System.sync_directory(directory)
+    }
+
+    fn append(&mut self, file: &fs::File, bytes: &[u8]) -> io::Result<()> {
+        self.written.fetch_add(bytes.len() as u64, Ordering::SeqCst);
+        System.append(file, bytes)
+    }
+
+    fn sync(&mut self, file: &fs::File) -> io::Result<()> {
+        let written = self.written.load(Ordering::SeqCst);
+        System.sync(file)?;
+        self.synced.store(written, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn strict_means_synced_before_anything_follows_and_relaxed_means_never() {
+    for durability in [Durability::Strict, Durability::Relaxed] {
+        let directory = tempfile::tempdir().unwrap();
+        let mut options = options(directory.path());
+        options.settings.durability = durability;
+        let disk = Counting::default();
+        let trail = Trail::open_on(Box::new(disk.clone()), options, &mut |_, _| {}).unwrap();
+        let unsynced = || {
+            let synced = disk.synced.load(Ordering::SeqCst);
+            disk.written.load(Ordering::SeqCst) - synced
+        };
+        // A segment whose name is not durable is lost with the machine.
+        assert_eq!(disk.directories.load(Ordering::SeqCst), 1);
+        let worker = trail.for_worker();
+        for _ in 0..20 {
+            let begun = worker.intent(intent(RequestId::next())).await.unwrap();
+            let after_intent = unsynced();
+            worker.outcome(begun, deleted()).await;
+            let after_outcome = unsynced();
+            match durability {
+                Durability::Strict => assert_eq!((after_intent, after_outcome), (0, 0)),
+                Durability::Relaxed => assert!(after_intent > 0 && after_outcome > after_intent),
+            }
+        }
+        trail.close();
+        assert_eq!(unsynced(), 0, "a sealed segment is synced");
+        let opened = lines(directory.path()).remove(0);
+        let expected = if durability == Durability::Strict {
+            "strict"
+        } else {
+            "relaxed"
+        };
+        assert_eq!(field(&opened, "durability"), expected);
+    }
+}
