@@ -1,6 +1,6 @@
 //! Raw request → [`Call`]: the one operation there is, matched on the raw bytes.
 
-use http::{HeaderMap, Method, Uri, Version, header, request::Parts};
+use http::{HeaderMap, Method, Uri, Version, header, request::Parts, uri::Authority};
 
 use super::refusal::Refusal;
 use crate::{
@@ -79,12 +79,18 @@ fn route(target: &Uri) -> Option<(&str, &str)> {
 /// RFC 9112 §3.2 and §6 where hyper is more lenient than the gateway may be;
 /// what hyper hides is found by the connection's own look at the head.
 fn framing(head: &Parts) -> Result<(), Refusal> {
-    let hosts = head.headers.get_all(header::HOST).iter().count();
-    if hosts > 1 {
-        return Err(Refusal::MalformedRequest("several Host fields"));
+    let mut hosts = head.headers.get_all(header::HOST).iter();
+    match hosts.next() {
+        None if head.version == Version::HTTP_11 => {
+            return Err(Refusal::MalformedRequest("no Host field"));
+        }
+        Some(host) if !is_host(host.as_bytes()) => {
+            return Err(Refusal::MalformedRequest("an invalid Host field"));
+        }
+        _ => {}
     }
-    if hosts == 0 && head.version == Version::HTTP_11 {
-        return Err(Refusal::MalformedRequest("no Host field"));
+    if hosts.next().is_some() {
+        return Err(Refusal::MalformedRequest("several Host fields"));
     }
     let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
     if let Some(coding) = codings.next() {
@@ -100,6 +106,11 @@ fn framing(head: &Parts) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+/// A host with or without a port, or nothing (RFC 9110 §7.2).
+fn is_host(host: &[u8]) -> bool {
+    host.is_empty() || (!host.contains(&b'@') && Authority::try_from(host).is_ok())
 }
 
 fn size(head: &Parts, bounds: &Bounds) -> Result<(), Refusal> {

@@ -12,6 +12,7 @@ mod support;
 
 mod command_line;
 mod contract;
+mod desync;
 mod disk;
 mod forwarding;
 mod leaks;

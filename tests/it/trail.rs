@@ -84,7 +84,9 @@ fn fifty_kills_under_load_lose_nothing() {
     for round in 0..50 {
         let load = Load::start(&gateway, 4, round);
         // Now early, now late; never at the same place of the work.
-        thread::sleep(Duration::from_millis(5 + (round as u64 * 7) % 60));
+        let so_many = gateway.alloy.received().len() + (round * 7) % 13;
+        assert!(gateway.alloy.wait_for(so_many, Duration::from_secs(20)));
+        thread::sleep(Duration::from_micros(round as u64 * 97));
         gateway.kill();
         promised.extend(load.end());
         let report = gateway.verify();
@@ -93,7 +95,7 @@ fn fifty_kills_under_load_lose_nothing() {
     }
     assert!(gateway.stop().success());
     assert!(
-        promised.len() > 100,
+        promised.len() > 50,
         "only {} calls got through",
         promised.len()
     );
