@@ -3,6 +3,7 @@
 
 mod arrival;
 mod connection;
+mod frame_guard;
 mod gateway;
 mod head_guard;
 mod listener;

@@ -17,8 +17,9 @@ use tokio::{
 
 use super::{
     arrival::{Arrival, Peer},
+    frame_guard::FrameGuard,
     head_guard::HeadGuard,
-    progress::{Progress, Watched},
+    progress::{Guard, Progress, Watched},
     rim::Rim,
 };
 use crate::config::settings::Bounds;
@@ -84,7 +85,11 @@ where
             Ok::<_, Infallible>(response)
         }
     });
-    let guard = (!opening.is_http2).then(HeadGuard::default);
+    let guard = if opening.is_http2 {
+        Guard::Frames(FrameGuard::new())
+    } else {
+        Guard::Heads(HeadGuard::default())
+    };
     let io = TokioIo::new(Watched::new(
         opening.stream,
         opening.first,
@@ -92,7 +97,7 @@ where
         Arc::clone(&progress),
     ));
     let overstayed = progress.overstayed(bounds);
-    if opening.is_http2 {
+    let ended = if opening.is_http2 {
         let connection = http2(bounds).serve_connection(io, service);
         tokio::pin!(connection);
         drive!(connection, overstayed, stopping)
@@ -100,7 +105,11 @@ where
         let connection = http1(bounds).serve_connection(io, service);
         tokio::pin!(connection);
         drive!(connection, overstayed, stopping)
+    };
+    if progress.is_flooded() {
+        return Err("flood");
     }
+    ended
 }
 
 /// A stream whose protocol is known.

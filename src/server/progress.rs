@@ -5,7 +5,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
 };
@@ -17,7 +17,10 @@ use tokio::{
     time::Instant,
 };
 
-use super::head_guard::{HeadGuard, Seen};
+use super::{
+    frame_guard::FrameGuard,
+    head_guard::{HeadGuard, Seen},
+};
 use crate::config::settings::Bounds;
 
 /// Shared by a connection's stream, its requests and its watchdog.
@@ -30,6 +33,7 @@ pub struct Progress {
     head_ms: AtomicU64,
     requests: AtomicU32,
     malformed: OnceLock<&'static str>,
+    flooded: AtomicBool,
     changed: Notify,
 }
 
@@ -45,6 +49,7 @@ impl Progress {
             head_ms: AtomicU64::new(0),
             requests: AtomicU32::new(0),
             malformed: OnceLock::new(),
+            flooded: AtomicBool::new(false),
             changed: Notify::new(),
         }
     }
@@ -52,6 +57,11 @@ impl Progress {
     /// What the raw head showed that the HTTP library hides.
     pub fn malformed(&self) -> Option<&'static str> {
         self.malformed.get().copied()
+    }
+
+    /// Whether the peer was found to flood us with frames that cost it nothing.
+    pub fn is_flooded(&self) -> bool {
+        self.flooded.load(Ordering::Acquire)
     }
 
     /// Notes that a request is being worked on.
@@ -131,19 +141,43 @@ impl Drop for Busy {
 pub struct Watched<S> {
     stream: S,
     first: Bytes,
-    guard: Option<HeadGuard>,
+    guard: Guard,
+    farewell: Bytes,
     progress: Arc<Progress>,
 }
 
+/// What looks at the bytes that are read.
+#[derive(Debug)]
+pub enum Guard {
+    /// At the heads of HTTP/1.1.
+    Heads(HeadGuard),
+    /// At the frames of HTTP/2.
+    Frames(FrameGuard),
+}
+
 impl<S> Watched<S> {
-    /// Watches a stream of which `first` was read already. HTTP/1.1 heads are
-    /// looked at with a `guard`.
-    pub fn new(stream: S, first: Bytes, guard: Option<HeadGuard>, progress: Arc<Progress>) -> Self {
+    /// Watches a stream of which `first` was read already.
+    pub fn new(stream: S, first: Bytes, guard: Guard, progress: Arc<Progress>) -> Self {
         Self {
             stream,
             first,
             guard,
+            farewell: Bytes::new(),
             progress,
+        }
+    }
+
+    fn see(&mut self, new: &[u8]) {
+        self.progress.moved();
+        match &mut self.guard {
+            Guard::Heads(heads) => self.progress.saw(heads.see(new)),
+            Guard::Frames(frames) => {
+                self.progress.saw(frames.see(new));
+                if frames.is_flood() {
+                    self.farewell = Bytes::copy_from_slice(&frames.go_away());
+                    self.progress.flooded.store(true, Ordering::Release);
+                }
+            }
         }
     }
 }
@@ -155,7 +189,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.progress.malformed().is_some() {
+        if this.progress.malformed().is_some() || this.progress.is_flooded() {
             // The end, as far as anyone behind this is concerned.
             return Poll::Ready(Ok(()));
         }
@@ -167,11 +201,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
             buf.put_slice(this.first.get(..here).unwrap_or_default());
             this.first.advance(here);
         }
-        let new = buf.filled().get(before..).unwrap_or_default();
-        this.progress.moved();
-        if let Some(guard) = &mut this.guard {
-            this.progress.saw(guard.see(new));
-        }
+        this.see(buf.filled().get(before..).unwrap_or_default());
         Poll::Ready(Ok(()))
     }
 }
@@ -206,6 +236,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // All frames of the library are written: ours may follow.
+        let this = &mut *self;
+        while !this.farewell.is_empty() {
+            let written = ready!(Pin::new(&mut this.stream).poll_write(cx, &this.farewell))?;
+            this.farewell.advance(written.min(this.farewell.len()));
+            if written == 0 {
+                break;
+            }
+        }
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

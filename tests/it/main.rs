@@ -15,6 +15,7 @@ mod contract;
 mod desync;
 mod disk;
 mod forwarding;
+mod h2_hostile;
 mod leaks;
 mod lifecycle;
 mod limits;

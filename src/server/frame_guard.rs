@@ -1,0 +1,229 @@
+//! A look at the frames of an HTTP/2 connection, for floods that the library
+//! answers patiently.
+//!
+//! h2 0.4 bounds streams that are reset before they were looked at, and the frames
+//! of one header block. Frames that cost a peer nothing and us some work are not
+//! bounded: PING and SETTINGS, each of which must be answered (CVE-2019-9512,
+//! CVE-2019-9515), PRIORITY (CVE-2019-9513), DATA without data (CVE-2019-9518),
+//! WINDOW_UPDATE, and resets of streams that were begun (CVE-2023-44487).
+//!
+//! The guard counts them against what an honest client does. It only ever ends
+//! the connection: what it lets pass is still read by the library.
+
+use tokio::time::Instant;
+
+use super::head_guard::Seen;
+
+/// The length of a frame's head (RFC 9113 §4.1).
+const HEAD: usize = 9;
+/// The connection preface comes before all frames (RFC 9113 §3.4).
+const PREFACE: u64 = 24;
+/// What a connection may spend at once.
+const CREDIT_MAX: f64 = 200.0;
+/// What comes back in a second.
+const CREDIT_A_SECOND: f64 = 50.0;
+/// What a begun stream gives: a request has a right to some control frames.
+const CREDIT_A_STREAM: f64 = 2.0;
+/// What resetting a stream costs: more than beginning it gave.
+const RESET_COSTS: f64 = 4.0;
+
+/// Frame types (RFC 9113 §6).
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const PRIORITY: u8 = 2;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const WINDOW_UPDATE: u8 = 8;
+const CONTINUATION: u8 = 9;
+/// Flags.
+const END_STREAM: u8 = 1;
+const ACK: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+/// Follows the frames of one HTTP/2 connection.
+#[derive(Debug)]
+pub struct FrameGuard {
+    head: [u8; HEAD],
+    have: usize,
+    /// Bytes of the preface, or of a payload, that are still to come.
+    skip: u64,
+    credit: f64,
+    at: Instant,
+    is_flood: bool,
+    /// Whether a header block was begun and has not ended.
+    is_in_block: bool,
+    last_stream: u32,
+}
+
+impl FrameGuard {
+    /// A connection of which nothing was read yet.
+    pub fn new() -> Self {
+        Self {
+            head: [0; HEAD],
+            have: 0,
+            skip: PREFACE,
+            credit: CREDIT_MAX,
+            at: Instant::now(),
+            is_flood: false,
+            is_in_block: false,
+            last_stream: 0,
+        }
+    }
+
+    /// Whether the peer floods us.
+    pub fn is_flood(&self) -> bool {
+        self.is_flood
+    }
+
+    /// Takes the next bytes of the connection.
+    pub fn see(&mut self, mut bytes: &[u8]) -> Seen {
+        while !bytes.is_empty() && !self.is_flood {
+            if self.skip > 0 {
+                let here = usize::try_from(self.skip)
+                    .unwrap_or(usize::MAX)
+                    .min(bytes.len());
+                self.skip -= here as u64;
+                bytes = bytes.get(here..).unwrap_or_default();
+                continue;
+            }
+            let here = (HEAD - self.have).min(bytes.len());
+            let (head, rest) = bytes.split_at_checked(here).unwrap_or_default();
+            if let Some(place) = self.head.get_mut(self.have..self.have + here) {
+                place.copy_from_slice(head);
+            }
+            self.have += here;
+            bytes = rest;
+            if self.have == HEAD {
+                self.have = 0;
+                self.frame();
+            }
+        }
+        let is_in_frame = self.skip > 0 && {
+            let [_, _, _, kind, ..] = self.head;
+            matches!(kind, HEADERS | CONTINUATION)
+        };
+        if self.is_in_block || is_in_frame {
+            Seen::PartOfHead
+        } else {
+            Seen::Whole
+        }
+    }
+
+    fn frame(&mut self) {
+        let [l2, l1, l0, kind, flags, s3, s2, s1, s0] = self.head;
+        let len = u32::from_be_bytes([0, l2, l1, l0]);
+        self.skip = len.into();
+        if matches!(kind, HEADERS | CONTINUATION) {
+            self.is_in_block = flags & END_HEADERS == 0;
+        }
+        let cost = match kind {
+            HEADERS => {
+                let stream = u32::from_be_bytes([s3 & 0x7f, s2, s1, s0]);
+                self.last_stream = self.last_stream.max(stream);
+                -CREDIT_A_STREAM
+            }
+            DATA if len == 0 && flags & END_STREAM == 0 => 1.0,
+            SETTINGS | PING if flags & ACK == 0 => 1.0,
+            PRIORITY | WINDOW_UPDATE => 1.0,
+            RST_STREAM => RESET_COSTS,
+            // The frames of one header block are bounded by the library.
+            _ => return,
+        };
+        let now = Instant::now();
+        let back = now.duration_since(self.at).as_secs_f64() * CREDIT_A_SECOND;
+        self.at = now;
+        self.credit = (self.credit + back - cost).min(CREDIT_MAX);
+        self.is_flood = self.credit < 0.0;
+    }
+
+    /// What tells the peer why: GOAWAY with ENHANCE_YOUR_CALM (RFC 9113 §6.8, §7).
+    pub fn go_away(&self) -> [u8; HEAD + 8] {
+        let [s3, s2, s1, s0] = self.last_stream.to_be_bytes();
+        [0, 0, 8, 7, 0, 0, 0, 0, 0, s3, s2, s1, s0, 0, 0, 0, 0x0b]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let len = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        let mut frame = vec![len[1], len[2], len[3], kind, flags];
+        frame.extend(stream.to_be_bytes());
+        frame.extend(payload);
+        frame
+    }
+
+    fn preface() -> Vec<u8> {
+        let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        bytes.extend(frame(SETTINGS, 0, 0, &[]));
+        bytes
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn floods_of_free_frames_are_noticed_however_they_are_cut() {
+        for (kind, flags, payload) in [
+            (PING, 0, &[0; 8][..]),
+            (SETTINGS, 0, &[]),
+            (DATA, 0, &[]),
+            (PRIORITY, 0, &[0; 5]),
+            (WINDOW_UPDATE, 0, &[0, 0, 0, 1]),
+            (RST_STREAM, 0, &[0, 0, 0, 8]),
+        ] {
+            for cut in [1, 7, 4096] {
+                let mut guard = FrameGuard::new();
+                let mut bytes = preface();
+                for _ in 0..250 {
+                    bytes.extend(frame(kind, flags, 1, payload));
+                }
+                let noticed = bytes.chunks(cut).any(|part| {
+                    guard.see(part);
+                    guard.is_flood()
+                });
+                assert!(noticed, "{kind} in parts of {cut}");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn begun_and_reset_streams_are_a_flood_and_answered_ones_are_not() {
+        let mut guard = FrameGuard::new();
+        guard.see(&preface());
+        let resets = (0..200).any(|n| {
+            guard.see(&frame(HEADERS, 5, 2 * n + 1, &[0; 40]));
+            guard.see(&frame(RST_STREAM, 0, 2 * n + 1, &[0; 4]));
+            guard.is_flood()
+        });
+        assert!(resets);
+        let mut guard = FrameGuard::new();
+        guard.see(&preface());
+        for n in 0..10_000 {
+            guard.see(&frame(HEADERS, 4, 2 * n + 1, &[0; 40]));
+            guard.see(&frame(DATA, END_STREAM, 2 * n + 1, &[]));
+            guard.see(&frame(WINDOW_UPDATE, 0, 0, &[0; 4]));
+            guard.see(&frame(SETTINGS, ACK, 0, &[]));
+            assert!(!guard.is_flood());
+        }
+        assert_eq!(guard.go_away()[9..13], 19_999_u32.to_be_bytes());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_header_block_is_open_until_its_last_frame_is_whole() {
+        let mut guard = FrameGuard::new();
+        assert_eq!(guard.see(&preface()), Seen::Whole);
+        let begun = frame(HEADERS, 0, 1, &[0; 40]);
+        assert_eq!(guard.see(&begun), Seen::PartOfHead);
+        let last = frame(CONTINUATION, END_HEADERS, 1, &[0; 40]);
+        assert_eq!(guard.see(&last[..20]), Seen::PartOfHead);
+        assert_eq!(guard.see(&last[20..]), Seen::Whole);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes: Vec<u8>) {
+            FrameGuard::new().see(&bytes);
+        }
+    }
+}
