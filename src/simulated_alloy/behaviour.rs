@@ -22,6 +22,8 @@ pub enum Behaviour {
     Bytes(Vec<u8>),
     /// With these bytes; then the connection is closed.
     BytesThenClose(Vec<u8>),
+    /// With these bytes; then the connection is reset (RST).
+    BytesThenReset(Vec<u8>),
     /// With these bytes; then nothing, for so long.
     BytesThenStall(Vec<u8>, Duration),
     /// With these bytes, again and again, until the client goes away or 64 MiB

@@ -101,6 +101,13 @@ where
                 stream.write_all(&bytes).await?;
                 return stream.shutdown().await;
             }
+            Behaviour::BytesThenReset(bytes) => {
+                stream.write_all(&bytes).await?;
+                stream.flush().await?;
+                // What was written gets there first.
+                sleep(Duration::from_millis(20)).await;
+                return socket2::SockRef::from(tcp(&stream)).set_linger(Some(Duration::ZERO));
+            }
             Behaviour::BytesThenStall(bytes, span) => {
                 stream.write_all(&bytes).await?;
                 stream.flush().await?;

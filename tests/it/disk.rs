@@ -11,7 +11,7 @@ use std::{
 };
 
 use alloy_gateway::simulated_alloy::Behaviour;
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
 use crate::support::{
     Connection, Gateway, Setup, USER, assert_refusal, delete,
@@ -214,7 +214,7 @@ fn a_limit_on_file_sizes_is_like_a_full_disk_and_no_reason_to_die() {
     let id = Pid::from_raw(i32::try_from(gateway.process.id()).unwrap());
     let limit = |bytes| Rlimit {
         current: bytes,
-        maximum: None,
+        maximum: getrlimit(Resource::Fsize).maximum,
     };
     let used = fs::metadata(gateway.audit().join("0000000001.jsonl"))
         .unwrap()

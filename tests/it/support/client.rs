@@ -86,6 +86,10 @@ impl Connection {
     }
 
     fn body(&mut self, mut response: Response) -> Response {
+        // RFC 9112 §6.3 rule 1: these have no body, and 204 no length either.
+        if matches!(response.status, 204 | 304) {
+            return response;
+        }
         let length: usize = response
             .field("content-length")
             .expect("a length")

@@ -41,6 +41,7 @@ pub struct Setup {
     audit_directory: String,
     env: Vec<(&'static str, String)>,
     files: Vec<(&'static str, &'static str)>,
+    ca: Option<String>,
 }
 
 impl Default for Setup {
@@ -57,6 +58,7 @@ impl Default for Setup {
             audit_directory: "audit".to_owned(),
             env: Vec::new(),
             files: Vec::new(),
+            ca: None,
         }
     }
 }
@@ -101,6 +103,12 @@ impl Setup {
     /// A secret file beside the config.
     pub fn file(mut self, name: &'static str, content: &'static str) -> Self {
         self.files.push((name, content));
+        self
+    }
+
+    /// Trusts this authority instead of Alloy's own.
+    pub fn ca(mut self, pem: &str) -> Self {
+        self.ca = Some(pem.to_owned());
         self
     }
 
@@ -171,7 +179,8 @@ impl Setup {
                 );
             }
         }
-        fs::write(directory.path().join("ca.pem"), alloy.ca_pem()).unwrap();
+        let ca = self.ca.as_deref().unwrap_or(alloy.ca_pem());
+        fs::write(directory.path().join("ca.pem"), ca).unwrap();
         secret(&directory.path().join("api-key"), KEY);
         for (name, content) in &self.files {
             secret(&directory.path().join(name), content);

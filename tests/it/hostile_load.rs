@@ -1,0 +1,264 @@
+//! Many hostile callers at once: the good one is served, and what they took comes back.
+
+use std::{
+    fs,
+    io::Write,
+    net::{Shutdown, SocketAddr, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use alloy_gateway::simulated_alloy::Behaviour;
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+
+use crate::support::{Connection, Gateway, Setup, USER, delete};
+
+fn descriptors(gateway: &Gateway) -> usize {
+    let path = format!("/proc/{}/fd", gateway.process.id());
+    fs::read_dir(path).unwrap().count()
+}
+
+fn resident_kib(gateway: &Gateway) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", gateway.process.id())).unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS:"))
+        .unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+fn generous(setup: Setup) -> Gateway {
+    let gateway = setup.start();
+    gateway
+        .alloy
+        .always(Behaviour::answer(200, "", r#"{"success":true}"#));
+    gateway
+}
+
+#[track_caller]
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < end, "{what} never came to be");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn out_of_descriptors_it_pauses_accepting_and_recovers() {
+    let gateway = generous(Setup::default().workers(1));
+    let mut kept = gateway.connect();
+    let token = gateway.token().to_owned();
+    assert_eq!(kept.send(delete(USER, "c1", &token)).receive().status, 200);
+    let id = Pid::from_raw(i32::try_from(gateway.process.id()).unwrap());
+    let few = Rlimit {
+        current: Some(descriptors(&gateway) as u64 + 5),
+        maximum: getrlimit(Resource::Nofile).maximum,
+    };
+    let before = prlimit(id, Resource::Nofile, few).unwrap();
+    let crowd: Vec<_> = (0..40)
+        .map(|_| TcpStream::connect(gateway.data).unwrap())
+        .collect();
+    gateway
+        .process
+        .wait_for(|line| line["message"] == "cannot accept connections for now");
+    // Who is connected is still served, over the upstream connection that is there.
+    for n in 0..10 {
+        let response = kept.send(delete(USER, &format!("c{n}"), &token)).receive();
+        assert_eq!(response.status, 200);
+    }
+    drop(crowd);
+    wait_until("accepting", || {
+        let response = gateway
+            .connect()
+            .send(delete(USER, "c2", &token))
+            .try_receive();
+        response.is_some_and(|response| response.status == 200)
+    });
+    prlimit(id, Resource::Nofile, before).unwrap();
+    assert_eq!(gateway.delete(USER, "c3").status, 200);
+}
+
+/// What hostile callers do, again and again until they are told to stop.
+type Hostility = fn(SocketAddr, &AtomicBool);
+
+fn idle(address: SocketAddr, stop: &AtomicBool) {
+    let crowd: Vec<_> = (0..200)
+        .filter_map(|_| TcpStream::connect(address).ok())
+        .collect();
+    wait(stop);
+    drop(crowd);
+}
+
+fn slow_heads(address: SocketAddr, stop: &AtomicBool) {
+    slowly(
+        address,
+        stop,
+        b"DELETE /users/a/credentials/b HTTP/1.1\r\nHost: x\r\nX-A: aaaaaaaaaaaaaaaaaaa",
+    );
+}
+
+fn slow_bodies(address: SocketAddr, stop: &AtomicBool) {
+    slowly(
+        address,
+        stop,
+        b"DELETE /users/a/credentials/b HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n0123456",
+    );
+}
+
+fn slowly(address: SocketAddr, stop: &AtomicBool, bytes: &[u8]) {
+    while !stop.load(Ordering::Relaxed) {
+        let mut crowd: Vec<_> = (0..50)
+            .filter_map(|_| TcpStream::connect(address).ok())
+            .collect();
+        for byte in bytes {
+            for stream in &mut crowd {
+                // The gateway may have had enough of it.
+                let _ = stream.write_all(&[*byte]);
+            }
+            if stop.load(Ordering::Relaxed) {
+                return;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+fn resets(address: SocketAddr, stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        if let Ok(mut stream) = TcpStream::connect(address) {
+            let _ = stream.write_all(b"DELETE /users/a/credentials/b HTTP/1.1\r\nHo");
+            let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn never_reading(address: SocketAddr, stop: &AtomicBool) {
+    let Ok(mut stream) = TcpStream::connect(address) else {
+        return;
+    };
+    stream
+        .set_write_timeout(Some(Duration::from_millis(200)))
+        .unwrap();
+    while !stop.load(Ordering::Relaxed) {
+        // Answers pile up until the gateway stops reading.
+        let _ = stream.write_all(&b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n".repeat(100));
+    }
+    let _ = stream.shutdown(Shutdown::Both);
+}
+
+fn bad_tokens(address: SocketAddr, stop: &AtomicBool) {
+    let Ok(stream) = TcpStream::connect(address) else {
+        return;
+    };
+    drop(stream);
+    let mut connection = Connection::open(address);
+    for n in 0.. {
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+        let response = connection
+            .send(delete(USER, "c1", &format!("agw_{n:049}")))
+            .receive();
+        assert!(matches!(response.status, 401 | 429));
+    }
+}
+
+fn wait(stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_good_caller_is_served_among_hostile_ones_and_what_they_took_comes_back() {
+    let gateway = generous(
+        Setup::default()
+            .bound("header_timeout: 1s")
+            .bound("body_timeout: 1s")
+            .bound("idle_timeout: 3s"),
+    );
+    assert_eq!(gateway.delete(USER, "first").status, 200);
+    let (fds_before, kib_before) = (descriptors(&gateway), resident_kib(&gateway));
+    let stop = Arc::new(AtomicBool::new(false));
+    let kinds: [Hostility; 7] = [
+        idle,
+        idle,
+        slow_heads,
+        slow_bodies,
+        resets,
+        never_reading,
+        bad_tokens,
+    ];
+    let hostile: Vec<_> = kinds
+        .into_iter()
+        .map(|hostility| {
+            let (address, stop) = (gateway.data, Arc::clone(&stop));
+            thread::spawn(move || hostility(address, &stop))
+        })
+        .collect();
+    let mut kept = gateway.connect();
+    let start = Instant::now();
+    let mut calls = 0;
+    while start.elapsed() < Duration::from_secs(4) {
+        let credential = format!("good-{calls}");
+        let over_kept = kept
+            .send(delete(USER, &credential, gateway.token()))
+            .receive();
+        assert_eq!(over_kept.status, 200, "{}", over_kept.text());
+        assert_eq!(gateway.delete(USER, &credential).status, 200);
+        calls += 1;
+    }
+    assert!(calls > 20, "only {calls} calls in 4 s");
+    let kib_meanwhile = resident_kib(&gateway);
+    stop.store(true, Ordering::Relaxed);
+    for thread in hostile {
+        thread.join().unwrap();
+    }
+    drop(kept);
+    wait_until("all descriptors are back", || {
+        descriptors(&gateway) <= fds_before + 4
+    });
+    assert!(
+        kib_meanwhile < kib_before + 64 * 1024,
+        "{kib_before} to {kib_meanwhile} KiB"
+    );
+    assert_eq!(gateway.delete(USER, "last").status, 200);
+    assert!(gateway.verify().is_intact());
+}
+
+#[test]
+fn a_flood_of_one_tenant_at_a_slow_upstream_leaves_another_unharmed() {
+    let gateway = Setup::default()
+        .tenant("flooding", &["users: all", "in_flight: 8"])
+        .tenant("quiet", &["users: all"])
+        .start();
+    gateway
+        .alloy
+        .script(vec![Behaviour::Late(Duration::from_secs(3)); 8]);
+    let flooding = gateway.token_of("flooding").to_owned();
+    let mut flood: Vec<_> = (0..64)
+        .map(|n| {
+            let mut connection = gateway.connect();
+            connection.send(delete(USER, &format!("c{n}"), &flooding));
+            connection
+        })
+        .collect();
+    assert!(gateway.alloy.wait_for(8, Duration::from_secs(10)));
+    let quiet = gateway.token_of("quiet").to_owned();
+    for n in 100..150 {
+        let response = gateway.send(delete(USER, &format!("c{n}"), &quiet));
+        assert_eq!(response.status, 200, "{}", response.text());
+    }
+    let statuses: Vec<_> = flood
+        .iter_mut()
+        .map(|connection| connection.receive().status)
+        .collect();
+    let count = |status: u16| statuses.iter().filter(|found| **found == status).count();
+    assert_eq!((count(200), count(503)), (8, 56), "{statuses:?}");
+}

@@ -1,0 +1,375 @@
+//! The fault matrix of the upstream: what each fault is to the caller, how often
+//! the DELETE arrived, and what the trail says; and the next call goes well.
+
+use std::{
+    io::{Read, Write},
+    net::TcpListener,
+    thread,
+    time::{Duration, Instant},
+};
+
+use alloy_gateway::{simulated_alloy::Behaviour, tls::ServerTls};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+
+use crate::support::{Gateway, KEY, Setup, USER, assert_refusal, client::request};
+
+const LONG: Duration = Duration::from_secs(30);
+
+/// What must come of a fault.
+struct Expected {
+    status: u16,
+    /// Empty where Alloy's own answer is passed on.
+    code: &'static str,
+    sent: &'static str,
+    /// DELETEs that arrived.
+    arrived: usize,
+    outcome: &'static str,
+}
+
+const fn passed_on(status: u16, arrived: usize, outcome: &'static str) -> Expected {
+    Expected {
+        status,
+        code: "",
+        sent: "yes",
+        arrived,
+        outcome,
+    }
+}
+
+const fn refused(
+    status: u16,
+    code: &'static str,
+    sent: &'static str,
+    arrived: usize,
+    outcome: &'static str,
+) -> Expected {
+    Expected {
+        status,
+        code,
+        sent,
+        arrived,
+        outcome,
+    }
+}
+
+fn bytes(text: &str) -> Vec<u8> {
+    text.as_bytes().to_vec()
+}
+
+#[rustfmt::skip]
+fn matrix() -> Vec<(&'static str, Vec<Behaviour>, Expected)> {
+    use Behaviour::{BytesThenClose, BytesThenReset, BytesThenStall, Drip, Endless, HardReset, Reset, Stall};
+    let own = |text: &str| vec![Behaviour::Bytes(bytes(text))];
+    let closing = |text: &str| vec![BytesThenClose(bytes(text))];
+    let twice = |behaviour: Behaviour| vec![behaviour.clone(), behaviour];
+    let ok = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n";
+    let protocol = |arrived| refused(502, "upstream-protocol", "yes", arrived, "in-doubt");
+    let timeout = || refused(504, "upstream-timeout", "unknown", 1, "in-doubt");
+    vec![
+        // Resets: before, in and after the header, in the body.
+        ("closed before the header", twice(Reset), refused(502, "upstream-reset", "unknown", 2, "in-doubt")),
+        ("reset before the header", twice(HardReset), refused(502, "upstream-reset", "unknown", 2, "in-doubt")),
+        ("reset in the status line", twice(BytesThenReset(bytes("HTTP/1."))), refused(502, "upstream-reset", "unknown", 2, "in-doubt")),
+        ("reset in the header", twice(BytesThenReset(bytes("HTTP/1.1 200 OK\r\nContent-Ty"))), refused(502, "upstream-reset", "unknown", 2, "in-doubt")),
+        ("reset after the header", vec![BytesThenReset(bytes(&format!("{ok}Content-Length: 16\r\n\r\n")))], protocol(1)),
+        ("reset in the body", vec![BytesThenReset(bytes(&format!("{ok}Content-Length: 16\r\n\r\n{{\"succ")))], protocol(1)),
+        ("reset once, then well", vec![HardReset], passed_on(200, 2, "deleted")),
+        // Stalls at each point.
+        ("stall before the header", vec![Stall(LONG)], timeout()),
+        ("stall in the header", vec![BytesThenStall(bytes("HTTP/1.1 200 OK\r\nContent"), LONG)], timeout()),
+        ("stall after the header", vec![BytesThenStall(bytes(&format!("{ok}Content-Length: 16\r\n\r\n")), LONG)], timeout()),
+        ("stall in the body", vec![BytesThenStall(bytes(&format!("{ok}Content-Length: 16\r\n\r\n{{")), LONG)], timeout()),
+        ("stall in a chunk", vec![BytesThenStall(bytes(&format!("{ok}Transfer-Encoding: chunked\r\n\r\n10\r\n{{")), LONG)], timeout()),
+        ("stall after an interim answer", vec![BytesThenStall(bytes("HTTP/1.1 103 Early Hints\r\n\r\n"), LONG)], timeout()),
+        ("slow drip", vec![Drip(bytes(&format!("{ok}Content-Length: 16\r\n\r\n{{\"success\":true}}")), Duration::from_millis(40))], timeout()),
+        // Interim answers and floods of fields.
+        ("a few interim answers", own(&format!("{}{ok}Content-Length: 16\r\n\r\n{{\"success\":true}}", "HTTP/1.1 103 E\r\n\r\n".repeat(3))), passed_on(200, 1, "deleted")),
+        ("a storm of interim answers", vec![Endless { first: Vec::new(), again: "HTTP/1.1 103 E\r\nLink: <x>\r\n\r\n".repeat(100).into_bytes() }], protocol(1)),
+        ("101", closing("HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"), protocol(1)),
+        ("a flood of fields", vec![Endless { first: bytes("HTTP/1.1 200 OK\r\n"), again: "X-A: aaaaaaaaaaaaaaaa\r\n".repeat(100).into_bytes() }], protocol(1)),
+        ("one endless field", vec![Endless { first: bytes("HTTP/1.1 200 OK\r\nX-A: "), again: vec![b'a'; 4096] }], protocol(1)),
+        // Bodies.
+        ("an endless body", vec![Endless { first: bytes("HTTP/1.1 200 OK\r\n\r\n"), again: vec![b'a'; 65536] }], protocol(1)),
+        ("an endless chunked body", vec![Endless { first: bytes("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"), again: [bytes("1000\r\n"), vec![b'a'; 4096], bytes("\r\n")].concat() }], protocol(1)),
+        ("a body above 1 MiB", closing(&format!("{ok}Content-Length: 1048577\r\n\r\n{}", "a".repeat(1_048_577))), protocol(1)),
+        ("a body of exactly 1 MiB", closing(&format!("{ok}Content-Length: 1048576\r\n\r\n{}", "a".repeat(1_048_576))), passed_on(200, 1, "in-doubt")),
+        ("a body shorter than its length", closing(&format!("{ok}Content-Length: 50\r\n\r\n{{\"success\":true}}")), protocol(1)),
+        ("a body longer than its length", own(&format!("{ok}Content-Length: 16\r\n\r\n{{\"success\":true}}HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")), passed_on(200, 1, "deleted")),
+        ("chunks without an end", closing(&format!("{ok}Transfer-Encoding: chunked\r\n\r\n10\r\n{{\"success\":true}}\r\n")), protocol(1)),
+        ("a bad chunk size", closing(&format!("{ok}Transfer-Encoding: chunked\r\n\r\nzz\r\n{{}}\r\n0\r\n\r\n")), protocol(1)),
+        ("a body until the connection closes", closing(&format!("{ok}\r\n{{\"success\":true}}")), passed_on(200, 1, "deleted")),
+        ("both lengths: the chunks count (RFC 9112 §6.3 rule 3)", own(&format!("{ok}Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n10\r\n{{\"success\":true}}\r\n0\r\n\r\n")), passed_on(200, 1, "deleted")),
+        ("two lengths that differ", closing(&format!("{ok}Content-Length: 16\r\nContent-Length: 17\r\n\r\n{{\"success\":true}}")), protocol(1)),
+        ("a length that is none", closing(&format!("{ok}Content-Length: abc\r\n\r\n{{}}")), protocol(1)),
+        ("204 with a body", own("HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\n{}"), passed_on(204, 1, "in-doubt")),
+        ("304 with a body", own("HTTP/1.1 304 Not Modified\r\nContent-Length: 2\r\n\r\n{}"), refused(502, "upstream-protocol", "yes", 1, "not-deleted")),
+        ("200 without a body", own("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"), passed_on(200, 1, "in-doubt")),
+        // Not HTTP.
+        ("garbage", closing("\x15\x03\x01 this is no http\r\n\r\n"), protocol(1)),
+        ("HTTP/0.9", closing("{\"success\":true}"), protocol(1)),
+        ("HTTP/2 in the clear", closing("\0\0\0\x04\0\0\0\0\0"), protocol(1)),
+        ("another protocol's version", closing("ICY 200 OK\r\n\r\n"), protocol(1)),
+        ("status 99", closing("HTTP/1.1 99 Odd\r\nContent-Length: 0\r\n\r\n"), protocol(1)),
+        ("status 999", own("HTTP/1.1 999 Odd\r\nContent-Length: 0\r\n\r\n"), protocol(1)),
+        ("a space before a colon", closing("HTTP/1.1 200 OK\r\nContent-Length : 0\r\n\r\n"), protocol(1)),
+        ("NUL in a field", closing("HTTP/1.1 200 OK\r\nX-A: \0\r\nContent-Length: 0\r\n\r\n"), protocol(1)),
+        ("HTTP/1.0", closing("HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n{\"success\":true}"), passed_on(200, 1, "deleted")),
+        // Answers that are not passed on, and those that are.
+        ("a redirect", own("HTTP/1.1 307 X\r\nLocation: https://elsewhere.example/\r\nContent-Length: 0\r\n\r\n"), refused(502, "upstream-protocol", "yes", 1, "not-deleted")),
+        ("a redirect to another method", own("HTTP/1.1 303 X\r\nLocation: /\r\nContent-Length: 0\r\n\r\n"), refused(502, "upstream-protocol", "yes", 1, "not-deleted")),
+        ("401", vec![Behaviour::answer(401, "WWW-Authenticate: Bearer\r\n", "{}")], refused(502, "upstream-rejected-key", "yes", 1, "not-deleted")),
+        ("a coding that was not asked for", vec![Behaviour::answer(200, "Content-Encoding: br\r\n", "{\"success\":true}")], refused(502, "upstream-protocol", "yes", 1, "deleted")),
+        ("the key in the answer", vec![Behaviour::Echo], refused(502, "upstream-protocol", "yes", 1, "deleted")),
+        ("500", vec![Behaviour::answer(500, "", "{}")], passed_on(500, 1, "in-doubt")),
+        ("503 twice", twice(Behaviour::answer(503, "", "{}")), passed_on(503, 2, "in-doubt")),
+        ("503 once, then gone", vec![Behaviour::answer(503, "", "{}"), Behaviour::answer(404, "", "{}")], passed_on(404, 2, "in-doubt")),
+        ("502 once, then well", vec![Behaviour::answer(502, "", "{}")], passed_on(200, 2, "deleted")),
+        ("503 that asks for more time than there is", vec![Behaviour::answer(503, "Retry-After: 60\r\n", "{}")], passed_on(503, 1, "in-doubt")),
+    ]
+}
+
+#[test]
+fn each_fault_ends_in_the_answer_that_is_promised_and_the_next_call_goes_well() {
+    let gateway = Setup::default()
+        .workers(1)
+        .upstream("request_timeout: 800ms")
+        .upstream("connect_timeout: 500ms")
+        .upstream("circuit_breaker: off")
+        .start();
+    let matrix = matrix();
+    let mut budget = RetryBudget::default();
+    for (n, (name, behaviours, expected)) in matrix.into_iter().enumerate() {
+        budget.leave_room_for(&gateway);
+        let before = gateway.alloy.received().len();
+        let first_record = gateway.trail().len();
+        gateway.alloy.script(behaviours);
+        let start = Instant::now();
+        let response = gateway.delete(USER, &format!("c{n}"));
+        // The deadline, and time for a busy machine.
+        assert!(
+            start.elapsed() < Duration::from_secs(8),
+            "{name} took {:?}",
+            start.elapsed()
+        );
+        let said = format!(
+            "{name}: {} {}",
+            response.status,
+            response.text().chars().take(300).collect::<String>()
+        );
+        assert_eq!(response.status, expected.status, "{said}");
+        if expected.code.is_empty() {
+            assert_eq!(
+                response.field("x-alloy-gateway-source"),
+                Some("upstream"),
+                "{said}"
+            );
+        } else {
+            assert_eq!(response.json()["code"], expected.code, "{said}");
+        }
+        let sent = response.field("x-alloy-gateway-sent");
+        // A header that was read whole is an answer: `yes` is as true as `unknown`.
+        assert!(
+            sent == Some(expected.sent)
+                || (expected.code == "upstream-timeout" && sent == Some("yes")),
+            "{said}: sent {sent:?}"
+        );
+        let record = gateway.last_record_of(&response);
+        assert_eq!(record["outcome"], expected.outcome, "{name}: {record}");
+        assert_eq!(record["sent"], sent.unwrap(), "{name}: {record}");
+        let arrived = gateway.alloy.received().len() - before;
+        assert_eq!(arrived, expected.arrived, "{said}: {record}");
+        assert_eq!(record["attempts"], expected.arrived, "{name}: {record}");
+        // The key is in nothing that came of it.
+        let trail: String = gateway
+            .trail()
+            .iter()
+            .skip(first_record)
+            .map(ToString::to_string)
+            .collect();
+        let fields = format!("{:?}", response.fields);
+        for output in [response.text(), fields, trail] {
+            assert!(!output.contains(KEY), "{name}: the key is in {output}");
+        }
+        // And no connection is used again that might be out of step.
+        let next = gateway.delete(USER, &format!("c{}", 300 + n));
+        assert_eq!(
+            (next.status, next.text().as_str()),
+            (200, r#"{"success":true}"#),
+            "after {name}"
+        );
+    }
+    let output = gateway.process.output();
+    assert!(!output.contains(KEY) && !output.contains("panicked"));
+}
+
+/// Retries may be a fifth of the calls: faults that take one must be spread
+/// between calls that take none.
+#[derive(Default)]
+struct RetryBudget {
+    calls: usize,
+}
+
+impl RetryBudget {
+    fn leave_room_for(&mut self, gateway: &Gateway) {
+        for _ in 0..8 {
+            self.calls += 1;
+            let response = gateway.delete(USER, &format!("calm-{}", self.calls));
+            assert_eq!(response.status, 404);
+        }
+    }
+}
+
+#[test]
+fn retries_never_exceed_a_fifth_of_the_calls() {
+    let gateway = Setup::default()
+        .workers(1)
+        .upstream("circuit_breaker: off")
+        .start();
+    gateway.alloy.always(Behaviour::answer(503, "", "{}"));
+    for n in 0..200 {
+        assert_eq!(gateway.delete(USER, &format!("c{n}")).status, 503);
+    }
+    let retries = gateway.alloy.received().len() - 200;
+    // A fifth, and one a second for a gateway that has little to do (over ten seconds).
+    assert!(
+        (1..=200 / 5 + 10).contains(&retries),
+        "{retries} retries of 200 calls"
+    );
+}
+
+/// Servers whose TLS fails in some way: nothing was written, nothing was sent.
+#[test]
+fn a_handshake_that_fails_means_that_nothing_was_sent() {
+    let authority = || {
+        let key = KeyPair::generate().unwrap();
+        let mut ca = CertificateParams::default();
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let pem = ca.self_signed(&key).unwrap().pem();
+        (pem, Issuer::new(ca, key))
+    };
+    let (ca_pem, issuer) = authority();
+    let (_, other_issuer) = authority();
+    let leaf =
+        |name: &str, change: fn(&mut CertificateParams), issuer: Option<&Issuer<'_, KeyPair>>| {
+            let key = KeyPair::generate().unwrap();
+            let mut leaf = CertificateParams::new([name.to_owned()]).unwrap();
+            change(&mut leaf);
+            let certificate = match issuer {
+                Some(issuer) => leaf.signed_by(&key, issuer),
+                None => leaf.self_signed(&key),
+            };
+            ServerTls::from_pem(
+                certificate.unwrap().pem().as_bytes(),
+                key.serialize_pem().as_bytes(),
+            )
+            .unwrap()
+        };
+    let unchanged: fn(&mut CertificateParams) = |_| {};
+    let expired: fn(&mut CertificateParams) =
+        |leaf| leaf.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    let early: fn(&mut CertificateParams) =
+        |leaf| leaf.not_before = rcgen::date_time_ymd(2090, 1, 1);
+    let servers = [
+        ("self-signed", leaf("localhost", unchanged, None)),
+        (
+            "of another authority",
+            leaf("localhost", unchanged, Some(&other_issuer)),
+        ),
+        (
+            "for another name",
+            leaf("elsewhere.example", unchanged, Some(&issuer)),
+        ),
+        ("expired", leaf("localhost", expired, Some(&issuer))),
+        ("not yet valid", leaf("localhost", early, Some(&issuer))),
+    ];
+    for (name, tls) in servers {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || serve_tls(listener, tls));
+        assert_unreachable(name, address.port(), &ca_pem);
+    }
+    // A server that speaks TLS 1.1 at most: its ServerHello (RFC 4346 §7.4.1.3).
+    let mut hello = vec![22, 3, 2, 0, 42, 2, 0, 0, 38, 3, 2];
+    hello.extend([7; 32]);
+    hello.extend([0, 0xc0, 0x13, 0]);
+    let raw: [(&str, Vec<u8>); 4] = [
+        ("TLS 1.1", hello),
+        ("an alert", vec![21, 3, 3, 0, 2, 2, 40]),
+        (
+            "HTTP in the clear",
+            bytes("HTTP/1.1 400 Bad Request\r\n\r\n"),
+        ),
+        ("nothing", Vec::new()),
+    ];
+    for (name, answer) in raw {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let mut stream = stream;
+                let _ = stream.read(&mut [0; 4096]);
+                let _ = stream.write_all(&answer);
+                thread::sleep(if answer.is_empty() {
+                    LONG
+                } else {
+                    Duration::from_millis(50)
+                });
+            }
+        });
+        assert_unreachable(name, port, &ca_pem);
+    }
+}
+
+fn serve_tls(listener: TcpListener, tls: ServerTls) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        listener.set_nonblocking(true).unwrap();
+        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+        while let Ok((stream, _)) = listener.accept().await {
+            // Whoever came this far would be answered as Alloy answers.
+            if let Ok(mut stream) = tls.accept(stream).await {
+                use tokio::io::AsyncWriteExt;
+                let _ = stream
+                    .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 16\r\n\r\n{\"success\":true}")
+                    .await;
+            }
+        }
+    });
+}
+
+#[track_caller]
+fn assert_unreachable(name: &str, port: u16, ca_pem: &str) {
+    let gateway = Setup::default()
+        .upstream_url(format!("https://localhost:{port}"))
+        .upstream("retries: 0")
+        .upstream("connect_timeout: 400ms")
+        .ca(ca_pem)
+        .start();
+    let response = gateway.delete(USER, "c1");
+    assert_eq!(response.status, 502, "{name}: {}", response.text());
+    assert_refusal(&response, 502, "upstream-unreachable", "no");
+    let record = gateway.last_record_of(&response);
+    assert_eq!(
+        (&record["outcome"], &record["sent"]),
+        (&"failed".into(), &"no".into()),
+        "{name}: {record}"
+    );
+}
+
+/// A connection that closes just as it is reused: never lost, never more than
+/// the allowed attempts.
+#[test]
+fn connections_that_close_as_they_are_reused_cost_the_caller_nothing() {
+    let gateway = Setup::default().workers(1).start();
+    for n in 0..100 {
+        gateway.alloy.script([Behaviour::ThenClose]);
+        let line = format!("DELETE /users/{USER}/credentials/c{n} HTTP/1.1");
+        let response = gateway.send(request(&line, gateway.token(), ""));
+        assert_eq!(response.status, 200, "{n}: {}", response.text());
+        let record = gateway.last_record_of(&response);
+        assert!(record["attempts"].as_u64().unwrap() <= 3, "{record}");
+    }
+}
