@@ -172,6 +172,23 @@ async fn a_start_counts_recent_intents_from_every_segment() {
     assert_eq!(counted, vec!["billing"; 60]);
 }
 
+#[tokio::test]
+async fn a_call_left_open_some_segments_ago_is_closed_in_doubt_at_the_next_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let trail = open(small(directory.path())).unwrap();
+    let worker = trail.for_worker();
+    let id = RequestId::next();
+    std::mem::forget(worker.intent(intent(id)).await.unwrap());
+    calls(&trail, 60).await;
+    trail.close();
+    drop((worker, trail));
+    assert!(segments(directory.path()).len() > 5);
+    open(small(directory.path())).unwrap().close();
+    let report = verify(directory.path()).unwrap();
+    assert!(report.is_intact(), "{report}");
+    assert_eq!((report.outcomes.in_doubt, report.open), (1, 0), "{report}");
+}
+
 #[track_caller]
 fn wait_until(is_so: impl Fn() -> bool) {
     let end = Instant::now() + Duration::from_secs(30);
