@@ -1,0 +1,29 @@
+//! Path segments → ids: what is taken is exactly what design and RFC 3986 allow.
+#![no_main]
+
+use alloy_gateway::ids::{CredentialId, IdGrammar, UserId};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|text: &str| {
+    let unreserved = |b: u8| b.is_ascii_alphanumeric() || b"._~-".contains(&b);
+    let looks_right = (1..=128).contains(&text.len())
+        && text.bytes().all(unreserved)
+        && text != "."
+        && text != "..";
+    let hex = text.len() == 24 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    let opaque = UserId::parse(text, IdGrammar::Opaque);
+    // What has the form of a token is refused as well.
+    assert!(opaque.is_none() || looks_right, "{text:?} was taken");
+    assert!(
+        opaque.is_some() || !looks_right || text.starts_with("agw_"),
+        "{text:?} was refused"
+    );
+    assert_eq!(
+        UserId::parse(text, IdGrammar::ObjectId).is_some(),
+        hex,
+        "{text:?}"
+    );
+    if let Some(id) = CredentialId::parse(text, IdGrammar::Opaque) {
+        assert_eq!(id.as_str(), text);
+    }
+});
