@@ -306,57 +306,6 @@ fn another_api_version_is_refused_since_its_semantics_would_differ() {
 }
 
 #[test]
-fn ambiguous_framing_is_refused_and_closes_the_connection() {
-    let gateway = Gateway::start();
-    let call = format!("DELETE /users/{USER}/credentials/{CREDENTIAL} HTTP/1.1\r\n");
-    let authorization = format!("Authorization: Bearer {}\r\n", gateway.token());
-    let host = "Host: x\r\n";
-    let smuggled = delete(USER, "c1", gateway.token());
-    let messages = [
-        format!(
-            "{call}{host}{authorization}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{smuggled}"
-        ),
-        format!(
-            "{call}{host}{authorization}Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n{smuggled}"
-        ),
-        format!(
-            "{call}{host}{authorization}Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n{smuggled}"
-        ),
-        format!(
-            "{call}{host}{authorization}Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n{smuggled}"
-        ),
-        format!(
-            "{call}{host}{authorization}Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n{smuggled}"
-        ),
-        format!(
-            "{call}{host}{authorization}Content-Length: 0\r\nContent-Length: 5\r\n\r\n{smuggled}"
-        ),
-        format!("{call}{host}{authorization}Content-Length: +0\r\n\r\n{smuggled}"),
-        format!("{call}{host}{authorization}Content-Length: 0, 5\r\n\r\n{smuggled}"),
-        format!("{call}{host}{authorization}Content-Length: 0x0\r\n\r\n{smuggled}"),
-        format!("{call}{host}{authorization}Content-Length : 0\r\n\r\n{smuggled}"),
-        format!("{call}{host}{authorization}X-Folded: a\r\n b\r\n\r\n{smuggled}"),
-        format!("{call}{host}{authorization}X-Nul: a\0b\r\n\r\n{smuggled}"),
-        format!("{call}{host}{authorization}X-Cr: a\rb\r\n\r\n{smuggled}"),
-        format!("{call}{authorization}\r\n{smuggled}"),
-        format!("{call}{host}{host}{authorization}\r\n{smuggled}"),
-    ];
-    for message in messages {
-        let mut connection = gateway.connect();
-        let answer = connection.send(&message).try_receive();
-        if let Some(answer) = answer {
-            assert_eq!(answer.status, 400, "{message:?} {answer:?}");
-            // Before there is a request hyper answers by itself, without a body.
-            if !answer.body.is_empty() {
-                assert_refusal(&answer, 400, "malformed-request", "no");
-            }
-        }
-        assert!(connection.is_closed(), "{message:?}");
-    }
-    assert_eq!(gateway.alloy.received().len(), 0);
-}
-
-#[test]
 fn a_body_cut_short_means_that_nothing_is_sent() {
     let gateway = Gateway::start();
     let mut connection = gateway.connect();

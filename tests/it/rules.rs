@@ -222,3 +222,27 @@ fn only_one_crypto_library_is_built() {
     assert!(found.is_empty(), "{found}");
     assert!(said.contains("nothing to print"), "{said}");
 }
+
+#[test]
+fn the_threat_model_names_tests_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("docs/threat-model.md")).unwrap();
+    let mut files = Vec::new();
+    collect(&root.join("src"), &mut files);
+    collect(&root.join("tests"), &mut files);
+    let code: String = files
+        .iter()
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect();
+    let names: Vec<_> = text
+        .split('`')
+        .filter(|word| word.matches('_').count() > 3 && !word.contains(['/', ' ']))
+        .collect();
+    assert!(names.len() > 20, "only {} tests are named", names.len());
+    for name in names {
+        assert!(
+            code.contains(&format!("fn {name}")),
+            "there is no test {name}"
+        );
+    }
+}

@@ -11,7 +11,7 @@ use std::{
 use alloy_gateway::{simulated_alloy::Behaviour, tls::ServerTls};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
-use crate::support::{Gateway, KEY, Setup, USER, assert_refusal, client::request};
+use crate::support::{Gateway, KEY, Setup, USER, assert_refusal};
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -357,19 +357,4 @@ fn assert_unreachable(name: &str, port: u16, ca_pem: &str) {
         (&"failed".into(), &"no".into()),
         "{name}: {record}"
     );
-}
-
-/// A connection that closes just as it is reused: never lost, never more than
-/// the allowed attempts.
-#[test]
-fn connections_that_close_as_they_are_reused_cost_the_caller_nothing() {
-    let gateway = Setup::default().workers(1).start();
-    for n in 0..100 {
-        gateway.alloy.script([Behaviour::ThenClose]);
-        let line = format!("DELETE /users/{USER}/credentials/c{n} HTTP/1.1");
-        let response = gateway.send(request(&line, gateway.token(), ""));
-        assert_eq!(response.status, 200, "{n}: {}", response.text());
-        let record = gateway.last_record_of(&response);
-        assert!(record["attempts"].as_u64().unwrap() <= 3, "{record}");
-    }
 }
