@@ -24,10 +24,7 @@ use tokio::{
     net::{TcpListener, UnixListener},
 };
 
-use crate::{
-    config::{self, settings::Settings},
-    server::Shared,
-};
+use crate::{config, reload::Reloader, server::Shared};
 
 /// How many admin connections may be open at once.
 const CONNECTIONS_MAX: usize = 64;
@@ -38,20 +35,21 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Admin {
     shared: Arc<Shared>,
-    settings: Arc<Settings>,
+    reloader: Arc<Reloader>,
 }
 
 /// How a request came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Door {
     Tcp,
-    Socket,
+    /// From a process of the user with this id, as far as the system knows.
+    Socket(Option<u32>),
 }
 
 impl Admin {
-    /// `settings` are what the gateway was started with.
-    pub fn new(shared: Arc<Shared>, settings: Arc<Settings>) -> Arc<Self> {
-        Arc::new(Self { shared, settings })
+    /// Over a gateway and what loads its configs.
+    pub fn new(shared: Arc<Shared>, reloader: Arc<Reloader>) -> Arc<Self> {
+        Arc::new(Self { shared, reloader })
     }
 
     /// Answers on a TCP listener for as long as it is polled.
@@ -72,7 +70,10 @@ impl Admin {
         loop {
             let place = Arc::clone(&places).acquire_owned().await;
             match listener.accept().await {
-                Ok((stream, _)) => self.spawn(stream, Door::Socket, place),
+                Ok((stream, _)) => {
+                    let user = stream.peer_cred().ok().map(|peer| peer.uid());
+                    self.spawn(stream, Door::Socket(user), place);
+                }
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             }
         }
@@ -86,8 +87,8 @@ impl Admin {
         let admin = Arc::clone(self);
         tokio::spawn(async move {
             let service = service_fn(|request| {
-                let response = admin.answer(&request, door);
-                async move { Ok::<_, Infallible>(response) }
+                let admin = Arc::clone(&admin);
+                async move { Ok::<_, Infallible>(admin.answer(&request, door).await) }
             });
             // An admin client that leaves is nobody's problem.
             let _ = http1::Builder::new()
@@ -100,18 +101,21 @@ impl Admin {
         });
     }
 
-    fn answer<B>(&self, request: &Request<B>, door: Door) -> Response<Full<Bytes>> {
+    async fn answer<B>(self: Arc<Self>, request: &Request<B>, door: Door) -> Response<Full<Bytes>> {
         if door == Door::Tcp && !has_local_host(request) {
             return text(
                 StatusCode::MISDIRECTED_REQUEST,
                 "Host must be an IP address or localhost\n",
             );
         }
+        if request.method() == Method::POST {
+            return self.change(request.uri().path(), door).await;
+        }
         if request.method() != Method::GET && request.method() != Method::HEAD {
-            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "read-only\n");
+            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "GET, HEAD or POST\n");
             response
                 .headers_mut()
-                .insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+                .insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
             return response;
         }
         match (request.uri().path(), door) {
@@ -136,18 +140,53 @@ impl Admin {
             }
             ("/version", _) => text(StatusCode::OK, concat!(env!("CARGO_PKG_VERSION"), "\n")),
             ("/status.json", _) => {
-                let status = status::status(&self.shared, &self.settings);
+                let status = status::status(&self.shared, &self.reloader);
                 let mut response = text(StatusCode::OK, &format!("{status:#}\n"));
                 let json = HeaderValue::from_static("application/json");
                 response.headers_mut().insert(header::CONTENT_TYPE, json);
                 response
             }
-            ("/config", Door::Socket) => text(StatusCode::OK, &config::show(&self.settings)),
+            ("/config", Door::Socket(_)) => {
+                text(StatusCode::OK, &config::show(&self.reloader.settings()))
+            }
             ("/config", Door::Tcp) => text(StatusCode::FORBIDDEN, "only on admin.socket\n"),
             _ => text(
                 StatusCode::NOT_FOUND,
-                "here are /livez /readyz /metrics /status.json /version, and /config on admin.socket\n",
+                "here are /livez /readyz /metrics /status.json /version, and on admin.socket /config, POST /-/reload, POST /-/drain\n",
             ),
+        }
+    }
+
+    /// What changes something: only on the socket, and each in the trail.
+    async fn change(self: Arc<Self>, path: &str, door: Door) -> Response<Full<Bytes>> {
+        let Door::Socket(user) = door else {
+            return text(StatusCode::FORBIDDEN, "changes only on admin.socket\n");
+        };
+        let by = user.map_or_else(|| "unix".to_owned(), |user| format!("unix:uid={user}"));
+        match path {
+            "/-/reload" => {
+                let reloader = Arc::clone(&self.reloader);
+                let loaded = tokio::task::spawn_blocking(move || reloader.reload(&by)).await;
+                match loaded {
+                    Ok(Ok(reload)) if reload.needs_restart.is_empty() => {
+                        text(StatusCode::OK, "loaded\n")
+                    }
+                    Ok(Ok(reload)) => {
+                        let fields = reload.needs_restart.join(", ");
+                        let said = format!("loaded; only after a restart: {fields}\n");
+                        text(StatusCode::OK, &said)
+                    }
+                    Ok(Err(problems)) => text(StatusCode::BAD_REQUEST, &problems.to_string()),
+                    Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "a bug was caught\n"),
+                }
+            }
+            "/-/drain" => {
+                self.shared.trail().changed_by("admin.drain", &by);
+                self.shared.drain();
+                tracing::warn!(by, "draining: new calls are refused until a restart");
+                text(StatusCode::OK, "draining\n")
+            }
+            _ => text(StatusCode::NOT_FOUND, "here are /-/reload and /-/drain\n"),
         }
     }
 }

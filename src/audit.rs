@@ -177,10 +177,22 @@ impl Trail {
     }
 
     /// Records that a config is in effect from now on.
-    pub fn config_loaded(&self, digest: &str, tenants: usize) {
+    pub fn config_loaded(&self, digest: &str, tenants: usize, by: &str) {
+        let fragment = Fragment::config_loaded(digest, tenants, by);
+        self.0.queue.push_unwaited(fragment);
+    }
+
+    /// Records that a config was refused, and the one before stays in effect.
+    pub fn config_rejected(&self, problems: usize, first: &str, by: &str) {
+        let fragment = Fragment::config_rejected(problems, first, by);
+        self.0.queue.push_unwaited(fragment);
+    }
+
+    /// Records that an operator changed something: `event` is `admin.` and what.
+    pub fn changed_by(&self, event: &'static str, by: &str) {
         self.0
             .queue
-            .push_unwaited(Fragment::config_loaded(digest, tenants));
+            .push_unwaited(Fragment::now(event).text("by", by));
     }
 
     /// Writes what waits, seals the segment and ends the writer. Later intents

@@ -68,6 +68,11 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
 }
 
 impl Loaded {
+    /// Where it stands.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Finds the places of problems or warnings that were found later.
     pub fn locate(&self, problems: Vec<Problem>) -> Problems {
         // Read again: keeping the text of a large config for this would cost

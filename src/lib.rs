@@ -38,6 +38,7 @@ pub mod server;
 pub mod admin;
 pub mod logging;
 pub mod metrics;
+pub mod reload;
 pub mod tls;
 
 pub mod cli;

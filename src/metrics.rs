@@ -2,14 +2,16 @@
 //! never from ids, tokens or paths.
 
 use std::{
+    collections::HashSet,
     fmt,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
+use arc_swap::ArcSwap;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
@@ -43,7 +45,9 @@ pub struct Metrics {
     connections_refused: Family<ReasonLabel, Counter>,
     panics: Counter,
     scraped: Scraped,
-    named: std::collections::HashSet<Arc<str>>,
+    reloads: Family<ResultLabel, Counter>,
+    named: ArcSwap<HashSet<Arc<str>>>,
+    config: Family<ConfigLabel, Gauge>,
 }
 
 /// Gauges that are read when somebody asks.
@@ -53,6 +57,8 @@ struct Scraped {
     connections: Gauge,
     ready: Gauge,
     draining: Gauge,
+    reload_ok: Gauge,
+    reloaded_at: Gauge<f64, AtomicU64>,
     audit_sequence: Gauge,
     audit_writable: Gauge,
     audit_unwritable: Family<CauseLabel, Gauge>,
@@ -77,6 +83,16 @@ struct CodeLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabel {
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ConfigLabel {
+    sha256: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CauseLabel {
     cause: &'static str,
 }
@@ -98,8 +114,6 @@ impl Metrics {
         let mut registry = Registry::with_prefix("alloy_gateway");
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "The running version", build);
-        let config = Info::new([("sha256", snapshot.digest.to_string())]);
-        registry.register("config", "The running config", config);
         let mut metrics = Self {
             requests: Family::default(),
             durations: Family::new_with_constructor(|| Histogram::new(DURATIONS)),
@@ -108,14 +122,13 @@ impl Metrics {
             connections_refused: Family::default(),
             panics: Counter::default(),
             scraped: Scraped::default(),
-            named: snapshot
-                .tenants()
-                .iter()
-                .take(TENANTS_MAX)
-                .map(|t| Arc::clone(&t.name))
-                .collect(),
+            reloads: Family::default(),
+            named: ArcSwap::default(),
+            config: Family::default(),
             registry,
         };
+        metrics.name_tenants(snapshot);
+        metrics.reloaded_at(SystemTime::now());
         metrics.register();
         for failure in AuthFailure::ALL {
             // The series exists from now on; its handle is of no use here.
@@ -178,6 +191,22 @@ impl Metrics {
             "Whether the trail can be written",
             s.audit_writable.clone(),
         );
+        r.register("config_info", "The config in effect", self.config.clone());
+        r.register(
+            "config_reloads",
+            "Tries to load another config, by result",
+            self.reloads.clone(),
+        );
+        r.register(
+            "config_last_reload_successful",
+            "Whether the last try to load a config succeeded",
+            s.reload_ok.clone(),
+        );
+        r.register(
+            "config_last_reload_success_timestamp_seconds",
+            "When a config was loaded last",
+            s.reloaded_at.clone(),
+        );
         r.register(
             "audit_unwritable",
             "Why the trail can't be written just now: 1 for the cause",
@@ -207,11 +236,38 @@ impl Metrics {
         );
     }
 
+    /// Gives the tenants of a snapshot labels of their own, as far as there are any.
+    pub fn name_tenants(&self, snapshot: &Snapshot) {
+        let names = snapshot.tenants().iter().take(TENANTS_MAX);
+        let named = names.map(|tenant| Arc::clone(&tenant.name)).collect();
+        self.named.store(Arc::new(named));
+        self.config.clear();
+        let sha256 = snapshot.digest.to_string();
+        self.config.get_or_create(&ConfigLabel { sha256 }).set(1);
+    }
+
+    /// Counts a try to load another config.
+    pub fn reloaded(&self, succeeded: bool) {
+        let result = if succeeded { "success" } else { "failure" };
+        self.reloads.get_or_create(&ResultLabel { result }).inc();
+        self.scraped.reload_ok.set(succeeded.into());
+        if succeeded {
+            self.reloaded_at(SystemTime::now());
+        }
+    }
+
+    fn reloaded_at(&self, at: SystemTime) {
+        let since = at.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        self.scraped.reload_ok.set(1);
+        self.scraped.reloaded_at.set(since.as_secs_f64());
+    }
+
     /// Counts an answered request.
     pub fn answered(&self, arrival: &Arrival, answer: &Answer) {
+        let named = self.named.load();
         let tenant = match &answer.tenant {
             None => "",
-            Some(name) if self.named.contains(name) => name,
+            Some(name) if named.contains(name) => name,
             Some(_) => "_other",
         };
         let labels = RequestLabels {

@@ -56,7 +56,7 @@ fn stage() -> &'static Stage {
         );
         fs::write(&path, text).expect("the directory is ours");
         let loaded = config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
-        let snapshot = snapshot::build(&loaded.settings, &loaded.digest).expect("a good config");
+        let snapshot = snapshot::build(&loaded.settings, &loaded.digest, None).expect("a good config");
         let options = Options {
             settings: loaded.settings.audit.clone(),
             mac_key: None,

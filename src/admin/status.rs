@@ -5,13 +5,12 @@ use std::time::SystemTime;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::{
-    config::settings::{Durability, Settings},
-    server::Shared,
-};
+use crate::{config::settings::Durability, reload::Reloader, server::Shared};
 
 /// How the gateway is just now. Nothing in it is a secret, an id or a path.
-pub fn status(shared: &Shared, settings: &Settings) -> Value {
+pub fn status(shared: &Shared, reloader: &Reloader) -> Value {
+    let settings = reloader.settings();
+    let reload = reloader.last();
     let trail = shared.trail().status();
     let snapshot = shared.snapshot();
     let unready = shared.unready();
@@ -20,7 +19,17 @@ pub fn status(shared: &Shared, settings: &Settings) -> Value {
         "ready": unready.is_none(),
         "unready_because": unready,
         "draining": shared.is_draining(),
-        "config": { "sha256": snapshot.digest, "tenants": snapshot.tenants().len() },
+        "config": {
+            "sha256": snapshot.digest,
+            "tenants": snapshot.tenants().len(),
+            "last_load": {
+                "at": time(reload.at),
+                "by": reload.by,
+                "succeeded": reload.problems.is_empty(),
+                "problems": reload.problems.len(),
+            },
+            "needs_restart": reload.needs_restart,
+        },
         "upstream": settings.upstream.url.authority(),
         "requests_in_flight": shared.requests_in_flight(),
         "connections": shared.connections(),

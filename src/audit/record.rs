@@ -235,11 +235,20 @@ impl Fragment {
             .text("reason", reason)
     }
 
-    /// `config.loaded`.
-    pub fn config_loaded(digest: &str, tenants: usize) -> Self {
+    /// `config.loaded`; `by` is what brought it about.
+    pub fn config_loaded(digest: &str, tenants: usize, by: &str) -> Self {
         Self::now("config.loaded")
             .text("config", digest)
             .number("tenants", tenants as u64)
+            .text("by", by)
+    }
+
+    /// `config.rejected`.
+    pub fn config_rejected(problems: usize, first: &str, by: &str) -> Self {
+        Self::now("config.rejected")
+            .number("problems", problems as u64)
+            .text("first", first)
+            .text("by", by)
     }
 
     /// Adds a text field.

@@ -14,6 +14,7 @@ use crate::{
     admin::{self, Admin},
     config::{self, Loaded, settings::Durability, snapshot},
     logging,
+    reload::Reloader,
     server::{Gateway, Stopped},
 };
 
@@ -54,6 +55,7 @@ async fn serve(loaded: &Loaded, ready: Ready) -> anyhow::Result<Exit> {
     let settings = loaded.settings.as_ref();
     // Before anything listens: a signal must find its handler.
     let mut signals = Signals::new()?;
+    let hangup = signal(SignalKind::hangup())?;
     // A limit on file sizes is to be an error of the trail, not the end.
     let _too_large = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
     let trail = ready.open_trail(loaded)?;
@@ -67,7 +69,8 @@ async fn serve(loaded: &Loaded, ready: Ready) -> anyhow::Result<Exit> {
             return Err(error.into());
         }
     };
-    let admin = Admin::new(Arc::clone(gateway.shared()), Arc::clone(&loaded.settings));
+    let reloader = Reloader::new(Arc::clone(gateway.shared()), loaded);
+    let admin = Admin::new(Arc::clone(gateway.shared()), Arc::clone(&reloader));
     if let Err(error) = start_admin(&admin, settings).await {
         gateway
             .stop(std::time::Duration::ZERO, std::future::ready(()))
@@ -86,7 +89,11 @@ async fn serve(loaded: &Loaded, ready: Ready) -> anyhow::Result<Exit> {
         trail.hash = head.hash.as_str(),
         "ready"
     );
-    signals.next().await;
+    tokio::select! {
+        () = signals.next() => {}
+        () = Arc::clone(&reloader).watch() => {}
+        () = reload_on_hangup(&reloader, hangup) => {}
+    }
     tracing::info!(drain_timeout = ?settings.bounds.drain_timeout, "stopping; a second signal ends it at once");
     let stopped = gateway
         .stop(settings.bounds.drain_timeout, signals.next())
@@ -102,6 +109,18 @@ async fn serve(loaded: &Loaded, ready: Ready) -> anyhow::Result<Exit> {
         Stopped::Clean => Exit::Ok,
         Stopped::Cut => Exit::Failure,
     })
+}
+
+/// Loads the config anew at each SIGHUP. Never ends.
+async fn reload_on_hangup(reloader: &Arc<Reloader>, mut hangup: Signal) {
+    loop {
+        hangup.recv().await;
+        let reloader = Arc::clone(reloader);
+        let done = tokio::task::spawn_blocking(move || reloader.reload("SIGHUP").is_ok());
+        if done.await.is_err() {
+            tracing::error!("loading the config ended with a bug");
+        }
+    }
 }
 
 async fn start_admin(

@@ -26,7 +26,7 @@ impl Ready {
     ///
     /// Every problem at once.
     pub fn read(loaded: &Loaded) -> Result<Self, Problems> {
-        let snapshot = snapshot::build(&loaded.settings, &loaded.digest);
+        let snapshot = snapshot::build(&loaded.settings, &loaded.digest, None);
         let mac_key = snapshot::mac_key(&loaded.settings.audit);
         match (snapshot, mac_key) {
             (Ok(snapshot), Ok(mac_key)) => Ok(Self { snapshot, mac_key }),
@@ -47,7 +47,7 @@ impl Ready {
         };
         let trail = Trail::open(options, &mut |tenant, time| replay.count(tenant, time))?;
         replay.finish();
-        trail.config_loaded(&loaded.digest, loaded.settings.tenants.len());
+        trail.config_loaded(&loaded.digest, loaded.settings.tenants.len(), "start");
         Ok(trail)
     }
 }

@@ -155,6 +155,11 @@ impl Problems {
         self.found.len()
     }
 
+    /// Each of them as a line for people.
+    pub fn lines(&self) -> Vec<String> {
+        self.to_string().lines().map(ToOwned::to_owned).collect()
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.found.is_empty()

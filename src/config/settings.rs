@@ -52,7 +52,7 @@ pub struct Admin {
 }
 
 /// Alloy, and how it is spoken to.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upstream {
     /// The one pinned origin.
     pub url: UpstreamUrl,
@@ -142,7 +142,7 @@ pub struct Key {
 }
 
 /// Where a secret is read from.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum SecretSource {
     /// A file.
     File(PathBuf),
@@ -166,7 +166,7 @@ impl std::fmt::Debug for SecretSource {
 }
 
 /// A secret that stood in the config itself.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct InlineSecret(String);
 
 impl InlineSecret {
@@ -258,7 +258,7 @@ pub enum Mode {
 }
 
 /// The trail.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Audit {
     /// Where its segments are.
     pub directory: PathBuf,

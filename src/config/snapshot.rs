@@ -1,7 +1,8 @@
 //! What a request sees of the config: immutable, swapped whole.
 //!
 //! Building one does the I/O that a config asks for (secrets, user lists,
-//! roots) and makes the limiters.
+//! roots) and makes the limiters; what did not change since the one before keeps
+//! its state.
 
 mod load;
 mod secrets;
@@ -19,7 +20,7 @@ use crate::{
     ids::UserId,
     pipeline::{
         authenticate::FailedAuth,
-        limit::{InFlightCount, Limits, Line},
+        limit::{Breaker, Bucket, Gate, InFlightCount, Limits, Line},
     },
     secret::UpstreamKey,
     tls::ClientTls,
@@ -27,7 +28,7 @@ use crate::{
 };
 
 pub use self::{
-    load::build,
+    load::{build, named_files},
     secrets::{loose_secrets, mac_key},
 };
 
@@ -41,7 +42,8 @@ pub struct Snapshot {
     /// Alloy, and how it is spoken to.
     pub upstream: Arc<Target>,
     /// How often a peer may fail to authenticate.
-    pub failed_auth: FailedAuth,
+    pub failed_auth: Arc<FailedAuth>,
+    keys: Vec<Key>,
     tenants: Vec<Tenant>,
     by_token: HashMap<TokenDigest, TokenPlace>,
 }
@@ -57,6 +59,17 @@ pub struct Target {
     pub api_version: http::HeaderValue,
     /// Trust and protocol versions; `None` for a plaintext upstream.
     pub tls: Option<ClientTls>,
+    /// What the roots were read from, to notice another content.
+    trust: Option<Vec<u8>>,
+}
+
+/// A key, and what its tenants share of it.
+#[derive(Debug, Clone)]
+pub struct Key {
+    key: Arc<UpstreamKey>,
+    buckets: Vec<Arc<Bucket>>,
+    gate: Arc<Gate>,
+    breaker: Arc<Breaker>,
 }
 
 /// A tenant, ready to be asked.
@@ -75,7 +88,7 @@ pub struct Tenant {
     /// How long a call may wait for its turn.
     pub wait: Duration,
     /// Those who wait.
-    pub line: Line,
+    pub line: Arc<Line>,
     /// Its calls under way.
     pub in_flight: InFlightCount,
     tokens: Box<[TokenInfo]>,

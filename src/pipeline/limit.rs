@@ -152,6 +152,15 @@ impl Limits {
         self.buckets.iter().map(|(_, bucket)| bucket)
     }
 
+    /// The tenant's own buckets.
+    pub fn of_tenant(&self) -> impl Iterator<Item = &Arc<Bucket>> {
+        let own = self
+            .buckets
+            .iter()
+            .filter(|(by, _)| *by == LimitedBy::Tenant);
+        own.map(|(_, bucket)| bucket)
+    }
+
     /// The gate of the tenant's key.
     pub fn gate(&self) -> &Gate {
         &self.gate
@@ -213,6 +222,11 @@ impl Line {
         }
     }
 
+    /// How many may wait.
+    pub fn waiting_max(&self) -> u32 {
+        self.places.max
+    }
+
     fn is_empty(&self) -> bool {
         self.places.count() == 0
     }
@@ -245,7 +259,7 @@ impl Line {
 }
 
 /// A bounded count of things under way at once.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct InFlightCount {
     count: Arc<AtomicU32>,
     max: u32,
@@ -260,6 +274,14 @@ impl InFlightCount {
     pub fn new(max: u32) -> Self {
         Self {
             count: Arc::default(),
+            max,
+        }
+    }
+
+    /// The same count under another bound: what is under way stays counted.
+    pub fn with_max(&self, max: u32) -> Self {
+        Self {
+            count: Arc::clone(&self.count),
             max,
         }
     }

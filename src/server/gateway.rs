@@ -41,6 +41,17 @@ impl Shared {
         self.snapshot.load_full()
     }
 
+    /// Lets requests see another config from now on.
+    pub fn swap(&self, snapshot: Snapshot) {
+        self.metrics.name_tenants(&snapshot);
+        self.snapshot.store(Arc::new(snapshot));
+    }
+
+    /// Refuses calls from now on; what is under way is answered.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
     /// The trail.
     pub fn trail(&self) -> &Trail {
         &self.trail

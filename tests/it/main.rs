@@ -22,6 +22,7 @@ mod lifecycle;
 mod limits;
 mod many_tenants;
 mod refusals;
+mod reload;
 mod rules;
 mod trail;
 mod upstream_faults;

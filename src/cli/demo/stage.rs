@@ -17,6 +17,7 @@ use crate::{
     audit::Trail,
     cli::start::Ready,
     config,
+    reload::Reloader,
     server::Gateway,
     simulated_alloy::{self, SimulatedAlloy},
     token::NewToken,
@@ -69,10 +70,8 @@ impl Stage {
         let Some(base) = gateway.addresses().first().copied() else {
             bail!("the gateway listens nowhere");
         };
-        let (admin, ends) = serve_admin(Admin::new(
-            Arc::clone(gateway.shared()),
-            Arc::clone(&loaded.settings),
-        ))?;
+        let reloader = Reloader::new(Arc::clone(gateway.shared()), &loaded);
+        let (admin, ends) = serve_admin(Admin::new(Arc::clone(gateway.shared()), reloader))?;
         Ok(Self {
             directory,
             alloy,

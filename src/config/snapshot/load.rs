@@ -1,20 +1,26 @@
 //! Settings → snapshot: reads what the settings name.
 
-use std::{collections::HashMap, path::Path, sync::Arc};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use http::HeaderValue;
 
-use super::secrets::{api_key, read_file};
-use super::{Snapshot, Target, Tenant, TokenInfo, TokenPlace, UserSet};
+use super::{
+    Key, Snapshot, Target, Tenant, TokenInfo, TokenPlace, UserSet,
+    secrets::{api_key, read_file},
+};
 use crate::{
     config::{
         problem::{FieldPath, Problem},
-        settings::{self, Settings, Trust, Users},
+        settings::{self, SecretSource, Settings, Trust, Users, Window},
     },
     ids::{IdGrammar, UserId},
     pipeline::{
         authenticate::FailedAuth,
-        limit::{Breaker, Bucket, Gate, InFlightCount, Limits, Line},
+        limit::{Breaker, Bucket, InFlightCount, Limits, Line},
     },
     secret::UpstreamKey,
     tls,
@@ -22,22 +28,34 @@ use crate::{
 
 /// The longest list of users that is read, in bytes.
 const USERS_BYTES_MAX: u64 = 64 << 20;
+/// The longest file of roots, in bytes.
+const ROOTS_BYTES_MAX: u64 = 16 << 20;
 
 /// Reads every secret, list and certificate that `settings` name, and makes
-/// the limiters.
+/// the limiters. What did not change since `previous` keeps its state: a reload
+/// refills no budget and closes no breaker.
 ///
 /// # Errors
 ///
 /// Every problem at once; none of them holds anything of a secret.
-pub fn build(settings: &Settings, digest: &str) -> Result<Snapshot, Vec<Problem>> {
+pub fn build(
+    settings: &Settings,
+    digest: &str,
+    previous: Option<&Snapshot>,
+) -> Result<Snapshot, Vec<Problem>> {
     let mut problems = Vec::new();
-    let target = target(&settings.upstream, &mut problems);
+    let target = target(&settings.upstream, previous, &mut problems);
     let keys: Vec<_> = settings
         .keys
         .iter()
-        .filter_map(|key| Key::load(key, &settings.upstream, &mut problems))
+        .filter_map(|key| load_key(key, &settings.upstream, previous, &mut problems))
         .collect();
     let whole = keys.len() == settings.keys.len();
+    let known: HashMap<_, _> = previous
+        .into_iter()
+        .flat_map(|previous| previous.tenants.iter())
+        .map(|tenant| (&*tenant.name, tenant))
+        .collect();
     let mut tenants = Vec::with_capacity(settings.tenants.len());
     let mut by_token =
         HashMap::with_capacity(settings.tenants.iter().map(|t| t.tokens.len()).sum());
@@ -53,14 +71,20 @@ pub fn build(settings: &Settings, digest: &str) -> Result<Snapshot, Vec<Problem>
             };
             by_token.insert(entry.digest, place);
         }
-        tenants.push(ready(tenant, key, users));
+        tenants.push(ready(tenant, key, users, known.get(&*tenant.name).copied()));
     }
     match (target, problems.is_empty()) {
-        (Some(target), true) => Ok(Snapshot {
+        (Some(upstream), true) => Ok(Snapshot {
             digest: digest.into(),
+            failed_auth: previous
+                .filter(|previous| previous.bounds.failed_auth == settings.bounds.failed_auth)
+                .map_or_else(
+                    || Arc::new(FailedAuth::new(settings.bounds.failed_auth)),
+                    |previous| Arc::clone(&previous.failed_auth),
+                ),
             bounds: settings.bounds.clone(),
-            upstream: Arc::new(target),
-            failed_auth: FailedAuth::new(settings.bounds.failed_auth),
+            upstream,
+            keys,
             tenants,
             by_token,
         }),
@@ -68,60 +92,102 @@ pub fn build(settings: &Settings, digest: &str) -> Result<Snapshot, Vec<Problem>
     }
 }
 
-/// What tenants share of a key.
-struct Key {
-    key: Arc<UpstreamKey>,
-    buckets: Vec<Arc<Bucket>>,
-    gate: Arc<Gate>,
-    breaker: Arc<Breaker>,
-}
-
-impl Key {
-    fn load(
-        key: &settings::Key,
-        upstream: &settings::Upstream,
-        problems: &mut Vec<Problem>,
-    ) -> Option<Self> {
-        let at = FieldPath::root().key("keys").key(&key.name).key("secret");
-        let secret = match api_key(&key.secret) {
-            Ok(secret) => secret,
-            Err((field, message)) => {
-                problems.push(Problem::new(at.key(field), message));
-                return None;
-            }
-        };
-        Some(Self {
-            key: Arc::new(UpstreamKey::new(&key.name, &secret, &upstream.auth_scheme)?),
-            buckets: key
-                .limits
-                .iter()
-                .map(|w| Arc::new(Bucket::new("key", *w)))
-                .collect(),
-            gate: Arc::default(),
-            breaker: Arc::new(Breaker::new(upstream.circuit_breaker.clone())),
-        })
-    }
-}
-
-fn ready(tenant: &settings::Tenant, key: &Key, users: UserSet) -> Tenant {
-    let own = tenant
-        .limits
+/// The files that settings name and a snapshot is made of.
+pub fn named_files(settings: &Settings) -> Vec<PathBuf> {
+    let secrets = settings.keys.iter().filter_map(|key| match &key.secret {
+        SecretSource::File(path) => Some(path),
+        _ => None,
+    });
+    let users = settings
+        .tenants
         .iter()
-        .map(|w| Arc::new(Bucket::new("tenant", *w)));
+        .filter_map(|tenant| match &tenant.users {
+            Users::File(path) => Some(path),
+            _ => None,
+        });
+    let trust = match &settings.upstream.trust {
+        Trust::File(path) => Some(path),
+        _ => None,
+    };
+    let mut files: Vec<_> = secrets.chain(users).chain(trust).cloned().collect();
+    files.sort();
+    files.dedup();
+    files
+}
+
+fn load_key(
+    key: &settings::Key,
+    upstream: &settings::Upstream,
+    previous: Option<&Snapshot>,
+    problems: &mut Vec<Problem>,
+) -> Option<Key> {
+    let at = FieldPath::root().key("keys").key(&key.name).key("secret");
+    let secret = match api_key(&key.secret) {
+        Ok(secret) => secret,
+        Err((field, message)) => {
+            problems.push(Problem::new(at.key(field), message));
+            return None;
+        }
+    };
+    let known = previous.and_then(|previous| {
+        let mut keys = previous.keys.iter();
+        keys.find(|known| known.key.name() == key.name)
+    });
+    let breaker = known
+        .map(|known| &known.breaker)
+        .filter(|breaker| breaker.bounds() == upstream.circuit_breaker.as_ref());
+    Some(Key {
+        key: Arc::new(UpstreamKey::new(&key.name, &secret, &upstream.auth_scheme)?),
+        buckets: buckets("key", &key.limits, known.map(|known| &*known.buckets)),
+        gate: known.map_or_else(Arc::default, |known| Arc::clone(&known.gate)),
+        breaker: breaker
+            .cloned()
+            .unwrap_or_else(|| Arc::new(Breaker::new(upstream.circuit_breaker.clone()))),
+    })
+}
+
+/// A bucket for each window: the one that was there, if its window did not change.
+fn buckets(scope: &str, windows: &[Window], known: Option<&[Arc<Bucket>]>) -> Vec<Arc<Bucket>> {
+    let known = known.unwrap_or_default();
+    windows
+        .iter()
+        .map(|window| {
+            let same = known.iter().find(|bucket| bucket.window() == *window);
+            same.cloned()
+                .unwrap_or_else(|| Arc::new(Bucket::new(scope, *window)))
+        })
+        .collect()
+}
+
+fn ready(tenant: &settings::Tenant, key: &Key, users: UserSet, known: Option<&Tenant>) -> Tenant {
+    let own: Vec<_> = known
+        .into_iter()
+        .flat_map(|known| known.limits.of_tenant().cloned())
+        .collect();
+    let line = known.map(|known| &known.line);
     Tenant {
-        name: tenant.name.as_ref().into(),
+        name: known.map_or_else(
+            || tenant.name.as_ref().into(),
+            |known| Arc::clone(&known.name),
+        ),
         key: Arc::clone(&key.key),
         users,
         mode: tenant.mode,
         limits: Limits::new(
-            own,
+            buckets("tenant", &tenant.limits, Some(&own)),
             key.buckets.iter().cloned(),
             Arc::clone(&key.gate),
             Arc::clone(&key.breaker),
         ),
         wait: tenant.wait,
-        line: Line::new(tenant.wait_queue),
-        in_flight: InFlightCount::new(tenant.in_flight),
+        line: line
+            .filter(|line| line.waiting_max() == tenant.wait_queue)
+            .cloned()
+            .unwrap_or_else(|| Arc::new(Line::new(tenant.wait_queue))),
+        in_flight: known.map_or_else(
+            || InFlightCount::new(tenant.in_flight),
+            |known| known.in_flight.with_max(tenant.in_flight),
+        ),
         tokens: tenant
             .tokens
             .iter()
@@ -134,7 +200,23 @@ fn ready(tenant: &settings::Tenant, key: &Key, users: UserSet) -> Tenant {
     }
 }
 
-fn target(upstream: &settings::Upstream, problems: &mut Vec<Problem>) -> Option<Target> {
+/// The upstream: the one that was there, with its connections, if nothing about
+/// it changed.
+fn target(
+    upstream: &settings::Upstream,
+    previous: Option<&Snapshot>,
+    problems: &mut Vec<Problem>,
+) -> Option<Arc<Target>> {
+    let trust = match &upstream.trust {
+        Trust::File(path) => read_file(path, ROOTS_BYTES_MAX).ok(),
+        _ => None,
+    };
+    if let Some(known) = previous.map(|previous| &previous.upstream)
+        && known.settings == *upstream
+        && known.trust == trust
+    {
+        return Some(Arc::clone(known));
+    }
     let tls = if upstream.url.tls {
         match tls::client_config(&upstream.trust) {
             Ok(tls) => Some(tls),
@@ -153,12 +235,13 @@ fn target(upstream: &settings::Upstream, problems: &mut Vec<Problem>) -> Option<
         None
     };
     // Both were validated as header values with the settings.
-    Some(Target {
+    Some(Arc::new(Target {
         authority: HeaderValue::try_from(upstream.url.authority()).ok()?,
         api_version: HeaderValue::try_from(upstream.api_version.as_str()).ok()?,
         settings: upstream.clone(),
         tls,
-    })
+        trust,
+    }))
 }
 
 fn users(

@@ -44,6 +44,11 @@ impl Breaker {
         }
     }
 
+    /// What opens it, and for how long.
+    pub fn bounds(&self) -> Option<&CircuitBreaker> {
+        self.bounds.as_ref()
+    }
+
     /// Lets a call pass: any while closed, one at a time once the open time is over.
     ///
     /// # Errors

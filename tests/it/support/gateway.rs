@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fmt::Write as _,
     fs,
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, Read, Write as _},
     net::SocketAddr,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -337,6 +337,26 @@ impl Gateway {
     /// Where the trail is.
     pub fn audit(&self) -> &Path {
         &self.audit
+    }
+
+    /// Changes the text of the config, in one step as an editor does.
+    pub fn edit_config(&self, change: impl FnOnce(String) -> String) {
+        let path = self.config_path();
+        let text = change(fs::read_to_string(&path).unwrap());
+        let aside = self.path("config.new");
+        fs::write(&aside, text).unwrap();
+        fs::rename(aside, path).unwrap();
+    }
+
+    /// Sends a request to the admin socket.
+    pub fn admin_socket(&self, method: &str, path: &str) -> (u16, String) {
+        let mut stream = std::os::unix::net::UnixStream::connect(self.path("admin.sock")).unwrap();
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let status = text.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, text.split("\r\n\r\n").nth(1).unwrap().to_owned())
     }
 
     /// Starts it again after it ended; the same Alloy, config and trail.

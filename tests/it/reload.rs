@@ -1,0 +1,260 @@
+//! Another config while the gateway runs: whole or not at all, and no call lost.
+
+use std::{
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use alloy_gateway::{simulated_alloy::Behaviour, token::NewToken};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::support::{Connection, Gateway, Setup, USER, assert_refusal, delete, gateway::secret};
+
+fn status(gateway: &Gateway) -> Value {
+    serde_json::from_str(&gateway.admin("/status.json").text()).unwrap()
+}
+
+#[track_caller]
+fn reload(gateway: &Gateway) {
+    let (status, said) = gateway.admin_socket("POST", "/-/reload");
+    assert_eq!(status, 200, "{said}");
+}
+
+#[track_caller]
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < end, "{what} never came to be");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The config's line with the tokens of the first tenant, with another token.
+fn with_token(text: &str, token: &NewToken) -> String {
+    let digest = token.digest().to_hex();
+    let line = text.lines().find(|line| line.contains("tokens:")).unwrap();
+    text.replace(
+        line,
+        &format!("    tokens: [ {{ id: second, sha256: \"{digest}\" }} ]"),
+    )
+}
+
+#[test]
+fn a_revoked_token_is_refused_by_the_next_call_on_every_open_connection() {
+    let gateway = Setup::default().workers(2).start();
+    let second = NewToken::generate().unwrap();
+    let mut open: Vec<_> = (0..16).map(|_| gateway.connect()).collect();
+    for (n, connection) in open.iter_mut().enumerate() {
+        let call = delete(USER, &format!("c{n}"), gateway.token());
+        assert_eq!(connection.send(call).receive().status, 200);
+    }
+    gateway.edit_config(|text| with_token(&text, &second));
+    reload(&gateway);
+    for (n, connection) in open.iter_mut().enumerate() {
+        let old = connection
+            .send(delete(USER, "c99", gateway.token()))
+            .receive();
+        assert_refusal(&old, 401, "unauthenticated", "no");
+        let new = delete(USER, &format!("c{}", 100 + n), second.reveal());
+        assert_eq!(connection.send(new).receive().status, 200);
+    }
+    let record = gateway.record("config.loaded", |record| {
+        record["event"] == "config.loaded"
+            && record["by"].as_str().unwrap().starts_with("unix:uid=")
+    });
+    assert_eq!(record["config"], status(&gateway)["config"]["sha256"]);
+}
+
+#[test]
+fn an_invalid_config_changes_nothing_and_is_told_everywhere() {
+    let gateway = Gateway::start();
+    let before = status(&gateway);
+    gateway.edit_config(|text| text.replace("users: all", "usres: all") + "nonsense: 1\n");
+    let (code, said) = gateway.admin_socket("POST", "/-/reload");
+    assert_eq!(code, 400);
+    assert!(
+        said.contains("did you mean users") && said.contains("nonsense"),
+        "{said}"
+    );
+    let now = status(&gateway);
+    assert_eq!(now["config"]["sha256"], before["config"]["sha256"]);
+    assert_eq!(now["config"]["last_load"]["succeeded"], false);
+    assert_eq!(gateway.delete(USER, "c1").status, 200);
+    let metrics = gateway.admin("/metrics").text();
+    for line in [
+        "alloy_gateway_config_last_reload_successful 0",
+        "alloy_gateway_config_reloads_total{result=\"failure\"} 1",
+    ] {
+        assert!(metrics.contains(line), "{line} in {metrics}");
+    }
+    let record = gateway.record("config.rejected", |record| {
+        record["event"] == "config.rejected"
+    });
+    assert!(record["problems"].as_u64().unwrap() >= 2, "{record}");
+    gateway.process.wait_for(|line| {
+        line["problem"]
+            .as_str()
+            .is_some_and(|text| text.contains("usres"))
+    });
+}
+
+#[test]
+fn changed_files_are_seen_without_a_signal_and_half_written_ones_do_no_harm() {
+    let gateway = Gateway::start();
+    // A key that was rotated in its file, as a mounted secret is.
+    secret(&gateway.path("key.new"), "another-key-0123456789");
+    fs::rename(gateway.path("key.new"), gateway.path("api-key")).unwrap();
+    wait_until("the new key", || {
+        gateway.delete(USER, "c1");
+        let last = gateway.alloy.received().last().unwrap().text();
+        last.contains("another-key-0123456789")
+    });
+    // A config that is written bit by bit.
+    let text = fs::read_to_string(gateway.config_path()).unwrap() + "\n# longer\n";
+    for end in (0..=text.len()).step_by(text.len() / 15) {
+        fs::write(gateway.config_path(), &text[..end]).unwrap();
+        thread::sleep(Duration::from_millis(120));
+    }
+    fs::write(gateway.config_path(), &text).unwrap();
+    let digest = {
+        use aws_lc_rs::digest;
+        let sum = digest::digest(&digest::SHA256, text.as_bytes());
+        sum.as_ref()
+            .iter()
+            .take(6)
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>()
+    };
+    wait_until("the whole config", || {
+        status(&gateway)["config"]["sha256"] == digest
+    });
+}
+
+#[test]
+fn limits_that_did_not_change_keep_what_was_spent_over_any_number_of_reloads() {
+    let gateway = Setup::default()
+        .key_limits("[ { requests: 4, per: 1h } ]")
+        .tenant(
+            "billing",
+            &["users: all", "limits: [ { requests: 3, per: 1d } ]"],
+        )
+        .tenant("other", &["users: all"])
+        .start();
+    for credential in ["c1", "c2"] {
+        assert_eq!(gateway.delete(USER, credential).status, 200);
+    }
+    for n in 0..10 {
+        gateway.edit_config(|text| format!("{text}\n# {n}\n"));
+        reload(&gateway);
+    }
+    gateway.process.signal(Signal::HUP);
+    gateway.record("SIGHUP", |record| record["by"] == "SIGHUP");
+    assert_eq!(gateway.delete(USER, "c3").status, 200);
+    assert_eq!(gateway.delete(USER, "c4").status, 429);
+    let other = gateway.token_of("other").to_owned();
+    assert_eq!(gateway.send(delete(USER, "c5", &other)).status, 200);
+    assert_eq!(gateway.send(delete(USER, "c6", &other)).status, 429);
+}
+
+#[test]
+fn a_hundred_reloads_of_all_kinds_under_load_lose_no_call() {
+    let gateway = Gateway::start();
+    gateway
+        .alloy
+        .always(Behaviour::answer(200, "", r#"{"success":true}"#));
+    let (stop, calls) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicU32::new(0)),
+    );
+    let callers: Vec<_> = (0..4)
+        .map(|caller| {
+            let (address, token) = (gateway.data, gateway.token().to_owned());
+            let (stop, calls) = (Arc::clone(&stop), Arc::clone(&calls));
+            thread::spawn(move || {
+                let mut connection = Connection::open(address);
+                for n in 0.. {
+                    if stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let call = delete(USER, &format!("l{caller}-{n}"), &token);
+                    let response = connection.send(call).receive();
+                    assert_eq!(response.status, 200, "{}", response.text());
+                    calls.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    let good = fs::read_to_string(gateway.config_path()).unwrap();
+    let many: String = (0..2000)
+        .map(|n| format!("  - {{ name: t{n}, key: production, users: all, tokens: [ {{ id: a, sha256: \"{n:064x}\" }} ] }}\n"))
+        .collect();
+    for n in 0..100 {
+        let text = match n % 5 {
+            0 => good.clone() + &many,
+            1 => good.replace("users: all", "users: nobody"),
+            2 => good[..good.len() / 2].to_owned(),
+            3 => good.replace("key: production", "key: absent"),
+            _ => format!("{good}# {n}\n"),
+        };
+        gateway.edit_config(|_| text);
+        let (status, _) = gateway.admin_socket("POST", "/-/reload");
+        assert_eq!(
+            status,
+            if [1, 2, 3].contains(&(n % 5)) {
+                400
+            } else {
+                200
+            },
+            "{n}"
+        );
+    }
+    stop.store(true, Ordering::Relaxed);
+    for caller in callers {
+        caller.join().unwrap();
+    }
+    assert!(calls.load(Ordering::Relaxed) > 50);
+}
+
+#[test]
+fn what_needs_a_restart_is_named() {
+    let gateway = Gateway::start();
+    gateway.edit_config(|text| {
+        text.replace("workers: 2", "workers: 1")
+            .replace("directory: audit", "directory: elsewhere")
+    });
+    let (code, said) = gateway.admin_socket("POST", "/-/reload");
+    assert_eq!(
+        (code, said.as_str()),
+        (200, "loaded; only after a restart: workers, audit\n")
+    );
+    assert_eq!(
+        status(&gateway)["config"]["needs_restart"],
+        serde_json::json!(["workers", "audit"])
+    );
+}
+
+#[test]
+fn over_tcp_nothing_can_be_changed() {
+    let gateway = Gateway::start();
+    for path in ["/-/reload", "/-/drain"] {
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\n\r\n",
+            gateway.admin
+        );
+        let response = Connection::open(gateway.admin).send(request).receive();
+        assert_eq!(response.status, 403, "{path}");
+    }
+    assert_eq!(gateway.delete(USER, "c1").status, 200);
+    let (code, _) = gateway.admin_socket("POST", "/-/drain");
+    assert_eq!(code, 200);
+    assert_refusal(&gateway.delete(USER, "c2"), 503, "draining", "no");
+    assert_eq!(gateway.admin("/readyz").status, 503);
+    let record = gateway.record("admin.drain", |record| record["event"] == "admin.drain");
+    assert!(record["by"].as_str().unwrap().starts_with("unix:uid="));
+}
