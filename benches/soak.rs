@@ -44,7 +44,7 @@ fn main() {
         .upstream("request_timeout: 800ms")
         .bound("header_timeout: 1s")
         .audit("segment_size: 4MiB")
-        .log("error")
+        .log("error,alloy_gateway::cli=info")
         .start();
     gateway
         .alloy
