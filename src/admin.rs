@@ -4,15 +4,7 @@
 
 mod status;
 
-use std::{
-    convert::Infallible,
-    fs, io,
-    net::IpAddr,
-    os::unix::fs::{FileTypeExt, PermissionsExt},
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{convert::Infallible, io, net::IpAddr, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -24,7 +16,11 @@ use tokio::{
     net::{TcpListener, UnixListener},
 };
 
-use crate::{config, reload::Reloader, server::Shared};
+use crate::{
+    config,
+    reload::Reloader,
+    server::{Shared, bind_unix},
+};
 
 /// How many admin connections may be open at once.
 const CONNECTIONS_MAX: usize = 64;
@@ -191,26 +187,13 @@ impl Admin {
     }
 }
 
-/// Binds the Unix socket with mode 0600. A socket that a dead process left is
-/// replaced; one that answers is not, nor is any other kind of file.
+/// Binds the Unix socket with mode 0600.
 ///
 /// # Errors
 ///
 /// If the path is taken or not writable.
 pub fn bind_socket(path: &Path) -> io::Result<UnixListener> {
-    if let Ok(found) = fs::symlink_metadata(path) {
-        let in_use = |what| Err(io::Error::new(io::ErrorKind::AddrInUse, what));
-        if !found.file_type().is_socket() {
-            return in_use("a file that is no socket is in the way");
-        }
-        if std::os::unix::net::UnixStream::connect(path).is_ok() {
-            return in_use("another process answers there");
-        }
-        fs::remove_file(path)?;
-    }
-    let listener = UnixListener::bind(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-    Ok(listener)
+    UnixListener::from_std(bind_unix(path, 0o600, None)?)
 }
 
 /// Whether `Host` is an address or `localhost`: a page of another origin that

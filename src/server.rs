@@ -15,4 +15,5 @@ mod worker;
 pub use self::{
     arrival::{Arrival, Peer},
     gateway::{Gateway, Shared, StartError, Stopped},
+    listener::bind_unix,
 };

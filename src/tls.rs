@@ -8,9 +8,13 @@ use rustls::{
     client::Resumption,
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+    server::WebPkiClientVerifier,
     version::{TLS12, TLS13},
 };
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
 use crate::config::settings::Trust;
@@ -20,6 +24,7 @@ use crate::config::settings::Trust;
 const ROOTS_BYTES_MAX: u64 = 4 << 20;
 /// What is spoken inside.
 const HTTP_1_1: &[u8] = b"http/1.1";
+const H2: &[u8] = b"h2";
 
 /// How the gateway speaks TLS to the upstream; cheap to clone.
 #[derive(Clone)]
@@ -28,7 +33,7 @@ pub struct ClientTls(TlsConnector);
 /// A connection to the upstream.
 pub type ClientStream = client::TlsStream<TcpStream>;
 /// A connection from a client.
-pub type ServerStream = server::TlsStream<TcpStream>;
+pub type ServerStream<S = TcpStream> = server::TlsStream<S>;
 
 /// Why there are no roots to trust.
 #[derive(Debug, thiserror::Error)]
@@ -110,17 +115,52 @@ impl ServerTls {
     ///
     /// If one of them can't be read as such, or they don't belong together.
     pub fn from_pem(chain: &[u8], key: &[u8]) -> io::Result<Self> {
+        Self::new(chain, key, None, &[HTTP_1_1])
+    }
+
+    /// The side that callers connect to: HTTP/2 or HTTP/1.1, and with `client_ca`
+    /// (PEM) only clients with a certificate of one of these authorities. No
+    /// early data: it could be replayed.
+    ///
+    /// # Errors
+    ///
+    /// If one of them can't be read as such, or they don't belong together.
+    pub fn for_callers(chain: &[u8], key: &[u8], client_ca: Option<&[u8]>) -> io::Result<Self> {
+        Self::new(chain, key, client_ca, &[H2, HTTP_1_1])
+    }
+
+    fn new(chain: &[u8], key: &[u8], client_ca: Option<&[u8]>, alpn: &[&[u8]]) -> io::Result<Self> {
         let chain: Vec<_> = CertificateDer::pem_slice_iter(chain)
             .collect::<Result<_, _>>()
             .map_err(io::Error::other)?;
-        let key = PrivateKeyDer::from_pem_slice(key).map_err(io::Error::other)?;
-        let mut config = ServerConfig::builder_with_provider(provider())
+        if chain.is_empty() {
+            return Err(io::Error::other("there is no certificate in it (PEM)"));
+        }
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| {
+            io::Error::other(format!("there is no private key in it (PEM): {error}"))
+        })?;
+        let builder = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&TLS13, &TLS12])
-            .map_err(io::Error::other)?
-            .with_no_client_auth()
+            .map_err(io::Error::other)?;
+        let builder = match client_ca {
+            None => builder.with_no_client_auth(),
+            Some(authorities) => {
+                let mut roots = RootCertStore::empty();
+                for authority in CertificateDer::pem_slice_iter(authorities) {
+                    let authority = authority.map_err(io::Error::other)?;
+                    roots.add(authority).map_err(io::Error::other)?;
+                }
+                let verifier =
+                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+                        .build()
+                        .map_err(io::Error::other)?;
+                builder.with_client_cert_verifier(verifier)
+            }
+        };
+        let mut config = builder
             .with_single_cert(chain, key)
             .map_err(io::Error::other)?;
-        config.alpn_protocols = vec![HTTP_1_1.to_vec()];
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         Ok(Self(TlsAcceptor::from(Arc::new(config))))
     }
 
@@ -129,8 +169,11 @@ impl ServerTls {
     /// # Errors
     ///
     /// If the client speaks no TLS that is accepted.
-    pub async fn accept(&self, tcp: TcpStream) -> io::Result<ServerStream> {
-        self.0.accept(tcp).await
+    pub async fn accept<S>(&self, stream: S) -> io::Result<ServerStream<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        self.0.accept(stream).await
     }
 }
 

@@ -64,7 +64,7 @@ fn stage() -> &'static Stage {
         };
         let trail = Trail::open(options, &mut |_, _| {}).expect("a trail");
         let gateway = Gateway::start(&loaded.settings, snapshot, trail).expect("a free port");
-        let address = gateway.addresses()[0];
+        let address = gateway.address().expect("a TCP listener");
         Stage { alloy, address, _gateway: gateway }
     })
 }

@@ -77,8 +77,8 @@ async fn serve(loaded: &Loaded, ready: Ready) -> anyhow::Result<Exit> {
             .await;
         return Err(error);
     }
-    for address in gateway.addresses() {
-        tracing::info!(listener = "data", %address, "listening");
+    for place in gateway.places() {
+        tracing::info!(listener = "data", address = %place, "listening");
     }
     let head = trail.status().head;
     tracing::info!(

@@ -12,8 +12,8 @@ pub use self::{
     collect::collect,
     one_of::OneOf,
     shapes::{
-        Admin, Audit, Bounds, CircuitBreaker, FileOf, Key, Listen, Nothing, Pairs, Raw, Secret,
-        Tenant, Token, Upstream, Window,
+        Admin, Audit, Bounds, CircuitBreaker, FileOf, Key, Listen, ListenTls, Nothing, Pairs, Raw,
+        Secret, Tenant, Token, UnixSocket, Upstream, Window,
     },
 };
 

@@ -3,6 +3,7 @@
 //! Every value stands here with its unit resolved and its bounds checked.
 
 use std::{
+    fmt,
     net::SocketAddr,
     num::{NonZeroU32, NonZeroUsize},
     path::PathBuf,
@@ -38,8 +39,46 @@ pub struct Settings {
 /// One data listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listen {
-    /// Where it listens. Port 0 lets the system choose one.
-    pub address: SocketAddr,
+    /// Where it listens.
+    pub place: ListenPlace,
+    /// How it speaks TLS; `None` for plaintext.
+    pub tls: Option<ListenTls>,
+}
+
+/// Where a listener listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListenPlace {
+    /// A TCP address. Port 0 lets the system choose one.
+    Tcp(SocketAddr),
+    /// A Unix domain socket.
+    Unix {
+        /// Where it stands.
+        path: PathBuf,
+        /// Who may connect: its permission bits.
+        mode: u32,
+        /// The group that it belongs to, by name or number.
+        group: Option<String>,
+    },
+}
+
+impl fmt::Display for ListenPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix { path, .. } => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// How a listener speaks TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenTls {
+    /// The certificate chain, PEM.
+    pub certificate: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
+    /// The authorities of client certificates, PEM; `None` asks for none.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// The admin listener, never the data port.

@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json};
 use super::{
     raw::to_yaml,
     settings::{
-        Audit, Bounds, Durability, Key, Mode, SecretSource, Settings, Tenant, Trust, Upstream,
-        Users, Window,
+        Audit, Bounds, Durability, Key, Listen, ListenPlace, Mode, SecretSource, Settings, Tenant,
+        Trust, Upstream, Users, Window,
     },
     unit::show_duration,
 };
@@ -16,9 +16,7 @@ use crate::ids::IdGrammar;
 /// left out, and of digests only the beginning is shown.
 pub fn show(settings: &Settings) -> String {
     let listen = settings.listen.iter();
-    let listen: Vec<_> = listen
-        .map(|listen| json!({ "address": listen.address.to_string() }))
-        .collect();
+    let listen: Vec<_> = listen.map(show_listen).collect();
     let keys: Map<_, _> = settings
         .keys
         .iter()
@@ -44,6 +42,30 @@ pub fn show(settings: &Settings) -> String {
         text.push_str(&to_yaml(&json!([show_tenant(tenant, settings)])));
     }
     text
+}
+
+fn show_listen(listen: &Listen) -> Value {
+    let mut shown = match &listen.place {
+        ListenPlace::Tcp(address) => json!({ "address": address.to_string() }),
+        ListenPlace::Unix { path, mode, group } => {
+            let mut unix = json!({ "path": path, "mode": format!("{mode:04o}") });
+            if let (Some(unix), Some(group)) = (unix.as_object_mut(), group) {
+                unix.insert("group".to_owned(), json!(group));
+            }
+            json!({ "unix": unix })
+        }
+    };
+    if let (Some(shown), Some(tls)) = (shown.as_object_mut(), &listen.tls) {
+        let mut files = json!({
+            "certificate": { "file": tls.certificate },
+            "key": { "file": tls.key },
+        });
+        if let (Some(files), Some(client_ca)) = (files.as_object_mut(), &tls.client_ca) {
+            files.insert("client_ca".to_owned(), json!({ "file": client_ca }));
+        }
+        shown.insert("tls".to_owned(), files);
+    }
+    shown
 }
 
 fn show_audit(audit: &Audit) -> Value {

@@ -23,7 +23,7 @@ use crate::{
         limit::{Breaker, Bucket, Gate, InFlightCount, Limits, Line},
     },
     secret::UpstreamKey,
-    tls::ClientTls,
+    tls::{ClientTls, ServerTls},
     token::TokenDigest,
 };
 
@@ -43,6 +43,8 @@ pub struct Snapshot {
     pub upstream: Arc<Target>,
     /// How often a peer may fail to authenticate.
     pub failed_auth: Arc<FailedAuth>,
+    /// How each listener speaks TLS, in the order of the config.
+    listen: Vec<Option<ServerTls>>,
     keys: Vec<Key>,
     tenants: Vec<Tenant>,
     by_token: HashMap<TokenDigest, TokenPlace>,
@@ -138,6 +140,11 @@ impl Snapshot {
         let tenant = self.tenants.get(usize::try_from(place.tenant).ok()?)?;
         let token = tenant.tokens.get(usize::try_from(place.token).ok()?)?;
         Some((tenant, token))
+    }
+
+    /// How the listener with this number speaks TLS.
+    pub fn listen_tls(&self, listener: usize) -> Option<&ServerTls> {
+        self.listen.get(listener)?.as_ref()
     }
 
     /// All tenants, in the order of the config.

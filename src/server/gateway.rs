@@ -15,10 +15,17 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::sync::{Semaphore, watch};
 
-use super::{listener, places::Places, worker};
+use super::{
+    listener::{self, Listening},
+    places::Places,
+    worker,
+};
 use crate::{
     audit::Trail,
-    config::{settings::Settings, snapshot::Snapshot},
+    config::{
+        settings::{ListenPlace, Settings},
+        snapshot::Snapshot,
+    },
     metrics::Metrics,
 };
 
@@ -110,7 +117,7 @@ impl Shared {
 #[derive(Debug)]
 pub struct Gateway {
     shared: Arc<Shared>,
-    addresses: Vec<SocketAddr>,
+    places: Vec<ListenPlace>,
     workers: Vec<thread::JoinHandle<io::Result<()>>>,
     finish: watch::Sender<bool>,
 }
@@ -119,10 +126,10 @@ pub struct Gateway {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address can't be listened on.
-    #[error("cannot listen on {address}: {error}{}", hint(.error))]
+    #[error("cannot listen on {place}: {error}{}", hint(.error))]
     Listen {
-        /// The address of the config.
-        address: SocketAddr,
+        /// The place of the config.
+        place: ListenPlace,
         /// What the system said.
         error: io::Error,
     },
@@ -133,7 +140,7 @@ pub enum StartError {
 
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::AddrInUse => " (another process listens there; `ss -ltnp` shows which)",
+        io::ErrorKind::AddrInUse => " (another process listens there; `ss -lntxp` shows which)",
         io::ErrorKind::PermissionDenied => " (ports below 1024 need CAP_NET_BIND_SERVICE)",
         io::ErrorKind::AddrNotAvailable => " (no interface of this machine has that address)",
         _ => "",
@@ -164,15 +171,15 @@ impl Gateway {
             .workers
             .or_else(|| thread::available_parallelism().ok());
         let workers = workers.map_or(1, NonZeroUsize::get);
-        let mut addresses = Vec::new();
+        let mut places = Vec::new();
         let mut sockets: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
         for listen in &settings.listen {
             let bound =
-                listener::bind(listen.address, workers).map_err(|error| StartError::Listen {
-                    address: listen.address,
+                listener::bind(&listen.place, workers).map_err(|error| StartError::Listen {
+                    place: listen.place.clone(),
                     error,
                 })?;
-            addresses.push(bound.address);
+            places.push(bound.place);
             for (worker, socket) in sockets.iter_mut().zip(bound.sockets) {
                 worker.push(socket);
             }
@@ -198,15 +205,23 @@ impl Gateway {
             .map_err(StartError::Worker)?;
         Ok(Self {
             shared,
-            addresses,
+            places,
             workers,
             finish,
         })
     }
 
-    /// The addresses it listens on, in the order of the config.
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+    /// Where it listens, in the order of the config.
+    pub fn places(&self) -> &[ListenPlace] {
+        &self.places
+    }
+
+    /// The first TCP address that it listens on.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.places.iter().find_map(|place| match place {
+            ListenPlace::Tcp(address) => Some(*address),
+            ListenPlace::Unix { .. } => None,
+        })
     }
 
     /// What admin endpoints read.
@@ -258,7 +273,7 @@ impl Gateway {
 fn spawn(
     number: usize,
     shared: &Arc<Shared>,
-    sockets: Vec<std::net::TcpListener>,
+    sockets: Vec<Listening>,
     finish: watch::Receiver<bool>,
 ) -> io::Result<thread::JoinHandle<io::Result<()>>> {
     let shared = Arc::clone(shared);

@@ -1,30 +1,108 @@
-//! TCP listeners: one socket per worker on each address.
+//! Listeners: one TCP socket per worker on each address, or one Unix socket for all.
 
 use std::{
-    io,
+    fs, io,
     net::{SocketAddr, TcpListener},
+    os::unix::{
+        fs::{FileTypeExt, PermissionsExt, chown},
+        net::{UnixListener, UnixStream},
+    },
+    path::Path,
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::config::settings::ListenPlace;
+
 /// How many connections may wait to be accepted; the system may cap it lower.
 const BACKLOG: i32 = 1024;
 
-/// An address with a listening socket for each worker.
+/// A place with a listening socket for each worker.
 #[derive(Debug)]
 pub struct Bound {
     /// Where it listens: the port is known even if the config said 0.
-    pub address: SocketAddr,
-    /// One socket per worker, sharing the port.
-    pub sockets: Vec<TcpListener>,
+    pub place: ListenPlace,
+    /// One socket per worker.
+    pub sockets: Vec<Listening>,
 }
 
-/// Binds `address` once for each of `workers`.
+/// A listening socket.
+#[derive(Debug)]
+pub enum Listening {
+    /// Shares its port with those of other workers.
+    Tcp(TcpListener),
+    /// Is the same for all workers.
+    Unix(UnixListener),
+}
+
+/// Binds `place` for each of `workers`.
 ///
 /// # Errors
 ///
-/// If the port is in use, by a program that shares ports too, or not allowed.
-pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Bound> {
+/// If it is in use, by a program that shares ports too, or not allowed.
+pub fn bind(place: &ListenPlace, workers: usize) -> io::Result<Bound> {
+    match place {
+        ListenPlace::Tcp(address) => {
+            let (address, sockets) = bind_tcp(*address, workers)?;
+            Ok(Bound {
+                place: ListenPlace::Tcp(address),
+                sockets: sockets.into_iter().map(Listening::Tcp).collect(),
+            })
+        }
+        ListenPlace::Unix { path, mode, group } => {
+            let socket = bind_unix(path, *mode, group.as_deref())?;
+            let sockets = (0..workers).map(|_| Ok(Listening::Unix(socket.try_clone()?)));
+            Ok(Bound {
+                place: place.clone(),
+                sockets: sockets.collect::<io::Result<_>>()?,
+            })
+        }
+    }
+}
+
+/// Binds a Unix socket with these permissions. A socket that a dead process left
+/// is replaced; one that answers is not, nor is any other kind of file.
+///
+/// # Errors
+///
+/// If the path is taken or not writable, or there is no such group.
+pub fn bind_unix(path: &Path, mode: u32, group: Option<&str>) -> io::Result<UnixListener> {
+    if let Ok(found) = fs::symlink_metadata(path) {
+        let in_use = |what| Err(io::Error::new(io::ErrorKind::AddrInUse, what));
+        if !found.file_type().is_socket() {
+            return in_use("a file that is no socket is in the way");
+        }
+        if UnixStream::connect(path).is_ok() {
+            return in_use("another process answers there");
+        }
+        fs::remove_file(path)?;
+    }
+    let group = group.map(group_id).transpose()?;
+    let listener = UnixListener::bind(path)?;
+    listener.set_nonblocking(true)?;
+    if group.is_some() {
+        chown(path, None, group)?;
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    Ok(listener)
+}
+
+/// The number of a group, as /etc/group has it.
+fn group_id(name: &str) -> io::Result<u32> {
+    if let Ok(number) = name.parse() {
+        return Ok(number);
+    }
+    let groups = fs::read_to_string("/etc/group")?;
+    let mut lines = groups.lines().map(|line| line.split(':'));
+    lines
+        .find_map(|mut fields| {
+            let is_it = fields.next() == Some(name);
+            fields.nth(1)?.parse().ok().filter(|_| is_it)
+        })
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("there is no group {name}")))
+}
+
+fn bind_tcp(address: SocketAddr, workers: usize) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
     // SO_REUSEPORT would let us join a port that another program of the same
     // user holds, and get half of its callers: so first bind without it.
     let alone = socket(address, false)?;
@@ -37,7 +115,7 @@ pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Bound> {
             Ok(socket.into())
         })
         .collect::<io::Result<_>>()?;
-    Ok(Bound { address, sockets })
+    Ok((address, sockets))
 }
 
 fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
@@ -58,19 +136,37 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
 mod tests {
     use super::*;
 
+    const ANY: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
+
     #[test]
     fn every_worker_gets_a_socket_on_one_port() {
-        let bound = bind(([127, 0, 0, 1], 0).into(), 3).unwrap();
-        assert_eq!(bound.sockets.len(), 3);
-        for socket in &bound.sockets {
-            assert_eq!(socket.local_addr().unwrap(), bound.address);
+        let (address, sockets) = bind_tcp(ANY.into(), 3).unwrap();
+        assert_eq!(sockets.len(), 3);
+        for socket in &sockets {
+            assert_eq!(socket.local_addr().unwrap(), address);
         }
     }
 
     #[test]
     fn a_port_that_someone_else_shares_is_in_use() {
-        let first = bind(([127, 0, 0, 1], 0).into(), 2).unwrap();
-        let error = bind(first.address, 2).unwrap_err();
+        let (address, _sockets) = bind_tcp(ANY.into(), 2).unwrap();
+        let error = bind_tcp(address, 2).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn a_unix_socket_has_its_mode_and_replaces_only_a_dead_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let first = bind_unix(&path, 0o620, None).unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o620);
+        let error = bind_unix(&path, 0o620, None).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        drop(first);
+        let _second = bind_unix(&path, 0o600, Some("root")).unwrap();
+        fs::write(directory.path().join("file"), "").unwrap();
+        assert!(bind_unix(&directory.path().join("file"), 0o600, None).is_err());
+        assert!(bind_unix(&directory.path().join("x"), 0o600, Some("no-such-group")).is_err());
     }
 }

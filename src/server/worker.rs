@@ -2,12 +2,17 @@
 //! connections of its own, so that a request is read, decided, sent and
 //! answered without another thread.
 
-use std::{io, net::TcpListener, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
-use tokio::{net::TcpStream, runtime, sync::watch};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, UnixStream},
+    runtime,
+    sync::watch,
+};
 
-use super::{arrival::Peer, connection, gateway::Shared, rim::Rim};
+use super::{arrival::Peer, connection, gateway::Shared, listener::Listening, rim::Rim};
 use crate::{audit::WorkerTrail, pipeline::Pipeline};
 
 /// How long accepting pauses when the process is out of file descriptors.
@@ -22,7 +27,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(15);
 /// If the system gives no runtime or takes a socket back.
 pub fn run(
     shared: &Arc<Shared>,
-    sockets: Vec<TcpListener>,
+    sockets: Vec<Listening>,
     mut finish: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let runtime = runtime::Builder::new_current_thread()
@@ -32,14 +37,23 @@ pub fn run(
         let trail = shared.trail().for_worker();
         let pipeline = Arc::new(Pipeline::new(trail.clone()));
         let rim = Rim::new(Arc::clone(shared), Arc::clone(&pipeline));
-        for socket in sockets {
-            let listener = tokio::net::TcpListener::from_std(socket)?;
-            tokio::spawn(accept(
-                listener,
-                Arc::clone(shared),
-                rim.clone(),
-                trail.clone(),
-            ));
+        for (number, socket) in sockets.into_iter().enumerate() {
+            let host = Host {
+                shared: Arc::clone(shared),
+                rim: rim.clone(),
+                trail: trail.clone(),
+                listener: number,
+            };
+            match socket {
+                Listening::Tcp(socket) => {
+                    let socket = tokio::net::TcpListener::from_std(socket)?;
+                    tokio::spawn(host.accept(socket));
+                }
+                Listening::Unix(socket) => {
+                    let socket = tokio::net::UnixListener::from_std(socket)?;
+                    tokio::spawn(host.accept(socket));
+                }
+            }
         }
         let sweeping = async {
             loop {
@@ -56,71 +70,123 @@ pub fn run(
     })
 }
 
-/// Accepts until the gateway stops, and then what was waiting already.
-async fn accept(
-    listener: tokio::net::TcpListener,
+/// A listening socket of either kind.
+trait Socket {
+    /// What it accepts.
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// The next connection, and who is at its other end.
+    fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, Peer)>>;
+}
+
+impl Socket for tokio::net::TcpListener {
+    type Stream = TcpStream;
+
+    async fn accept(&self) -> io::Result<(TcpStream, Peer)> {
+        let (stream, address) = self.accept().await?;
+        // Answers are one small write each: waiting for more would only cost time.
+        let _ = stream.set_nodelay(true);
+        Ok((stream, Peer::Tcp(address)))
+    }
+}
+
+impl Socket for tokio::net::UnixListener {
+    type Stream = UnixStream;
+
+    async fn accept(&self) -> io::Result<(UnixStream, Peer)> {
+        let (stream, _) = self.accept().await?;
+        let uid = stream.peer_cred()?.uid();
+        Ok((stream, Peer::Unix { uid }))
+    }
+}
+
+/// What one listener does with its connections.
+#[derive(Clone)]
+struct Host {
     shared: Arc<Shared>,
     rim: Rim,
     trail: WorkerTrail,
-) {
-    let mut stopping = shared.stopping();
-    let mut failing = false;
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            accepted = listener.accept() => accepted,
-            _ = stopping.wait_for(|stopping| *stopping) => break,
-        };
-        match accepted {
-            Ok((stream, address)) => {
-                failing = false;
-                begin(stream, Peer::Tcp(address), &shared, &rim, &trail).await;
-            }
-            Err(error) if is_one_connection(&error) => {}
-            Err(error) => {
-                if !failing {
-                    tracing::error!(%error, "cannot accept connections for now");
+    /// Its number in the config.
+    listener: usize,
+}
+
+impl Host {
+    /// Accepts until the gateway stops, and then what was waiting already.
+    async fn accept<S: Socket>(self, socket: S) {
+        let mut stopping = self.shared.stopping();
+        let mut failing = false;
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                accepted = socket.accept() => accepted,
+                _ = stopping.wait_for(|stopping| *stopping) => break,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    failing = false;
+                    self.begin(stream, peer).await;
                 }
-                failing = true;
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                Err(error) if is_one_connection(&error) => {}
+                Err(error) => {
+                    if !failing {
+                        tracing::error!(%error, "cannot accept connections for now");
+                    }
+                    failing = true;
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
             }
         }
-    }
-    while let Some(Ok((stream, address))) = listener.accept().now_or_never() {
-        begin(stream, Peer::Tcp(address), &shared, &rim, &trail).await;
-    }
-}
-
-async fn begin(
-    stream: TcpStream,
-    peer: Peer,
-    shared: &Arc<Shared>,
-    rim: &Rim,
-    trail: &WorkerTrail,
-) {
-    let Some(place) = shared.places().take(&peer).await else {
-        refuse(shared, trail, peer, "connections-per-peer");
-        return;
-    };
-    // Answers are one small write each: waiting for more would only cost time.
-    let _ = stream.set_nodelay(true);
-    let (shared, rim, trail) = (Arc::clone(shared), rim.clone(), trail.clone());
-    tokio::spawn(async move {
-        let _place = place;
-        let bounds = shared.snapshot().bounds.clone();
-        shared.metrics().connected();
-        if let Err(reason) = connection::serve(stream, peer, rim, &bounds, shared.stopping()).await
-        {
-            refuse(&shared, &trail, peer, reason);
+        while let Some(Ok((stream, peer))) = socket.accept().now_or_never() {
+            self.begin(stream, peer).await;
         }
-    });
-}
+    }
 
-fn refuse(shared: &Shared, trail: &WorkerTrail, peer: Peer, reason: &'static str) {
-    shared.metrics().connection_refused(reason);
-    // An idle connection that is closed was not refused anything.
-    if reason != "idle-timeout" {
-        trail.connection_refused(&peer.to_string(), reason);
+    async fn begin<T>(&self, stream: T, peer: Peer)
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Some(place) = self.shared.places().take(&peer).await else {
+            self.refuse(peer, "connections-per-peer");
+            return;
+        };
+        let host = self.clone();
+        tokio::spawn(async move {
+            let _place = place;
+            host.shared.metrics().connected();
+            if let Err(reason) = host.serve(stream, peer).await {
+                host.refuse(peer, reason);
+            }
+        });
+    }
+
+    async fn serve<T>(&self, stream: T, peer: Peer) -> Result<(), connection::Refused>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let snapshot = self.shared.snapshot();
+        let bounds = snapshot.bounds.clone();
+        let tls = snapshot.listen_tls(self.listener).cloned();
+        drop(snapshot);
+        let (rim, stopping) = (self.rim.clone(), self.shared.stopping());
+        let Some(tls) = tls else {
+            return connection::serve(stream, peer, rim, &bounds, stopping).await;
+        };
+        match tokio::time::timeout(bounds.header_timeout, tls.accept(stream)).await {
+            Ok(Ok(stream)) => connection::serve(stream, peer, rim, &bounds, stopping).await,
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a TLS handshake failed");
+                Err("tls-handshake")
+            }
+            Err(_) => Err("header-timeout"),
+        }
+    }
+
+    fn refuse(&self, peer: Peer, reason: &'static str) {
+        self.shared.metrics().connection_refused(reason);
+        // An idle connection that is closed was not refused anything.
+        if reason != "idle-timeout" {
+            self.trail.connection_refused(&peer.to_string(), reason);
+        }
     }
 }
 

@@ -20,6 +20,7 @@ mod hostile_load;
 mod leaks;
 mod lifecycle;
 mod limits;
+mod listeners;
 mod many_tenants;
 mod refusals;
 mod reload;

@@ -67,7 +67,7 @@ impl Stage {
         let ready = Ready::read(&loaded).map_err(|problems| anyhow::anyhow!("{problems}"))?;
         let trail = ready.open_trail(&loaded)?;
         let gateway = Gateway::start(&loaded.settings, ready.snapshot, trail.clone())?;
-        let Some(base) = gateway.addresses().first().copied() else {
+        let Some(base) = gateway.address() else {
             bail!("the gateway listens nowhere");
         };
         let reloader = Reloader::new(Arc::clone(gateway.shared()), &loaded);

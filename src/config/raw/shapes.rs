@@ -45,14 +45,49 @@ pub struct Raw {
 
 /// A data listener.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default, expecting = "a map with an address")]
-#[schemars(extend("required" = ["address"]))]
+#[serde(deny_unknown_fields, default, expecting = "a map with address or unix")]
+#[schemars(extend("oneOf" = [ { "required": ["address"] }, { "required": ["unix"] } ]))]
 pub struct Listen {
     /// IP address and port, as in `127.0.0.1:8080` or `[::1]:8080`.
     pub address: Option<String>,
+    /// A Unix domain socket instead of an address.
+    pub unix: Option<UnixSocket>,
+    /// Speaks TLS 1.2 and 1.3; files are read anew when they change.
+    pub tls: Option<ListenTls>,
     /// Allows plaintext on an address that is not loopback: tokens then travel readable.
     #[schemars(extend("default" = false))]
     pub allow_plaintext: Option<bool>,
+}
+
+/// A Unix domain socket.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, expecting = "a map with a path")]
+#[schemars(extend("required" = ["path"]))]
+pub struct UnixSocket {
+    /// Where it stands, relative to the config file.
+    pub path: Option<String>,
+    /// Who may connect, in octal and in quotes.
+    #[schemars(extend("default" = "0660", "pattern" = "^0?[0-7]{3}$"))]
+    pub mode: Option<String>,
+    /// The group that it belongs to, by name or number; else that of the process.
+    pub group: Option<String>,
+}
+
+/// How a listener speaks TLS.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(
+    deny_unknown_fields,
+    default,
+    expecting = "a map with certificate and key"
+)]
+#[schemars(extend("required" = ["certificate", "key"]))]
+pub struct ListenTls {
+    /// The certificate chain, PEM.
+    pub certificate: Option<FileOf>,
+    /// Its private key, PEM.
+    pub key: Option<FileOf>,
+    /// Only clients with a certificate of one of these authorities (PEM) may connect, in addition to the token.
+    pub client_ca: Option<FileOf>,
 }
 
 /// The admin listener.

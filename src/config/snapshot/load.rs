@@ -23,11 +23,13 @@ use crate::{
         limit::{Breaker, Bucket, InFlightCount, Limits, Line},
     },
     secret::UpstreamKey,
-    tls,
+    tls::{self, ServerTls},
 };
 
 /// The longest list of users that is read, in bytes.
 const USERS_BYTES_MAX: u64 = 64 << 20;
+/// The longest file of a certificate or its key, in bytes.
+const CERTIFICATE_BYTES_MAX: u64 = 1 << 20;
 /// The longest file of roots, in bytes.
 const ROOTS_BYTES_MAX: u64 = 16 << 20;
 
@@ -45,6 +47,10 @@ pub fn build(
 ) -> Result<Snapshot, Vec<Problem>> {
     let mut problems = Vec::new();
     let target = target(&settings.upstream, previous, &mut problems);
+    let listen = settings.listen.iter().enumerate();
+    let listen = listen
+        .map(|(at, listen)| listen_tls(at, listen.tls.as_ref()?, &mut problems))
+        .collect();
     let keys: Vec<_> = settings
         .keys
         .iter()
@@ -84,6 +90,7 @@ pub fn build(
                 ),
             bounds: settings.bounds.clone(),
             upstream,
+            listen,
             keys,
             tenants,
             by_token,
@@ -109,10 +116,51 @@ pub fn named_files(settings: &Settings) -> Vec<PathBuf> {
         Trust::File(path) => Some(path),
         _ => None,
     };
-    let mut files: Vec<_> = secrets.chain(users).chain(trust).cloned().collect();
+    let tls = settings
+        .listen
+        .iter()
+        .filter_map(|listen| listen.tls.as_ref());
+    let tls = tls.flat_map(|tls| {
+        [
+            Some(&tls.certificate),
+            Some(&tls.key),
+            tls.client_ca.as_ref(),
+        ]
+    });
+    let mut files: Vec<_> = secrets
+        .chain(users)
+        .chain(trust)
+        .chain(tls.flatten())
+        .cloned()
+        .collect();
     files.sort();
     files.dedup();
     files
+}
+
+/// `None` if something of it can't be read, which is noted.
+fn listen_tls(
+    listener: usize,
+    tls: &settings::ListenTls,
+    problems: &mut Vec<Problem>,
+) -> Option<ServerTls> {
+    let at = FieldPath::root().key("listen").index(listener).key("tls");
+    let mut read = |name: &str, path: &Path| {
+        read_file(path, CERTIFICATE_BYTES_MAX)
+            .map_err(|message| {
+                problems.push(Problem::new(at.clone().key(name).key("file"), message));
+            })
+            .ok()
+    };
+    let certificate = read("certificate", &tls.certificate);
+    let key = read("key", &tls.key);
+    let client_ca = match &tls.client_ca {
+        Some(path) => Some(read("client_ca", path)?),
+        None => None,
+    };
+    ServerTls::for_callers(&certificate?, &key?, client_ca.as_deref())
+        .map_err(|error| problems.push(Problem::new(at, error.to_string())))
+        .ok()
 }
 
 fn load_key(

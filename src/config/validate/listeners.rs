@@ -1,12 +1,12 @@
 //! `listen` and `admin`.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 
 use super::check::Check;
 use crate::config::{
     problem::FieldPath,
     raw,
-    settings::{Admin, Listen},
+    settings::{Admin, Listen, ListenPlace, ListenTls},
     suggest::quote,
 };
 
@@ -27,24 +27,90 @@ pub fn data(check: &mut Check, raw: Option<Vec<Option<raw::Listen>>>) -> Vec<Lis
         let Some(entry) = check.entry(&at, entry) else {
             continue;
         };
-        let address_at = at.key("address");
-        let Some(text) = check.required(address_at.clone(), entry.address) else {
-            continue;
+        let tls = entry.tls.map(|raw| tls(check, &at.clone().key("tls"), raw));
+        let is_open = tls.is_some() || entry.allow_plaintext == Some(true);
+        let (place, place_at) = match (entry.address, entry.unix) {
+            (Some(text), None) => {
+                let at = at.key("address");
+                let Some(address) = address(check, &at, &text) else {
+                    continue;
+                };
+                if !address.ip().is_loopback() && !is_open {
+                    check.problem(
+                        at.clone(),
+                        "callers elsewhere would send their tokens readable: listen on 127.0.0.1, put tls: or allow_plaintext: true beside it",
+                    );
+                }
+                (ListenPlace::Tcp(address), at)
+            }
+            (None, Some(raw)) => {
+                let at = at.key("unix");
+                (unix(check, &at, raw), at)
+            }
+            _ => {
+                check.problem(at, "expected exactly one of address, unix");
+                continue;
+            }
         };
-        let Some(address) = address(check, &address_at, &text) else {
-            continue;
-        };
-        if !address.ip().is_loopback() && entry.allow_plaintext != Some(true) {
-            check.problem(
-                address_at,
-                "callers elsewhere would send their tokens readable: listen on 127.0.0.1, or put allow_plaintext: true beside it",
-            );
-        } else if address.port() != 0 && listen.iter().any(|known| known.address == address) {
-            check.problem(address_at, "another listener has this address");
+        let is_free = matches!(&place, ListenPlace::Tcp(address) if address.port() == 0);
+        if !is_free && listen.iter().any(|known| is_same(&known.place, &place)) {
+            check.problem(place_at, "another listener has this address");
         }
-        listen.push(Listen { address });
+        listen.push(Listen { place, tls });
     }
     listen
+}
+
+fn is_same(one: &ListenPlace, other: &ListenPlace) -> bool {
+    match (one, other) {
+        (ListenPlace::Tcp(one), ListenPlace::Tcp(other)) => one == other,
+        (ListenPlace::Unix { path: one, .. }, ListenPlace::Unix { path: other, .. }) => {
+            one == other
+        }
+        _ => false,
+    }
+}
+
+fn unix(check: &mut Check, at: &FieldPath, raw: raw::UnixSocket) -> ListenPlace {
+    let path = check.required(at.clone().key("path"), raw.path);
+    let path = check.path(at.clone().key("path"), path.as_deref().unwrap_or("."));
+    let mode = raw.mode.as_deref().unwrap_or("0660");
+    let digits = mode.strip_prefix('0').unwrap_or(mode);
+    let bits = u32::from_str_radix(digits, 8).ok();
+    let bits = bits.filter(|_| digits.len() == 3);
+    if bits.is_none() {
+        check.problem(
+            at.clone().key("mode"),
+            format!(
+                "found {}, expected three octal digits in quotes, as in \"0660\"",
+                quote(mode)
+            ),
+        );
+    }
+    ListenPlace::Unix {
+        path,
+        mode: bits.unwrap_or(0o600),
+        group: raw.group,
+    }
+}
+
+fn tls(check: &mut Check, at: &FieldPath, raw: raw::ListenTls) -> ListenTls {
+    let file = |check: &mut Check, name: &str, raw: raw::FileOf| {
+        let at = at.clone().key(name).key("file");
+        let path = check.required(at.clone(), raw.file).unwrap_or_default();
+        check.path(at, if path.is_empty() { "." } else { &path })
+    };
+    let mut needed = |name: &str, raw: Option<raw::FileOf>| {
+        let raw = check.required(at.clone().key(name), raw);
+        raw.map_or_else(PathBuf::new, |raw| file(check, name, raw))
+    };
+    let certificate = needed("certificate", raw.certificate);
+    let key = needed("key", raw.key);
+    ListenTls {
+        certificate,
+        key,
+        client_ca: raw.client_ca.map(|raw| file(check, "client_ca", raw)),
+    }
 }
 
 pub fn admin(check: &mut Check, raw: raw::Admin) -> Admin {

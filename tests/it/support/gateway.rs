@@ -40,8 +40,9 @@ pub struct Setup {
     audit: String,
     audit_directory: String,
     env: Vec<(&'static str, String)>,
-    files: Vec<(&'static str, &'static str)>,
+    files: Vec<(&'static str, String)>,
     ca: Option<String>,
+    listen: String,
 }
 
 impl Default for Setup {
@@ -59,6 +60,7 @@ impl Default for Setup {
             env: Vec::new(),
             files: Vec::new(),
             ca: None,
+            listen: String::new(),
         }
     }
 }
@@ -101,14 +103,20 @@ impl Setup {
     }
 
     /// A secret file beside the config.
-    pub fn file(mut self, name: &'static str, content: &'static str) -> Self {
-        self.files.push((name, content));
+    pub fn file(mut self, name: &'static str, content: impl Into<String>) -> Self {
+        self.files.push((name, content.into()));
         self
     }
 
     /// Trusts this authority instead of Alloy's own.
     pub fn ca(mut self, pem: &str) -> Self {
         self.ca = Some(pem.to_owned());
+        self
+    }
+
+    /// Another listener, after the TCP one on loopback.
+    pub fn listen(mut self, line: &str) -> Self {
+        let _ = writeln!(self.listen, "  - {line}");
         self
     }
 
@@ -159,11 +167,16 @@ impl Setup {
             .collect();
         let url = self.upstream_url.unwrap_or_else(|| alloy.url());
         let mut config = format!(
-            "version: 1\nworkers: {}\nlisten:\n  - address: 127.0.0.1:0\nadmin:\n  address: 127.0.0.1:0\n  socket: admin.sock\n\
+            "version: 1\nworkers: {}\nlisten:\n  - address: 127.0.0.1:0\n{}admin:\n  address: 127.0.0.1:0\n  socket: admin.sock\n\
              upstream:\n  url: {url}\n  trust: {{ file: ca.pem }}\n{}\
              keys:\n  production:\n    secret: {{ file: api-key }}\n    limits: {}\n\
              audit:\n  directory: {}\n{}",
-            self.workers, self.upstream, self.key_limits, self.audit_directory, self.audit,
+            self.workers,
+            self.listen,
+            self.upstream,
+            self.key_limits,
+            self.audit_directory,
+            self.audit,
         );
         if !self.bounds.is_empty() {
             let _ = write!(config, "bounds:\n{}", self.bounds);
