@@ -182,7 +182,38 @@ impl Admin {
                 tracing::warn!(by, "draining: new calls are refused until a restart");
                 text(StatusCode::OK, "draining\n")
             }
-            _ => text(StatusCode::NOT_FOUND, "here are /-/reload and /-/drain\n"),
+            _ => match path.strip_prefix("/-/rotate-key/") {
+                Some(name) => self.rotate_key(name, &by),
+                None => text(
+                    StatusCode::NOT_FOUND,
+                    "here are /-/reload, /-/drain and /-/rotate-key/NAME\n",
+                ),
+            },
+        }
+    }
+
+    /// Moves to the next key of this name.
+    fn rotate_key(&self, name: &str, by: &str) -> Response<Full<Bytes>> {
+        let snapshot = self.shared.snapshot();
+        let Some(keys) = snapshot.key(name) else {
+            return text(StatusCode::NOT_FOUND, "there is no key of that name\n");
+        };
+        let before = Arc::clone(keys.current());
+        match keys.move_on(&before) {
+            Some(moved) if moved.is_new => {
+                self.shared.trail().key_rotated(&before, &moved.key, by);
+                tracing::warn!(
+                    key = name,
+                    fingerprint = moved.key.fingerprint(),
+                    by,
+                    "key rotated"
+                );
+                text(StatusCode::OK, "rotated\n")
+            }
+            _ => text(
+                StatusCode::CONFLICT,
+                "there is no next key: put next: { file: … } beside its secret\n",
+            ),
         }
     }
 }

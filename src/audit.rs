@@ -52,7 +52,10 @@ use self::{
     worker::Waits,
     writer::Writer,
 };
-use crate::{config::settings::Audit, secret::MacKey};
+use crate::{
+    config::settings::Audit,
+    secret::{MacKey, UpstreamKey},
+};
 
 /// How a trail is kept.
 #[derive(Debug, Clone)]
@@ -185,6 +188,12 @@ impl Trail {
     /// Records that a config was refused, and the one before stays in effect.
     pub fn config_rejected(&self, problems: usize, first: &str, by: &str) {
         let fragment = Fragment::config_rejected(problems, first, by);
+        self.0.queue.push_unwaited(fragment);
+    }
+
+    /// Records that another key is used from now on.
+    pub fn key_rotated(&self, from: &UpstreamKey, to: &UpstreamKey, by: &str) {
+        let fragment = Fragment::key_rotated(from, to, by);
         self.0.queue.push_unwaited(fragment);
     }
 

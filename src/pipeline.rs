@@ -21,6 +21,7 @@ use std::sync::Arc;
 use http::{Request, Response};
 use http_body::Body;
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use self::{
     authenticate::Identity,
@@ -28,11 +29,15 @@ use self::{
     contract::Call,
     forward::{Forwarder, Outcome},
     limit::Limits,
+    record::Recorded,
     refusal::{AuthFailure, Refusal},
 };
 use crate::{
     audit::{OutcomeKind, RefusedRecord, WorkerTrail},
-    config::{settings::Mode, snapshot::Snapshot},
+    config::{
+        settings::Mode,
+        snapshot::{Snapshot, Target},
+    },
     fault_point,
     server::Arrival,
 };
@@ -135,11 +140,9 @@ impl Pipeline {
         let recorded = record::intent(admitted, &self.trail, arrival, &snapshot.digest).await?;
         // No `?` below this line: an intent always gets its outcome.
         fault_point::reach("intent-durable");
-        let request = inject::request(&recorded, target, arrival);
-        fault_point::reach("request-built");
         let outcome = match tenant.mode {
             Mode::DryRun => Outcome::dry_run(),
-            _ => self.forwarder.send(&request, target, &tenant.key).await,
+            _ => self.send(&recorded, target, arrival).await,
         };
         fault_point::reach("answer-read");
         if let Some(span) = outcome.upstream_asks_to_wait() {
@@ -158,6 +161,44 @@ impl Pipeline {
             auth_failure: None,
             outcome: Some(outcome.kind()),
         })
+    }
+
+    /// Sends the call; once more with the next key if the upstream refuses the
+    /// one in use, and there is one.
+    async fn send(
+        &self,
+        recorded: &Recorded<'_>,
+        target: &Arc<Target>,
+        arrival: &Arrival,
+    ) -> Outcome {
+        let keys = &recorded.permit().tenant().key;
+        let deadline = Instant::now() + target.settings.request_timeout;
+        let retries = target.settings.retries;
+        let key = Arc::clone(keys.current());
+        let request = inject::request(recorded, &key, target, arrival);
+        fault_point::reach("request-built");
+        let sending = self
+            .forwarder
+            .send(&request, target, keys, deadline, retries);
+        let outcome = sending.await;
+        let made = u32::try_from(outcome.attempts().len()).unwrap_or(u32::MAX);
+        if made > retries || !outcome.is_clean_refusal_of_the_key() {
+            return outcome;
+        }
+        let Some(moved) = keys.move_on(&key) else {
+            return outcome;
+        };
+        if moved.is_new {
+            self.trail.key_rotated(&key, &moved.key, "upstream-401");
+            tracing::warn!(
+                key = keys.name(),
+                fingerprint = moved.key.fingerprint(),
+                "the upstream refused the key in use: the next one is used from now on"
+            );
+        }
+        let request = inject::request(recorded, &moved.key, target, arrival);
+        let sending = self.forwarder.send(&request, target, keys, deadline, 0);
+        outcome.followed_by(sending.await)
     }
 
     /// Records a refusal, without waiting for it, and answers.

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 pub use self::line::Line;
 
-use crate::ids::RequestId;
+use crate::{ids::RequestId, secret::UpstreamKey};
 
 /// The longest text of one field, in bytes; what is longer is cut.
 const TEXT_BYTES_MAX: usize = 256;
@@ -240,6 +240,15 @@ impl Fragment {
         Self::now("config.loaded")
             .text("config", digest)
             .number("tenants", tenants as u64)
+            .text("by", by)
+    }
+
+    /// `key.rotated`: the fingerprints tell the keys apart, and nothing else.
+    pub fn key_rotated(from: &UpstreamKey, to: &UpstreamKey, by: &str) -> Self {
+        Self::now("key.rotated")
+            .text("key", to.name())
+            .text("from", from.fingerprint())
+            .text("to", to.fingerprint())
             .text("by", by)
     }
 

@@ -8,7 +8,7 @@ use super::{
     queue::{Inbox, Queue},
     record::{Fragment, IntentRecord, OutcomeRecord, RefusedRecord},
 };
-use crate::ids::RequestId;
+use crate::{ids::RequestId, secret::UpstreamKey};
 
 /// The trail as one worker sees it; cheap to clone.
 #[derive(Debug, Clone)]
@@ -104,6 +104,12 @@ impl WorkerTrail {
     /// Writes a refusal, without waiting for it.
     pub fn refused(&self, record: RefusedRecord<'_>) {
         self.queue.push_refused(&record);
+    }
+
+    /// Writes that another key is used from now on.
+    pub fn key_rotated(&self, from: &UpstreamKey, to: &UpstreamKey, by: &str) {
+        self.queue
+            .push_unwaited(Fragment::key_rotated(from, to, by));
     }
 
     /// Writes that a connection ended before there was a request to answer.

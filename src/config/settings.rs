@@ -176,6 +176,8 @@ pub struct Key {
     pub name: String,
     /// Where the secret is read from.
     pub secret: SecretSource,
+    /// The key that follows when the upstream refuses this one.
+    pub next: Option<SecretSource>,
     /// Limits shared by all tenants that use the key.
     pub limits: Vec<Window>,
 }

@@ -120,7 +120,12 @@ fn show_upstream(upstream: &Upstream) -> Value {
 }
 
 fn show_key(key: &Key) -> Value {
-    json!({ "secret": show_secret(&key.secret), "limits": show_limits(&key.limits) })
+    let mut shown =
+        json!({ "secret": show_secret(&key.secret), "limits": show_limits(&key.limits) });
+    if let (Some(shown), Some(next)) = (shown.as_object_mut(), &key.next) {
+        shown.insert("next".to_owned(), show_secret(next));
+    }
+    shown
 }
 
 fn show_secret(source: &SecretSource) -> Value {

@@ -18,11 +18,11 @@ use jiff::Timestamp;
 use super::settings::{Bounds, Mode, Upstream};
 use crate::{
     ids::UserId,
+    key_ring::KeyRing,
     pipeline::{
         authenticate::FailedAuth,
         limit::{Breaker, Bucket, Gate, InFlightCount, Limits, Line},
     },
-    secret::UpstreamKey,
     tls::{ClientTls, ServerTls},
     token::TokenDigest,
 };
@@ -68,7 +68,7 @@ pub struct Target {
 /// A key, and what its tenants share of it.
 #[derive(Debug, Clone)]
 pub struct Key {
-    key: Arc<UpstreamKey>,
+    ring: Arc<KeyRing>,
     buckets: Vec<Arc<Bucket>>,
     gate: Arc<Gate>,
     breaker: Arc<Breaker>,
@@ -79,8 +79,8 @@ pub struct Key {
 pub struct Tenant {
     /// Its name.
     pub name: Arc<str>,
-    /// The key its calls are sent with.
-    pub key: Arc<UpstreamKey>,
+    /// The key its calls are sent with, and the one that may follow it.
+    pub key: Arc<KeyRing>,
     /// Whom it may touch.
     pub users: UserSet,
     /// What happens with a call that is allowed.
@@ -140,6 +140,12 @@ impl Snapshot {
         let tenant = self.tenants.get(usize::try_from(place.tenant).ok()?)?;
         let token = tenant.tokens.get(usize::try_from(place.token).ok()?)?;
         Some((tenant, token))
+    }
+
+    /// The keys with this name.
+    pub fn key(&self, name: &str) -> Option<&KeyRing> {
+        let mut keys = self.keys.iter().map(|key| &key.ring);
+        keys.find(|ring| ring.name() == name).map(|ring| &**ring)
     }
 
     /// How the listener with this number speaks TLS.

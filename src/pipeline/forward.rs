@@ -26,7 +26,7 @@ use super::{inject::UpstreamRequest, limit::Health};
 use crate::{
     audit::{OutcomeKind, Sent},
     config::snapshot::Target,
-    secret::UpstreamKey,
+    key_ring::KeyRing,
 };
 
 /// The largest upstream body that is passed on, in bytes.
@@ -119,17 +119,32 @@ impl Outcome {
         Some(asked_to_wait(answer).unwrap_or(Duration::from_secs(1)))
     }
 
+    /// Whether the upstream refused the key, and nothing else happened.
+    pub fn is_clean_refusal_of_the_key(&self) -> bool {
+        let is_refusal = |attempt: &Attempt| attempt.failure == Some(Failure::RejectedKey);
+        self.attempts.last().is_some_and(is_refusal) && self.kind == OutcomeKind::NotDeleted
+    }
+
+    /// The outcome of this and, after it, `later`.
+    pub fn followed_by(self, later: Self) -> Self {
+        let attempts: Vec<_> = self.attempts.into_iter().chain(later.attempts).collect();
+        // What got further speaks for the call.
+        let result = if later.sent >= self.sent {
+            later.result
+        } else {
+            self.result
+        };
+        Self {
+            kind: strongest(&attempts),
+            sent: self.sent.max(later.sent),
+            attempts,
+            result,
+        }
+    }
+
     fn of(attempts: Vec<Attempt>, results: Vec<Result<UpstreamAnswer, Failure>>) -> Self {
         let sent = attempts.iter().map(|a| a.sent).max().unwrap_or(Sent::No);
-        let kinds = || attempts.iter().map(|a| a.kind);
-        let kind = [
-            OutcomeKind::Deleted,
-            OutcomeKind::InDoubt,
-            OutcomeKind::NotDeleted,
-        ]
-        .into_iter()
-        .find(|kind| kinds().any(|k| k == *kind))
-        .unwrap_or(OutcomeKind::Failed);
+        let kind = strongest(&attempts);
         // The attempt that got furthest speaks for the call, the latest among equals.
         let furthest = attempts
             .iter()
@@ -143,6 +158,19 @@ impl Outcome {
             sent,
         }
     }
+}
+
+/// What is known after all of these attempts.
+fn strongest(attempts: &[Attempt]) -> OutcomeKind {
+    let is_there = |kind: &OutcomeKind| attempts.iter().any(|attempt| attempt.kind == *kind);
+    [
+        OutcomeKind::Deleted,
+        OutcomeKind::InDoubt,
+        OutcomeKind::NotDeleted,
+    ]
+    .into_iter()
+    .find(is_there)
+    .unwrap_or(OutcomeKind::Failed)
 }
 
 /// One worker's way to the upstream.
@@ -164,20 +192,22 @@ impl Default for Forwarder {
 }
 
 impl Forwarder {
-    /// Sends `request` and reads the answer, all within `request_timeout`.
+    /// Sends `request` and reads the answer, all by `deadline` and with at most
+    /// `retries` further attempts. No answer passes that holds one of `keys`.
     pub async fn send(
         &self,
         request: &UpstreamRequest,
         target: &Arc<Target>,
-        key: &UpstreamKey,
+        keys: &KeyRing,
+        deadline: Instant,
+        retries: u32,
     ) -> Outcome {
-        let deadline = Instant::now() + target.settings.request_timeout;
         self.budget.deposit();
         let (mut attempts, mut results) = (Vec::new(), Vec::new());
         loop {
-            let (attempt, result) = self.attempt(request, target, key, deadline).await;
-            let pause = pause_before_retry(&attempts, &attempt, &result, target.settings.retries);
-            log_attempt(&attempt, key);
+            let (attempt, result) = self.attempt(request, target, keys, deadline).await;
+            let pause = pause_before_retry(&attempts, &attempt, &result, retries);
+            log_attempt(&attempt, keys);
             attempts.push(attempt);
             results.push(result);
             let Some(pause) = pause else { break };
@@ -242,12 +272,12 @@ fn asked_to_wait(answer: &UpstreamAnswer) -> Option<Duration> {
     Some(at.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
-fn log_attempt(attempt: &Attempt, key: &UpstreamKey) {
+fn log_attempt(attempt: &Attempt, keys: &KeyRing) {
     let end = attempt.end.as_str();
     match (&attempt.end, attempt.failure) {
         (_, Some(Failure::RejectedKey)) => tracing::error!(
-            key = key.name(),
-            fingerprint = key.fingerprint(),
+            key = keys.name(),
+            fingerprint = keys.current().fingerprint(),
             "the upstream refused the key: check that it is current and of the right environment"
         ),
         (_, Some(_)) => {

@@ -5,7 +5,7 @@ use http::{HeaderValue, Method, Request, Uri, header};
 use http_body_util::Empty;
 
 use super::record::Recorded;
-use crate::{config::snapshot::Target, server::Arrival};
+use crate::{config::snapshot::Target, secret::UpstreamKey, server::Arrival};
 
 /// The `user-agent` of every upstream request.
 const USER_AGENT: HeaderValue =
@@ -25,7 +25,12 @@ impl UpstreamRequest {
 
 /// Builds the upstream request: fixed host, method and path, the key, the
 /// pinned version, and nothing that came from the caller but the two ids.
-pub fn request(recorded: &Recorded<'_>, target: &Target, arrival: &Arrival) -> UpstreamRequest {
+pub fn request(
+    recorded: &Recorded<'_>,
+    key: &UpstreamKey,
+    target: &Target,
+    arrival: &Arrival,
+) -> UpstreamRequest {
     let permit = recorded.permit();
     let call = permit.call();
     let path = format!("/users/{}/credentials/{}", call.user(), call.credential());
@@ -36,10 +41,7 @@ pub fn request(recorded: &Recorded<'_>, target: &Target, arrival: &Arrival) -> U
     let fields = request.headers_mut();
     fields.reserve(8);
     fields.insert(header::HOST, target.authority.clone());
-    fields.insert(
-        header::AUTHORIZATION,
-        permit.tenant().key.expose_authorization(),
-    );
+    fields.insert(header::AUTHORIZATION, key.expose_authorization());
     fields.insert("x-api-version", target.api_version.clone());
     fields.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
     fields.insert(header::USER_AGENT, USER_AGENT);

@@ -17,6 +17,7 @@ mod disk;
 mod forwarding;
 mod h2_hostile;
 mod hostile_load;
+mod key_rotation;
 mod leaks;
 mod lifecycle;
 mod limits;

@@ -165,6 +165,8 @@ pub struct CircuitBreaker {
 pub struct Key {
     /// Where the key is read from.
     pub secret: Option<Secret>,
+    /// The key that follows: it is used once Alloy answers 401 to the other, or on command.
+    pub next: Option<Secret>,
     /// Limits shared by every tenant that uses the key.
     pub limits: Option<Vec<Option<Window>>>,
 }

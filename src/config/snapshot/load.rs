@@ -18,6 +18,7 @@ use crate::{
         settings::{self, SecretSource, Settings, Trust, Users, Window},
     },
     ids::{IdGrammar, UserId},
+    key_ring::KeyRing,
     pipeline::{
         authenticate::FailedAuth,
         limit::{Breaker, Bucket, InFlightCount, Limits, Line},
@@ -101,7 +102,9 @@ pub fn build(
 
 /// The files that settings name and a snapshot is made of.
 pub fn named_files(settings: &Settings) -> Vec<PathBuf> {
-    let secrets = settings.keys.iter().filter_map(|key| match &key.secret {
+    let secrets = settings.keys.iter();
+    let secrets = secrets.flat_map(|key| std::iter::once(&key.secret).chain(&key.next));
+    let secrets = secrets.filter_map(|source| match source {
         SecretSource::File(path) => Some(path),
         _ => None,
     });
@@ -169,23 +172,29 @@ fn load_key(
     previous: Option<&Snapshot>,
     problems: &mut Vec<Problem>,
 ) -> Option<Key> {
-    let at = FieldPath::root().key("keys").key(&key.name).key("secret");
-    let secret = match api_key(&key.secret) {
-        Ok(secret) => secret,
+    let at = FieldPath::root().key("keys").key(&key.name);
+    let mut read = |name: &str, source: &SecretSource| match api_key(source) {
+        Ok(secret) => UpstreamKey::new(&key.name, &secret, &upstream.auth_scheme),
         Err((field, message)) => {
-            problems.push(Problem::new(at.key(field), message));
-            return None;
+            let at = at.clone().key(name).key(field);
+            problems.push(Problem::new(at, message));
+            None
         }
+    };
+    let first = read("secret", &key.secret);
+    let next = match &key.next {
+        Some(source) => Some(read("next", source)?),
+        None => None,
     };
     let known = previous.and_then(|previous| {
         let mut keys = previous.keys.iter();
-        keys.find(|known| known.key.name() == key.name)
+        keys.find(|known| known.ring.name() == key.name)
     });
     let breaker = known
         .map(|known| &known.breaker)
         .filter(|breaker| breaker.bounds() == upstream.circuit_breaker.as_ref());
     Some(Key {
-        key: Arc::new(UpstreamKey::new(&key.name, &secret, &upstream.auth_scheme)?),
+        ring: Arc::new(KeyRing::new(first?, next, known.map(|known| &*known.ring))),
         buckets: buckets("key", &key.limits, known.map(|known| &*known.buckets)),
         gate: known.map_or_else(Arc::default, |known| Arc::clone(&known.gate)),
         breaker: breaker
@@ -218,7 +227,7 @@ fn ready(tenant: &settings::Tenant, key: &Key, users: UserSet, known: Option<&Te
             || tenant.name.as_ref().into(),
             |known| Arc::clone(&known.name),
         ),
-        key: Arc::clone(&key.key),
+        key: Arc::clone(&key.ring),
         users,
         mode: tenant.mode,
         limits: Limits::new(

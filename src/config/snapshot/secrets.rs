@@ -62,9 +62,10 @@ fn read(source: &SecretSource) -> Result<(&'static str, Vec<u8>), (&'static str,
 pub fn loose_secrets(settings: &Settings) -> Vec<Problem> {
     use std::os::unix::fs::PermissionsExt;
     let mut warnings = Vec::new();
-    let keys = settings.keys.iter().map(|key| {
-        let at = FieldPath::root().key("keys").key(&key.name).key("secret");
-        (at, &key.secret)
+    let keys = settings.keys.iter().flat_map(|key| {
+        let at = FieldPath::root().key("keys").key(&key.name);
+        let next = key.next.as_ref().map(|next| (at.clone().key("next"), next));
+        std::iter::once((at.key("secret"), &key.secret)).chain(next)
     });
     let mac_key = settings.audit.mac_key.as_ref().map(|source| {
         let at = FieldPath::root().key("audit").key("mac_key");

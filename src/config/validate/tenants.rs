@@ -42,6 +42,9 @@ pub fn keys(check: &mut Check, raw: Option<Pairs<raw::Key>>, allow_inline: bool)
                 || SecretSource::Env(String::new()),
                 |raw| secret::source(check, &secret_at, raw, allow_inline),
             ),
+            next: key
+                .next
+                .map(|raw| secret::source(check, &at.clone().key("next"), raw, allow_inline)),
             limits: check.windows(&at.key("limits"), key.limits),
             name,
         });

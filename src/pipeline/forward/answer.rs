@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header, response::Parts};
 
 use super::Failure;
-use crate::{audit::OutcomeKind, secret::UpstreamKey};
+use crate::{audit::OutcomeKind, key_ring::KeyRing};
 
 /// The fields of an upstream answer that callers see; everything else speaks
 /// for another origin.
@@ -49,7 +49,7 @@ impl UpstreamAnswer {
     /// # Errors
     ///
     /// The failure it counts as, and for the log in which way.
-    pub fn check(&self, key: &UpstreamKey) -> Result<(), (Failure, &'static str)> {
+    pub fn check(&self, keys: &KeyRing) -> Result<(), (Failure, &'static str)> {
         let protocol = |why| Err((Failure::Protocol, why));
         let mut codings = self.fields.get_all(header::CONTENT_ENCODING).iter();
         match self.status {
@@ -64,8 +64,8 @@ impl UpstreamAnswer {
         }
         let in_fields = self
             .passed_on()
-            .any(|(_, value)| key.is_echoed_in(value.as_bytes()));
-        if in_fields || key.is_echoed_in(&self.body) {
+            .any(|(_, value)| keys.is_echoed_in(value.as_bytes()));
+        if in_fields || keys.is_echoed_in(&self.body) {
             return protocol("the key stands in the answer");
         }
         Ok(())

@@ -25,8 +25,8 @@ use super::{
 use crate::{
     audit::{OutcomeKind, Sent},
     config::snapshot::Target,
+    key_ring::KeyRing,
     pipeline::{inject::UpstreamRequest, limit::Health},
-    secret::UpstreamKey,
 };
 
 /// Interim (1xx) answers that are skipped before the final one.
@@ -142,11 +142,11 @@ impl Forwarder {
         &self,
         request: &UpstreamRequest,
         target: &Arc<Target>,
-        key: &UpstreamKey,
+        keys: &KeyRing,
         deadline: Instant,
     ) -> (Attempt, Result<UpstreamAnswer, Failure>) {
         let ended = match self.exchange(request, target, deadline).await {
-            Ok(answer) => return judged(answer, key),
+            Ok(answer) => return judged(answer, keys),
             Err(ended) => ended,
         };
         let failure = ended.failure.unwrap_or(Failure::Protocol);
@@ -250,8 +250,8 @@ async fn read_whole(response: Response<Incoming>) -> Result<UpstreamAnswer, Ende
     }
 }
 
-fn judged(answer: UpstreamAnswer, key: &UpstreamKey) -> (Attempt, Result<UpstreamAnswer, Failure>) {
-    let checked = answer.check(key);
+fn judged(answer: UpstreamAnswer, keys: &KeyRing) -> (Attempt, Result<UpstreamAnswer, Failure>) {
+    let checked = answer.check(keys);
     let attempt = Attempt {
         end: AttemptEnd::Status(answer.status),
         sent: Sent::Yes,

@@ -43,6 +43,7 @@ pub struct Setup {
     files: Vec<(&'static str, String)>,
     ca: Option<String>,
     listen: String,
+    key_lines: String,
 }
 
 impl Default for Setup {
@@ -61,6 +62,7 @@ impl Default for Setup {
             files: Vec::new(),
             ca: None,
             listen: String::new(),
+            key_lines: String::new(),
         }
     }
 }
@@ -120,6 +122,12 @@ impl Setup {
         self
     }
 
+    /// A line of the key.
+    pub fn key(mut self, line: &str) -> Self {
+        let _ = writeln!(self.key_lines, "    {line}");
+        self
+    }
+
     /// The limits of the key.
     pub fn key_limits(mut self, limits: &'static str) -> Self {
         self.key_limits = limits;
@@ -169,11 +177,12 @@ impl Setup {
         let mut config = format!(
             "version: 1\nworkers: {}\nlisten:\n  - address: 127.0.0.1:0\n{}admin:\n  address: 127.0.0.1:0\n  socket: admin.sock\n\
              upstream:\n  url: {url}\n  trust: {{ file: ca.pem }}\n{}\
-             keys:\n  production:\n    secret: {{ file: api-key }}\n    limits: {}\n\
+             keys:\n  production:\n    secret: {{ file: api-key }}\n{}    limits: {}\n\
              audit:\n  directory: {}\n{}",
             self.workers,
             self.listen,
             self.upstream,
+            self.key_lines,
             self.key_limits,
             self.audit_directory,
             self.audit,

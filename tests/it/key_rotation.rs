@@ -1,0 +1,124 @@
+//! The Alloy key changes while calls come in.
+
+use alloy_gateway::simulated_alloy::Behaviour;
+
+use crate::support::{Gateway, KEY, Setup, USER, assert_refusal, gateway::secret};
+
+const OLD: &str = "an-old-key-0123456789";
+
+/// A gateway whose key Alloy no longer knows, and whose next one it does.
+fn with_next() -> Gateway {
+    Setup::default()
+        .file("api-key", OLD)
+        .file("next-key", KEY)
+        .key("next: { file: next-key }")
+        .start()
+}
+
+fn authorizations(gateway: &Gateway) -> Vec<String> {
+    let received = gateway.alloy.received();
+    let line = |text: String| {
+        let mut lines = text.lines().map(ToOwned::to_owned);
+        lines
+            .find(|line| line.starts_with("authorization"))
+            .unwrap()
+    };
+    received
+        .iter()
+        .map(|request| line(request.text()))
+        .collect()
+}
+
+#[test]
+fn a_refused_key_is_followed_by_the_next_one_within_the_same_call() {
+    let gateway = with_next();
+    let response = gateway.delete(USER, "c1");
+    assert_eq!(response.status, 200, "{}", response.text());
+    assert_eq!(
+        authorizations(&gateway),
+        [
+            format!("authorization: bearer {OLD}"),
+            format!("authorization: bearer {KEY}")
+        ]
+    );
+    let outcome = gateway.last_record_of(&response);
+    assert_eq!(outcome["outcome"], "deleted");
+    assert_eq!(outcome["attempt_ends"], serde_json::json!(["401", "200"]));
+    let rotated = gateway.record("key.rotated", |record| record["event"] == "key.rotated");
+    assert_eq!(
+        (&rotated["key"], &rotated["by"]),
+        (&"production".into(), &"upstream-401".into())
+    );
+    assert_ne!(rotated["from"], rotated["to"]);
+    // From then on it is the key, on every worker, and a reload does not go back.
+    gateway.edit_config(|text| text + "\n# changed\n");
+    assert_eq!(gateway.admin_socket("POST", "/-/reload").0, 200);
+    for n in 2..10 {
+        assert_eq!(gateway.delete(USER, &format!("c{n}")).status, 200);
+    }
+    assert_eq!(authorizations(&gateway).len(), 10);
+    // The rotation is over when the next key is the only one.
+    secret(&gateway.path("api-key"), KEY);
+    gateway.edit_config(|text| text.replace("    next: { file: next-key }\n", ""));
+    assert_eq!(gateway.admin_socket("POST", "/-/reload").0, 200);
+    assert_eq!(gateway.delete(USER, "c20").status, 200);
+}
+
+#[test]
+fn if_the_next_key_is_refused_too_the_call_fails_after_two_attempts() {
+    let gateway = Setup::default()
+        .file("api-key", OLD)
+        .file("next-key", "another-bad-key-0123")
+        .key("next: { file: next-key }")
+        .start();
+    let response = gateway.delete(USER, "c1");
+    assert_refusal(&response, 502, "upstream-rejected-key", "yes");
+    assert_eq!(gateway.alloy.received().len(), 2);
+    assert_eq!(gateway.delete(USER, "c1").status, 502);
+    assert_eq!(gateway.alloy.received().len(), 3);
+    assert_eq!(gateway.last_record_of(&response)["outcome"], "not-deleted");
+}
+
+#[test]
+fn a_401_after_a_doubt_is_no_clean_refusal_and_nothing_is_sent_again() {
+    let gateway = with_next();
+    gateway
+        .alloy
+        .script([Behaviour::Reset, Behaviour::answer(401, "", "{}")]);
+    let response = gateway.delete(USER, "c1");
+    assert_refusal(&response, 502, "upstream-rejected-key", "yes");
+    assert_eq!(gateway.last_record_of(&response)["outcome"], "in-doubt");
+    assert_eq!(gateway.alloy.received().len(), 2);
+}
+
+#[test]
+fn an_operator_can_move_to_the_next_key() {
+    let gateway = with_next();
+    let (status, said) = gateway.admin_socket("POST", "/-/rotate-key/production");
+    assert_eq!(status, 200, "{said}");
+    assert_eq!(gateway.delete(USER, "c1").status, 200);
+    assert_eq!(
+        authorizations(&gateway),
+        [format!("authorization: bearer {KEY}")]
+    );
+    assert_eq!(
+        gateway.admin_socket("POST", "/-/rotate-key/production").0,
+        409
+    );
+    assert_eq!(gateway.admin_socket("POST", "/-/rotate-key/absent").0, 404);
+    let rotated = gateway.record("key.rotated", |record| record["event"] == "key.rotated");
+    assert!(rotated["by"].as_str().unwrap().starts_with("unix:uid="));
+}
+
+#[test]
+fn an_answer_that_holds_either_key_is_not_passed_on() {
+    let gateway = with_next();
+    for key in [OLD, KEY] {
+        gateway.alloy.script([Behaviour::answer(
+            200,
+            "",
+            &format!("{{\"success\":true,\"x\":\"{key}\"}}"),
+        )]);
+        assert_refusal(&gateway.delete(USER, "c1"), 502, "upstream-protocol", "yes");
+    }
+}
