@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -16,6 +16,7 @@ pub struct KeyRing {
     first: Arc<UpstreamKey>,
     next: Option<Arc<UpstreamKey>>,
     has_moved: AtomicBool,
+    refusals: AtomicU64,
 }
 
 /// The key to go on with after the upstream refused another.
@@ -38,6 +39,7 @@ impl KeyRing {
         };
         Self {
             has_moved: AtomicBool::new(next.as_ref().is_some_and(is_next)),
+            refusals: AtomicU64::new(previous.map_or(0, Self::refusals)),
             first: Arc::new(first),
             next: next.map(Arc::new),
         }
@@ -66,6 +68,16 @@ impl KeyRing {
             key: Arc::clone(next),
             is_new: !self.has_moved.swap(true, Ordering::AcqRel),
         })
+    }
+
+    /// Counts that the upstream refused a key of this name.
+    pub fn refused(&self) {
+        self.refusals.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often the upstream refused a key of this name since the start.
+    pub fn refusals(&self) -> u64 {
+        self.refusals.load(Ordering::Relaxed)
     }
 
     /// Whether `bytes` hold any of the keys in plain, base64 or percent form.

@@ -142,6 +142,12 @@ impl Snapshot {
         Some((tenant, token))
     }
 
+    /// Each name of a key, and whether its breaker is open.
+    pub fn keys(&self) -> impl Iterator<Item = (&KeyRing, bool)> {
+        let keys = self.keys.iter();
+        keys.map(|key| (&*key.ring, key.breaker.is_open()))
+    }
+
     /// The keys with this name.
     pub fn key(&self, name: &str) -> Option<&KeyRing> {
         let mut keys = self.keys.iter().map(|key| &key.ring);

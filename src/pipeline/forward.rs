@@ -275,11 +275,14 @@ fn asked_to_wait(answer: &UpstreamAnswer) -> Option<Duration> {
 fn log_attempt(attempt: &Attempt, keys: &KeyRing) {
     let end = attempt.end.as_str();
     match (&attempt.end, attempt.failure) {
-        (_, Some(Failure::RejectedKey)) => tracing::error!(
-            key = keys.name(),
-            fingerprint = keys.current().fingerprint(),
-            "the upstream refused the key: check that it is current and of the right environment"
-        ),
+        (_, Some(Failure::RejectedKey)) => {
+            keys.refused();
+            tracing::error!(
+                key = keys.name(),
+                fingerprint = keys.current().fingerprint(),
+                "the upstream refused the key: check that it is current and of the right environment"
+            );
+        }
         (_, Some(_)) => {
             tracing::warn!(end = %end, detail = %attempt.detail, "upstream attempt failed")
         }

@@ -12,6 +12,7 @@ mod support;
 
 mod command_line;
 mod contract;
+mod deploy;
 mod desync;
 mod disk;
 mod forwarding;

@@ -1,0 +1,107 @@
+//! What is shipped beside the binary speaks of metrics, pages and keys that exist.
+
+use std::{fs, path::PathBuf, process::Command};
+
+use serde_json::Value;
+
+use crate::support::Gateway;
+
+fn path(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+fn text(name: &str) -> String {
+    fs::read_to_string(path(name)).unwrap()
+}
+
+#[test]
+fn alerts_ask_for_metrics_that_the_binary_exports_and_point_to_runbook_entries() {
+    let alerts: Value = serde_yaml::from_str(&text("deploy/prometheus/alerts.yaml")).unwrap();
+    let metrics = Gateway::start().admin("/metrics").text();
+    let anchors: Vec<_> = text("docs/runbook.md")
+        .lines()
+        .filter_map(|line| line.strip_prefix("## "))
+        .map(|title| format!("docs/runbook.md#{}", title.to_lowercase().replace(' ', "-")))
+        .collect();
+    let rules = alerts["groups"][0]["rules"].as_array().unwrap();
+    assert!(rules.len() > 4);
+    for rule in rules {
+        let expression = rule["expr"].as_str().unwrap();
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let names = expression
+            .split(|c| !is_name(c))
+            .filter(|word| word.starts_with("alloy_gateway_"));
+        for name in names {
+            let family = name.strip_suffix("_total").unwrap_or(name);
+            assert!(
+                metrics.contains(&format!("# TYPE {family} ")),
+                "{name} is not exported"
+            );
+        }
+        let runbook = rule["annotations"]["runbook"].as_str().unwrap();
+        assert!(
+            anchors.iter().any(|anchor| anchor == runbook),
+            "{runbook} in {anchors:?}"
+        );
+    }
+}
+
+#[test]
+fn the_example_config_of_the_cluster_is_valid_and_its_files_are_mounted() {
+    let config = path("deploy/kubernetes/example/config.yaml");
+    let shown = Command::new(env!("CARGO_BIN_EXE_alloy-gateway"))
+        .args(["config", "show", "-c"])
+        .arg(&config)
+        .output()
+        .unwrap();
+    assert!(
+        shown.status.success(),
+        "{}",
+        String::from_utf8_lossy(&shown.stderr)
+    );
+    let sidecar: Value =
+        serde_yaml::from_str(&text("deploy/kubernetes/component/sidecar.yaml")).unwrap();
+    let container = &sidecar["spec"]["template"]["spec"]["initContainers"][0];
+    assert_eq!(container["restartPolicy"], "Always", "no native sidecar");
+    let mounts: Vec<_> = container["volumeMounts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|mount| mount["mountPath"].as_str().unwrap().to_owned())
+        .collect();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    for file in [
+        "/run/secrets/alloy-gateway/alloy-api-key",
+        "/var/lib/alloy-gateway/audit",
+        "/run/alloy-gateway/admin.sock",
+    ] {
+        assert!(shown.contains(file), "{file} in {shown}");
+        assert!(
+            mounts.iter().any(|mount| file.starts_with(mount.as_str())),
+            "{file} is on no mount"
+        );
+    }
+    assert!(
+        container["securityContext"]["readOnlyRootFilesystem"]
+            .as_bool()
+            .unwrap()
+    );
+    let grace = sidecar["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+        .as_u64()
+        .unwrap();
+    assert!(grace > 35, "below the default drain_timeout");
+}
+
+#[test]
+fn the_unit_gives_the_drain_time_and_does_not_restart_what_cannot_work() {
+    let unit = text("deploy/systemd/alloy-gateway.service");
+    let value = |name: &str| {
+        let mut lines = unit.lines();
+        lines
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
+            .unwrap()
+            .to_owned()
+    };
+    assert!(value("TimeoutStopSec").parse::<u32>().unwrap() > 35);
+    assert_eq!(value("RestartPreventExitStatus"), "2 78");
+}
