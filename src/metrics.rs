@@ -57,6 +57,8 @@ struct Scraped {
     connections: Gauge,
     ready: Gauge,
     draining: Gauge,
+    key_refusals: Family<KeyLabel, Counter>,
+    circuit_open: Family<KeyLabel, Gauge>,
     reload_ok: Gauge,
     reloaded_at: Gauge<f64, AtomicU64>,
     audit_sequence: Gauge,
@@ -80,6 +82,11 @@ struct RequestLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CodeLabel {
     code: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KeyLabel {
+    key: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -190,6 +197,16 @@ impl Metrics {
             "audit_writable",
             "Whether the trail can be written",
             s.audit_writable.clone(),
+        );
+        r.register(
+            "upstream_key_refusals",
+            "How often the upstream refused a key of this name",
+            s.key_refusals.clone(),
+        );
+        r.register(
+            "circuit_open",
+            "Whether calls with this key are refused because the upstream fails",
+            s.circuit_open.clone(),
         );
         r.register("config_info", "The config in effect", self.config.clone());
         r.register(
@@ -324,6 +341,12 @@ impl Metrics {
             gauge.set((cause_now == Some(cause)).into());
             let errors = status.totals.errors.get(cause).copied();
             raise(&now.audit_errors.get_or_create(&label), errors.unwrap_or(0));
+        }
+        for (keys, is_open) in shared.snapshot().keys() {
+            let key = keys.name().to_owned();
+            let label = KeyLabel { key };
+            now.circuit_open.get_or_create(&label).set(is_open.into());
+            raise(&now.key_refusals.get_or_create(&label), keys.refusals());
         }
         raise(&now.audit_records, status.totals.records);
         raise(&now.audit_bytes, status.totals.bytes);
