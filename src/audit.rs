@@ -167,6 +167,11 @@ impl Trail {
         WorkerTrail::new(Arc::clone(&self.0.queue), self.0.waits)
     }
 
+    /// Tells the writer of what workers handed over; cheap if that is nothing.
+    pub fn flush(&self) {
+        self.0.queue.flush();
+    }
+
     /// How the trail is.
     pub fn status(&self) -> Status {
         let notice = self.0.queue.board.read();

@@ -1,10 +1,17 @@
 //! Identifiers that a caller names, or that we give a call.
 
-use std::fmt;
+use std::{
+    cell::RefCell,
+    fmt,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use http::HeaderValue;
 
 use crate::token::{BadToken, Token};
+
+/// Random bytes that are fetched at once.
+const RANDOM_BLOCK: usize = 1280;
 
 /// Which identifiers `upstream.ids` accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -88,7 +95,11 @@ pub struct RequestId(uuid::Uuid);
 impl RequestId {
     /// A new id, never given before.
     pub fn next() -> Self {
-        Self(uuid::Uuid::now_v7())
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        let millis = since.map_or(0, |since| since.as_millis());
+        let millis = u64::try_from(millis).unwrap_or(u64::MAX);
+        let id = uuid::Builder::from_unix_timestamp_millis(millis, &random());
+        Self(id.into_uuid())
     }
 
     /// The id as the value of a header field.
@@ -98,6 +109,25 @@ impl RequestId {
         // Hex digits and hyphens are always a header value.
         HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
     }
+}
+
+/// Random bytes, fetched from the system for many ids at once. They make ids
+/// unique; nothing has to be kept secret by them.
+fn random() -> [u8; 10] {
+    thread_local! {
+        static BLOCK: RefCell<([u8; RANDOM_BLOCK], usize)> = const { RefCell::new(([0; RANDOM_BLOCK], RANDOM_BLOCK)) };
+    }
+    BLOCK.with_borrow_mut(|(block, used)| {
+        if *used + 10 > RANDOM_BLOCK {
+            // Without random numbers the time still tells ids apart, mostly.
+            let _ = aws_lc_rs::rand::fill(block);
+            *used = 0;
+        }
+        let mut random = [0; 10];
+        random.copy_from_slice(block.get(*used..*used + 10).unwrap_or(&[0; 10]));
+        *used += 10;
+        random
+    })
 }
 
 impl fmt::Display for RequestId {

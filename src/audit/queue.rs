@@ -17,6 +17,8 @@ use crate::ids::RequestId;
 
 /// Records that may wait before intents are refused.
 const ENTRIES_MAX: usize = 8192;
+/// Records that wake the writer even if their worker has more to do.
+const BATCH_MIN: usize = 64;
 
 /// The records that wait for the writer.
 #[derive(Debug)]
@@ -95,6 +97,16 @@ pub struct Batch {
     pub closed: bool,
 }
 
+/// When the writer is told of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wake {
+    /// At once.
+    Now,
+    /// When the worker that hands it over has nothing else to do, and says so:
+    /// what else it has until then goes with the same write.
+    OnPark,
+}
+
 impl Queue {
     /// An empty queue. A write that takes longer than `stalled_after` counts as
     /// one that may never end.
@@ -112,6 +124,7 @@ impl Queue {
         fragment: Fragment,
         request_id: RequestId,
         inbox: &Arc<Inbox>,
+        wake: Wake,
     ) -> Option<oneshot::Receiver<u64>> {
         let is_unwritable = self.board.is_unwritable();
         let (sender, receiver) = oneshot::channel();
@@ -128,7 +141,7 @@ impl Queue {
             }),
             kind: Kind::Intent,
         });
-        self.wake(state);
+        self.wake(state, wake);
         Some(receiver)
     }
 
@@ -138,6 +151,7 @@ impl Queue {
         fragment: Fragment,
         intent: u64,
         inbox: Option<&Arc<Inbox>>,
+        wake: Wake,
     ) -> oneshot::Receiver<u64> {
         let (sender, receiver) = oneshot::channel();
         let reply = inbox.map(|inbox| Reply {
@@ -151,14 +165,15 @@ impl Queue {
             reply,
             kind: Kind::Outcome(intent),
         });
-        self.wake(state);
+        self.wake(state, wake);
         receiver
     }
 
     /// Closes an intent whose caller was refused before it was durable; nothing
     /// was sent.
     pub fn push_too_late(&self, request_id: RequestId, intent: u64) {
-        self.push_outcome(Fragment::too_late(request_id, intent), intent, None);
+        let fragment = Fragment::too_late(request_id, intent);
+        self.push_outcome(fragment, intent, None, Wake::Now);
     }
 
     /// Hands over a record that nobody waits for.
@@ -169,14 +184,14 @@ impl Queue {
             reply: None,
             kind: Kind::Kept,
         });
-        self.wake(state);
+        self.wake(state, Wake::Now);
     }
 
     /// Hands over a refusal: one by one as long as there are few and the trail
     /// can be written, else coalesced by tenant, token, peer, code and reason, so
     /// that a flood of them buys neither disk nor memory.
-    pub fn push_refused(&self, record: &RefusedRecord<'_>) {
-        self.push_bounded(|| Key::of(record), || Fragment::refused(record));
+    pub fn push_refused(&self, record: &RefusedRecord<'_>, wake: Wake) {
+        self.push_bounded(|| Key::of(record), || Fragment::refused(record), wake);
     }
 
     /// Hands over that a connection ended before there was a request; bounded as
@@ -185,10 +200,16 @@ impl Queue {
         self.push_bounded(
             || Key::connection(peer, reason),
             || Fragment::connection_refused(peer, reason),
+            Wake::Now,
         );
     }
 
-    fn push_bounded(&self, key: impl FnOnce() -> Key, fragment: impl FnOnce() -> Fragment) {
+    fn push_bounded(
+        &self,
+        key: impl FnOnce() -> Key,
+        fragment: impl FnOnce() -> Fragment,
+        wake: Wake,
+    ) {
         let is_broken = self.board.is_broken();
         let mut state = lock(&self.state);
         if state.coalesced.admit() && state.entries.len() < ENTRIES_MAX && !is_broken {
@@ -198,13 +219,13 @@ impl Queue {
                 reply: None,
                 kind: Kind::Kept,
             });
-            self.wake(state);
+            self.wake(state, wake);
         } else {
             // The first of them sets the writer's alarm; the others only count.
             let is_first = state.coalesced.due().is_none();
             state.coalesced.add(key());
             if is_first {
-                self.wake(state);
+                self.wake(state, Wake::Now);
             }
         }
     }
@@ -254,10 +275,21 @@ impl Queue {
         lock(&self.state).entries.len()
     }
 
-    fn wake(&self, state: MutexGuard<'_, State>) {
-        let sleeps = state.writer_sleeps;
+    /// Tells the writer of what waits, if it sleeps.
+    pub fn flush(&self) {
+        let state = lock(&self.state);
+        let is_needed = state.writer_sleeps && !state.entries.is_empty();
         drop(state);
-        if sleeps {
+        if is_needed {
+            self.wake.notify_one();
+        }
+    }
+
+    fn wake(&self, state: MutexGuard<'_, State>, wake: Wake) {
+        let is_time = wake == Wake::Now || state.entries.len() >= BATCH_MIN;
+        let is_needed = state.writer_sleeps && is_time;
+        drop(state);
+        if is_needed {
             self.wake.notify_one();
         }
     }

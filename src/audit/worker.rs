@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
 
 use super::{
-    queue::{Inbox, Queue},
+    queue::{Inbox, Queue, Wake},
     record::{Fragment, IntentRecord, OutcomeRecord, RefusedRecord},
 };
 use crate::{ids::RequestId, secret::UpstreamKey};
@@ -16,6 +16,7 @@ pub struct WorkerTrail {
     queue: Arc<Queue>,
     inbox: Arc<Inbox>,
     waits: Waits,
+    wake: Wake,
 }
 
 /// How long calls wait for the disk.
@@ -62,6 +63,17 @@ impl WorkerTrail {
             queue,
             inbox,
             waits,
+            wake: Wake::Now,
+        }
+    }
+
+    /// Hands over records without waking the writer for each: whoever takes this
+    /// calls [`Trail::flush`](super::Trail::flush) whenever its thread is about to sleep.
+    #[must_use]
+    pub fn flushed_on_park(self) -> Self {
+        Self {
+            wake: Wake::OnPark,
+            ..self
         }
     }
 
@@ -75,7 +87,7 @@ impl WorkerTrail {
         let fragment = Fragment::intent(&record);
         let written = self
             .queue
-            .push_intent(fragment, record.request_id, &self.inbox)
+            .push_intent(fragment, record.request_id, &self.inbox, self.wake)
             .ok_or(Unavailable)?;
         let seq = match timeout(self.waits.intent, written).await {
             Ok(Ok(seq)) => seq,
@@ -94,7 +106,7 @@ impl WorkerTrail {
         let fragment = Fragment::outcome(intent.request_id, intent.seq, &record);
         let written = self
             .queue
-            .push_outcome(fragment, intent.seq, Some(&self.inbox));
+            .push_outcome(fragment, intent.seq, Some(&self.inbox), self.wake);
         match timeout(self.waits.outcome, written).await {
             Ok(Ok(_)) => Recorded::Durable,
             Ok(Err(_)) | Err(_) => Recorded::Pending,
@@ -103,7 +115,7 @@ impl WorkerTrail {
 
     /// Writes a refusal, without waiting for it.
     pub fn refused(&self, record: RefusedRecord<'_>) {
-        self.queue.push_refused(&record);
+        self.queue.push_refused(&record, self.wake);
     }
 
     /// Writes that another key is used from now on.
@@ -123,7 +135,7 @@ impl Drop for Intent {
         if let Some(queue) = self.open.take() {
             let request_id = self.request_id.to_string();
             let fragment = Fragment::in_doubt(&request_id, self.seq, None);
-            queue.push_outcome(fragment, self.seq, None);
+            queue.push_outcome(fragment, self.seq, None, Wake::Now);
         }
     }
 }

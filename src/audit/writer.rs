@@ -4,7 +4,13 @@
 mod outage;
 mod upkeep;
 
-use std::{collections::BTreeSet, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    io::{self, Write as _},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 
@@ -300,9 +306,11 @@ fn chain(buffer: &mut Vec<u8>, fragment: &Fragment, before: &Head, hasher: &Hash
     } = fragment;
     let time = time(*time_us);
     let prev = before.hash.as_str();
-    let line =
-        format!(r#"{{"v":1,"seq":{seq},"time":"{time}","event":"{event}"{fields},"prev":"{prev}""#);
-    buffer.extend_from_slice(line.as_bytes());
+    // Writing to memory can't fail.
+    let _ = write!(
+        buffer,
+        r#"{{"v":1,"seq":{seq},"time":"{time}","event":"{event}"{fields},"prev":"{prev}""#
+    );
     let hash = hasher.hash(buffer.get(start..).unwrap_or_default());
     for part in [BEFORE_HASH, hash.as_str(), AFTER_HASH] {
         buffer.extend_from_slice(part.as_bytes());

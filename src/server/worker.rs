@@ -30,11 +30,14 @@ pub fn run(
     sockets: Vec<Listening>,
     mut finish: watch::Receiver<bool>,
 ) -> io::Result<()> {
+    let trail = shared.trail().clone();
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
+        // All records of one round of work go with one write.
+        .on_thread_park(move || trail.flush())
         .build()?;
     runtime.block_on(async {
-        let trail = shared.trail().for_worker();
+        let trail = shared.trail().for_worker().flushed_on_park();
         let pipeline = Arc::new(Pipeline::new(trail.clone()));
         let rim = Rim::new(Arc::clone(shared), Arc::clone(&pipeline));
         for (number, socket) in sockets.into_iter().enumerate() {
