@@ -89,8 +89,8 @@ id_type! {
 }
 
 /// Our own id of one request: a UUIDv7 (RFC 9562 §5.7), so that ids sort by time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct RequestId(uuid::Uuid);
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RequestId([u8; uuid::fmt::Hyphenated::LENGTH]);
 
 impl RequestId {
     /// A new id, never given before.
@@ -99,15 +99,21 @@ impl RequestId {
         let millis = since.map_or(0, |since| since.as_millis());
         let millis = u64::try_from(millis).unwrap_or(u64::MAX);
         let id = uuid::Builder::from_unix_timestamp_millis(millis, &random());
-        Self(id.into_uuid())
+        let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+        id.into_uuid().as_hyphenated().encode_lower(&mut text);
+        Self(text)
+    }
+
+    /// The id as text: 36 hex digits and hyphens.
+    pub fn as_str(&self) -> &str {
+        // It always is.
+        str::from_utf8(&self.0).unwrap_or_default()
     }
 
     /// The id as the value of a header field.
-    pub fn header_value(self) -> HeaderValue {
-        let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
-        let text = self.0.as_hyphenated().encode_lower(&mut text);
+    pub fn header_value(&self) -> HeaderValue {
         // Hex digits and hyphens are always a header value.
-        HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
+        HeaderValue::from_bytes(&self.0).unwrap_or(HeaderValue::from_static(""))
     }
 }
 
@@ -132,7 +138,13 @@ fn random() -> [u8; 10] {
 
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.as_hyphenated().fmt(f)
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 

@@ -177,10 +177,10 @@ impl Pipeline {
         let key = Arc::clone(keys.current());
         let request = inject::request(recorded, &key, target, arrival);
         fault_point::reach("request-built");
-        let sending = self
+        let outcome = self
             .forwarder
-            .send(&request, target, keys, deadline, retries);
-        let outcome = sending.await;
+            .send(&request, target, keys, deadline, retries)
+            .await;
         let made = u32::try_from(outcome.attempts().len()).unwrap_or(u32::MAX);
         if made > retries || !outcome.is_clean_refusal_of_the_key() {
             return outcome;
@@ -197,7 +197,8 @@ impl Pipeline {
             );
         }
         let request = inject::request(recorded, &moved.key, target, arrival);
-        let sending = self.forwarder.send(&request, target, keys, deadline, 0);
+        // Seldom: not part of every call's future.
+        let sending = Box::pin(self.forwarder.send(&request, target, keys, deadline, 0));
         outcome.followed_by(sending.await)
     }
 

@@ -5,7 +5,7 @@
 
 mod line;
 
-use std::fmt::Write;
+use std::{cell::RefCell, fmt::Write};
 
 use jiff::Timestamp;
 
@@ -157,7 +157,7 @@ impl Fragment {
     /// `request.intent`.
     pub fn intent(record: &IntentRecord<'_>) -> Self {
         Self::now("request.intent")
-            .text("request_id", &record.request_id.to_string())
+            .text("request_id", record.request_id.as_str())
             .optional("caller_request_id", record.caller_request_id)
             .text("tenant", record.tenant)
             .text("token", record.token)
@@ -170,7 +170,7 @@ impl Fragment {
     /// `request.outcome` of the intent with the number `intent`.
     pub fn outcome(request_id: RequestId, intent: u64, record: &OutcomeRecord<'_>) -> Self {
         let fragment = Self::now("request.outcome")
-            .text("request_id", &request_id.to_string())
+            .text("request_id", request_id.as_str())
             .number("intent", intent)
             .text("outcome", record.outcome.as_str())
             .number("status", u64::from(record.status))
@@ -204,7 +204,7 @@ impl Fragment {
     /// was refused, and nothing was sent.
     pub fn too_late(request_id: RequestId, intent: u64) -> Self {
         Self::now("request.outcome")
-            .text("request_id", &request_id.to_string())
+            .text("request_id", request_id.as_str())
             .number("intent", intent)
             .text("outcome", OutcomeKind::Failed.as_str())
             .number("status", 503)
@@ -216,7 +216,7 @@ impl Fragment {
     /// `request.refused`.
     pub fn refused(record: &RefusedRecord<'_>) -> Self {
         Self::now("request.refused")
-            .text("request_id", &record.request_id.to_string())
+            .text("request_id", record.request_id.as_str())
             .optional("caller_request_id", record.caller_request_id)
             .optional("tenant", record.tenant)
             .optional("token", record.token)
@@ -262,8 +262,7 @@ impl Fragment {
 
     /// Adds a text field.
     pub fn text(mut self, name: &str, value: &str) -> Self {
-        // Writing to a string can't fail.
-        let _ = write!(self.fields, ",\"{name}\":");
+        self.name(name);
         escape(&mut self.fields, value);
         self
     }
@@ -278,8 +277,16 @@ impl Fragment {
 
     /// Adds a number.
     pub fn number(mut self, name: &str, value: u64) -> Self {
-        let _ = write!(self.fields, ",\"{name}\":{value}");
+        self.name(name);
+        // Writing to a string can't fail.
+        let _ = write!(self.fields, "{value}");
         self
+    }
+
+    fn name(&mut self, name: &str) {
+        for part in [",\"", name, "\":"] {
+            self.fields.push_str(part);
+        }
     }
 
     /// Adds a number with a sign.
@@ -311,7 +318,21 @@ impl Fragment {
 
 /// A time as it stands in the trail: UTC, always six decimals, so that lines sort.
 pub fn time(time_us: i64) -> String {
-    Timestamp::from_microsecond(time_us).map_or_else(|_| String::new(), |time| format!("{time:.6}"))
+    thread_local! {
+        // The second that was written last: most records share it with the one before.
+        static SECOND: RefCell<(i64, String)> = const { RefCell::new((i64::MIN, String::new())) };
+    }
+    let (second, micros) = (time_us.div_euclid(1_000_000), time_us.rem_euclid(1_000_000));
+    SECOND.with_borrow_mut(|(known, text)| {
+        if *known != second {
+            *known = second;
+            *text = Timestamp::from_second(second).map_or_else(
+                |_| String::new(),
+                |time| format!("{time:.0}").trim_end_matches('Z').to_owned(),
+            );
+        }
+        format!("{text}.{micros:06}Z")
+    })
 }
 
 /// Writes a JSON string (RFC 8259 §7), cut at a bound.
@@ -320,8 +341,18 @@ fn escape(out: &mut String, text: &str) {
     while !text.is_char_boundary(end) {
         end -= 1;
     }
+    let text = text.get(..end).unwrap_or_default();
     out.push('"');
-    for character in text.get(..end).unwrap_or_default().chars() {
+    // Nearly all text is that plain.
+    if text
+        .bytes()
+        .all(|b| matches!(b, b' '..=b'~') && !matches!(b, b'"' | b'\\'))
+    {
+        out.push_str(text);
+        out.push('"');
+        return;
+    }
+    for character in text.chars() {
         match character {
             '"' => out.push_str("\\\""),
             '\\' => out.push_str("\\\\"),

@@ -133,8 +133,7 @@ impl WorkerTrail {
 impl Drop for Intent {
     fn drop(&mut self) {
         if let Some(queue) = self.open.take() {
-            let request_id = self.request_id.to_string();
-            let fragment = Fragment::in_doubt(&request_id, self.seq, None);
+            let fragment = Fragment::in_doubt(self.request_id.as_str(), self.seq, None);
             queue.push_outcome(fragment, self.seq, None, Wake::Now);
         }
     }

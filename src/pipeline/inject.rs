@@ -1,25 +1,47 @@
 //! [`Recorded`] → the upstream request: built new, never a filtered copy.
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Uri, header};
+use http::{HeaderName, HeaderValue, Method, Request, Uri, header};
 use http_body_util::Empty;
 
 use super::record::Recorded;
-use crate::{config::snapshot::Target, secret::UpstreamKey, server::Arrival};
+use crate::{config::snapshot::Target, ids::RequestId, secret::UpstreamKey, server::Arrival};
 
 /// The `user-agent` of every upstream request.
 const USER_AGENT: HeaderValue =
     HeaderValue::from_static(concat!("alloy-gateway/", env!("CARGO_PKG_VERSION")));
 
+const X_API_VERSION: HeaderName = HeaderName::from_static("x-api-version");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
 /// The one request that may be sent for a recorded intent. Making it takes the
 /// intent, so that nothing unrecorded can be sent.
-#[derive(Debug, Clone)]
-pub struct UpstreamRequest(Request<Empty<Bytes>>);
+#[derive(Debug)]
+pub struct UpstreamRequest {
+    uri: Uri,
+    authorization: HeaderValue,
+    host: HeaderValue,
+    api_version: HeaderValue,
+    via: &'static str,
+    request_id: RequestId,
+}
 
 impl UpstreamRequest {
-    /// One attempt's copy of it.
+    /// What one attempt sends.
     pub(super) fn attempt(&self) -> Request<Empty<Bytes>> {
-        self.0.clone()
+        let mut request = Request::new(Empty::new());
+        *request.method_mut() = Method::DELETE;
+        *request.uri_mut() = self.uri.clone();
+        let fields = request.headers_mut();
+        fields.reserve(7);
+        fields.insert(header::HOST, self.host.clone());
+        fields.insert(header::AUTHORIZATION, self.authorization.clone());
+        fields.insert(X_API_VERSION, self.api_version.clone());
+        fields.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        fields.insert(header::USER_AGENT, USER_AGENT);
+        fields.insert(header::VIA, HeaderValue::from_static(self.via));
+        fields.insert(X_REQUEST_ID, self.request_id.header_value());
+        request
     }
 }
 
@@ -31,21 +53,20 @@ pub fn request(
     target: &Target,
     arrival: &Arrival,
 ) -> UpstreamRequest {
-    let permit = recorded.permit();
-    let call = permit.call();
-    let path = format!("/users/{}/credentials/{}", call.user(), call.credential());
-    let mut request = Request::new(Empty::new());
-    *request.method_mut() = Method::DELETE;
-    // Ids hold unreserved characters only, so they always make a path.
-    *request.uri_mut() = Uri::try_from(path).unwrap_or_default();
-    let fields = request.headers_mut();
-    fields.reserve(8);
-    fields.insert(header::HOST, target.authority.clone());
-    fields.insert(header::AUTHORIZATION, key.expose_authorization());
-    fields.insert("x-api-version", target.api_version.clone());
-    fields.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-    fields.insert(header::USER_AGENT, USER_AGENT);
-    fields.insert(header::VIA, HeaderValue::from_static(arrival.via()));
-    fields.insert("x-request-id", arrival.request_id.header_value());
-    UpstreamRequest(request)
+    let call = recorded.permit().call();
+    let parts = [
+        "/users/",
+        call.user().as_str(),
+        "/credentials/",
+        call.credential().as_str(),
+    ];
+    UpstreamRequest {
+        // Ids hold unreserved characters only, so they always make a path.
+        uri: Uri::try_from(parts.concat()).unwrap_or_default(),
+        authorization: key.expose_authorization(),
+        host: target.authority.clone(),
+        api_version: target.api_version.clone(),
+        via: arrival.via(),
+        request_id: arrival.request_id,
+    }
 }

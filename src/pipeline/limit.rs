@@ -7,6 +7,7 @@ mod gate;
 mod replay;
 
 use std::{
+    fmt::Write,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -128,23 +129,18 @@ impl Limits {
 
     /// `RateLimit-Policy` and `RateLimit`, if there is any limit.
     pub fn headers(&self) -> Option<(HeaderValue, HeaderValue)> {
-        let levels: Vec<_> = self
-            .buckets
-            .iter()
-            .map(|(_, bucket)| {
-                let level = bucket.level();
-                if level.remaining > 0 {
-                    format!("\"{}\";r={}", bucket.name(), level.remaining)
-                } else {
-                    format!(
-                        "\"{}\";r=0;t={}",
-                        bucket.name(),
-                        seconds_up(level.next_unit)
-                    )
-                }
-            })
-            .collect();
-        Some((self.policy.clone()?, header(&levels)?))
+        let policy = self.policy.clone()?;
+        let mut levels = String::with_capacity(24 * self.buckets.len());
+        for (_, bucket) in &self.buckets {
+            let level = bucket.level();
+            let comma = if levels.is_empty() { "" } else { ", " };
+            // Writing to a string can't fail.
+            let _ = write!(levels, "{comma}\"{}\";r={}", bucket.name(), level.remaining);
+            if level.remaining == 0 {
+                let _ = write!(levels, ";t={}", seconds_up(level.next_unit));
+            }
+        }
+        Some((policy, HeaderValue::try_from(levels).ok()?))
     }
 
     /// Every bucket, shortest window first.

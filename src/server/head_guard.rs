@@ -111,6 +111,15 @@ impl HeadGuard {
                     self.skip(left, bytes, next, |left| State::ChunkData { left })
                 }
                 State::Malformed(_) | State::Lost => break,
+                // Of most values only the end matters.
+                State::Value if *first != b'\n' && !self.head.name.is(b"content-length") => {
+                    let end = memchr::memchr(b'\n', bytes).unwrap_or(bytes.len());
+                    bytes.get(end..).unwrap_or_default()
+                }
+                State::RequestLine if !matches!(first, b'\n' | b'#') => {
+                    let end = memchr::memchr2(b'\n', b'#', bytes).unwrap_or(bytes.len());
+                    bytes.get(end..).unwrap_or_default()
+                }
                 _ => {
                     self.state = self.step(*first);
                     rest

@@ -174,14 +174,18 @@ impl Host {
         let Some(tls) = tls else {
             return connection::serve(stream, peer, rim, &bounds, stopping).await;
         };
-        match tokio::time::timeout(bounds.header_timeout, tls.accept(stream)).await {
-            Ok(Ok(stream)) => connection::serve(stream, peer, rim, &bounds, stopping).await,
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "a TLS handshake failed");
-                Err("tls-handshake")
+        // On its own: a plaintext connection must not have the size of this one.
+        let serving = Box::pin(async {
+            match tokio::time::timeout(bounds.header_timeout, tls.accept(stream)).await {
+                Ok(Ok(stream)) => connection::serve(stream, peer, rim, &bounds, stopping).await,
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, "a TLS handshake failed");
+                    Err("tls-handshake")
+                }
+                Err(_) => Err("header-timeout"),
             }
-            Err(_) => Err("header-timeout"),
-        }
+        });
+        serving.await
     }
 
     fn refuse(&self, peer: Peer, reason: &'static str) {

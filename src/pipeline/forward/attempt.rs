@@ -161,7 +161,9 @@ impl Forwarder {
     ) -> Result<UpstreamAnswer, Ended> {
         let mut connection = loop {
             let Some(mut kept) = self.pool.take(target) else {
-                break connect(target, deadline).await.map_err(unreachable)?;
+                // Seldom, and large: not part of every call's future.
+                let connecting = Box::pin(connect(target, deadline));
+                break connecting.await.map_err(unreachable)?;
             };
             // Resolves at once; an error means that it was closed meanwhile.
             if kept.sender.ready().await.is_ok() {
