@@ -237,16 +237,17 @@ fn pause_before_retry(
     if made >= retries || earlier.iter().any(|a| a.sent != Sent::No) {
         return None;
     }
-    let back_off = jittered(BACK_OFF.saturating_mul(1 << made.min(6)));
+    let back_off = || jittered(BACK_OFF.saturating_mul(1 << made.min(6)));
     match attempt.end {
         AttemptEnd::Closed => Some(Duration::ZERO),
         AttemptEnd::Dns
         | AttemptEnd::Connect
         | AttemptEnd::Tls
         | AttemptEnd::ConnectTimeout
-        | AttemptEnd::Reset => Some(back_off),
+        | AttemptEnd::Reset => Some(back_off()),
         AttemptEnd::Status(502..=504) => {
             let asked = result.as_ref().ok().and_then(asked_to_wait);
+            let back_off = back_off();
             Some(asked.map_or(back_off, |asked| asked.max(back_off)))
         }
         AttemptEnd::Status(_) | AttemptEnd::Timeout | AttemptEnd::Protocol(_) => None,
