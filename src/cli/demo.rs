@@ -39,6 +39,8 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
 
 /// What a newcomer needs to play.
 fn introduce(stage: &Stage) {
+    let exe = std::env::current_exe().unwrap_or_else(|_| "alloy-gateway".into());
+    let exe = exe.display();
     let base = stage.base();
     let admin = stage.admin();
     let trail = stage.trail_directory();
@@ -73,8 +75,12 @@ Paste into another terminal:
   # six at once, five are allowed: 429 with an honest Retry-After
   for n in 1 2 3 4 5 6; do curl -s -o /dev/null -w '%{{http_code}}\\n' -X DELETE {base}/users/bob/credentials/c$n -H 'Authorization: Bearer {support}'; done
 
-  # who did what: one line before and one after each call, hash-chained
+  # who deleted slack, and did it go through?
+  {exe} audit query {trail} --credential slack
+
+  # the trail: one line before and one after each call, hash-chained, and whether it is as it was written
   cat {trail}/*.jsonl
+  {exe} audit verify {trail}
 
   # is it ready? what does it count?
   curl -i {admin}/readyz
