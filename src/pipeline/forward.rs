@@ -35,6 +35,9 @@ pub const BODY_BYTES_MAX: usize = 1 << 20;
 /// The pause before the first retry; doubled for each further one, and jittered.
 const BACK_OFF: Duration = Duration::from_millis(50);
 
+/// The longest wait that an upstream is taken at its word for: no call lives longer.
+const ASKED_MAX: Duration = Duration::from_secs(3600);
+
 /// How a call ended that was to be sent.
 #[derive(Debug)]
 pub struct Outcome {
@@ -264,13 +267,17 @@ fn jittered(span: Duration) -> Duration {
     span / 2 + span * u32::from(random) / 256
 }
 
+/// What `Retry-After` asks for; never more than can be added to any clock.
 fn asked_to_wait(answer: &UpstreamAnswer) -> Option<Duration> {
     let text = answer.retry_after()?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let at = httpdate::parse_http_date(text).ok()?;
-    Some(at.duration_since(SystemTime::now()).unwrap_or_default())
+    let asked = match text.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => httpdate::parse_http_date(text)
+            .ok()?
+            .duration_since(SystemTime::now())
+            .unwrap_or_default(),
+    };
+    Some(asked.min(ASKED_MAX))
 }
 
 fn log_attempt(attempt: &Attempt, keys: &KeyRing) {

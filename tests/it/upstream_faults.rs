@@ -125,6 +125,9 @@ fn matrix() -> Vec<(&'static str, Vec<Behaviour>, Expected)> {
         ("503 once, then gone", vec![Behaviour::answer(503, "", "{}"), Behaviour::answer(404, "", "{}")], passed_on(404, 2, "in-doubt")),
         ("502 once, then well", vec![Behaviour::answer(502, "", "{}")], passed_on(200, 2, "deleted")),
         ("503 that asks for more time than there is", vec![Behaviour::answer(503, "Retry-After: 60\r\n", "{}")], passed_on(503, 1, "in-doubt")),
+        ("503 that asks for more seconds than a clock has", vec![Behaviour::answer(503, "Retry-After: 18446744073709551615\r\n", "{}")], passed_on(503, 1, "in-doubt")),
+        ("503 that asks for a day in another age", vec![Behaviour::answer(503, "Retry-After: Fri, 31 Dec 9999 23:59:59 GMT\r\n", "{}")], passed_on(503, 1, "in-doubt")),
+        ("503 that asks for nonsense", twice(Behaviour::answer(503, "Retry-After: -1\r\n", "{}")), passed_on(503, 2, "in-doubt")),
     ]
 }
 
