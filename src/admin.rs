@@ -1,10 +1,15 @@
 //! The admin listener: how the gateway is, for probes, scrapers and people.
-//! Never on the data port. Over TCP it is read-only; the effective config is
-//! shown on the Unix socket alone, since in a pod the callers share our loopback.
+//! Never on the data port. Over TCP it is read-only; changes and the effective
+//! config are for the Unix socket or the admin token, since in a pod the callers
+//! share our loopback.
 
+mod change;
+mod door;
 mod status;
 
-use std::{convert::Infallible, io, net::IpAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible, fmt::Write as _, io, net::IpAddr, path::Path, sync::Arc, time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -16,6 +21,7 @@ use tokio::{
     net::{TcpListener, UnixListener},
 };
 
+use self::door::Door;
 use crate::{
     config,
     reload::Reloader,
@@ -27,19 +33,14 @@ const CONNECTIONS_MAX: usize = 64;
 /// By when a request head must be in, and how long a connection may idle.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What there is to see, for those who look elsewhere.
+const PAGES: &str = "here are /livez /readyz /metrics /status.json /version, and for admin.socket or admin.token /config, POST /-/reload, /-/drain and /-/rotate-key/NAME\n";
+
 /// What the admin endpoints show.
 #[derive(Debug)]
 pub struct Admin {
     shared: Arc<Shared>,
     reloader: Arc<Reloader>,
-}
-
-/// How a request came in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Door {
-    Tcp,
-    /// From a process of the user with this id, as far as the system knows.
-    Socket(Option<u32>),
 }
 
 impl Admin {
@@ -54,7 +55,7 @@ impl Admin {
         loop {
             let place = Arc::clone(&places).acquire_owned().await;
             match listener.accept().await {
-                Ok((stream, _)) => self.spawn(stream, Door::Tcp, place),
+                Ok((stream, peer)) => self.spawn(stream, Door::Tcp(peer), place),
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             }
         }
@@ -98,14 +99,18 @@ impl Admin {
     }
 
     async fn answer<B>(self: Arc<Self>, request: &Request<B>, door: Door) -> Response<Full<Bytes>> {
-        if door == Door::Tcp && !has_local_host(request) {
+        if matches!(door, Door::Tcp(_)) && !has_local_host(request) {
             return text(
                 StatusCode::MISDIRECTED_REQUEST,
                 "Host must be an IP address or localhost\n",
             );
         }
+        let path = request.uri().path();
         if request.method() == Method::POST {
-            return self.change(request.uri().path(), door).await;
+            return match self.let_in(door, request) {
+                Ok(operator) => self.change(path, &operator).await,
+                Err(refused) => refused,
+            };
         }
         if request.method() != Method::GET && request.method() != Method::HEAD {
             let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "GET, HEAD or POST\n");
@@ -114,107 +119,55 @@ impl Admin {
                 .insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
             return response;
         }
-        match (request.uri().path(), door) {
-            ("/livez" | "/healthz", _) => text(StatusCode::OK, "ok\n"),
-            ("/readyz", _) => match self.shared.unready() {
-                None => text(StatusCode::OK, "ok\n"),
-                Some(why) => text(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    &format!("not ready: {why}\n"),
-                ),
-            },
-            ("/metrics", _) => {
-                let mut response =
-                    text(StatusCode::OK, &self.shared.metrics().render(&self.shared));
-                let open_metrics = HeaderValue::from_static(
-                    "application/openmetrics-text; version=1.0.0; charset=utf-8",
-                );
-                response
-                    .headers_mut()
-                    .insert(header::CONTENT_TYPE, open_metrics);
-                response
-            }
-            ("/version", _) => text(StatusCode::OK, concat!(env!("CARGO_PKG_VERSION"), "\n")),
-            ("/status.json", _) => {
-                let status = status::status(&self.shared, &self.reloader);
-                let mut response = text(StatusCode::OK, &format!("{status:#}\n"));
-                let json = HeaderValue::from_static("application/json");
-                response.headers_mut().insert(header::CONTENT_TYPE, json);
-                response
-            }
-            ("/config", Door::Socket(_)) => {
-                text(StatusCode::OK, &config::show(&self.reloader.settings()))
-            }
-            ("/config", Door::Tcp) => text(StatusCode::FORBIDDEN, "only on admin.socket\n"),
-            _ => text(
-                StatusCode::NOT_FOUND,
-                "here are /livez /readyz /metrics /status.json /version, and on admin.socket /config, POST /-/reload, POST /-/drain\n",
-            ),
-        }
-    }
-
-    /// What changes something: only on the socket, and each in the trail.
-    async fn change(self: Arc<Self>, path: &str, door: Door) -> Response<Full<Bytes>> {
-        let Door::Socket(user) = door else {
-            return text(StatusCode::FORBIDDEN, "changes only on admin.socket\n");
-        };
-        let by = user.map_or_else(|| "unix".to_owned(), |user| format!("unix:uid={user}"));
         match path {
-            "/-/reload" => {
-                let reloader = Arc::clone(&self.reloader);
-                let loaded = tokio::task::spawn_blocking(move || reloader.reload(&by)).await;
-                match loaded {
-                    Ok(Ok(reload)) if reload.needs_restart.is_empty() => {
-                        text(StatusCode::OK, "loaded\n")
-                    }
-                    Ok(Ok(reload)) => {
-                        let fields = reload.needs_restart.join(", ");
-                        let said = format!("loaded; only after a restart: {fields}\n");
-                        text(StatusCode::OK, &said)
-                    }
-                    Ok(Err(problems)) => text(StatusCode::BAD_REQUEST, &problems.to_string()),
-                    Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "a bug was caught\n"),
-                }
+            "/livez" | "/healthz" => text(StatusCode::OK, "ok\n"),
+            "/readyz" => self.readiness(request.uri().query() == Some("verbose")),
+            "/metrics" => {
+                let metrics = self.shared.metrics().render(&self.shared);
+                typed(
+                    &metrics,
+                    "application/openmetrics-text; version=1.0.0; charset=utf-8",
+                )
             }
-            "/-/drain" => {
-                self.shared.trail().changed_by("admin.drain", &by);
-                self.shared.drain();
-                tracing::warn!(by, "draining: new calls are refused until a restart");
-                text(StatusCode::OK, "draining\n")
+            "/version" => text(StatusCode::OK, concat!(env!("CARGO_PKG_VERSION"), "\n")),
+            "/status.json" => {
+                let status = status::status(&self.shared, &self.reloader);
+                typed(&format!("{status:#}\n"), "application/json")
             }
-            _ => match path.strip_prefix("/-/rotate-key/") {
-                Some(name) => self.rotate_key(name, &by),
-                None => text(
-                    StatusCode::NOT_FOUND,
-                    "here are /-/reload, /-/drain and /-/rotate-key/NAME\n",
-                ),
+            "/config" => match self.let_in(door, request) {
+                Ok(_) => text(StatusCode::OK, &config::show(&self.reloader.settings())),
+                Err(refused) => refused,
             },
+            _ => text(StatusCode::NOT_FOUND, PAGES),
         }
     }
 
-    /// Moves to the next key of this name.
-    fn rotate_key(&self, name: &str, by: &str) -> Response<Full<Bytes>> {
-        let snapshot = self.shared.snapshot();
-        let Some(keys) = snapshot.key(name) else {
-            return text(StatusCode::NOT_FOUND, "there is no key of that name\n");
+    /// Whether calls are taken; with `verbose` each reason by itself.
+    fn readiness(&self, verbose: bool) -> Response<Full<Bytes>> {
+        let unready = self.shared.unready();
+        let status = match &unready {
+            None => StatusCode::OK,
+            Some(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
-        let before = Arc::clone(keys.current());
-        match keys.move_on(&before) {
-            Some(moved) if moved.is_new => {
-                self.shared.trail().key_rotated(&before, &moved.key, by);
-                tracing::warn!(
-                    key = name,
-                    fingerprint = moved.key.fingerprint(),
-                    by,
-                    "key rotated"
-                );
-                text(StatusCode::OK, "rotated\n")
+        let mut said = String::new();
+        if verbose {
+            let trail = self.shared.trail().status().writable.err();
+            let draining = self.shared.is_draining();
+            let checks = [
+                ("config loaded", None),
+                ("trail writable", trail.map(|why| why.to_string())),
+                ("not draining", draining.then(|| "it is".to_owned())),
+            ];
+            for (check, failed) in checks {
+                // Writing to a string can't fail.
+                let _ = match failed {
+                    None => writeln!(said, "[+] {check}"),
+                    Some(why) => writeln!(said, "[-] {check}: {why}"),
+                };
             }
-            _ => text(
-                StatusCode::CONFLICT,
-                "there is no next key: put next: { file: … } beside its secret\n",
-            ),
         }
+        said += &unready.map_or_else(|| "ok\n".to_owned(), |why| format!("not ready: {why}\n"));
+        text(status, &said)
     }
 }
 
@@ -245,6 +198,13 @@ fn has_local_host<B>(request: &Request<B>) -> bool {
         .trim_start_matches('[')
         .trim_end_matches(']');
     host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok()
+}
+
+fn typed(body: &str, kind: &'static str) -> Response<Full<Bytes>> {
+    let mut response = text(StatusCode::OK, body);
+    let kind = HeaderValue::from_static(kind);
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
 }
 
 fn text(status: StatusCode, body: &str) -> Response<Full<Bytes>> {

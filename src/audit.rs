@@ -202,11 +202,15 @@ impl Trail {
         self.0.queue.push_unwaited(fragment);
     }
 
-    /// Records that an operator changed something: `event` is `admin.` and what.
-    pub fn changed_by(&self, event: &'static str, by: &str) {
-        self.0
-            .queue
-            .push_unwaited(Fragment::now(event).text("by", by));
+    /// Records that an operator changed something, or was not let to: `event` is
+    /// `admin.` and what, and `by` is empty for a stranger.
+    pub fn changed_by(&self, event: &'static str, by: &str, fields: &[(&str, String)]) {
+        let by = Some(by).filter(|by| !by.is_empty());
+        let fragment = Fragment::now(event).optional("by", by);
+        let fragment = fields.iter().fold(fragment, |fragment, (name, value)| {
+            fragment.text(name, value)
+        });
+        self.0.queue.push_unwaited(fragment);
     }
 
     /// Writes what waits, seals the segment and ends the writer. Later intents

@@ -194,7 +194,8 @@ fn needs_restart(before: &Settings, after: &Settings) -> Vec<&'static str> {
     let (old, new) = (&before.bounds, &after.bounds);
     [
         ("listen", before.listen != after.listen),
-        ("admin", before.admin != after.admin),
+        ("admin.address", before.admin.address != after.admin.address),
+        ("admin.socket", before.admin.socket != after.admin.socket),
         ("workers", before.workers != after.workers),
         ("audit", before.audit != after.audit),
         ("bounds.connections", old.connections != new.connections),

@@ -98,6 +98,11 @@ impl TokenDigest {
         Some(Self(out))
     }
 
+    /// The 32 bytes of the sum.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// 64 lower-case hex digits.
     pub fn to_hex(self) -> String {
         hex(&self.0)

@@ -29,8 +29,11 @@ pub enum Verb {
 #[derive(Debug, clap::Args)]
 pub struct NewArgs {
     /// The tenant it is for
-    #[arg(long)]
-    tenant: String,
+    #[arg(long, required_unless_present = "admin")]
+    tenant: Option<String>,
+    /// A token for the admin endpoints instead: it allows changes over TCP
+    #[arg(long, conflicts_with = "tenant")]
+    admin: bool,
     /// How long it is valid, from 1h to 3650d
     #[arg(long, default_value = "90d", value_parser = parse_days)]
     expires: SignedDuration,
@@ -56,10 +59,19 @@ fn new(args: &NewArgs) -> anyhow::Result<Exit> {
     let id = args.id.as_deref().unwrap_or(&month);
     let expires = (now + args.expires).strftime("%Y-%m-%dT%H:%M:%SZ");
     let digest = token.digest().to_hex();
-    errln!("For the caller, shown only now; keep it like a password:");
+    errln!("Shown only now, for whoever presents it; keep it like a password:");
     outln!("{}", token.reveal());
-    errln!("\nFor the config, under tokens of tenant {}:", args.tenant);
-    outln!("- {{ id: \"{id}\", sha256: \"{digest}\", expires: {expires} }}");
+    let entry = format!("{{ id: \"{id}\", sha256: \"{digest}\", expires: {expires} }}");
+    match &args.tenant {
+        Some(tenant) => {
+            errln!("\nFor the config, under tokens of tenant {tenant}:");
+            outln!("- {entry}");
+        }
+        None => {
+            errln!("\nFor the config, under admin:");
+            outln!("token: {entry}");
+        }
+    }
     Ok(Exit::Ok)
 }
 
@@ -89,7 +101,11 @@ fn inspect(file: &ConfigFile) -> anyhow::Result<Exit> {
         let entry = tenant.tokens.iter().find(|entry| entry.digest == digest)?;
         Some((tenant, entry))
     });
-    let Some((tenant, entry)) = found else {
+    let found = found.map(|(tenant, entry)| (format!("tenant: {}", tenant.name), entry));
+    let admin = loaded.settings.admin.token.as_ref();
+    let admin = admin.filter(|entry| entry.digest == digest);
+    let admin = admin.map(|entry| ("for: the admin endpoints".to_owned(), entry));
+    let Some((whose, entry)) = found.or(admin) else {
         outln!("tenant: none in {}", file.path.display());
         return Ok(Exit::Failure);
     };
@@ -100,11 +116,7 @@ fn inspect(file: &ConfigFile) -> anyhow::Result<Exit> {
         (_, Some(until)) => format!("valid until {until}"),
         (_, None) => "valid, does not expire".to_owned(),
     };
-    outln!(
-        "tenant: {}\ntoken id: {}\nstate: {state}",
-        tenant.name,
-        entry.id
-    );
+    outln!("{whose}\ntoken id: {}\nstate: {state}", entry.id);
     Ok(Exit::Ok)
 }
 

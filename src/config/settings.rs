@@ -88,6 +88,8 @@ pub struct Admin {
     pub address: Option<SocketAddr>,
     /// The Unix socket (mode 0600) for what a neighbour in the pod must not see or do.
     pub socket: Option<PathBuf>,
+    /// The token that allows the same over TCP.
+    pub token: Option<TokenEntry>,
 }
 
 /// Alloy, and how it is spoken to.

@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json};
 use super::{
     raw::to_yaml,
     settings::{
-        Audit, Bounds, Durability, Key, Listen, ListenPlace, Mode, SecretSource, Settings, Tenant,
-        Trust, Upstream, Users, Window,
+        Admin, Audit, Bounds, Durability, Key, Listen, ListenPlace, Mode, SecretSource, Settings,
+        Tenant, TokenEntry, Trust, Upstream, Users, Window,
     },
     unit::show_duration,
 };
@@ -22,14 +22,10 @@ pub fn show(settings: &Settings) -> String {
         .iter()
         .map(|key| (key.name.clone(), show_key(key)))
         .collect();
-    let admin = &settings.admin;
-    let address = admin
-        .address
-        .map_or_else(|| "off".to_owned(), |address| address.to_string());
     let mut text = to_yaml(&json!({
         "version": 1,
         "listen": listen,
-        "admin": { "address": address, "socket": admin.socket },
+        "admin": show_admin(&settings.admin),
         "upstream": show_upstream(&settings.upstream),
         "keys": keys,
         "audit": show_audit(&settings.audit),
@@ -42,6 +38,20 @@ pub fn show(settings: &Settings) -> String {
         text.push_str(&to_yaml(&json!([show_tenant(tenant, settings)])));
     }
     text
+}
+
+fn show_admin(admin: &Admin) -> Value {
+    let address = admin
+        .address
+        .map_or_else(|| "off".to_owned(), |address| address.to_string());
+    let mut shown = json!({ "address": address, "socket": admin.socket });
+    if let (Some(shown), Some(token)) = (shown.as_object_mut(), &admin.token) {
+        shown.insert("token".to_owned(), show_token(token));
+        if admin.address.is_some_and(|it| !it.ip().is_loopback()) {
+            shown.insert("allow_plaintext".to_owned(), json!(true));
+        }
+    }
+    shown
 }
 
 fn show_listen(listen: &Listen) -> Value {
@@ -138,24 +148,7 @@ fn show_secret(source: &SecretSource) -> Value {
 }
 
 fn show_tenant(tenant: &Tenant, settings: &Settings) -> Value {
-    let tokens: Vec<_> = tenant
-        .tokens
-        .iter()
-        .map(|token| {
-            let digest: String = token.digest.to_hex().chars().take(12).collect();
-            let mut shown = json!({ "id": token.id, "sha256": format!("{digest}… (redacted)") });
-            let bounds = [("not_before", token.not_before), ("expires", token.expires)];
-            for (name, instant) in bounds
-                .into_iter()
-                .filter_map(|(name, instant)| Some((name, instant?)))
-            {
-                if let Some(shown) = shown.as_object_mut() {
-                    shown.insert(name.to_owned(), json!(instant.to_string()));
-                }
-            }
-            shown
-        })
-        .collect();
+    let tokens: Vec<_> = tenant.tokens.iter().map(show_token).collect();
     json!({
         "name": tenant.name,
         "key": settings.keys.get(tenant.key).map(|key| key.name.as_str()),
@@ -175,6 +168,18 @@ fn show_tenant(tenant: &Tenant, settings: &Settings) -> Value {
             Mode::Suspended => "suspended",
         },
     })
+}
+
+fn show_token(token: &TokenEntry) -> Value {
+    let digest: String = token.digest.to_hex().chars().take(12).collect();
+    let mut shown = json!({ "id": token.id, "sha256": format!("{digest}… (redacted)") });
+    let bounds = [("not_before", token.not_before), ("expires", token.expires)];
+    for (name, instant) in bounds {
+        if let (Some(shown), Some(instant)) = (shown.as_object_mut(), instant) {
+            shown.insert(name.to_owned(), json!(instant.to_string()));
+        }
+    }
+    shown
 }
 
 fn show_limits(limits: &[Window]) -> Value {

@@ -224,6 +224,27 @@ fn two_tenants_with_one_token_are_refused_and_both_are_named() {
 }
 
 #[test]
+fn an_admin_token_is_no_callers_and_does_not_travel_readable() {
+    let admin = |lines: &str| with("keys:\n", &format!("admin:\n{lines}keys:\n"));
+    let tenants = "3b7e9c1f5a2d8046e1c3b5a7990812f4d6e8fa0c2b4d6f8091a3c5e7f9b1d3a5";
+    let own = tenants.replace("3b", "4c");
+    let token = |sha256: &str| format!("  token: {{ id: ops, sha256: \"{sha256}\" }}\n");
+    assert_eq!(problems(&admin(&token(&own))), "");
+    assert!(
+        problems(&admin(&token(tenants)))
+            .contains("admin.token.sha256: is the token of a tenant too")
+    );
+    let anywhere = token(&own) + "  address: 0.0.0.0:9465\n";
+    assert!(problems(&admin(&anywhere)).contains("admin.token: would travel readable"));
+    assert_eq!(
+        problems(&admin(&(anywhere + "  allow_plaintext: true\n"))),
+        ""
+    );
+    let off = token(&own) + "  address: off\n";
+    assert!(problems(&admin(&off)).contains("admin.token: allows changes over admin.address"));
+}
+
+#[test]
 fn the_committed_schema_is_fresh() {
     let committed = include_str!("../../config/schema.json");
     assert!(

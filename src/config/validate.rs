@@ -6,6 +6,7 @@ mod check;
 mod listeners;
 mod secret;
 mod tenants;
+mod tokens;
 mod upstream;
 
 use std::{num::NonZeroUsize, path::Path, time::Duration};
@@ -64,6 +65,7 @@ pub fn validate(
         bounds,
     };
     drain_is_long_enough(&mut check, &settings);
+    tokens::admin_is_no_caller(&mut check, &settings);
     let (problems, warnings) = check.finish();
     if problems.is_empty() {
         Ok(Validated { settings, warnings })

@@ -10,6 +10,7 @@
 
 mod support;
 
+mod admin;
 mod command_line;
 mod contract;
 mod deploy;

@@ -107,7 +107,7 @@ fn only_the_trails_writer_opens_files_for_writing() {
 fn status_codes_live_in_respond_and_admin() {
     lives_only_in(
         "StatusCode",
-        &["pipeline/respond.rs", "admin.rs", OFF_STAGE[1]],
+        &["pipeline/respond.rs", "admin", OFF_STAGE[1]],
     );
 }
 

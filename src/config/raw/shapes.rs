@@ -99,6 +99,11 @@ pub struct Admin {
     pub address: Option<String>,
     /// Path of the Unix socket (mode 0600) for what callers must not see or do.
     pub socket: Option<String>,
+    /// A token that allows the same over address; `alloy-gateway token new --admin` makes one.
+    pub token: Option<Token>,
+    /// Allows a token on an address that is not loopback: it then travels readable.
+    #[schemars(extend("default" = false))]
+    pub allow_plaintext: Option<bool>,
 }
 
 /// Alloy, and how it is spoken to.

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use super::check::Check;
+use super::{check::Check, tokens};
 use crate::config::{
     problem::FieldPath,
     raw,
@@ -120,9 +120,27 @@ pub fn admin(check: &mut Check, raw: raw::Admin) -> Admin {
         "off" => None,
         text => address(check, &at.clone().key("address"), text),
     };
+    let token_at = at.clone().key("token");
+    let has_token = raw.token.is_some();
+    let token = raw
+        .token
+        .and_then(|token| tokens::of_admin(check, &token_at, token));
+    let is_remote = address.is_some_and(|address| !address.ip().is_loopback());
+    if has_token && address.is_none() {
+        check.problem(
+            token_at,
+            "allows changes over admin.address, which is off: set it, or use admin.socket alone",
+        );
+    } else if has_token && is_remote && raw.allow_plaintext != Some(true) {
+        check.problem(
+            token_at,
+            "would travel readable to an admin.address that is not loopback: use admin.socket, or put allow_plaintext: true beside it",
+        );
+    }
     Admin {
         address,
         socket: raw.socket.map(|path| check.path(at.key("socket"), &path)),
+        token,
     }
 }
 

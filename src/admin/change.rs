@@ -1,0 +1,92 @@
+//! What an operator changes. Each change is a record in the trail.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use http_body_util::Full;
+
+use super::{Admin, door::Operator, text};
+
+impl Admin {
+    /// Does what `POST path` asks for.
+    pub(super) async fn change(
+        self: &Arc<Self>,
+        path: &str,
+        operator: &Operator,
+    ) -> Response<Full<Bytes>> {
+        match path {
+            "/-/reload" => self.reload(operator).await,
+            "/-/drain" => {
+                self.record("admin.drain", operator, None);
+                self.shared.drain();
+                tracing::warn!(
+                    by = operator.by,
+                    "draining: new calls are refused until a restart"
+                );
+                text(StatusCode::OK, "draining\n")
+            }
+            _ => match path.strip_prefix("/-/rotate-key/") {
+                Some(name) => self.rotate_key(name, operator),
+                None => text(
+                    StatusCode::NOT_FOUND,
+                    "here are /-/reload, /-/drain and /-/rotate-key/NAME\n",
+                ),
+            },
+        }
+    }
+
+    /// Notes who changed what.
+    fn record(&self, event: &'static str, operator: &Operator, what: Option<(&'static str, &str)>) {
+        let mut fields = Vec::with_capacity(2);
+        if let Some(peer) = operator.peer {
+            fields.push(("peer", peer.to_string()));
+        }
+        fields.extend(what.map(|(name, value)| (name, value.to_owned())));
+        let trail = self.shared.trail();
+        trail.changed_by(event, &operator.by, &fields);
+    }
+
+    async fn reload(self: &Arc<Self>, operator: &Operator) -> Response<Full<Bytes>> {
+        self.record("admin.reload", operator, None);
+        let (reloader, by) = (Arc::clone(&self.reloader), operator.by.clone());
+        let loaded = tokio::task::spawn_blocking(move || reloader.reload(&by)).await;
+        match loaded {
+            Ok(Ok(reload)) if reload.needs_restart.is_empty() => text(StatusCode::OK, "loaded\n"),
+            Ok(Ok(reload)) => {
+                let fields = reload.needs_restart.join(", ");
+                let said = format!("loaded; only after a restart: {fields}\n");
+                text(StatusCode::OK, &said)
+            }
+            Ok(Err(problems)) => text(StatusCode::BAD_REQUEST, &problems.to_string()),
+            Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "a bug was caught\n"),
+        }
+    }
+
+    /// Moves to the next key of this name.
+    fn rotate_key(&self, name: &str, operator: &Operator) -> Response<Full<Bytes>> {
+        let snapshot = self.shared.snapshot();
+        let Some(keys) = snapshot.key(name) else {
+            return text(StatusCode::NOT_FOUND, "there is no key of that name\n");
+        };
+        let before = Arc::clone(keys.current());
+        match keys.move_on(&before) {
+            Some(moved) if moved.is_new => {
+                self.record("admin.rotate-key", operator, Some(("key", name)));
+                let trail = self.shared.trail();
+                trail.key_rotated(&before, &moved.key, &operator.by);
+                tracing::warn!(
+                    key = name,
+                    fingerprint = moved.key.fingerprint(),
+                    by = operator.by,
+                    "key rotated"
+                );
+                text(StatusCode::OK, "rotated\n")
+            }
+            _ => text(
+                StatusCode::CONFLICT,
+                "there is no next key: put next: { file: … } beside its secret\n",
+            ),
+        }
+    }
+}

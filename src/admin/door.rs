@@ -1,0 +1,124 @@
+//! Who may change something, or see the config: whoever opens the Unix socket,
+//! which only the gateway's own user and root can, or holds the admin token.
+
+use std::net::SocketAddr;
+
+use aws_lc_rs::constant_time;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use jiff::Timestamp;
+
+use super::{Admin, text};
+use crate::{
+    config::settings::TokenEntry, pipeline::limit::seconds_up, server::Peer, token::Token,
+};
+
+/// How a request came in.
+#[derive(Debug, Clone, Copy)]
+pub enum Door {
+    /// From this address.
+    Tcp(SocketAddr),
+    /// From a process of the user with this id, as far as the system knows.
+    Socket(Option<u32>),
+}
+
+/// Somebody who may change something.
+#[derive(Debug)]
+pub struct Operator {
+    /// Who, as the trail names them.
+    pub by: String,
+    /// From where, over TCP.
+    pub peer: Option<SocketAddr>,
+}
+
+impl Admin {
+    /// Who it is that asks for more than there is to see for everybody.
+    ///
+    /// # Errors
+    ///
+    /// The answer for everybody else. A token that is not good counts against
+    /// its address, as on the data port, and is recorded.
+    pub(super) fn let_in<B>(
+        &self,
+        door: Door,
+        request: &Request<B>,
+    ) -> Result<Operator, Response<Full<Bytes>>> {
+        let peer = match door {
+            Door::Socket(user) => {
+                let by = user.map_or_else(|| "unix".to_owned(), |user| format!("unix:uid={user}"));
+                return Ok(Operator { by, peer: None });
+            }
+            Door::Tcp(peer) => peer,
+        };
+        let settings = self.reloader.settings();
+        let Some(known) = &settings.admin.token else {
+            return Err(text(
+                StatusCode::FORBIDDEN,
+                "only on admin.socket, or with the admin.token that the config does not have\n",
+            ));
+        };
+        let Some(presented) = bearer(request.headers()) else {
+            return Err(challenge());
+        };
+        if is_good(known, presented) {
+            let by = format!("token:{}", known.id);
+            return Ok(Operator {
+                by,
+                peer: Some(peer),
+            });
+        }
+        let snapshot = self.shared.snapshot();
+        match snapshot.failed_auth.count(&Peer::Tcp(peer)) {
+            Ok(()) => {
+                let path = request.uri().path();
+                let fields = [("peer", peer.to_string()), ("path", path.to_owned())];
+                self.shared.trail().changed_by("admin.refused", "", &fields);
+                tracing::warn!(client.address = %peer, path, "an admin token that is not good");
+                Err(challenge())
+            }
+            Err(wait) => {
+                let mut response = text(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "too many tokens that are not good came from your address\n",
+                );
+                let wait = HeaderValue::from(seconds_up(wait));
+                response.headers_mut().insert(header::RETRY_AFTER, wait);
+                Err(response)
+            }
+        }
+    }
+}
+
+fn challenge() -> Response<Full<Bytes>> {
+    let mut response = text(
+        StatusCode::UNAUTHORIZED,
+        "send the admin token as Authorization: Bearer agw_...\n",
+    );
+    let bearer = HeaderValue::from_static("Bearer realm=\"alloy-gateway admin\"");
+    let fields = response.headers_mut();
+    fields.insert(header::WWW_AUTHENTICATE, bearer);
+    response
+}
+
+/// What stands behind `Bearer`, if there is one such field.
+fn bearer(fields: &HeaderMap) -> Option<&[u8]> {
+    let mut values = fields.get_all(header::AUTHORIZATION).iter();
+    let value = values.next().filter(|_| values.next().is_none())?;
+    let (scheme, rest) = value.as_bytes().split_at_checked("Bearer ".len())?;
+    let is_bearer = scheme.eq_ignore_ascii_case(b"Bearer ");
+    is_bearer.then(|| rest.trim_ascii())
+}
+
+/// Takes as long for a token that is nearly right as for any other.
+fn is_good(known: &TokenEntry, presented: &[u8]) -> bool {
+    let Ok(token) = Token::parse(presented) else {
+        return false;
+    };
+    let (known_sum, sum) = (known.digest.as_bytes(), token.digest());
+    let is_same = constant_time::verify_slices_are_equal(known_sum, sum.as_bytes()).is_ok();
+    let now = Timestamp::now();
+    is_same
+        && known.not_before.is_none_or(|from| now >= from)
+        && known.expires.is_none_or(|until| now < until)
+}

@@ -1,0 +1,139 @@
+//! Who may change a running gateway, and what is written down of it.
+
+use alloy_gateway::token::NewToken;
+
+use crate::support::{Connection, Gateway, Response, Setup, USER, assert_refusal, delete};
+
+/// A gateway with an admin token, which came with a reload.
+fn with_token(gateway: &Gateway) -> NewToken {
+    let token = NewToken::generate().unwrap();
+    let digest = token.digest().to_hex();
+    let line = format!("  socket: admin.sock\n  token: {{ id: ops, sha256: \"{digest}\" }}\n");
+    gateway.edit_config(|text| text.replace("  socket: admin.sock\n", &line));
+    assert_eq!(
+        gateway.admin_socket("POST", "/-/reload"),
+        (200, "loaded\n".to_owned())
+    );
+    token
+}
+
+fn ask(gateway: &Gateway, method: &str, path: &str, authorization: &[&str]) -> Response {
+    let fields: String = authorization
+        .iter()
+        .map(|value| format!("Authorization: {value}\r\n"))
+        .collect();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {}\r\n{fields}Content-Length: 0\r\n\r\n",
+        gateway.admin
+    );
+    Connection::open(gateway.admin).send(request).receive()
+}
+
+#[test]
+fn the_admin_token_allows_over_tcp_what_the_socket_allows_and_is_named_in_the_trail() {
+    let gateway = Gateway::start();
+    let bearer = format!("bearer {}", with_token(&gateway).reveal());
+    let config = ask(&gateway, "GET", "/config", &[&bearer]);
+    assert_eq!(config.status, 200);
+    assert!(config.text().contains("id: ops"), "{}", config.text());
+    assert!(
+        config.text().contains("(redacted)") && !config.text().contains("agw_"),
+        "{}",
+        config.text()
+    );
+    for (path, event) in [("/-/reload", "admin.reload"), ("/-/drain", "admin.drain")] {
+        assert_eq!(ask(&gateway, "POST", path, &[&bearer]).status, 200);
+        let record = gateway.record(event, |record| {
+            record["event"] == event && record["by"] == "token:ops"
+        });
+        assert!(record["peer"].as_str().unwrap().starts_with("127.0.0.1:"));
+    }
+    assert_refusal(&gateway.delete(USER, "c1"), 503, "draining", "no");
+}
+
+#[test]
+fn without_the_admin_token_nothing_is_changed_or_shown_and_guesses_are_bounded_and_recorded() {
+    let gateway = Setup::default()
+        .bound("failed_auth: { requests: 5, per: 1h }")
+        .start();
+    let good = format!("Bearer {}", with_token(&gateway).reveal());
+    let caller = format!("Bearer {}", gateway.token());
+    let stranger = format!("Bearer {}", NewToken::generate().unwrap().reveal());
+    for (method, path) in [("POST", "/-/drain"), ("GET", "/config")] {
+        let response = ask(&gateway, method, path, &[]);
+        assert_eq!(response.status, 401, "{}", response.text());
+        assert!(
+            response
+                .field("www-authenticate")
+                .unwrap()
+                .starts_with("Bearer")
+        );
+        // A tenant's token is none; two fields are none, even if one is good.
+        assert_eq!(ask(&gateway, method, path, &[&caller]).status, 401);
+        assert_eq!(ask(&gateway, method, path, &[&good, &good]).status, 401);
+    }
+    let answers: Vec<_> = (0..6)
+        .map(|_| ask(&gateway, "POST", "/-/drain", &[&stranger]).status)
+        .collect();
+    assert_eq!(answers, [401, 401, 401, 429, 429, 429]);
+    let record = gateway.record("the guess", |record| record["event"] == "admin.refused");
+    assert_eq!(record["path"], "/-/drain");
+    assert!(record["by"].is_null(), "{record}");
+    // Who holds the good one is not shut out by who does not.
+    assert_eq!(ask(&gateway, "POST", "/-/reload", &[&good]).status, 200);
+    assert_eq!(gateway.delete(USER, "c1").status, 200);
+    let all = gateway.trail_text() + &gateway.process.output();
+    for token in [&good, &caller, &stranger] {
+        assert!(!all.contains(&token[11..]), "a token is in trail or log");
+    }
+}
+
+#[test]
+fn a_removed_admin_token_is_refused_by_the_next_request_on_an_open_connection() {
+    let gateway = Gateway::start();
+    let token = with_token(&gateway);
+    let request = format!(
+        "GET /config HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\n\r\n",
+        gateway.admin,
+        token.reveal()
+    );
+    let mut open = Connection::open(gateway.admin);
+    assert_eq!(open.send(&request).receive().status, 200);
+    gateway.edit_config(|text| {
+        let line = text.lines().find(|line| line.contains("id: ops")).unwrap();
+        text.replace(&format!("{line}\n"), "")
+    });
+    assert_eq!(gateway.admin_socket("POST", "/-/reload").0, 200);
+    assert_eq!(open.send(&request).receive().status, 403);
+}
+
+#[test]
+fn readyz_tells_each_reason_if_asked() {
+    let gateway = Gateway::start();
+    let ready = gateway.admin("/readyz?verbose");
+    assert_eq!(
+        (ready.status, ready.text().as_str()),
+        (
+            200,
+            "[+] config loaded\n[+] trail writable\n[+] not draining\nok\n"
+        )
+    );
+    gateway.admin_socket("POST", "/-/drain");
+    let drained = gateway.admin("/readyz?verbose");
+    assert_eq!(drained.status, 503);
+    assert!(
+        drained
+            .text()
+            .ends_with("[-] not draining: it is\nnot ready: draining\n"),
+        "{}",
+        drained.text()
+    );
+}
+
+#[test]
+fn a_call_cannot_be_made_with_the_admin_token() {
+    let gateway = Gateway::start();
+    let token = with_token(&gateway);
+    let response = gateway.send(delete(USER, "c1", token.reveal()));
+    assert_refusal(&response, 401, "unauthenticated", "no");
+}
