@@ -109,7 +109,7 @@ impl Admin {
         if request.method() == Method::POST {
             return match self.let_in(door, request) {
                 Ok(operator) => self.change(path, &operator).await,
-                Err(refused) => refused,
+                Err(refused) => *refused,
             };
         }
         if request.method() != Method::GET && request.method() != Method::HEAD {
@@ -136,7 +136,7 @@ impl Admin {
             }
             "/config" => match self.let_in(door, request) {
                 Ok(_) => text(StatusCode::OK, &config::show(&self.reloader.settings())),
-                Err(refused) => refused,
+                Err(refused) => *refused,
             },
             _ => text(StatusCode::NOT_FOUND, PAGES),
         }

@@ -43,7 +43,7 @@ impl Admin {
         &self,
         door: Door,
         request: &Request<B>,
-    ) -> Result<Operator, Response<Full<Bytes>>> {
+    ) -> Result<Operator, Box<Response<Full<Bytes>>>> {
         let peer = match door {
             Door::Socket(user) => {
                 let by = user.map_or_else(|| "unix".to_owned(), |user| format!("unix:uid={user}"));
@@ -53,13 +53,12 @@ impl Admin {
         };
         let settings = self.reloader.settings();
         let Some(known) = &settings.admin.token else {
-            return Err(text(
-                StatusCode::FORBIDDEN,
-                "only on admin.socket, or with the admin.token that the config does not have\n",
-            ));
+            let no =
+                "only on admin.socket, or with the admin.token that the config does not have\n";
+            return Err(Box::new(text(StatusCode::FORBIDDEN, no)));
         };
         let Some(presented) = bearer(request.headers()) else {
-            return Err(challenge());
+            return Err(Box::new(challenge()));
         };
         if is_good(known, presented) {
             let by = format!("token:{}", known.id);
@@ -75,7 +74,7 @@ impl Admin {
                 let fields = [("peer", peer.to_string()), ("path", path.to_owned())];
                 self.shared.trail().changed_by("admin.refused", "", &fields);
                 tracing::warn!(client.address = %peer, path, "an admin token that is not good");
-                Err(challenge())
+                Err(Box::new(challenge()))
             }
             Err(wait) => {
                 let mut response = text(
@@ -84,7 +83,7 @@ impl Admin {
                 );
                 let wait = HeaderValue::from(seconds_up(wait));
                 response.headers_mut().insert(header::RETRY_AFTER, wait);
-                Err(response)
+                Err(Box::new(response))
             }
         }
     }
