@@ -1,107 +1,123 @@
 //! Logs on stderr: one JSON object a line, or text for people at a terminal.
+//!
+//! Whatever is said goes to one thread that writes ([`sink`]); nothing else ever
+//! waits for stderr. Events come through `tracing` ([`events`]); the line of each
+//! call takes a shorter way ([`access`]), since there are so many of them.
 
-use std::{fmt, io, io::IsTerminal};
+pub mod access;
+mod events;
+mod level;
+mod line;
+mod sink;
 
-use serde_json::{Map, Value};
-use tracing::{
-    Event, Subscriber,
-    field::{Field, Visit},
+use std::{
+    env,
+    io::{self, IsTerminal},
+    sync::{Arc, OnceLock},
 };
-use tracing_appender::non_blocking::WorkerGuard;
-use tracing_subscriber::{
-    EnvFilter,
-    fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
-    registry::LookupSpan,
+
+use tracing_subscriber::{layer::SubscriberExt, registry, reload};
+
+use self::{events::Events, sink::Sink};
+pub use self::{
+    level::{Control, Forced, Level, REVERT_AFTER},
+    line::Format,
+    sink::lines_dropped,
 };
 
-/// The longest text of one field, in characters: callers can influence some.
-const TEXT_MAX: usize = 256;
+/// What a config says of logs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// What is logged at all.
+    pub level: Level,
+    /// How; `None` lets the terminal decide.
+    pub format: Option<Format>,
+    /// Which calls get a line.
+    pub access: Access,
+}
 
-/// Starts logging. `ALLOY_GATEWAY_LOG`, then `RUST_LOG`, filter it (default
-/// `info`). Lines are written by a thread of their own; those that are left are
-/// written when the guard is dropped.
-pub fn start() -> WorkerGuard {
-    let (stderr, guard) = tracing_appender::non_blocking(io::stderr());
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter())
-        .with_writer(stderr);
-    // A second start (in a test) keeps the first subscriber.
-    let _ = if io::stderr().is_terminal() {
-        let color = std::env::var_os("NO_COLOR").is_none();
-        tracing::subscriber::set_global_default(
-            builder.with_ansi(color).with_target(false).finish(),
-        )
+/// Which calls get a line.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Access {
+    /// Every call.
+    #[default]
+    All,
+    /// Those that were answered with a status from 400 on.
+    Failures,
+    /// None.
+    Off,
+}
+
+/// Ends logging in order when dropped: lines that are left are written first.
+#[derive(Debug)]
+pub struct Logs(Arc<Sink>);
+
+/// Where lines go, once logging was started.
+static SINK: OnceLock<(Arc<Sink>, Format)> = OnceLock::new();
+static CONTROL: OnceLock<Control> = OnceLock::new();
+
+/// Starts logging. `ALLOY_GATEWAY_LOG`, then `RUST_LOG`, stand above the level of
+/// the config.
+///
+/// # Errors
+///
+/// If the system gives no thread.
+pub fn start(settings: &Settings) -> io::Result<Logs> {
+    let is_terminal = io::stderr().is_terminal();
+    let format = settings.format.unwrap_or(if is_terminal {
+        Format::Text
     } else {
-        tracing::subscriber::set_global_default(builder.event_format(Json).finish())
-    };
-    guard
-}
-
-fn filter() -> EnvFilter {
-    ["ALLOY_GATEWAY_LOG", "RUST_LOG"]
-        .into_iter()
-        .find_map(|name| EnvFilter::try_from_env(name).ok())
-        .unwrap_or_else(|| EnvFilter::new("info"))
-}
-
-/// Flat JSON: `timestamp level message target` and the event's own fields.
-struct Json;
-
-impl<S, N> FormatEvent<S, N> for Json
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(
-        &self,
-        _context: &FmtContext<'_, S, N>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        let mut line = Map::new();
-        let now = jiff::Timestamp::now();
-        line.insert("timestamp".to_owned(), format!("{now:.6}").into());
-        line.insert(
-            "level".to_owned(),
-            event.metadata().level().as_str().to_lowercase().into(),
+        Format::Json
+    });
+    let sink = Sink::start(io::stderr())?;
+    let (level, ignored) = from_environment();
+    let is_fixed = level.is_some();
+    let level = level.unwrap_or_else(|| settings.level.clone());
+    let (filter, handle) = reload::Layer::new(level.filter());
+    let events = Events::new(
+        Arc::clone(&sink),
+        format,
+        is_terminal && env::var_os("NO_COLOR").is_none(),
+    );
+    // A second start (in a test) keeps the first subscriber.
+    let _ = tracing::subscriber::set_global_default(registry().with(filter).with(events));
+    let _ = SINK.set((Arc::clone(&sink), format));
+    let control = Control::new(handle, level, is_fixed, settings.access);
+    let _ = CONTROL.set(control);
+    for (name, why) in ignored {
+        tracing::warn!(
+            variable = name,
+            "the level in the environment is ignored: {why}"
         );
-        line.insert("message".to_owned(), Value::default());
-        line.insert("target".to_owned(), event.metadata().target().into());
-        event.record(&mut Fields(&mut line));
-        writeln!(writer, "{}", Value::Object(line))
+    }
+    Ok(Logs(sink))
+}
+
+/// What changes the level while the program runs; `None` before logging was started.
+pub fn control() -> Option<&'static Control> {
+    CONTROL.get()
+}
+
+impl Drop for Logs {
+    fn drop(&mut self) {
+        access::flush();
+        self.0.close();
     }
 }
 
-struct Fields<'a>(&'a mut Map<String, Value>);
+type Ignored = Vec<(&'static str, String)>;
 
-impl Fields<'_> {
-    fn put(&mut self, field: &Field, value: impl Into<Value>) {
-        self.0.insert(field.name().to_owned(), value.into());
+/// The first variable that holds a level, and those before it that hold none.
+fn from_environment() -> (Option<Level>, Ignored) {
+    let mut ignored = Vec::new();
+    for name in ["ALLOY_GATEWAY_LOG", "RUST_LOG"] {
+        match env::var(name).map(|text| text.parse()) {
+            Ok(Ok(level)) => return (Some(level), ignored),
+            // As good as not set.
+            Ok(_) if env::var_os(name).is_none_or(|text| text.is_empty()) => {}
+            Ok(Err(why)) => ignored.push((name, format!("{why}"))),
+            Err(_) => {}
+        }
     }
-}
-
-impl Visit for Fields<'_> {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.record_str(field, &format!("{value:?}"));
-    }
-
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.put(field, value.chars().take(TEXT_MAX).collect::<String>());
-    }
-
-    fn record_f64(&mut self, field: &Field, value: f64) {
-        self.put(field, value);
-    }
-
-    fn record_i64(&mut self, field: &Field, value: i64) {
-        self.put(field, value);
-    }
-
-    fn record_u64(&mut self, field: &Field, value: u64) {
-        self.put(field, value);
-    }
-
-    fn record_bool(&mut self, field: &Field, value: bool) {
-        self.put(field, value);
-    }
+    (None, ignored)
 }

@@ -27,7 +27,7 @@ use self::{
     authenticate::Identity,
     authorize::Permit,
     contract::Call,
-    forward::{Forwarder, Outcome},
+    forward::{Forwarder, Outcome, Upstream},
     limit::Limits,
     record::Recorded,
     refusal::{AuthFailure, Refusal},
@@ -66,6 +66,10 @@ pub struct Answer {
     pub auth_failure: Option<AuthFailure>,
     /// How the call ended, if it got as far as an intent.
     pub outcome: Option<OutcomeKind>,
+    /// Whether the path was that of the one operation.
+    pub is_on_route: bool,
+    /// The way to the upstream, if anything was sent there.
+    pub upstream: Option<Upstream>,
 }
 
 /// What is known of a request when it is refused.
@@ -160,6 +164,8 @@ impl Pipeline {
             reason: None,
             auth_failure: None,
             outcome: Some(outcome.kind()),
+            is_on_route: true,
+            upstream: outcome.into_upstream(),
         })
     }
 
@@ -172,14 +178,14 @@ impl Pipeline {
         arrival: &Arrival,
     ) -> Outcome {
         let keys = &recorded.permit().tenant().key;
-        let deadline = Instant::now() + target.settings.request_timeout;
+        let began = Instant::now();
         let retries = target.settings.retries;
         let key = Arc::clone(keys.current());
         let request = inject::request(recorded, &key, target, arrival);
         fault_point::reach("request-built");
         let outcome = self
             .forwarder
-            .send(&request, target, keys, deadline, retries)
+            .send(&request, target, keys, began, began, retries)
             .await;
         let made = u32::try_from(outcome.attempts().len()).unwrap_or(u32::MAX);
         if made > retries || !outcome.is_clean_refusal_of_the_key() {
@@ -198,7 +204,8 @@ impl Pipeline {
         }
         let request = inject::request(recorded, &moved.key, target, arrival);
         // Seldom: not part of every call's future.
-        let sending = Box::pin(self.forwarder.send(&request, target, keys, deadline, 0));
+        let now = Instant::now();
+        let sending = Box::pin(self.forwarder.send(&request, target, keys, began, now, 0));
         outcome.followed_by(sending.await)
     }
 
@@ -230,6 +237,8 @@ impl Pipeline {
                 _ => None,
             },
             outcome: None,
+            is_on_route: known.call.is_some(),
+            upstream: None,
         }
     }
 

@@ -13,6 +13,7 @@ use std::{
 
 use crate::{
     config::{self, Loaded, problem::Problems, settings::Settings, snapshot},
+    logging,
     server::Shared,
 };
 
@@ -120,6 +121,9 @@ impl Reloader {
         tracing::info!(config.sha256 = %snapshot.digest, tenants = snapshot.tenants().len(), by, "config loaded");
         let trail = self.shared.trail();
         trail.config_loaded(&snapshot.digest, snapshot.tenants().len(), by);
+        if let Some(control) = logging::control() {
+            control.configure(&settings.log);
+        }
         self.shared.swap(snapshot);
         self.shared.metrics().reloaded(true);
         *self.state() = State {
@@ -198,6 +202,7 @@ fn needs_restart(before: &Settings, after: &Settings) -> Vec<&'static str> {
         ("admin.socket", before.admin.socket != after.admin.socket),
         ("workers", before.workers != after.workers),
         ("audit", before.audit != after.audit),
+        ("log.format", before.log.format != after.log.format),
         ("bounds.connections", old.connections != new.connections),
         (
             "bounds.connections_per_peer",

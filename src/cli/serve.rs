@@ -43,7 +43,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         }
     };
     harden();
-    let _logs = logging::start();
+    let _logs = logging::start(&loaded.settings.log).context("cannot start logging")?;
     warn(path, &loaded);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -3,6 +3,7 @@
 
 mod collect;
 pub mod locate;
+mod observe;
 mod one_of;
 mod shapes;
 
@@ -10,6 +11,7 @@ use serde_yaml::Value;
 
 pub use self::{
     collect::collect,
+    observe::Log,
     one_of::OneOf,
     shapes::{
         Admin, Audit, Bounds, CircuitBreaker, FileOf, Key, Listen, ListenTls, Nothing, Pairs, Raw,

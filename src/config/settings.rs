@@ -12,6 +12,7 @@ use std::{
 
 use crate::{
     ids::{IdGrammar, UserId},
+    logging,
     token::TokenDigest,
 };
 
@@ -30,6 +31,8 @@ pub struct Settings {
     pub tenants: Vec<Tenant>,
     /// The trail.
     pub audit: Audit,
+    /// Logs on stderr.
+    pub log: logging::Settings,
     /// How many workers serve; `None` means one per CPU the process may use.
     pub workers: Option<NonZeroUsize>,
     /// What callers may take of us.

@@ -10,7 +10,10 @@ use super::{
     },
     unit::show_duration,
 };
-use crate::ids::IdGrammar;
+use crate::{
+    ids::IdGrammar,
+    logging::{self, Access, Format},
+};
 
 /// Writes settings as a config that has the same effect. Inline secrets are
 /// left out, and of digests only the beginning is shown.
@@ -29,6 +32,7 @@ pub fn show(settings: &Settings) -> String {
         "upstream": show_upstream(&settings.upstream),
         "keys": keys,
         "audit": show_audit(&settings.audit),
+        "log": show_log(&settings.log),
         "workers": settings.workers.map_or_else(|| json!("auto"), |workers| json!(workers)),
         "bounds": show_bounds(&settings.bounds),
     }));
@@ -99,6 +103,22 @@ fn show_audit(audit: &Audit) -> Value {
         shown.insert("mac_key".to_owned(), show_secret(key));
     }
     shown
+}
+
+fn show_log(log: &logging::Settings) -> Value {
+    json!({
+        "level": log.level.to_string(),
+        "format": match log.format {
+            None => "auto",
+            Some(Format::Json) => "json",
+            Some(Format::Text) => "text",
+        },
+        "access": match log.access {
+            Access::All => "all",
+            Access::Failures => "failures",
+            Access::Off => "off",
+        },
+    })
 }
 
 fn show_upstream(upstream: &Upstream) -> Value {

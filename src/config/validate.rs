@@ -4,6 +4,7 @@
 mod audit;
 mod check;
 mod listeners;
+mod observe;
 mod secret;
 mod tenants;
 mod tokens;
@@ -53,6 +54,7 @@ pub fn validate(
     let keys = tenants::keys(&mut check, raw.keys, allow_inline);
     let tenants = tenants::tenants(&mut check, raw.tenants, &keys, upstream.ids, &bounds);
     let audit = audit::audit(&mut check, raw.audit.unwrap_or_default(), allow_inline);
+    let log = observe::log(&mut check, raw.log.unwrap_or_default());
     let workers = workers(&mut check, raw.workers);
     let settings = Settings {
         listen,
@@ -61,6 +63,7 @@ pub fn validate(
         keys,
         tenants,
         audit,
+        log,
         workers,
         bounds,
     };

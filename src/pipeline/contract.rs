@@ -8,6 +8,9 @@ use crate::{
     ids::{CredentialId, UserId},
 };
 
+/// The path of the one operation, for log and traces.
+pub const ROUTE: &str = "/users/{userId}/credentials/{credentialId}";
+
 /// Proof that a request is `DELETE /users/{userId}/credentials/{credentialId}`
 /// and nothing else.
 #[derive(Debug)]

@@ -45,6 +45,18 @@ pub struct Outcome {
     attempts: Vec<Attempt>,
     kind: OutcomeKind,
     sent: Sent,
+    began: Option<Instant>,
+}
+
+/// The way to the upstream, for log and traces.
+#[derive(Debug)]
+pub struct Upstream {
+    /// When it began.
+    pub began: Instant,
+    /// How long all of it took, with the pauses between attempts.
+    pub took: Duration,
+    /// Every attempt, in order.
+    pub attempts: Vec<Attempt>,
 }
 
 /// Why there is no upstream answer to pass on.
@@ -72,6 +84,7 @@ impl Outcome {
             attempts: Vec::new(),
             kind: OutcomeKind::DryRun,
             sent: Sent::No,
+            began: None,
         }
     }
 
@@ -98,6 +111,22 @@ impl Outcome {
     /// The status of the last upstream answer, passed on or not.
     pub fn upstream_status(&self) -> Option<u16> {
         self.attempts.iter().rev().find_map(Attempt::status)
+    }
+
+    /// When the last attempt ended, if there was one.
+    pub fn ended(&self) -> Option<Instant> {
+        let last = self.attempts.last()?;
+        Some(self.began? + last.after + last.took)
+    }
+
+    /// The way to the upstream, if there was one.
+    pub fn into_upstream(self) -> Option<Upstream> {
+        let began = self.began?;
+        Some(Upstream {
+            began,
+            took: self.ended()?.duration_since(began),
+            attempts: self.attempts,
+        })
     }
 
     /// What the last attempt showed of the upstream's health, if anything.
@@ -140,12 +169,17 @@ impl Outcome {
         Self {
             kind: strongest(&attempts),
             sent: self.sent.max(later.sent),
+            began: self.began,
             attempts,
             result,
         }
     }
 
-    fn of(attempts: Vec<Attempt>, results: Vec<Result<UpstreamAnswer, Failure>>) -> Self {
+    fn of(
+        began: Instant,
+        attempts: Vec<Attempt>,
+        results: Vec<Result<UpstreamAnswer, Failure>>,
+    ) -> Self {
         let sent = attempts.iter().map(|a| a.sent).max().unwrap_or(Sent::No);
         let kind = strongest(&attempts);
         // The attempt that got furthest speaks for the call, the latest among equals.
@@ -159,6 +193,7 @@ impl Outcome {
             attempts,
             kind,
             sent,
+            began: Some(began),
         }
     }
 }
@@ -195,32 +230,38 @@ impl Default for Forwarder {
 }
 
 impl Forwarder {
-    /// Sends `request` and reads the answer, all by `deadline` and with at most
-    /// `retries` further attempts. No answer passes that holds one of `keys`.
+    /// Sends `request` and reads the answer, all within the upstream's time-out
+    /// from `began` on and with at most `retries` further attempts. It is `at` now.
+    /// No answer passes that holds one of `keys`.
     pub async fn send(
         &self,
         request: &UpstreamRequest,
         target: &Arc<Target>,
         keys: &KeyRing,
-        deadline: Instant,
+        began: Instant,
+        mut at: Instant,
         retries: u32,
     ) -> Outcome {
+        let deadline = began + target.settings.request_timeout;
         self.budget.deposit();
         let (mut attempts, mut results) = (Vec::new(), Vec::new());
         loop {
-            let (attempt, result) = self.attempt(request, target, keys, deadline).await;
+            let (mut attempt, result) = self.attempt(request, target, keys, deadline).await;
+            attempt.after = at.duration_since(began);
+            let ended = Instant::now();
+            attempt.took = ended.duration_since(at);
             let pause = pause_before_retry(&attempts, &attempt, &result, retries);
             log_attempt(&attempt, keys);
             attempts.push(attempt);
             results.push(result);
             let Some(pause) = pause else { break };
-            let at = Instant::now() + pause;
+            at = ended + pause;
             if at >= deadline || !self.budget.withdraw() {
                 break;
             }
             sleep_until(at).await;
         }
-        Outcome::of(attempts, results)
+        Outcome::of(began, attempts, results)
     }
 
     /// Closes connections that stood unused for too long.

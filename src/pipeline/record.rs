@@ -1,6 +1,8 @@
 //! The two records around a call's effect: [`Admitted`] → [`Recorded`] before
 //! anything is sent, and the outcome before the answer.
 
+use tokio::time::Instant;
+
 use super::{authorize::Permit, forward::Outcome, limit::Admitted, refusal::Refusal};
 use crate::{
     audit::{Intent, IntentRecord, OutcomeRecord, Recorded as Durability, WorkerTrail},
@@ -70,6 +72,9 @@ pub async fn outcome(
         recorded.admitted.report(health);
     }
     let attempts = outcome.attempts();
+    // The clock was read when the last attempt ended.
+    let ended = outcome.ended().unwrap_or_else(Instant::now);
+    let latency = ended.saturating_duration_since(arrival.started);
     let ends: Vec<_> = attempts
         .iter()
         .map(|attempt| attempt.end.as_str())
@@ -86,8 +91,7 @@ pub async fn outcome(
                 attempts: u32::try_from(attempts.len()).unwrap_or(u32::MAX),
                 attempt_ends: &ends,
                 sent: outcome.sent(),
-                latency_us: u64::try_from(arrival.started.elapsed().as_micros())
-                    .unwrap_or(u64::MAX),
+                latency_us: u64::try_from(latency.as_micros()).unwrap_or(u64::MAX),
             },
         )
         .await

@@ -6,7 +6,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use http::{HeaderValue, Request, Version};
+use http::{HeaderValue, Method, Request, Version};
 use tokio::time::Instant;
 
 use crate::ids::RequestId;
@@ -51,6 +51,8 @@ pub struct Arrival {
     pub caller_request_id: Option<HeaderValue>,
     /// Who sent it.
     pub peer: Peer,
+    /// Its method, `_OTHER` if it is none that is common (OpenTelemetry).
+    pub method: &'static str,
     /// The HTTP version it came in.
     pub version: Version,
     /// When its head was in.
@@ -71,6 +73,7 @@ impl Arrival {
                 .filter(|id| is_request_id(id.as_bytes()))
                 .cloned(),
             peer,
+            method: known(request.method()),
             version: request.version(),
             started: Instant::now(),
             malformed,
@@ -111,6 +114,22 @@ impl Arrival {
     /// Whether the work is between intent and outcome.
     pub fn is_committed(&self) -> bool {
         self.committed.load(Ordering::Acquire)
+    }
+}
+
+/// The name of a method that is common: callers can invent others without end.
+fn known(method: &Method) -> &'static str {
+    match *method {
+        Method::DELETE => "DELETE",
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::OPTIONS => "OPTIONS",
+        Method::CONNECT => "CONNECT",
+        Method::TRACE => "TRACE",
+        _ => "_OTHER",
     }
 }
 

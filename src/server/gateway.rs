@@ -32,7 +32,7 @@ use crate::{
 /// What all workers share.
 #[derive(Debug)]
 pub struct Shared {
-    snapshot: ArcSwap<Snapshot>,
+    pub(super) snapshot: ArcSwap<Snapshot>,
     trail: Trail,
     metrics: Metrics,
     places: Arc<Places>,

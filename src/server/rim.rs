@@ -22,6 +22,7 @@ use tower::{
 use super::{arrival::Arrival, gateway::Shared};
 use crate::{
     audit::Sent,
+    logging::access,
     pipeline::{Answer, Pipeline, refusal::Refusal, respond},
 };
 
@@ -88,8 +89,11 @@ impl Rim {
                 pipeline.refuse_unread(&arrival, Refusal::InternalError(sent))
             }
         };
-        self.decide.shared.metrics().answered(&arrival, &answer);
-        access_line(&arrival, &answer);
+        let shared = &self.decide.shared;
+        shared.metrics().answered(&arrival, &answer);
+        if access::is_wanted(answer.response.status().as_u16()) {
+            access::answered(&arrival, &answer, &shared.snapshot.load().digest);
+        }
         answer.response
     }
 }
@@ -150,28 +154,4 @@ impl Drop for Uncut {
             tokio::spawn(work);
         }
     }
-}
-
-/// One line for each request. No ids of users or credentials: those are
-/// personal data, and the trail has them.
-fn access_line(arrival: &Arrival, answer: &Answer) {
-    let error = (!answer.code.is_empty()).then_some(answer.code);
-    let outcome = answer.outcome.map(|outcome| outcome.as_str());
-    let status = answer.response.status().as_u16();
-    tracing::info!(
-        target: "access",
-        {
-            request.id = %arrival.request_id,
-            tenant.id = answer.tenant.as_deref(),
-            token.id = answer.token.as_deref(),
-            client.address = %arrival.peer,
-            network.protocol.version = ?arrival.version,
-            http.response.status_code = status,
-            "error.type" = error,
-            reason = answer.reason.as_deref(),
-            outcome,
-            duration_ms = arrival.started.elapsed().as_secs_f64() * 1e3,
-        },
-        "request"
-    );
 }

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{arrival::Peer, connection, gateway::Shared, listener::Listening, rim::Rim};
-use crate::{audit::WorkerTrail, pipeline::Pipeline};
+use crate::{audit::WorkerTrail, logging::access, pipeline::Pipeline};
 
 /// How long accepting pauses when the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -33,8 +33,11 @@ pub fn run(
     let trail = shared.trail().clone();
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
-        // All records of one round of work go with one write.
-        .on_thread_park(move || trail.flush())
+        // All records and log lines of one round of work go at once.
+        .on_thread_park(move || {
+            trail.flush();
+            access::flush();
+        })
         .build()?;
     runtime.block_on(async {
         let trail = shared.trail().for_worker().flushed_on_park();

@@ -24,6 +24,7 @@ mod leaks;
 mod lifecycle;
 mod limits;
 mod listeners;
+mod logs;
 mod many_tenants;
 mod refusals;
 mod reload;

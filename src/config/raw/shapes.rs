@@ -9,7 +9,7 @@ use serde::{
     de::{MapAccess, Visitor},
 };
 
-use super::OneOf;
+use super::{OneOf, observe::Log};
 
 /// The config of alloy-gateway.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -33,6 +33,8 @@ pub struct Raw {
     pub tenants: Option<Vec<Option<Tenant>>>,
     /// The audit trail.
     pub audit: Option<Audit>,
+    /// Logs on stderr.
+    pub log: Option<Log>,
     /// How many workers serve: a number, or auto for one per CPU the process may use.
     #[schemars(schema_with = "workers", extend("default" = "auto"))]
     pub workers: Option<OneOf<Nothing>>,

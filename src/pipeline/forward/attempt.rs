@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -45,6 +46,10 @@ pub struct Attempt {
     pub failure: Option<Failure>,
     /// For operators only.
     pub detail: Cow<'static, str>,
+    /// How long after the first attempt it began.
+    pub after: Duration,
+    /// How long it took.
+    pub took: Duration,
 }
 
 /// The end of an attempt.
@@ -128,6 +133,8 @@ impl Attempt {
             kind,
             failure: Some(failure),
             detail: detail.into(),
+            after: Duration::ZERO,
+            took: Duration::ZERO,
         }
     }
 }
@@ -260,6 +267,8 @@ fn judged(answer: UpstreamAnswer, keys: &KeyRing) -> (Attempt, Result<UpstreamAn
         kind: answer.kind(),
         failure: checked.err().map(|(failure, _)| failure),
         detail: checked.err().map_or("", |(_, why)| why).into(),
+        after: Duration::ZERO,
+        took: Duration::ZERO,
     };
     let result = match checked {
         Ok(()) => Ok(answer),

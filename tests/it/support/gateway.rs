@@ -44,6 +44,7 @@ pub struct Setup {
     ca: Option<String>,
     listen: String,
     key_lines: String,
+    lines: String,
 }
 
 impl Default for Setup {
@@ -63,6 +64,7 @@ impl Default for Setup {
             ca: None,
             listen: String::new(),
             key_lines: String::new(),
+            lines: String::new(),
         }
     }
 }
@@ -143,6 +145,12 @@ impl Setup {
         self
     }
 
+    /// Lines at the top level of the config.
+    pub fn lines(mut self, lines: &str) -> Self {
+        self.lines += lines;
+        self
+    }
+
     /// What is logged.
     pub fn log(mut self, filter: &'static str) -> Self {
         self.log = filter;
@@ -190,6 +198,7 @@ impl Setup {
         if !self.bounds.is_empty() {
             let _ = write!(config, "bounds:\n{}", self.bounds);
         }
+        config += &self.lines;
         config += "tenants:\n";
         for (name, lines) in &tenants {
             let _ = write!(config, "  - name: {name}\n    key: production\n{lines}");
@@ -448,12 +457,15 @@ impl Process {
     /// Waits until a listener of this kind listens.
     #[track_caller]
     pub fn listening(&self, listener: &str) -> SocketAddr {
-        let line = self.wait_for(|line| {
-            line["message"] == "listening"
-                && line["listener"] == listener
-                && line["address"].is_string()
-        });
-        line["address"].as_str().unwrap().parse().unwrap()
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let output = self.output();
+            if let Some(address) = output.lines().find_map(|line| address_in(line, listener)) {
+                return address;
+            }
+            assert!(Instant::now() < end, "it never listened:\n{output}");
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Waits for a log line.
@@ -505,6 +517,16 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The TCP address in a line that says a listener of this kind listens, in either format.
+fn address_in(line: &str, listener: &str) -> Option<SocketAddr> {
+    let Ok(line) = serde_json::from_str::<Value>(line) else {
+        let text = format!(" listening listener={listener} address=");
+        return line.split_once(&text)?.1.parse().ok();
+    };
+    let is_it = line["message"] == "listening" && line["listener"] == listener;
+    line["address"].as_str().filter(|_| is_it)?.parse().ok()
 }
 
 fn keep(pipe: impl Read + Send + 'static, output: &Arc<Mutex<String>>) -> thread::JoinHandle<()> {

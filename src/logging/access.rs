@@ -1,0 +1,276 @@
+//! The line of each call.
+//!
+//! There are so many of them that they don't go through `tracing`: each is written
+//! straight into a buffer of its worker, and the buffer is handed to the writing
+//! thread when the worker has nothing else to do. No ids of users or credentials
+//! and no path: those are personal data, and the trail has them.
+
+use std::{
+    cell::RefCell,
+    sync::atomic::{AtomicU8, Ordering},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use http::Version;
+use tokio::time::Instant;
+
+use super::{
+    Access, SINK,
+    line::{Format, Line, Opening, field, second},
+};
+use crate::{
+    pipeline::Answer,
+    server::{Arrival, Peer},
+};
+
+/// The target of these lines, as levels name it.
+pub const TARGET: &str = "access";
+
+/// A buffer with so many bytes is handed over even if its worker has more to do.
+const BYTES_ENOUGH: usize = 16 << 10;
+/// How long a reading of the system's clock is good for: a step of it is seen after that.
+const CLOCK_GOOD_FOR: Duration = Duration::from_secs(1);
+/// The first status that is a failure.
+const FAILURE: u16 = 400;
+
+/// Which calls get a line just now.
+static SHOWN: AtomicU8 = AtomicU8::new(OFF);
+const OFF: u8 = 0;
+const FAILURES: u8 = 1;
+const ALL: u8 = 2;
+
+thread_local! {
+    static LINES: RefCell<Lines> = const { RefCell::new(Lines::new()) };
+}
+
+/// Decides which calls get a line from now on.
+pub(super) fn show(access: Access) {
+    let shown = match access {
+        Access::Off => OFF,
+        Access::Failures => FAILURES,
+        Access::All => ALL,
+    };
+    SHOWN.store(shown, Ordering::Relaxed);
+}
+
+/// Notes a call that is about to be answered. `config` is the digest of the config.
+pub fn answered(arrival: &Arrival, answer: &Answer, config: &str) {
+    let status = answer.response.status().as_u16();
+    let _ = LINES.try_with(|lines| {
+        if let Ok(mut lines) = lines.try_borrow_mut() {
+            lines.add(arrival, answer, status, config);
+        }
+    });
+}
+
+/// Whether a call with this status gets a line.
+pub fn is_wanted(status: u16) -> bool {
+    match SHOWN.load(Ordering::Relaxed) {
+        OFF => false,
+        FAILURES => status >= FAILURE,
+        _ => true,
+    }
+}
+
+/// Hands over what this worker has noted so far.
+pub fn flush() {
+    let _ = LINES.try_with(|lines| {
+        if let Ok(mut lines) = lines.try_borrow_mut() {
+            lines.hand_over();
+        }
+    });
+}
+
+/// The lines of one worker that wait for its next pause.
+struct Lines {
+    bytes: Vec<u8>,
+    lines: u64,
+    clock: Option<Clock>,
+}
+
+/// One reading of the system's clock, for all calls of the second after it.
+struct Clock {
+    read_at: Instant,
+    /// Since 1970.
+    wall: Duration,
+    /// The last second that was put into words.
+    second: u64,
+    text: [u8; 19],
+}
+
+impl Lines {
+    const fn new() -> Self {
+        Self {
+            bytes: Vec::new(),
+            lines: 0,
+            clock: None,
+        }
+    }
+
+    fn hand_over(&mut self) {
+        if self.bytes.is_empty() {
+            return;
+        }
+        if let Some((sink, _)) = SINK.get() {
+            sink.push(&self.bytes, self.lines, false);
+        }
+        self.bytes.clear();
+        self.lines = 0;
+    }
+
+    fn add(&mut self, arrival: &Arrival, answer: &Answer, status: u16, config: &str) {
+        let Some((_, format)) = SINK.get() else {
+            return;
+        };
+        let now = Instant::now();
+        let clock = Clock::at(&mut self.clock, now);
+        let micros = clock.tell(now);
+        let opening = Opening {
+            second: &clock.text,
+            micros,
+            level: "info",
+        };
+        let mut line = match format {
+            Format::Json => Line::begin_json(&mut self.bytes, opening),
+            Format::Text => Line::begin_text(&mut self.bytes, opening, false),
+        };
+        line.message("request");
+        line.target(TARGET);
+        fill(&mut line, arrival, answer, status);
+        field!(line, "duration_ms");
+        line.millis(micros_of(now.saturating_duration_since(arrival.started)));
+        if let Some(upstream) = &answer.upstream {
+            field!(line, "upstream_ms");
+            line.millis(micros_of(upstream.took));
+        }
+        field!(line, "config.sha256");
+        line.text(config);
+        line.end();
+        self.lines += 1;
+        if self.bytes.len() >= BYTES_ENOUGH {
+            self.hand_over();
+        }
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        self.hand_over();
+    }
+}
+
+impl Clock {
+    /// The reading to go by at `now`: the one there is, or another.
+    fn at(clock: &mut Option<Self>, now: Instant) -> &mut Self {
+        let is_good = |clock: &Self| {
+            now >= clock.read_at && now.duration_since(clock.read_at) < CLOCK_GOOD_FOR
+        };
+        if !clock.as_ref().is_some_and(is_good) {
+            *clock = None;
+        }
+        clock.get_or_insert_with(|| {
+            let wall = SystemTime::now().duration_since(UNIX_EPOCH);
+            let wall = wall.unwrap_or_default();
+            Self {
+                read_at: now,
+                wall,
+                second: wall.as_secs(),
+                text: in_words(wall.as_secs()),
+            }
+        })
+    }
+
+    /// The microseconds of the second of `now`, which is then the one in words.
+    fn tell(&mut self, now: Instant) -> u32 {
+        let wall = self.wall + now.duration_since(self.read_at);
+        if wall.as_secs() != self.second {
+            self.second = wall.as_secs();
+            self.text = in_words(self.second);
+        }
+        wall.subsec_micros()
+    }
+}
+
+fn in_words(seconds: u64) -> [u8; 19] {
+    second(i64::try_from(seconds).unwrap_or_default())
+}
+
+fn fill(line: &mut Line<'_>, arrival: &Arrival, answer: &Answer, status: u16) {
+    field!(line, "request.id");
+    line.text(arrival.request_id.as_str());
+    if let Some(tenant) = &answer.tenant {
+        field!(line, "tenant.id");
+        line.text(tenant);
+    }
+    if let Some(token) = &answer.token {
+        field!(line, "token.id");
+        line.text(token);
+    }
+    field!(line, "client.address");
+    match arrival.peer {
+        Peer::Tcp(address) => line.ip(address.ip()),
+        Peer::Unix { .. } => line.text(&arrival.peer.to_string()),
+    }
+    field!(line, "http.request.method");
+    line.text(arrival.method);
+    if answer.is_on_route {
+        field!(line, "http.route");
+        line.text(crate::pipeline::contract::ROUTE);
+    }
+    field!(line, "http.response.status_code");
+    line.number(status.into());
+    field!(line, "network.protocol.version");
+    line.text(version(arrival.version));
+    // OpenTelemetry: the status alone says it where the upstream said no.
+    if !answer.code.is_empty() {
+        field!(line, "error.type");
+        line.text(answer.code);
+    }
+    if let Some(reason) = &answer.reason {
+        field!(line, "reason");
+        line.text(reason);
+    }
+    if let Some(outcome) = answer.outcome {
+        field!(line, "outcome");
+        line.text(outcome.as_str());
+    }
+    let attempts = answer.upstream.as_ref().map_or(0, |up| up.attempts.len());
+    if let Some(again @ 1..) = attempts.checked_sub(1) {
+        field!(line, "http.request.resend_count");
+        line.number(u64::try_from(again).unwrap_or(u64::MAX));
+    }
+}
+
+/// As OpenTelemetry spells it.
+fn version(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "1.0",
+        Version::HTTP_2 => "2",
+        _ => "1.1",
+    }
+}
+
+fn micros_of(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_reading_of_the_clock_serves_the_calls_of_a_second_and_no_longer() {
+        let start = Instant::now();
+        let mut clock = None;
+        let first = Clock::at(&mut clock, start);
+        (first.wall, first.second) = (Duration::new(1_795_458_173, 999_000_000), 0);
+        assert_eq!(first.tell(start), 999_000);
+        assert_eq!(&first.text, b"2026-11-23T18:22:53");
+        let later = start + Duration::from_millis(2);
+        let same = Clock::at(&mut clock, later);
+        assert_eq!(same.tell(later), 1_000);
+        assert_eq!(&same.text, b"2026-11-23T18:22:54");
+        let much_later = start + Duration::from_secs(1);
+        assert_eq!(Clock::at(&mut clock, much_later).read_at, much_later);
+    }
+}

@@ -1,0 +1,196 @@
+//! What the gateway says on stderr: names, levels, bounds, and that it never
+//! waits for whoever reads it.
+
+use serde_json::Value;
+
+use crate::support::{CREDENTIAL, Gateway, Setup, USER};
+use alloy_gateway::simulated_alloy::Behaviour;
+
+/// The access lines so far.
+fn calls(gateway: &Gateway) -> Vec<Value> {
+    let output = gateway.process.output();
+    let lines = output
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap());
+    lines
+        .filter(|line: &Value| line["target"] == "access")
+        .collect()
+}
+
+fn names(line: &Value) -> Vec<&str> {
+    line.as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect()
+}
+
+#[test]
+fn each_call_has_one_line_with_the_names_of_opentelemetry() {
+    let gateway = Gateway::start();
+    let answer = gateway.delete(USER, CREDENTIAL);
+    let id = answer.field("x-request-id").unwrap();
+    let line = gateway.process.wait_for(|line| line["request.id"] == id);
+    assert_eq!(
+        names(&line),
+        [
+            "timestamp",
+            "level",
+            "message",
+            "target",
+            "request.id",
+            "tenant.id",
+            "token.id",
+            "client.address",
+            "http.request.method",
+            "http.route",
+            "http.response.status_code",
+            "network.protocol.version",
+            "outcome",
+            "duration_ms",
+            "upstream_ms",
+            "config.sha256"
+        ]
+    );
+    let time: jiff::Timestamp = line["timestamp"].as_str().unwrap().parse().unwrap();
+    assert!(time.duration_until(jiff::Timestamp::now()).as_secs() < 3600);
+    assert_eq!(line["level"], "info");
+    assert_eq!(line["tenant.id"], "billing");
+    assert_eq!(line["token.id"], "first");
+    assert_eq!(line["client.address"], "127.0.0.1");
+    assert_eq!(line["http.request.method"], "DELETE");
+    assert_eq!(
+        line["http.route"],
+        "/users/{userId}/credentials/{credentialId}"
+    );
+    assert_eq!(line["http.response.status_code"], 200);
+    assert_eq!(line["network.protocol.version"], "1.1");
+    assert_eq!(line["outcome"], "deleted");
+    assert!(line["upstream_ms"].as_f64() <= line["duration_ms"].as_f64());
+    let trail = gateway.record("the intent", |record| record["event"] == "request.intent");
+    assert_eq!(line["config.sha256"], trail["config"]);
+    assert_eq!(calls(&gateway).len(), 1);
+}
+
+#[test]
+fn a_line_says_why_and_how_often_and_names_no_user_no_credential_and_no_path() {
+    let gateway = Gateway::start();
+    gateway
+        .alloy
+        .script([Behaviour::answer(503, "", "{}"), Behaviour::Contract]);
+    let again = gateway.delete(USER, CREDENTIAL);
+    let stranger = alloy_gateway::token::NewToken::generate().unwrap();
+    let unknown = gateway.send(crate::support::delete(USER, "c1", stranger.reveal()));
+    let lost = gateway.send("BREW /pot-of-tea HTTP/1.1\r\nHost: x\r\n\r\n");
+    let line_of = |answer: &crate::support::Response| {
+        let id = answer.field("x-request-id").unwrap().to_owned();
+        gateway.process.wait_for(|line| line["request.id"] == id)
+    };
+    let line = line_of(&again);
+    assert_eq!(line["http.request.resend_count"], 1);
+    assert_eq!(line["outcome"], "deleted");
+    let line = line_of(&unknown);
+    assert_eq!(line["error.type"], "unauthenticated");
+    assert_eq!(line["reason"], "unknown");
+    assert_eq!(line["http.response.status_code"], 401);
+    assert!(line["tenant.id"].is_null() && line["upstream_ms"].is_null());
+    let line = line_of(&lost);
+    assert_eq!(line["http.request.method"], "_OTHER");
+    assert_eq!(line["error.type"], "no-such-route");
+    assert!(line["http.route"].is_null());
+    let output = gateway.process.output();
+    for personal in [USER, CREDENTIAL, "pot-of-tea"] {
+        assert!(!output.contains(personal), "{personal} in {output}");
+    }
+}
+
+#[test]
+fn the_config_says_which_calls_get_a_line_and_a_reload_changes_it() {
+    let gateway = Setup::default()
+        .log("")
+        .lines("log: { access: failures }\n")
+        .start();
+    assert_eq!(gateway.delete(USER, "c1").status, 200);
+    let refused = gateway.delete(USER, "..");
+    let id = refused.field("x-request-id").unwrap();
+    gateway.process.wait_for(|line| line["request.id"] == id);
+    assert_eq!(calls(&gateway).len(), 1);
+    gateway.edit_config(|text| text.replace("access: failures", "access: all"));
+    let (status, said) = gateway.admin_socket("POST", "/-/reload");
+    assert_eq!((status, said.as_str()), (200, "loaded\n"));
+    let answer = gateway.delete(USER, "c2");
+    let id = answer.field("x-request-id").unwrap();
+    gateway.process.wait_for(|line| line["request.id"] == id);
+    assert_eq!(calls(&gateway).len(), 2);
+}
+
+#[test]
+fn the_environment_stands_above_the_config_and_a_typo_in_it_is_told() {
+    let level = "warn,alloy_gateway::cli=info";
+    let mut gateway = Setup::default()
+        .log(level)
+        .lines("log: { level: trace }\n")
+        .start();
+    assert_eq!(gateway.delete(USER, "c1").status, 200);
+    gateway.stop();
+    assert_eq!(calls(&gateway), Vec::<Value>::new());
+    let output = gateway.process.output();
+    assert!(
+        output.contains("\"stopped\"") && !output.contains("debug"),
+        "{output}"
+    );
+    let gateway = Setup::default().log("inf").start();
+    let told = gateway.process.wait_for(|line| line["level"] == "warn");
+    assert_eq!(told["variable"], "ALLOY_GATEWAY_LOG");
+    assert!(
+        told["message"]
+            .as_str()
+            .unwrap()
+            .contains("expected a level"),
+        "{told}"
+    );
+}
+
+#[test]
+fn lines_that_are_left_are_written_before_the_end() {
+    let mut gateway = Gateway::start();
+    let ids: Vec<_> = (0..50)
+        .map(|n| {
+            let answer = gateway.delete(USER, &format!("c{n}"));
+            answer.field("x-request-id").unwrap().to_owned()
+        })
+        .collect();
+    assert!(gateway.stop().success());
+    let lines = calls(&gateway);
+    assert_eq!(lines.len(), 50);
+    for id in ids {
+        assert!(lines.iter().any(|line| line["request.id"] == *id));
+    }
+    let output = gateway.process.output();
+    let last: Value = serde_json::from_str(output.lines().last().unwrap()).unwrap();
+    assert_eq!(last["message"], "stopped");
+}
+
+#[test]
+fn lines_for_a_terminal_are_text() {
+    let mut gateway = Setup::default()
+        .log("")
+        .lines("log: { format: text }\n")
+        .start();
+    gateway.delete(USER, CREDENTIAL);
+    gateway.stop();
+    let output = gateway.process.output();
+    let line = output
+        .lines()
+        .find(|line| line.contains(" request "))
+        .unwrap();
+    let line = line.split_once("Z ").unwrap().1;
+    assert!(line.starts_with(" INFO request request.id="), "{line}");
+    assert!(
+        line.contains(
+            " tenant.id=billing token.id=first client.address=127.0.0.1 http.request.method=DELETE "
+        ),
+        "{line}"
+    );
+    assert!(!output.contains('\u{1b}'), "no colours without a terminal");
+}
