@@ -9,10 +9,18 @@ use std::{
 
 use super::record::{Fragment, RefusedRecord, time};
 
-/// Refusals written one by one in a second; what is above is coalesced.
-const A_SECOND_MAX: u32 = 200;
-/// Different refusals that are coalesced apart from each other.
-const KEYS_MAX: usize = 1024;
+/// Refusals that are written one by one however fast they come.
+const BURST: u32 = 200;
+/// After that, of strangers: one in so long. A million bad tokens, sent at a
+/// thousand a second, are a megabyte.
+const STRANGERS_EVERY: Duration = Duration::from_millis(500);
+/// After that, of those whose token was good: one in so long. They have an
+/// allowance of their own, so that no stranger can hide what a tenant tried.
+const TENANTS_EVERY: Duration = Duration::from_millis(50);
+/// Different refusals of tenants that are coalesced apart from each other.
+const TENANT_KEYS_MAX: usize = 1024;
+/// Different refusals of strangers that are: their addresses are theirs to choose.
+const STRANGER_KEYS_MAX: usize = 16;
 /// How long coalesced refusals are collected.
 const COLLECT_FOR: Duration = Duration::from_secs(1);
 
@@ -27,11 +35,21 @@ pub struct Key {
 }
 
 /// Refusals that are counted together.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Coalesced {
-    this_second: Option<(Instant, u32)>,
+    strangers: Allowance,
+    tenants: Allowance,
     counts: HashMap<Key, Count>,
+    of_strangers: usize,
     due: Option<Instant>,
+}
+
+/// How many may be written one by one: [`BURST`] at once, then one every `every`.
+#[derive(Debug)]
+struct Allowance {
+    every: Duration,
+    /// When all that was taken is given back.
+    full_at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -65,22 +83,59 @@ impl Key {
     }
 }
 
+impl Allowance {
+    fn new(every: Duration) -> Self {
+        Self {
+            every,
+            full_at: None,
+        }
+    }
+
+    fn take(&mut self, now: Instant) -> bool {
+        let full_at = self.full_at.map_or(now, |full_at| full_at.max(now));
+        let is_left = full_at - now <= self.every * (BURST - 1);
+        if is_left {
+            self.full_at = Some(full_at + self.every);
+        }
+        is_left
+    }
+}
+
+impl Default for Coalesced {
+    fn default() -> Self {
+        Self {
+            strangers: Allowance::new(STRANGERS_EVERY),
+            tenants: Allowance::new(TENANTS_EVERY),
+            counts: HashMap::new(),
+            of_strangers: 0,
+            due: None,
+        }
+    }
+}
+
 impl Coalesced {
     /// Counts one more; whether it may have a record of its own.
-    pub fn admit(&mut self) -> bool {
+    pub fn admit(&mut self, is_stranger: bool) -> bool {
         let now = Instant::now();
-        let (since, count) = self
-            .this_second
-            .filter(|(since, _)| now - *since < Duration::from_secs(1))
-            .unwrap_or((now, 0));
-        self.this_second = Some((since, count.saturating_add(1)));
-        count < A_SECOND_MAX
+        if is_stranger {
+            self.strangers.take(now)
+        } else {
+            self.tenants.take(now)
+        }
     }
 
     /// Counts one that has no record of its own.
     pub fn add(&mut self, mut key: Key) {
         self.due.get_or_insert(Instant::now() + COLLECT_FOR);
-        if self.counts.len() >= KEYS_MAX && !self.counts.contains_key(&key) {
+        let is_stranger = key.tenant.is_none();
+        let is_full = if is_stranger {
+            self.of_strangers >= STRANGER_KEYS_MAX
+        } else {
+            self.counts.len() >= TENANT_KEYS_MAX
+        };
+        let is_new = !self.counts.contains_key(&key);
+        self.of_strangers += usize::from(is_stranger && is_new && !is_full);
+        if is_full && is_new {
             key = Key {
                 tenant: None,
                 token: None,
@@ -107,6 +162,7 @@ impl Coalesced {
     /// Takes the records of what was counted.
     pub fn take(&mut self) -> impl Iterator<Item = Fragment> + use<> {
         self.due = None;
+        self.of_strangers = 0;
         mem::take(&mut self.counts).into_iter().map(|(key, count)| {
             Fragment::now("refusals.coalesced")
                 .optional("tenant", key.tenant.as_deref())
@@ -126,4 +182,58 @@ fn address_of(peer: &str) -> &str {
     peer.rsplit_once(':')
         .filter(|_| !peer.starts_with("unix:"))
         .map_or(peer, |(address, _)| address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(tenant: Option<&str>, peer: &str) -> Key {
+        Key {
+            tenant: tenant.map(ToOwned::to_owned),
+            token: None,
+            peer: peer.to_owned(),
+            code: "unauthenticated".to_owned(),
+            reason: Some("unknown".to_owned()),
+        }
+    }
+
+    #[test]
+    fn after_a_burst_one_by_one_is_seldom_and_it_fills_up_again() {
+        let mut allowance = Allowance::new(STRANGERS_EVERY);
+        let start = Instant::now();
+        let in_second = |allowance: &mut Allowance, second: u64| {
+            let now = start + Duration::from_secs(second);
+            (0..1000).filter(|_| allowance.take(now)).count()
+        };
+        assert_eq!(in_second(&mut allowance, 0), 200);
+        assert_eq!(in_second(&mut allowance, 1), 2);
+        assert_eq!(in_second(&mut allowance, 11), 20);
+        assert_eq!(in_second(&mut allowance, 1000), 200);
+    }
+
+    #[test]
+    fn a_stranger_cannot_hide_what_a_tenant_tried() {
+        let mut coalesced = Coalesced::default();
+        assert_eq!((0..1000).filter(|_| coalesced.admit(true)).count(), 200);
+        assert!(coalesced.admit(false));
+    }
+
+    #[test]
+    fn a_stranger_with_many_addresses_buys_few_records_and_each_is_counted() {
+        let mut coalesced = Coalesced::default();
+        for n in 0..5000 {
+            coalesced.add(key(None, &format!("10.0.{}.{}", n / 250, n % 250)));
+            coalesced.add(key(Some(&format!("t{}", n % 100)), "10.0.0.1"));
+        }
+        let records: Vec<_> = coalesced.take().collect();
+        // One more for all others.
+        assert_eq!(records.len(), STRANGER_KEYS_MAX + 1 + 100);
+        let of_others = records
+            .iter()
+            .find(|record| record.fields.contains("\"peer\":\"other\""));
+        let count = format!("\"count\":{}", 5000 - STRANGER_KEYS_MAX);
+        assert!(of_others.unwrap().fields.contains(&count));
+        assert_eq!(coalesced.take().count(), 0);
+    }
 }

@@ -191,13 +191,20 @@ impl Queue {
     /// can be written, else coalesced by tenant, token, peer, code and reason, so
     /// that a flood of them buys neither disk nor memory.
     pub fn push_refused(&self, record: &RefusedRecord<'_>, wake: Wake) {
-        self.push_bounded(|| Key::of(record), || Fragment::refused(record), wake);
+        let is_stranger = record.tenant.is_none();
+        self.push_bounded(
+            is_stranger,
+            || Key::of(record),
+            || Fragment::refused(record),
+            wake,
+        );
     }
 
     /// Hands over that a connection ended before there was a request; bounded as
     /// refusals are.
     pub fn push_connection_refused(&self, peer: &str, reason: &str) {
         self.push_bounded(
+            true,
             || Key::connection(peer, reason),
             || Fragment::connection_refused(peer, reason),
             Wake::Now,
@@ -206,13 +213,14 @@ impl Queue {
 
     fn push_bounded(
         &self,
+        is_stranger: bool,
         key: impl FnOnce() -> Key,
         fragment: impl FnOnce() -> Fragment,
         wake: Wake,
     ) {
         let is_broken = self.board.is_broken();
         let mut state = lock(&self.state);
-        if state.coalesced.admit() && state.entries.len() < ENTRIES_MAX && !is_broken {
+        if state.coalesced.admit(is_stranger) && state.entries.len() < ENTRIES_MAX && !is_broken {
             let fragment = fragment();
             state.entries.push(Entry {
                 fragment,
