@@ -17,13 +17,15 @@ import sys
 SEGMENT = re.compile(r"^[0-9]{10}\.jsonl$")
 TAIL = re.compile(rb',"hash":"([0-9a-f]{64})"}\n$')
 
+BEHIND = re.compile(rb',"hash":"[0-9a-f]{64}"}.', re.DOTALL)
+
 
 class Wrong(Exception):
     pass
 
 
 def records(directory):
-    """Each line of the trail, with where it stands; not an unfinished one at the very end."""
+    """Each line of the trail, with where it stands; the last may be unfinished."""
     segments = sorted(path for path in directory.iterdir() if SEGMENT.match(path.name))
     torn = None
     for path in segments:
@@ -32,10 +34,16 @@ def records(directory):
                 if torn:
                     raise Wrong(f"{torn}: the line is cut short")
                 place = f"{path.name} line {number}"
-                if line.endswith(b"\n"):
-                    yield place, line
-                else:
-                    torn = place
+                torn = None if line.endswith(b"\n") else place
+                yield place, line
+
+
+def may_be_torn(line, seq):
+    """Whether an unfinished line is what a crash leaves: the next record's beginning, and zeros."""
+    written = line.rstrip(b"\0")
+    begins = b'{"v":1,"seq":' + (b'%d,"time":"' % (seq + 1) if seq else b"")
+    common = min(len(written), len(begins))
+    return written[:common] == begins[:common] and not BEHIND.search(written)
 
 
 def verify(directory, key, expect):
@@ -48,6 +56,10 @@ def verify(directory, key, expect):
     seq, prev, count, keyed_records = 0, "0" * 64, 0, 0
     beginning, explained, found = None, False, False
     for place, line in records(directory):
+        if not line.endswith(b"\n"):
+            if not may_be_torn(line, seq):
+                raise Wrong(f"{place}: it is not what a crash leaves")
+            continue
         try:
             record = json.loads(line)
         except ValueError as error:

@@ -1,13 +1,18 @@
 //! Reading a trail: line by line, in constant memory, each line checked against
 //! the chain.
 
+mod fault;
+mod rest;
+
 use std::{
-    fmt,
     fs::File,
     io::{self, BufRead, BufReader, Read},
+    mem,
     path::{Path, PathBuf},
 };
 
+pub use self::fault::{Fault, Wrong};
+use self::rest::Rest;
 use super::{
     chain::{AFTER_HASH, BEFORE_HASH, Hash, Hasher, Head},
     record::Line,
@@ -47,14 +52,16 @@ pub struct Scan {
     pub good_bytes: u64,
     last_line: u64,
     is_whole: bool,
-    beginning: Option<Beginning>,
+    /// A segment that was listed was not there any more.
+    is_after_gap: bool,
+    gaps: Vec<Gap>,
     stated_mac: Option<String>,
 }
 
-/// A trail whose first record is not number 1: right if a record says that what
-/// was before was removed.
+/// A trail whose first record is not number 1, or whose oldest segments went
+/// while it was read: right if a record says that what was before was removed.
 #[derive(Debug)]
-struct Beginning {
+struct Gap {
     removed: Head,
     place: Wrong,
     is_explained: bool,
@@ -71,80 +78,8 @@ pub struct Torn {
     pub bytes: u64,
     /// The number of the line, from 1.
     line: u64,
-}
-
-/// The first record that is not as it was written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wrong {
-    /// The segment's file name.
-    pub file: String,
-    /// The line, from 1.
-    pub line: u64,
-    /// The number that the record gives itself.
-    pub seq: Option<u64>,
-    /// What is wrong with it.
-    pub fault: Fault,
-}
-
-/// What is wrong with a record.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
-    /// Not JSON, or without the fields that each record has.
-    #[error("not a record: {0}")]
-    Unreadable(String),
-    /// Longer than any record.
-    #[error("a line of more than {LINE_BYTES_MAX} bytes")]
-    TooLong,
-    /// Written by a later version.
-    #[error("format version {0}, this program reads version {VERSION}")]
-    Version(u32),
-    /// Its own hash is not that of its bytes.
-    #[error("its content is not what was hashed")]
-    Content,
-    /// It was hashed with a key that was not given.
-    #[error("it was hashed with the mac_key {0}, which is not the one given")]
-    Key(String),
-    /// Records before it were hashed with the key, this one was not.
-    #[error("it was hashed without the mac_key, the records before it with it")]
-    Unkeyed,
-    /// A key was given, and no record was hashed with it.
-    #[error("no record was hashed with the mac_key")]
-    NeverKeyed,
-    /// Its number does not follow.
-    #[error("record {expected} should stand here")]
-    Number {
-        /// The number that should stand here.
-        expected: u64,
-    },
-    /// It follows another record than the one before it.
-    #[error("the record before it is not the one that it was chained to")]
-    Chain,
-    /// Records before it were removed, and no record says so.
-    #[error("the records up to {0} are missing, and no trail.pruned accounts for them")]
-    Beginning(u64),
-    /// The line ends early, and it is not the trail's last.
-    #[error("the line is cut short")]
-    Cut,
-    /// A head that was noted elsewhere is not in the trail.
-    #[error("record {seq} should have the hash {expected}, {found}")]
-    Expected {
-        /// The record's number.
-        seq: u64,
-        /// The hash that was noted.
-        expected: String,
-        /// What there is.
-        found: String,
-    },
-}
-
-impl fmt::Display for Wrong {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} line {}", self.file, self.line)?;
-        if let Some(seq) = self.seq {
-            write!(f, " (seq {seq})")?;
-        }
-        write!(f, ": {}", self.fault)
-    }
+    /// The number of the record that it should be.
+    seq: Option<u64>,
 }
 
 /// Reads the segments of a trail and gives each readable record to `each`, with
@@ -188,7 +123,8 @@ fn scan_all(
         good_bytes: 0,
         last_line: 0,
         is_whole: scope.from_segment == 0,
-        beginning: None,
+        is_after_gap: false,
+        gaps: Vec::new(),
         stated_mac: None,
     };
     let mut bytes = 0;
@@ -196,19 +132,22 @@ fn scan_all(
         // What was torn is not at the end if another segment follows with records.
         let torn_before = scan.torn.take();
         let read = match scan.segment(&path, scope, &mut bytes, each) {
-            // Retention may take the oldest away while we read.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && bytes == 0 => continue,
+            // Retention may take the oldest away while we read, and says so later on.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                scan.is_after_gap = true;
+                continue;
+            }
             read => read?,
         };
         if let Some(torn) = torn_before {
             if read == 0 && scan.torn.is_none() {
                 scan.torn = Some(torn);
             } else {
-                scan.note(&file_name(&torn.path), torn.line, None, Fault::Cut);
+                scan.note(&file_name(&torn.path), torn.line, torn.seq, Fault::Cut);
             }
         }
     }
-    scan.judge_beginning();
+    scan.judge_gaps();
     Ok(scan)
 }
 
@@ -235,24 +174,30 @@ impl Scan {
                 return Ok(number);
             }
             let is_finished = line.last() == Some(&b'\n');
-            if !is_finished && read < LINE_BYTES_MAX {
+            let rest = if is_finished {
+                Rest::none()
+            } else {
+                Rest::of_line(&mut reader)?
+            };
+            if !is_finished && !rest.is_ended {
+                if !self.may_be_torn(&line, rest.is_zeros) {
+                    self.note(&file, number + 1, self.next_seq(), Fault::Foreign);
+                }
                 self.torn = Some(Torn {
                     path: path.to_owned(),
                     keep: offset,
-                    bytes: read,
+                    bytes: read + rest.bytes,
                     line: number + 1,
+                    seq: self.next_seq(),
                 });
                 return Ok(number);
             }
             number += 1;
             self.last_line = number;
-            offset += read;
-            *bytes += read;
+            offset += read + rest.bytes;
+            *bytes += read + rest.bytes;
             if !is_finished {
-                let skipped = skip_line(&mut reader)?;
-                offset += skipped;
-                *bytes += skipped;
-                self.note(&file, number, None, Fault::TooLong);
+                self.note(&file, number, self.next_seq(), Fault::TooLong);
                 continue;
             }
             match serde_json::from_slice(&line) {
@@ -265,7 +210,7 @@ impl Scan {
                 }
                 Err(error) => {
                     let fault = Fault::Unreadable(format!("column {}", error.column()));
-                    self.note(&file, number, None, fault);
+                    self.note(&file, number, self.next_seq(), fault);
                 }
             }
         }
@@ -289,12 +234,17 @@ impl Scan {
                 hash,
             };
         }
-        if let (Some(beginning), Some(seq), Some(hash)) =
-            (&mut self.beginning, record.until_seq, &record.until_hash)
+        if let (Some(seq), Some(hash)) = (record.until_seq, &record.until_hash)
+            && &*record.event == "trail.pruned"
         {
-            let removed = &beginning.removed;
-            beginning.is_explained |= &*record.event == "trail.pruned"
-                && (removed.seq, removed.hash.as_str()) == (seq, hash);
+            for Gap {
+                removed,
+                is_explained,
+                ..
+            } in &mut self.gaps
+            {
+                *is_explained |= (removed.seq, removed.hash.as_str()) == (seq, hash);
+            }
         }
     }
 
@@ -339,12 +289,13 @@ impl Scan {
         line: u64,
         record: &Line<'_>,
     ) -> Result<(), Fault> {
-        if is_first && record.seq > 1 {
-            if self.is_whole
+        let is_after_gap = mem::take(&mut self.is_after_gap) && record.seq > self.head.seq + 1;
+        if (is_first && record.seq > 1) || is_after_gap {
+            if (self.is_whole || is_after_gap)
                 && let Some(hash) = Hash::parse(&record.prev)
             {
                 let seq = record.seq - 1;
-                self.beginning = Some(Beginning {
+                self.gaps.push(Gap {
                     removed: Head { seq, hash },
                     place: Wrong {
                         file: file.to_owned(),
@@ -380,19 +331,60 @@ impl Scan {
         }
     }
 
-    fn judge_beginning(&mut self) {
-        if let Some(beginning) = self.beginning.take_if(|beginning| !beginning.is_explained) {
-            self.wrong = Some(beginning.place);
+    /// The number of the record that should come next, if that is known.
+    fn next_seq(&self) -> Option<u64> {
+        (self.head.seq > 0).then(|| self.head.seq.saturating_add(1))
+    }
+
+    /// Whether an unfinished line is what a crash leaves of the next record: its
+    /// beginning, and zeros where bytes were announced to the disk and never came.
+    fn may_be_torn(&self, line: &[u8], is_rest_zeros: bool) -> bool {
+        let end = line
+            .iter()
+            .rposition(|&byte| byte != 0)
+            .map_or(0, |at| at + 1);
+        let written = line.get(..end).unwrap_or_default();
+        let begins = match self.next_seq() {
+            Some(seq) => format!(r#"{{"v":{VERSION},"seq":{seq},"time":""#),
+            None => format!(r#"{{"v":{VERSION},"seq":"#),
+        };
+        let in_common = written.len().min(begins.len());
+        let is_beginning = written.get(..in_common) == begins.as_bytes().get(..in_common);
+        let mut records = serde_json::Deserializer::from_slice(written).into_iter::<Line<'_>>();
+        let is_whole = matches!(records.next(), Some(Ok(_)));
+        is_rest_zeros && is_beginning && (!is_whole || records.byte_offset() == end)
+    }
+
+    fn judge_gaps(&mut self) {
+        let unexplained = self.gaps.iter().find(|gap| !gap.is_explained);
+        if let Some(place) = unexplained.map(|gap| gap.place.clone()) {
+            self.note_at(place);
         }
     }
 
     fn note(&mut self, file: &str, line: u64, seq: Option<u64>, fault: Fault) {
-        self.wrong.get_or_insert_with(|| Wrong {
-            file: file.to_owned(),
-            line,
-            seq,
-            fault,
-        });
+        // Nearly always there is none, or one before it already.
+        if self
+            .wrong
+            .as_ref()
+            .is_none_or(|wrong| wrong.is_after(file, line))
+        {
+            self.note_at(Wrong {
+                file: file.to_owned(),
+                line,
+                seq,
+                fault,
+            });
+        }
+    }
+
+    /// Keeps the earlier one: that a line was cut, or that no record explains a
+    /// gap, is known only further on.
+    fn note_at(&mut self, found: Wrong) {
+        let is_first = |wrong: &Wrong| wrong.is_after(&found.file, found.line);
+        if self.wrong.as_ref().is_none_or(is_first) {
+            self.wrong = Some(found);
+        }
     }
 }
 
@@ -410,22 +402,4 @@ pub fn first_record<T>(path: &Path, with: impl FnOnce(&Line<'_>) -> T) -> io::Re
 fn file_name(path: &Path) -> String {
     path.file_name()
         .map_or_else(String::new, |name| name.to_string_lossy().into_owned())
-}
-
-/// Skips the rest of a line that is too long; how many bytes that were.
-fn skip_line(reader: &mut impl BufRead) -> io::Result<u64> {
-    let mut skipped = 0;
-    loop {
-        let buffer = reader.fill_buf()?;
-        if buffer.is_empty() {
-            return Ok(skipped);
-        }
-        let end = memchr::memchr(b'\n', buffer).map_or(buffer.len(), |at| at + 1);
-        let done = buffer.get(end.saturating_sub(1)) == Some(&b'\n');
-        reader.consume(end);
-        skipped += end as u64;
-        if done {
-            return Ok(skipped);
-        }
-    }
 }

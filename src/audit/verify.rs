@@ -223,6 +223,7 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.wrong {
+            Some(wrong) if wrong.is_want_of_key() => write!(f, "NOT VERIFIED: {wrong}; ")?,
             Some(wrong) => write!(f, "TAMPERED at {wrong}; ")?,
             None => f.write_str("intact: ")?,
         }

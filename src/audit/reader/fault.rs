@@ -1,0 +1,95 @@
+//! What can be wrong with a trail, in words for people.
+
+use std::fmt;
+
+use super::{LINE_BYTES_MAX, VERSION};
+
+/// The first record that is not as it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wrong {
+    /// The segment's file name.
+    pub file: String,
+    /// The line, from 1.
+    pub line: u64,
+    /// The number that the record gives itself, or that it should have.
+    pub seq: Option<u64>,
+    /// What is wrong with it.
+    pub fault: Fault,
+}
+
+/// What is wrong with a record.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// Not JSON, or without the fields that each record has.
+    #[error("not a record: {0}")]
+    Unreadable(String),
+    /// Longer than any record.
+    #[error("a line of more than {LINE_BYTES_MAX} bytes")]
+    TooLong,
+    /// Written by a later version.
+    #[error("format version {0}, this program reads version {VERSION}")]
+    Version(u32),
+    /// Its own hash is not that of its bytes.
+    #[error("its content is not what was hashed")]
+    Content,
+    /// It was hashed with a key that was not given.
+    #[error("it was hashed with the mac_key {0}, which is not the one given")]
+    Key(String),
+    /// Records before it were hashed with the key, this one was not.
+    #[error("it was hashed without the mac_key, the records before it with it")]
+    Unkeyed,
+    /// A key was given, and no record was hashed with it.
+    #[error("no record was hashed with the mac_key")]
+    NeverKeyed,
+    /// Its number does not follow.
+    #[error("record {expected} should stand here")]
+    Number {
+        /// The number that should stand here.
+        expected: u64,
+    },
+    /// It follows another record than the one before it.
+    #[error("the record before it is not the one that it was chained to")]
+    Chain,
+    /// Records before it were removed, and no record says so.
+    #[error("the records up to {0} are missing, and no trail.pruned accounts for them")]
+    Beginning(u64),
+    /// The line ends early, and it is not the trail's last.
+    #[error("the line is cut short")]
+    Cut,
+    /// What stands behind the last record is not the beginning of the next.
+    #[error("it is neither a record nor the beginning of one, as a crash leaves it")]
+    Foreign,
+    /// A head that was noted elsewhere is not in the trail.
+    #[error("record {seq} should have the hash {expected}, {found}")]
+    Expected {
+        /// The record's number.
+        seq: u64,
+        /// The hash that was noted.
+        expected: String,
+        /// What there is.
+        found: String,
+    },
+}
+
+impl Wrong {
+    /// Whether it stands behind this line; segments' names are as long as each other.
+    pub(super) fn is_after(&self, file: &str, line: u64) -> bool {
+        (self.file.as_str(), self.line) > (file, line)
+    }
+
+    /// Whether the trail could not be checked at all for want of its key, which
+    /// says nothing of it.
+    pub fn is_want_of_key(&self) -> bool {
+        matches!(self.fault, Fault::Key(_))
+    }
+}
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} line {}", self.file, self.line)?;
+        if let Some(seq) = self.seq {
+            write!(f, " (seq {seq})")?;
+        }
+        write!(f, ": {}", self.fault)
+    }
+}
