@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::*;
+use crate::audit::disk::{Disk, System};
 
 fn segments(directory: &Path) -> Vec<String> {
     let mut names: Vec<_> = fs::read_dir(directory)
@@ -91,10 +92,10 @@ async fn retention_removes_what_is_old_and_the_rest_still_verifies() {
     assert!(!segments(directory.path()).contains(&before[0]));
     let report = verify(directory.path()).unwrap();
     assert!(report.is_intact(), "{report}");
-    let pruned = lines(directory.path())
-        .into_iter()
-        .find(|line| line.contains("trail.pruned"))
-        .unwrap();
+    let mut all_pruned = lines(directory.path());
+    all_pruned.retain(|line| line.contains("trail.pruned"));
+    assert_eq!(all_pruned.len(), before.len(), "one for each segment");
+    let pruned = all_pruned.pop().unwrap();
     assert_eq!(field(&pruned, "from_segment"), before[0]);
     assert_eq!(&field(&pruned, "until_segment"), before.last().unwrap());
     // The head of what was removed is still known.
@@ -115,6 +116,84 @@ async fn retention_removes_what_is_old_and_the_rest_still_verifies() {
     // The next start goes on behind it.
     open(small(directory.path())).unwrap().close();
     assert!(verify(directory.path()).unwrap().is_intact());
+}
+
+/// A disk on which nothing can be removed but what `lets_go` names.
+#[derive(Debug)]
+struct Stubborn {
+    lets_go: String,
+}
+
+impl Disk for Stubborn {
+    fn remove(&mut self, path: &Path) -> io::Result<()> {
+        if path.ends_with(&self.lets_go) {
+            return System.remove(path);
+        }
+        Err(io::Error::from_raw_os_error(1))
+    }
+}
+
+/// A trail of some old segments that retention said it removes, and did not
+/// get beyond what `lets_go` names.
+async fn half_pruned(directory: &Path, lets_go: &str) -> Vec<String> {
+    let trail = open(small(directory)).unwrap();
+    calls(&trail, 60).await;
+    trail.close();
+    drop(trail);
+    let before = segments(directory);
+    std::thread::sleep(Duration::from_millis(1100));
+    let mut options = small(directory);
+    options.settings.retention = Some(Duration::from_secs(1));
+    let disk = Stubborn {
+        lets_go: lets_go.to_owned(),
+    };
+    let trail = Trail::open_on(Box::new(disk), options, &mut |_, _| {}).unwrap();
+    wait_until(|| events(directory).contains(&"trail.pruned".to_owned()));
+    calls(&trail, 1).await;
+    assert!(trail.status().writable.is_ok(), "it is no reason to stop");
+    trail.close();
+    before
+}
+
+#[tokio::test]
+async fn a_removal_that_ends_half_way_leaves_a_trail_that_verifies() {
+    let directory = tempfile::tempdir().unwrap();
+    let before = half_pruned(directory.path(), "0000000001.jsonl").await;
+    assert_eq!(segments(directory.path())[0], before[1]);
+    let report = verify(directory.path()).unwrap();
+    assert!(report.is_intact(), "{report}");
+}
+
+#[tokio::test]
+async fn what_retention_removes_while_it_is_read_is_no_gap() {
+    let directory = tempfile::tempdir().unwrap();
+    let before = half_pruned(directory.path(), "none").await;
+    let report = verify_while_removing(directory.path(), &before[1..4]);
+    assert!(report.is_intact(), "{report}");
+}
+
+#[tokio::test]
+async fn what_somebody_else_removes_while_it_is_read_is_a_gap() {
+    let directory = tempfile::tempdir().unwrap();
+    let trail = open(small(directory.path())).unwrap();
+    calls(&trail, 60).await;
+    trail.close();
+    let names = segments(directory.path());
+    let report = verify_while_removing(directory.path(), &names[1..3]);
+    let wrong = report.wrong.unwrap();
+    assert_eq!((wrong.file.as_str(), wrong.line), (names[3].as_str(), 1));
+    assert!(matches!(wrong.fault, Fault::Beginning(_)), "{wrong}");
+}
+
+/// Removes segments once the first record was read.
+fn verify_while_removing(directory: &Path, names: &[String]) -> Report {
+    let mut names = names.iter();
+    super::super::verify(directory, &Known::default(), |_| {
+        for name in names.by_ref() {
+            fs::remove_file(directory.join(name)).unwrap();
+        }
+    })
+    .unwrap()
 }
 
 #[tokio::test]

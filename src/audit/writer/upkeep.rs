@@ -200,18 +200,26 @@ impl Writer {
         Ok(())
     }
 
+    /// One record for each: a crash, or a disk that fails, leaves a trail that one
+    /// of them accounts for.
     fn remove(&mut self, removals: &[Removal]) -> io::Result<()> {
         let (Some(first), Some(last)) = (removals.first(), removals.last()) else {
             return Ok(());
         };
-        let fragment = Fragment::now("trail.pruned")
-            .text("from_segment", &first.name)
-            .text("until_segment", &last.name)
-            .number("until_seq", last.until.seq)
-            .text("until_hash", last.until.hash.as_str());
-        self.write_own([kept(fragment)])?;
+        let pruned = |removal: &Removal| {
+            Fragment::now("trail.pruned")
+                .text("from_segment", &first.name)
+                .text("until_segment", &removal.name)
+                .number("until_seq", removal.until.seq)
+                .text("until_hash", removal.until.hash.as_str())
+        };
+        self.write_own(removals.iter().map(pruned).map(kept))?;
         for removal in removals {
-            self.disk.remove(&removal.path)?;
+            // The trail itself is well; an operator may have forbidden it.
+            if let Err(error) = self.disk.remove(&removal.path) {
+                tracing::warn!(segment = %removal.name, %error, "an old segment cannot be removed");
+                return Ok(());
+            }
         }
         tracing::info!(segments = removals.len(), until = %last.until, "old segments were removed");
         Ok(())
