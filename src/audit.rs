@@ -39,7 +39,7 @@ pub use self::{
     cause::Unwritable,
     chain::{Hash, Head},
     follow::Follower,
-    query::{Filter, Found, Row, query},
+    query::{ENDS, Filter, Found, Row, query},
     reader::{Fault, Wrong},
     record::{IntentRecord, OutcomeKind, OutcomeRecord, RefusedRecord, Sent},
     verify::{Known, Outcomes, Report, verify},

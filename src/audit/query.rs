@@ -82,17 +82,38 @@ pub struct Filter {
     pub until: Option<Timestamp>,
 }
 
+/// How a row can have ended, in the order in which that is told.
+pub const ENDS: [&str; 7] = [
+    "deleted",
+    "not-deleted",
+    "in-doubt",
+    "failed",
+    "dry-run",
+    "refused",
+    "open",
+];
+/// Calls without an outcome that are kept in mind: far more than can be under way.
+const OPEN_MAX: usize = 1 << 16;
+
 /// What is to be said beside the rows.
 #[derive(Debug)]
 pub struct Found {
     /// How many rows there were.
     pub rows: u64,
-    /// How many of them are in doubt.
-    pub in_doubt: u64,
-    /// How many of them have no outcome yet.
-    pub open: u64,
+    /// How many rows ended in each of [`ENDS`].
+    pub ended: [u64; ENDS.len()],
     /// The first bad record of what was read.
     pub wrong: Option<Wrong>,
+}
+
+impl Found {
+    fn count(&mut self, row: &Row) {
+        self.rows += 1;
+        let counts = ENDS.iter().zip(&mut self.ended);
+        for (_, count) in counts.filter(|(end, _)| **end == row.ended) {
+            *count += 1;
+        }
+    }
 }
 
 /// Reads the trail and gives each row that is wanted to `each`: a call when its
@@ -112,15 +133,12 @@ pub fn query(
     let mut joiner = Joiner::default();
     let mut found = Found {
         rows: 0,
-        in_doubt: 0,
-        open: 0,
+        ended: [0; ENDS.len()],
         wrong: None,
     };
     let mut show = |row: Row| {
         if filter.wants(&row) {
-            found.rows += 1;
-            found.in_doubt += u64::from(row.ended == "in-doubt");
-            found.open += u64::from(row.ended == "open");
+            found.count(&row);
             each(row);
         }
     };
@@ -129,7 +147,10 @@ pub fn query(
         from_segment: first_segment(directory, filter.since)?,
     };
     let scan = scan(directory, &scope, |record, bytes| {
-        if let Some(row) = joiner.add(record) {
+        // Most of a long trail is about others.
+        if (joiner.knows(record) || filter.may_want(record))
+            && let Some(row) = joiner.add(record)
+        {
             show(row);
         }
         progress(bytes);
@@ -141,18 +162,26 @@ pub fn query(
     Ok(found)
 }
 
-/// The last segment that begins well before `since`.
+/// The segment before the first that begins later than well before `since`: from
+/// the front, since where the clock was set back what is wanted may stand before
+/// segments that begin too early.
 fn first_segment(directory: &Path, since: Option<Timestamp>) -> io::Result<u64> {
     let Some(since) = since.and_then(|since| since.checked_sub(SLACK).ok()) else {
         return Ok(0);
     };
-    for (number, path) in segment::list(directory)?.into_iter().rev() {
-        let begins = first_record(&path, |record| record.time.parse::<Timestamp>().ok())?;
-        if begins.flatten().is_some_and(|begins| begins < since) {
-            return Ok(number);
+    let mut before = 0;
+    for (number, path) in segment::list(directory)? {
+        let begins = match first_record(&path, |record| record.time.parse::<Timestamp>().ok()) {
+            // Retention took it away meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            begins => begins?.flatten(),
+        };
+        if begins.is_none_or(|begins| begins >= since) {
+            break;
         }
+        before = number;
     }
-    Ok(0)
+    Ok(before)
 }
 
 /// Joins the records of each call.
@@ -167,7 +196,9 @@ impl Joiner {
         match &*record.event {
             "request.intent" => {
                 self.open.insert(record.seq, Row::of(record, "open"));
-                None
+                // The oldest will hardly end any more, and is told as it is.
+                let is_full = self.open.len() > OPEN_MAX;
+                is_full.then(|| self.open.pop_first())?.map(|(_, row)| row)
             }
             "request.outcome" => {
                 let ended = record.outcome.as_deref().unwrap_or("in-doubt");
@@ -183,6 +214,13 @@ impl Joiner {
             }
             _ => None,
         }
+    }
+
+    /// Whether it ends a call whose beginning was taken.
+    fn knows(&self, record: &Line<'_>) -> bool {
+        record
+            .intent
+            .is_some_and(|intent| self.open.contains_key(&intent))
     }
 
     /// The calls without an outcome so far.
@@ -238,17 +276,51 @@ impl Row {
 impl Filter {
     /// Whether a row is wanted.
     pub fn wants(&self, row: &Row) -> bool {
-        let is = |wanted: &Option<String>, found: &Option<String>| {
-            wanted.is_none() || wanted.as_deref() == found.as_deref()
-        };
-        let id = &self.request_id;
-        is(&self.tenant, &row.tenant)
-            && is(&self.token, &row.token)
-            && is(&self.user, &row.user)
-            && is(&self.credential, &row.credential)
-            && (is(id, &row.request_id) || is(id, &row.caller_request_id))
+        let found = [
+            &row.tenant,
+            &row.token,
+            &row.user,
+            &row.credential,
+            &row.request_id,
+            &row.caller_request_id,
+        ];
+        self.is_about(found.map(Option::as_deref))
             && self.ended.as_ref().is_none_or(|ended| *ended == row.ended)
             && self.is_in_time(row)
+    }
+
+    /// Whether a record may belong to a row that is wanted.
+    fn may_want(&self, record: &Line<'_>) -> bool {
+        let found = [
+            &record.tenant,
+            &record.token,
+            &record.user,
+            &record.credential,
+            &record.request_id,
+            &record.caller_request_id,
+        ];
+        self.is_about(found.map(Option::as_deref))
+    }
+
+    fn is_about(
+        &self,
+        [
+            tenant,
+            token,
+            user,
+            credential,
+            request_id,
+            caller_request_id,
+        ]: [Option<&str>; 6],
+    ) -> bool {
+        let is = |wanted: &Option<String>, found: Option<&str>| {
+            wanted.is_none() || wanted.as_deref() == found
+        };
+        is(&self.tenant, tenant)
+            && is(&self.token, token)
+            && is(&self.user, user)
+            && is(&self.credential, credential)
+            && (is(&self.request_id, request_id) || is(&self.request_id, caller_request_id))
     }
 
     fn is_in_time(&self, row: &Row) -> bool {

@@ -91,25 +91,30 @@ pub fn recover(
 /// counts for a limit. Not the whole trail: it may be very long.
 fn first_needed(directory: &Path, counted_from: Timestamp) -> io::Result<u64> {
     let segments = segment::list(directory)?;
-    let mut oldest_open = None;
-    for (at, (number, path)) in segments.iter().enumerate().rev() {
-        let Some((seq, time, open)) = first_record(path, |record| {
+    let mut begins = Vec::new();
+    for (number, path) in &segments {
+        begins.extend(first_record(path, |record| {
             let time = record.time.parse::<Timestamp>().ok();
-            (record.seq, time, record.open)
-        })?
-        else {
-            // Empty, or not readable: what is wrong with it is found by reading.
-            continue;
-        };
-        if at + 1 == segments.len() || oldest_open.is_none() {
-            oldest_open = Some(open.unwrap_or(seq));
-        }
-        let holds_open = oldest_open.is_some_and(|oldest| seq <= oldest);
-        if holds_open && time.is_some_and(|time| time <= counted_from) {
-            return Ok(*number);
-        }
+            (*number, record.seq, time, record.open)
+        })?);
+        // Empty, or not readable: what is wrong with it is found by reading.
     }
-    Ok(segments.first().map_or(0, |(number, _)| *number))
+    let all = segments.first().map_or(0, |(number, _)| *number);
+    let Some((_, last_seq, _, last_open)) = begins.last() else {
+        return Ok(all);
+    };
+    let oldest_open = last_open.unwrap_or(*last_seq);
+    let holds_open = begins.iter().rposition(|(_, seq, ..)| *seq <= oldest_open);
+    // The first that begins late enough, from the front: the clock may have been
+    // set back.
+    let is_late = |time: Option<Timestamp>| time.is_none_or(|time| time > counted_from);
+    let begins_late = begins.iter().position(|(_, _, time, _)| is_late(*time));
+    let holds_counted = begins_late.unwrap_or(begins.len()).saturating_sub(1);
+    let first = holds_open.unwrap_or(0).min(holds_counted);
+    Ok(begins
+        .get(first)
+        .filter(|_| first > 0)
+        .map_or(all, |(number, ..)| *number))
 }
 
 fn follow(open: &mut BTreeMap<u64, Open>, record: &Line<'_>) {

@@ -44,12 +44,18 @@ impl Progress {
             err!("\rreading: {share} % of {} MiB", self.total >> 20);
         }
     }
+
+    /// Takes the line away, for something else to be written there.
+    pub fn clear(&mut self) {
+        if self.is_shown {
+            self.is_shown = false;
+            err!("\r\x1b[K");
+        }
+    }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        if self.is_shown {
-            err!("\r\x1b[K");
-        }
+        self.clear();
     }
 }

@@ -1,13 +1,11 @@
 //! Rows for people and for programs.
 
+mod ocsf;
+
 use clap::ValueEnum;
-use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::{audit::Row, cli::output::outln};
-
-/// The version of the Open Cybersecurity Schema Framework that is written.
-const OCSF_VERSION: &str = "1.6.0";
 
 /// How rows are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -39,7 +37,7 @@ impl Printer {
         match self.format {
             Format::Table => self.columns(row),
             Format::Json => outln!("{}", json_row(row)),
-            Format::Ocsf => outln!("{}", ocsf(row)),
+            Format::Ocsf => outln!("{}", ocsf::event(row)),
         }
     }
 
@@ -131,94 +129,6 @@ fn json_row(row: &Row) -> Value {
         ("end_hash", json!(row.end_hash)),
     ];
     without_nulls(fields)
-}
-
-/// API Activity, class 6003 of the Open Cybersecurity Schema Framework
-/// (<https://schema.ocsf.io/1.6.0/classes/api_activity>).
-fn ocsf(row: &Row) -> Value {
-    let (class, delete) = (6003, 4);
-    let (status_id, status) = match row.ended.as_str() {
-        "deleted" => (1, "Success"),
-        "not-deleted" | "failed" | "refused" => (2, "Failure"),
-        _ => (0, "Unknown"),
-    };
-    // A call in doubt wants a person; a refusal of the gateway may.
-    let severity = match row.ended.as_str() {
-        "in-doubt" => 3,
-        "refused" => 2,
-        _ => 1,
-    };
-    let time = row.time.parse::<Timestamp>().map(Timestamp::as_millisecond);
-    let address = row.peer.as_deref().unwrap_or_default();
-    let endpoint = match address.parse::<std::net::SocketAddr>() {
-        Ok(address) => json!({ "ip": address.ip().to_string(), "port": address.port() }),
-        Err(_) => json!({ "name": address }),
-    };
-    without_nulls([
-        ("activity_id", json!(delete)),
-        ("activity_name", json!("Delete")),
-        ("category_uid", json!(6)),
-        ("category_name", json!("Application Activity")),
-        ("class_uid", json!(class)),
-        ("class_name", json!("API Activity")),
-        ("type_uid", json!(class * 100 + delete)),
-        ("severity_id", json!(severity)),
-        ("time", json!(time.unwrap_or_default())),
-        ("duration", json!(row.latency_us.map(|us| us / 1000))),
-        ("status_id", json!(status_id)),
-        ("status", json!(status)),
-        ("status_code", json!(row.code)),
-        ("status_detail", json!(row.ended)),
-        ("count", json!(row.count)),
-        (
-            "metadata",
-            without_nulls([
-                ("version", json!(OCSF_VERSION)),
-                ("uid", json!(row.request_id)),
-                ("correlation_uid", json!(row.caller_request_id)),
-                ("sequence", json!(row.seq)),
-                (
-                    "product",
-                    json!({
-                        "name": "alloy-gateway",
-                        "vendor_name": "alloy-gateway",
-                        "version": env!("CARGO_PKG_VERSION"),
-                    }),
-                ),
-            ]),
-        ),
-        ("actor", without_nulls([("app_uid", json!(row.tenant))])),
-        (
-            "api",
-            json!({
-                "operation": "DELETE /users/{userId}/credentials/{credentialId}",
-                "request": { "uid": row.request_id },
-                "response": { "code": row.status },
-                "token": row.token.as_ref().map(|token| json!({ "uid": token, "type_id": 7 })),
-            }),
-        ),
-        ("src_endpoint", endpoint),
-        (
-            "resources",
-            row.user.as_ref().map_or(Value::Null, |user| {
-                json!([
-                    { "type": "user", "uid": user },
-                    { "type": "credential", "uid": row.credential },
-                ])
-            }),
-        ),
-        (
-            "unmapped",
-            without_nulls([
-                ("sent", json!(row.sent)),
-                ("attempts", json!(row.attempts)),
-                ("upstream_status", json!(row.upstream_status)),
-                ("reason", json!(row.reason)),
-                ("hash", json!(row.hash)),
-                ("end_hash", json!(row.end_hash)),
-            ]),
-        ),
-    ])
 }
 
 /// The fields that have a value, also within.

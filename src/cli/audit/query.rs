@@ -1,13 +1,13 @@
 //! `audit query`.
 
-use std::time::SystemTime;
+use std::{cell::RefCell, time::SystemTime};
 
 use anyhow::Context;
 use jiff::Timestamp;
 
 use super::format::{Format, Printer};
 use crate::{
-    audit::{self, Filter},
+    audit::{self, ENDS, Filter, Found},
     cli::{Exit, output::errln, progress::Progress},
     config::duration,
 };
@@ -36,7 +36,7 @@ pub struct Args {
     #[arg(long, value_name = "TIME", value_parser = time)]
     until: Option<Timestamp>,
     /// Only what ended so
-    #[arg(long, value_parser = ["deleted", "not-deleted", "in-doubt", "failed", "dry-run", "refused", "open"])]
+    #[arg(long, value_parser = ENDS)]
     outcome: Option<String>,
     /// Only the call with this id: X-Request-Id of the answer, or the caller's own
     #[arg(long, value_name = "ID")]
@@ -59,37 +59,57 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         since: args.since,
         until: args.until,
     };
-    let mut progress = Progress::of(trail.bytes());
+    let progress = RefCell::new(Progress::of(trail.bytes()));
     let mut printer = Printer::new(args.format);
     let found = audit::query(
         &trail.directory,
         trail.mac_key.as_ref(),
         &filter,
-        |row| printer.print(&row),
-        |bytes| progress.at(bytes),
+        |row| {
+            progress.borrow_mut().clear();
+            printer.print(&row);
+        },
+        |bytes| progress.borrow_mut().at(bytes),
     )
     .with_context(|| format!("cannot read the trail in {}", trail.directory.display()))?;
     drop(progress);
+    conclude(&found, args.format);
+    match found.wrong {
+        None => Ok(Exit::Ok),
+        Some(wrong) if wrong.is_want_of_key() => {
+            errln!("the records were not verified: {wrong}");
+            Ok(Exit::Ok)
+        }
+        Some(wrong) => {
+            errln!("the trail is not as it was written: {wrong}");
+            Ok(Exit::Tampered)
+        }
+    }
+}
+
+/// Says in words what the rows mean; beside rows for programs only what wants a person.
+fn conclude(found: &Found, format: Format) {
     if found.rows == 0 {
         errln!("nothing of that kind is in the trail");
     }
-    if found.in_doubt > 0 {
-        errln!(
-            "{} in doubt: the DELETE may have been carried out, and was never confirmed",
-            found.in_doubt
-        );
+    for (end, &count) in ENDS.into_iter().zip(&found.ended) {
+        let wants_a_person = matches!(end, "in-doubt" | "open");
+        if count > 0 && (format == Format::Table || wants_a_person) {
+            errln!("{count} {}: {}", end.replace('-', " "), meaning(end));
+        }
     }
-    if found.open > 0 {
-        errln!(
-            "{} open: under way, or cut by a crash; the next start closes these as in doubt",
-            found.open
-        );
+}
+
+fn meaning(end: &str) -> &'static str {
+    match end {
+        "deleted" => "it went through, and the upstream confirmed it",
+        "not-deleted" => "the upstream said no",
+        "in-doubt" => "the DELETE may have been carried out, and was never confirmed",
+        "failed" => "nothing reached the upstream",
+        "dry-run" => "nothing was to be sent",
+        "refused" => "by the gateway itself: nothing was sent",
+        _ => "under way, or cut by a crash; the next start closes these as in doubt",
     }
-    if let Some(wrong) = found.wrong {
-        errln!("the trail is not as it was written: {wrong}");
-        return Ok(Exit::Tampered);
-    }
-    Ok(Exit::Ok)
 }
 
 fn time(text: &str) -> Result<Timestamp, String> {
