@@ -3,22 +3,33 @@
 //! The new snapshot is built aside and swapped whole. A config that is invalid
 //! changes nothing. What can't be changed without a restart is named.
 
+mod files;
+
 use std::{
-    fs,
-    os::unix::fs::MetadataExt,
+    io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    thread,
+    time::{Duration, Instant, SystemTime},
 };
 
+use self::files::Files;
 use crate::{
-    config::{self, Loaded, problem::Problems, settings::Settings, snapshot},
+    config::{
+        self, Loaded,
+        problem::Problems,
+        settings::{Listen, Settings},
+        snapshot::{self, Snapshot},
+    },
     logging,
+    secret::MacKey,
     server::Shared,
 };
 
 /// How often the config and the files it names are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Looking takes at most this part of the time, however many files there are.
+const LOOK_SHARE: u32 = 100;
 /// Problems that are logged one by one.
 const LOGGED_MAX: usize = 20;
 
@@ -29,15 +40,27 @@ pub struct Reloader {
     path: PathBuf,
     /// What can't be changed is held against these.
     started: Arc<Settings>,
+    /// What tells the key of the trail from another.
+    mac_key: Option<String>,
     /// One load at a time, and the last one wins.
     loading: Mutex<()>,
     state: Mutex<State>,
 }
 
-#[derive(Debug)]
 struct State {
     settings: Arc<Settings>,
     last: Reload,
+    /// The config, and what it names: the one in effect, and the last one that
+    /// was refused, so that it is tried again when what it misses is there.
+    watched: Vec<PathBuf>,
+    /// What they held when a config was loaded last, or refused.
+    loaded: Files,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State").field("last", &self.last).finish()
+    }
 }
 
 /// How the last try to load a config went.
@@ -53,16 +76,15 @@ pub struct Reload {
     pub needs_restart: Vec<&'static str>,
 }
 
-/// What a file is to the system: another one, or another content, differs in one of these.
-type Stamp = Option<(u64, u64, u64, i64, i64)>;
-
 impl Reloader {
-    /// For a gateway that was started with `loaded`.
-    pub fn new(shared: Arc<Shared>, loaded: &Loaded) -> Arc<Self> {
+    /// For a gateway that was started with `loaded`, and a trail with this key.
+    pub fn new(shared: Arc<Shared>, loaded: &Loaded, mac_key: Option<&MacKey>) -> Arc<Self> {
+        let watched = watched(loaded.path(), [&*loaded.settings]);
         Arc::new(Self {
             shared,
             path: loaded.path().to_owned(),
             started: Arc::clone(&loaded.settings),
+            mac_key: mac_key.map(MacKey::fingerprint),
             loading: Mutex::new(()),
             state: Mutex::new(State {
                 settings: Arc::clone(&loaded.settings),
@@ -72,6 +94,8 @@ impl Reloader {
                     problems: Vec::new(),
                     needs_restart: Vec::new(),
                 },
+                loaded: Files::look(&watched, None),
+                watched,
             }),
         })
     }
@@ -99,38 +123,58 @@ impl Reloader {
             problems: Vec::new(),
             needs_restart: Vec::new(),
         };
-        let before = self.shared.snapshot();
-        let built = config::load(&self.path).and_then(|loaded| {
+        // Before it is read: what changes meanwhile is seen by the next look.
+        let before = self.settings();
+        let known = self.state().loaded.clone();
+        let mut found = Files::look(&watched(&self.path, [&*before]), Some(&known));
+        let loaded = config::load(&self.path);
+        let named = loaded.as_ref().ok();
+        let named = named.map(|loaded| Arc::clone(&loaded.settings));
+        if let Some(named) = &named {
+            found = found.extended(&watched(&self.path, [&*before, named]));
+        }
+        let built = loaded.and_then(|loaded| {
+            let before = self.shared.snapshot();
             snapshot::build(&loaded.settings, &loaded.digest, Some(&before))
                 .map(|snapshot| (loaded.settings.clone(), snapshot))
                 .map_err(|problems| loaded.locate(problems))
         });
-        let (settings, snapshot) = match built {
-            Ok(built) => built,
+        let result = match built {
+            Ok((settings, snapshot)) => {
+                last.needs_restart = self.needs_restart(&settings);
+                self.accept(&settings, snapshot, &last);
+                self.state().settings = settings;
+                Ok(last.clone())
+            }
             Err(problems) => {
                 last.problems = problems.lines();
                 self.reject(&last);
-                self.state().last = last;
-                return Err(problems);
+                Err(problems)
             }
         };
-        last.needs_restart = needs_restart(&self.started, &settings);
-        for field in &last.needs_restart {
+        let mut state = self.state();
+        state.last = last;
+        let settings = Arc::clone(&state.settings);
+        let named = std::iter::once(&*settings).chain(named.as_deref());
+        state.watched = watched(&self.path, named);
+        state.loaded = found.extended(&state.watched);
+        result
+    }
+
+    fn accept(&self, settings: &Settings, snapshot: Snapshot, reload: &Reload) {
+        for field in &reload.needs_restart {
             tracing::warn!(field, "changed, and takes effect only after a restart");
         }
-        tracing::info!(config.sha256 = %snapshot.digest, tenants = snapshot.tenants().len(), by, "config loaded");
-        let trail = self.shared.trail();
-        trail.config_loaded(&snapshot.digest, snapshot.tenants().len(), by);
         if let Some(control) = logging::control() {
             control.configure(&settings.log);
         }
+        let (digest, tenants) = (snapshot.digest.clone(), snapshot.tenants().len());
         self.shared.swap(snapshot);
         self.shared.metrics().reloaded(true);
-        *self.state() = State {
-            settings,
-            last: last.clone(),
-        };
-        Ok(last)
+        self.shared
+            .trail()
+            .config_loaded(&digest, tenants, &reload.by);
+        tracing::info!(config.sha256 = %digest, tenants, by = reload.by, "config loaded");
     }
 
     fn reject(&self, last: &Reload) {
@@ -143,37 +187,40 @@ impl Reloader {
         self.shared.metrics().reloaded(false);
     }
 
-    /// Looks at the config and the files it names, and loads it when they
-    /// changed and then stood still: a file that is being written is left alone.
-    /// Never ends.
-    pub async fn watch(self: Arc<Self>) {
-        let mut applied = self.stamps();
-        let mut before = applied.clone();
-        loop {
-            tokio::time::sleep(LOOK_EVERY).await;
-            let now = self.stamps();
-            if now != applied && now == before {
-                let reloader = Arc::clone(&self);
-                let done = tokio::task::spawn_blocking(move || reloader.reload("file").is_ok());
-                if done.await.is_err() {
-                    tracing::error!("loading the config ended with a bug");
-                }
-                // Other files may be named now.
-                applied = self.stamps();
-            }
-            before = now;
-        }
+    /// Looks at the config and the files it names, in a thread of its own, and
+    /// loads it when they changed and then stood still: a file that is being
+    /// written is left alone. Ends with the reloader.
+    ///
+    /// Why not inotify: Kubernetes swaps links, editors rename, and network file
+    /// systems tell nothing.
+    ///
+    /// # Errors
+    ///
+    /// If the system gives no thread.
+    pub fn watch(self: &Arc<Self>) -> io::Result<()> {
+        let reloader = Arc::downgrade(self);
+        thread::Builder::new()
+            .name("config".to_owned())
+            .spawn(move || watch(&reloader))?;
+        Ok(())
     }
 
-    fn stamps(&self) -> Vec<(PathBuf, Stamp)> {
-        let named = snapshot::named_files(&self.settings());
-        std::iter::once(self.path.clone())
-            .chain(named)
-            .map(|path| {
-                let stamp = stamp(&path);
-                (path, stamp)
-            })
-            .collect()
+    /// What the watched files hold, if it is not what was loaded.
+    fn changed(&self, before: Option<&Files>) -> Option<Files> {
+        let (watched, loaded) = {
+            let state = self.state();
+            (state.watched.clone(), state.loaded.clone())
+        };
+        let now = Files::look(&watched, before.or(Some(&loaded)));
+        if now != loaded {
+            return Some(now);
+        }
+        let mut state = self.state();
+        if state.loaded == now {
+            // What has settled since need not be read again.
+            state.loaded = now;
+        }
+        None
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -181,39 +228,73 @@ impl Reloader {
     }
 }
 
-fn stamp(path: &Path) -> Stamp {
-    // Follows links: Kubernetes swaps one to publish a new set of files.
-    let found = fs::metadata(path).ok()?;
-    Some((
-        found.dev(),
-        found.ino(),
-        found.len(),
-        found.mtime(),
-        found.mtime_nsec(),
-    ))
+fn watch(reloader: &Weak<Reloader>) {
+    let mut before = None;
+    let mut pause = LOOK_EVERY;
+    loop {
+        thread::sleep(pause);
+        let Some(reloader) = reloader.upgrade() else {
+            return;
+        };
+        let start = Instant::now();
+        let now = reloader.changed(before.as_ref());
+        pause = LOOK_EVERY.max(start.elapsed() * LOOK_SHARE);
+        let stands_still = now.is_some() && now == before;
+        before = now;
+        if stands_still {
+            // Its problems are told where it is refused.
+            let _ = reloader.reload("file");
+            before = None;
+        }
+    }
 }
 
-/// What differs and can't be changed in a running gateway.
-fn needs_restart(before: &Settings, after: &Settings) -> Vec<&'static str> {
-    let (old, new) = (&before.bounds, &after.bounds);
-    [
-        ("listen", before.listen != after.listen),
-        ("admin.address", before.admin.address != after.admin.address),
-        ("admin.socket", before.admin.socket != after.admin.socket),
-        ("workers", before.workers != after.workers),
-        ("audit", before.audit != after.audit),
-        ("log.format", before.log.format != after.log.format),
-        ("bounds.connections", old.connections != new.connections),
-        (
-            "bounds.connections_per_peer",
-            old.connections_per_peer != new.connections_per_peer,
-        ),
-        (
-            "bounds.requests_in_flight",
-            old.requests_in_flight != new.requests_in_flight,
-        ),
-    ]
-    .into_iter()
-    .filter_map(|(field, differs)| differs.then_some(field))
-    .collect()
+/// The config and every file that these settings name.
+fn watched<'a>(path: &Path, named: impl IntoIterator<Item = &'a Settings>) -> Vec<PathBuf> {
+    let named = named.into_iter().flat_map(snapshot::named_files);
+    let mut files: Vec<_> = std::iter::once(path.to_owned()).chain(named).collect();
+    files.sort();
+    files.dedup();
+    files
+}
+
+impl Reloader {
+    /// What differs and can't be changed in a running gateway.
+    fn needs_restart(&self, after: &Settings) -> Vec<&'static str> {
+        let before = &*self.started;
+        let (old, new) = (&before.bounds, &after.bounds);
+        let mac_key = || snapshot::mac_key(&after.audit).ok().flatten();
+        let is_same_trail = before.audit == after.audit;
+        let mac_key = || mac_key().as_ref().map(MacKey::fingerprint);
+        [
+            ("listen", !is_same_listeners(&before.listen, &after.listen)),
+            ("admin.address", before.admin.address != after.admin.address),
+            ("admin.socket", before.admin.socket != after.admin.socket),
+            ("workers", before.workers != after.workers),
+            ("audit", !is_same_trail),
+            ("audit.mac_key", is_same_trail && mac_key() != self.mac_key),
+            ("log.format", before.log.format != after.log.format),
+            ("bounds.connections", old.connections != new.connections),
+            (
+                "bounds.connections_per_peer",
+                old.connections_per_peer != new.connections_per_peer,
+            ),
+            (
+                "bounds.requests_in_flight",
+                old.requests_in_flight != new.requests_in_flight,
+            ),
+        ]
+        .into_iter()
+        .filter_map(|(field, differs)| differs.then_some(field))
+        .collect()
+    }
+}
+
+/// Whether both are the same ports and sockets, with TLS or without; other
+/// certificates are used at once.
+fn is_same_listeners(before: &[Listen], after: &[Listen]) -> bool {
+    let is_same = |(one, other): (&Listen, &Listen)| {
+        one.place == other.place && one.tls.is_some() == other.tls.is_some()
+    };
+    before.len() == after.len() && before.iter().zip(after).all(is_same)
 }

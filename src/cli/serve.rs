@@ -59,6 +59,7 @@ async fn serve(loaded: &Loaded, ready: Ready) -> anyhow::Result<Exit> {
     // A limit on file sizes is to be an error of the trail, not the end.
     let _too_large = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
     let trail = ready.open_trail(loaded)?;
+    let mac_key = ready.mac_key;
     if settings.audit.durability == Durability::Relaxed {
         tracing::warn!("audit.durability is relaxed: records survive the process, not the machine");
     }
@@ -69,7 +70,7 @@ async fn serve(loaded: &Loaded, ready: Ready) -> anyhow::Result<Exit> {
             return Err(error.into());
         }
     };
-    let reloader = Reloader::new(Arc::clone(gateway.shared()), loaded);
+    let reloader = Reloader::new(Arc::clone(gateway.shared()), loaded, mac_key.as_ref());
     let admin = Admin::new(Arc::clone(gateway.shared()), Arc::clone(&reloader));
     if let Err(error) = start_admin(&admin, settings).await {
         gateway
@@ -77,6 +78,7 @@ async fn serve(loaded: &Loaded, ready: Ready) -> anyhow::Result<Exit> {
             .await;
         return Err(error);
     }
+    reloader.watch()?;
     for place in gateway.places() {
         tracing::info!(listener = "data", address = %place, "listening");
     }
@@ -91,7 +93,6 @@ async fn serve(loaded: &Loaded, ready: Ready) -> anyhow::Result<Exit> {
     );
     tokio::select! {
         () = signals.next() => {}
-        () = Arc::clone(&reloader).watch() => {}
         () = reload_on_hangup(&reloader, hangup) => {}
     }
     tracing::info!(drain_timeout = ?settings.bounds.drain_timeout, "stopping; a second signal ends it at once");

@@ -4,6 +4,9 @@
 //! roots) and makes the limiters; what did not change since the one before keeps
 //! its state.
 
+mod files;
+mod left;
+mod listeners;
 mod load;
 mod secrets;
 
@@ -28,9 +31,11 @@ use crate::{
 };
 
 pub use self::{
-    load::{build, named_files},
-    secrets::{loose_secrets, mac_key},
+    files::named_files,
+    load::build,
+    secrets::{loose_secrets, mac_key, read_file},
 };
+use self::{left::Left, listeners::Listener};
 
 /// The immutable, validated form of one config.
 #[derive(Debug)]
@@ -43,11 +48,13 @@ pub struct Snapshot {
     pub upstream: Arc<Target>,
     /// How often a peer may fail to authenticate.
     pub failed_auth: Arc<FailedAuth>,
-    /// How each listener speaks TLS, in the order of the config.
-    listen: Vec<Option<ServerTls>>,
+    /// How each listener speaks TLS, in the order in which they were bound.
+    listen: Vec<Listener>,
     keys: Vec<Key>,
     tenants: Vec<Tenant>,
     by_token: HashMap<TokenDigest, TokenPlace>,
+    /// Spent limits of what is not in this config.
+    left: Left,
 }
 
 /// The one upstream: a pooled connection belongs to the target it was opened for.
@@ -156,7 +163,7 @@ impl Snapshot {
 
     /// How the listener with this number speaks TLS.
     pub fn listen_tls(&self, listener: usize) -> Option<&ServerTls> {
-        self.listen.get(listener)?.as_ref()
+        self.listen.get(listener)?.tls.as_ref()
     }
 
     /// All tenants, in the order of the config.

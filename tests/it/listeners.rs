@@ -278,3 +278,38 @@ fn a_renewed_certificate_is_used_for_the_next_connection() {
     .unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
 }
+
+#[test]
+fn listeners_in_another_order_keep_their_own_tls() {
+    let authority = Authority::new();
+    let (gateway, address) = with_tls(&authority, None);
+    gateway.edit_config(|text| {
+        let start = text.find("  - address:").unwrap();
+        let end = text.find("admin:").unwrap();
+        let mut lines: Vec<_> = text[start..end].lines().collect();
+        lines.reverse();
+        format!("{}{}\n{}", &text[..start], lines.join("\n"), &text[end..])
+    });
+    let (status, said) = gateway.admin_socket("POST", "/-/reload");
+    assert_eq!(
+        (status, said.as_str()),
+        (200, "loaded; only after a restart: listen\n")
+    );
+    let answer = exchange(
+        &mut Client::trusting(&authority).connect(address),
+        &call(&gateway, "c1"),
+    )
+    .unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert_eq!(gateway.delete(USER, "c2").status, 200);
+    // Nor can a reload take TLS away from a port.
+    gateway.edit_config(|text| text.replace("tls:", "allow_plaintext: true } #"));
+    let (status, said) = gateway.admin_socket("POST", "/-/reload");
+    assert_eq!(status, 200, "{said}");
+    let answer = exchange(
+        &mut Client::trusting(&authority).connect(address),
+        &call(&gateway, "c3"),
+    )
+    .unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}

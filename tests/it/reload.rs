@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::symlink,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -11,10 +12,13 @@ use std::{
 };
 
 use alloy_gateway::{simulated_alloy::Behaviour, token::NewToken};
+use http_body_util::Full;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{Connection, Gateway, Setup, USER, assert_refusal, delete, gateway::secret};
+use crate::support::{
+    Connection, Gateway, Setup, USER, assert_refusal, delete, gateway::secret, h2,
+};
 
 fn status(gateway: &Gateway) -> Value {
     serde_json::from_str(&gateway.admin("/status.json").text()).unwrap()
@@ -54,8 +58,14 @@ fn a_revoked_token_is_refused_by_the_next_call_on_every_open_connection() {
         let call = delete(USER, &format!("c{n}"), gateway.token());
         assert_eq!(connection.send(call).receive().status, 200);
     }
+    let mut streams = h2::Client::open(gateway.data);
+    let call = |token: &str| h2::delete(USER, "c50", token).body(Full::default());
+    let first = call(gateway.token()).unwrap();
+    assert_eq!(streams.send(first).status, 200);
     gateway.edit_config(|text| with_token(&text, &second));
     reload(&gateway);
+    let old = streams.send(call(gateway.token()).unwrap());
+    assert_refusal(&old, 401, "unauthenticated", "no");
     for (n, connection) in open.iter_mut().enumerate() {
         let old = connection
             .send(delete(USER, "c99", gateway.token()))
@@ -134,6 +144,83 @@ fn changed_files_are_seen_without_a_signal_and_half_written_ones_do_no_harm() {
     wait_until("the whole config", || {
         status(&gateway)["config"]["sha256"] == digest
     });
+    // Once for each time that it stood still, and never for a file that nobody changed.
+    thread::sleep(Duration::from_secs(4));
+    let loads = gateway.trail();
+    let loads = loads.iter().filter(|record| record["by"] == "file");
+    assert!(loads.count() <= 4, "{}", gateway.trail_text());
+}
+
+#[test]
+fn a_mounted_set_of_files_that_is_swapped_as_kubernetes_does_is_loaded_whole() {
+    let gateway = Gateway::start();
+    let at = |name: &str| gateway.path(name);
+    let second = NewToken::generate().unwrap();
+    let old = fs::read_to_string(gateway.config_path()).unwrap();
+    let new = with_token(&old, &second);
+    // The mount as the kubelet lays it: files are links over a link to the set in use.
+    for (set, config) in [("..set1", &old), ("..set2", &new)] {
+        fs::create_dir(at(set)).unwrap();
+        fs::write(at(set).join("config.yaml"), config).unwrap();
+    }
+    symlink("..set1", at("..data")).unwrap();
+    symlink("..data/config.yaml", at("config.link")).unwrap();
+    fs::rename(at("config.link"), gateway.config_path()).unwrap();
+    assert_eq!(gateway.delete(USER, "c1").status, 200);
+    symlink("..set2", at("..data_tmp")).unwrap();
+    fs::rename(at("..data_tmp"), at("..data")).unwrap();
+    fs::remove_dir_all(at("..set1")).unwrap();
+    wait_until("the revocation", || {
+        gateway.delete(USER, "c2").status == 401
+    });
+    let response = gateway.send(delete(USER, "c3", second.reveal()));
+    assert_eq!(response.status, 200);
+}
+
+#[test]
+fn a_config_that_was_refused_for_a_missing_file_is_loaded_once_the_file_is_there() {
+    let gateway = Gateway::start();
+    gateway.edit_config(|text| text.replace("file: api-key", "file: other-key"));
+    gateway.record("the refusal", |record| record["event"] == "config.rejected");
+    secret(&gateway.path("other-key"), "another-key-0123456789");
+    wait_until("the new key", || {
+        gateway.delete(USER, "c1");
+        let last = gateway.alloy.received().last().unwrap().text();
+        last.contains("another-key-0123456789")
+    });
+    // And it is told once, not at each look.
+    let refused = gateway.trail();
+    let refused = refused.iter();
+    let refused = refused.filter(|record| record["event"] == "config.rejected");
+    assert_eq!(refused.count(), 1);
+}
+
+#[test]
+fn a_tenant_that_is_taken_out_and_put_back_has_no_new_budget() {
+    let gateway = Setup::default()
+        .tenant(
+            "billing",
+            &["users: all", "limits: [ { requests: 2, per: 1d } ]"],
+        )
+        .tenant("other", &["users: all"])
+        .start();
+    let token = gateway.token_of("billing").to_owned();
+    assert_eq!(gateway.send(delete(USER, "c1", &token)).status, 200);
+    let whole = fs::read_to_string(gateway.config_path()).unwrap();
+    let (head, rest) = whole.split_once("  - name: billing").unwrap();
+    let without = format!(
+        "{head}  - name: other{}",
+        rest.split_once("  - name: other").unwrap().1
+    );
+    gateway.edit_config(|_| without.clone());
+    reload(&gateway);
+    assert_eq!(gateway.send(delete(USER, "c2", &token)).status, 401);
+    gateway.edit_config(|_| without + "\n");
+    reload(&gateway);
+    gateway.edit_config(|_| whole);
+    reload(&gateway);
+    assert_eq!(gateway.send(delete(USER, "c3", &token)).status, 200);
+    assert_eq!(gateway.send(delete(USER, "c4", &token)).status, 429);
 }
 
 #[test]
@@ -236,6 +323,21 @@ fn what_needs_a_restart_is_named() {
     assert_eq!(
         status(&gateway)["config"]["needs_restart"],
         serde_json::json!(["workers", "audit"])
+    );
+}
+
+#[test]
+fn another_key_of_the_trail_needs_a_restart() {
+    let gateway = Setup::default()
+        .file("mac-key", "0123456789abcdef0123456789abcdef")
+        .audit("mac_key: { file: mac-key }")
+        .start();
+    reload(&gateway);
+    secret(&gateway.path("mac-key"), "another89abcdef0123456789abcdef0");
+    let (code, said) = gateway.admin_socket("POST", "/-/reload");
+    assert_eq!(
+        (code, said.as_str()),
+        (200, "loaded; only after a restart: audit.mac_key\n")
     );
 }
 

@@ -70,7 +70,7 @@ impl Stage {
         let Some(base) = gateway.address() else {
             bail!("the gateway listens nowhere");
         };
-        let reloader = Reloader::new(Arc::clone(gateway.shared()), &loaded);
+        let reloader = Reloader::new(Arc::clone(gateway.shared()), &loaded, None);
         let (admin, ends) = serve_admin(Admin::new(Arc::clone(gateway.shared()), reloader))?;
         Ok(Self {
             directory,

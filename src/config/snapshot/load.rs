@@ -1,15 +1,13 @@
 //! Settings → snapshot: reads what the settings name.
 
-use std::{
-    collections::HashMap,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{collections::HashMap, path::Path, sync::Arc};
 
 use http::HeaderValue;
 
 use super::{
     Key, Snapshot, Target, Tenant, TokenInfo, TokenPlace, UserSet,
+    left::Left,
+    listeners,
     secrets::{api_key, read_file},
 };
 use crate::{
@@ -24,13 +22,11 @@ use crate::{
         limit::{Breaker, Bucket, InFlightCount, Limits, Line},
     },
     secret::UpstreamKey,
-    tls::{self, ServerTls},
+    tls,
 };
 
 /// The longest list of users that is read, in bytes.
 const USERS_BYTES_MAX: u64 = 64 << 20;
-/// The longest file of a certificate or its key, in bytes.
-const CERTIFICATE_BYTES_MAX: u64 = 1 << 20;
 /// The longest file of roots, in bytes.
 const ROOTS_BYTES_MAX: u64 = 16 << 20;
 
@@ -48,14 +44,13 @@ pub fn build(
 ) -> Result<Snapshot, Vec<Problem>> {
     let mut problems = Vec::new();
     let target = target(&settings.upstream, previous, &mut problems);
-    let listen = settings.listen.iter().enumerate();
-    let listen = listen
-        .map(|(at, listen)| listen_tls(at, listen.tls.as_ref()?, &mut problems))
-        .collect();
+    let listen = listeners::listeners(&settings.listen, previous, &mut problems);
+    let nothing = Left::default();
+    let left = previous.map_or(&nothing, |previous| &previous.left);
     let keys: Vec<_> = settings
         .keys
         .iter()
-        .filter_map(|key| load_key(key, &settings.upstream, previous, &mut problems))
+        .filter_map(|key| load_key(key, &settings.upstream, (previous, left), &mut problems))
         .collect();
     let whole = keys.len() == settings.keys.len();
     let known: HashMap<_, _> = previous
@@ -78,7 +73,8 @@ pub fn build(
             };
             by_token.insert(entry.digest, place);
         }
-        tenants.push(ready(tenant, key, users, known.get(&*tenant.name).copied()));
+        let known = known.get(&*tenant.name).copied();
+        tenants.push(ready(tenant, key, users, (known, left)));
     }
     match (target, problems.is_empty()) {
         (Some(upstream), true) => Ok(Snapshot {
@@ -95,81 +91,16 @@ pub fn build(
             keys,
             tenants,
             by_token,
+            left: previous.map_or_else(Left::default, |previous| Left::since(settings, previous)),
         }),
         _ => Err(problems),
     }
 }
 
-/// The files that settings name and a snapshot is made of.
-pub fn named_files(settings: &Settings) -> Vec<PathBuf> {
-    let secrets = settings.keys.iter();
-    let secrets = secrets.flat_map(|key| std::iter::once(&key.secret).chain(&key.next));
-    let secrets = secrets.filter_map(|source| match source {
-        SecretSource::File(path) => Some(path),
-        _ => None,
-    });
-    let users = settings
-        .tenants
-        .iter()
-        .filter_map(|tenant| match &tenant.users {
-            Users::File(path) => Some(path),
-            _ => None,
-        });
-    let trust = match &settings.upstream.trust {
-        Trust::File(path) => Some(path),
-        _ => None,
-    };
-    let tls = settings
-        .listen
-        .iter()
-        .filter_map(|listen| listen.tls.as_ref());
-    let tls = tls.flat_map(|tls| {
-        [
-            Some(&tls.certificate),
-            Some(&tls.key),
-            tls.client_ca.as_ref(),
-        ]
-    });
-    let mut files: Vec<_> = secrets
-        .chain(users)
-        .chain(trust)
-        .chain(tls.flatten())
-        .cloned()
-        .collect();
-    files.sort();
-    files.dedup();
-    files
-}
-
-/// `None` if something of it can't be read, which is noted.
-fn listen_tls(
-    listener: usize,
-    tls: &settings::ListenTls,
-    problems: &mut Vec<Problem>,
-) -> Option<ServerTls> {
-    let at = FieldPath::root().key("listen").index(listener).key("tls");
-    let mut read = |name: &str, path: &Path| {
-        read_file(path, CERTIFICATE_BYTES_MAX)
-            .map_err(|message| {
-                problems.push(Problem::new(at.clone().key(name).key("file"), message));
-            })
-            .ok()
-    };
-    let certificate = read("certificate", &tls.certificate);
-    let key = read("key", &tls.key);
-    let client_ca = match &tls.client_ca {
-        Some(path) => Some(read("client_ca", path)?),
-        None => None,
-    };
-    ServerTls::for_callers(&certificate?, &key?, client_ca.as_deref())
-        .map_err(|error| problems.push(Problem::new(at, error.to_string())))
-        .ok()
-}
-
 fn load_key(
     key: &settings::Key,
     upstream: &settings::Upstream,
-    previous: Option<&Snapshot>,
+    (previous, left): (Option<&Snapshot>, &Left),
     problems: &mut Vec<Problem>,
 ) -> Option<Key> {
     let at = FieldPath::root().key("keys").key(&key.name);
@@ -195,7 +126,11 @@ fn load_key(
         .filter(|breaker| breaker.bounds() == upstream.circuit_breaker.as_ref());
     Some(Key {
         ring: Arc::new(KeyRing::new(first?, next, known.map(|known| &*known.ring))),
-        buckets: buckets("key", &key.limits, known.map(|known| &*known.buckets)),
+        buckets: buckets(
+            "key",
+            &key.limits,
+            known.map_or_else(|| left.of_key(&key.name), |known| &known.buckets),
+        ),
         gate: known.map_or_else(Arc::default, |known| Arc::clone(&known.gate)),
         breaker: breaker
             .cloned()
@@ -204,8 +139,7 @@ fn load_key(
 }
 
 /// A bucket for each window: the one that was there, if its window did not change.
-fn buckets(scope: &str, windows: &[Window], known: Option<&[Arc<Bucket>]>) -> Vec<Arc<Bucket>> {
-    let known = known.unwrap_or_default();
+fn buckets(scope: &str, windows: &[Window], known: &[Arc<Bucket>]) -> Vec<Arc<Bucket>> {
     windows
         .iter()
         .map(|window| {
@@ -216,11 +150,16 @@ fn buckets(scope: &str, windows: &[Window], known: Option<&[Arc<Bucket>]>) -> Ve
         .collect()
 }
 
-fn ready(tenant: &settings::Tenant, key: &Key, users: UserSet, known: Option<&Tenant>) -> Tenant {
-    let own: Vec<_> = known
-        .into_iter()
-        .flat_map(|known| known.limits.of_tenant().cloned())
-        .collect();
+fn ready(
+    tenant: &settings::Tenant,
+    key: &Key,
+    users: UserSet,
+    (known, left): (Option<&Tenant>, &Left),
+) -> Tenant {
+    let own: Vec<_> = match known {
+        Some(known) => known.limits.of_tenant().cloned().collect(),
+        None => left.of_tenant(&tenant.name).to_vec(),
+    };
     let line = known.map(|known| &known.line);
     Tenant {
         name: known.map_or_else(
@@ -231,7 +170,7 @@ fn ready(tenant: &settings::Tenant, key: &Key, users: UserSet, known: Option<&Te
         users,
         mode: tenant.mode,
         limits: Limits::new(
-            buckets("tenant", &tenant.limits, Some(&own)),
+            buckets("tenant", &tenant.limits, &own),
             key.buckets.iter().cloned(),
             Arc::clone(&key.gate),
             Arc::clone(&key.breaker),

@@ -9,37 +9,52 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use super::Response;
 
+/// A connection that stays open between requests.
+pub struct Client {
+    runtime: tokio::runtime::Runtime,
+    sender: hyper::client::conn::http2::SendRequest<Full<Bytes>>,
+}
+
+impl Client {
+    pub fn open(address: SocketAddr) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let sender = runtime.block_on(async {
+            let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            let (sender, connection) =
+                hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+                    .await
+                    .unwrap();
+            tokio::spawn(connection);
+            sender
+        });
+        Self { runtime, sender }
+    }
+
+    pub fn send(&mut self, request: Request<Full<Bytes>>) -> Response {
+        self.runtime.block_on(async {
+            let response = self.sender.send_request(request).await.unwrap();
+            let fields = response
+                .headers()
+                .iter()
+                .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+                .collect();
+            let status = response.status().as_u16();
+            let body = response.into_body().collect().await.unwrap();
+            Response {
+                status,
+                fields,
+                body: body.to_bytes().to_vec(),
+            }
+        })
+    }
+}
+
 /// Sends one request over a connection of its own.
 pub fn send(address: SocketAddr, request: Request<Full<Bytes>>) -> Response {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
-        let (mut sender, connection) =
-            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-                .await
-                .unwrap();
-        tokio::spawn(connection);
-        let response = sender.send_request(request).await.unwrap();
-        let fields = response
-            .headers()
-            .iter()
-            .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
-            .collect();
-        Response {
-            status: response.status().as_u16(),
-            fields,
-            body: response
-                .into_body()
-                .collect()
-                .await
-                .unwrap()
-                .to_bytes()
-                .to_vec(),
-        }
-    })
+    Client::open(address).send(request)
 }
 
 /// A DELETE as an HTTP/2 client sends it.

@@ -1,0 +1,208 @@
+//! Noticing that a file has another content, at the cost of a `stat`.
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use aws_lc_rs::digest;
+
+use crate::config::snapshot::read_file;
+
+/// The most that is read of a file; the largest that a config may name.
+const BYTES_MAX: u64 = 64 << 20;
+/// A file that was changed so recently may change again without another stamp:
+/// file systems count in ticks, some of whole seconds.
+const UNSETTLED: Duration = Duration::from_secs(2);
+
+/// What some files hold.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Files(Vec<Seen>);
+
+/// One file as it was seen.
+#[derive(Clone)]
+struct Seen {
+    path: PathBuf,
+    stamp: Option<Stamp>,
+    /// The SHA-256 of its content; `None` if it can't be read.
+    content: Option<[u8; 32]>,
+    /// Whether the stamp alone tells that it is still the same.
+    is_settled: bool,
+}
+
+/// What a file is to the system. The time of the last change of its metadata is
+/// in it: the one of its content can be set by anybody.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    place: (u64, u64),
+    length: u64,
+    mode: u32,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+/// Two are the same if their content is: a file that was only touched is not another.
+impl PartialEq for Seen {
+    fn eq(&self, other: &Self) -> bool {
+        self.path == other.path && self.content == other.content
+    }
+}
+
+impl Eq for Seen {}
+
+impl Files {
+    /// Looks at `paths`. What has the same stamp as in `before` is not read again.
+    pub fn look(paths: &[PathBuf], before: Option<&Self>) -> Self {
+        let now = SystemTime::now();
+        Self::of(paths, before, |path, known| Seen::look(path, known, now))
+    }
+
+    /// These `paths`, as they were seen here; the others are looked at now.
+    pub fn extended(&self, paths: &[PathBuf]) -> Self {
+        let now = SystemTime::now();
+        Self::of(paths, Some(self), |path, known| {
+            known
+                .cloned()
+                .unwrap_or_else(|| Seen::look(path, None, now))
+        })
+    }
+
+    fn of(
+        paths: &[PathBuf],
+        before: Option<&Self>,
+        see: impl Fn(&Path, Option<&Seen>) -> Seen,
+    ) -> Self {
+        let before = before.map(|before| before.0.as_slice()).unwrap_or_default();
+        let mut known = before.iter().peekable();
+        let mut paths: Vec<_> = paths.iter().collect();
+        paths.sort();
+        paths.dedup();
+        let paths = paths.into_iter().map(|path| {
+            // Both are sorted.
+            while known.next_if(|seen| seen.path < *path).is_some() {}
+            see(path, known.next_if(|seen| seen.path == *path))
+        });
+        Self(paths.collect())
+    }
+}
+
+impl Seen {
+    fn look(path: &Path, known: Option<&Self>, now: SystemTime) -> Self {
+        let stamp = stamp(path);
+        let known = known.filter(|known| known.is_settled && known.stamp == stamp);
+        let content = match known {
+            Some(known) => known.content,
+            None => stamp.and_then(|_| content(path)),
+        };
+        Self {
+            path: path.to_owned(),
+            stamp,
+            content,
+            is_settled: stamp.is_none_or(|stamp| stamp.is_older_than(now)),
+        }
+    }
+}
+
+impl Stamp {
+    fn is_older_than(&self, now: SystemTime) -> bool {
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let settled = now.saturating_sub(UNSETTLED);
+        let settled = i64::try_from(settled.as_secs()).unwrap_or(i64::MAX);
+        self.changed.0 < settled
+    }
+}
+
+/// `None` for what is no file: reading a pipe would take what is in it.
+fn stamp(path: &Path) -> Option<Stamp> {
+    // Follows links: Kubernetes swaps one to publish a new set of files.
+    let found = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
+    Some(Stamp {
+        place: (found.dev(), found.ino()),
+        length: found.len(),
+        mode: found.mode(),
+        modified: (found.mtime(), found.mtime_nsec()),
+        changed: (found.ctime(), found.ctime_nsec()),
+    })
+}
+
+fn content(path: &Path) -> Option<[u8; 32]> {
+    let bytes = read_file(path, BYTES_MAX).ok()?;
+    let sum = digest::digest(&digest::SHA256, &bytes);
+    sum.as_ref().try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn age(path: &Path) -> Option<bool> {
+        stamp(path).map(|stamp| stamp.is_older_than(SystemTime::now()))
+    }
+
+    #[test]
+    fn another_content_of_the_same_length_in_the_same_tick_is_seen() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
+        fs::write(&path, "one").unwrap();
+        let paths = [path.clone()];
+        let before = Files::look(&paths, None);
+        let seen = stamp(&path).unwrap();
+        fs::write(&path, "two").unwrap();
+        let mut again = Files::look(&paths, Some(&before));
+        assert!(again != before);
+        // As if the stamp had stayed: the content is looked at all the same.
+        again.0[0].stamp = Some(seen);
+        fs::write(&path, "six").unwrap();
+        assert!(Files::look(&paths, Some(&again)) != again);
+    }
+
+    #[test]
+    fn a_file_that_was_only_touched_or_written_anew_is_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
+        fs::write(&path, "one").unwrap();
+        let paths = [path.clone()];
+        let before = Files::look(&paths, None);
+        fs::write(directory.path().join("new"), "one").unwrap();
+        fs::rename(directory.path().join("new"), &path).unwrap();
+        assert!(Files::look(&paths, Some(&before)) == before);
+        fs::remove_file(&path).unwrap();
+        assert!(Files::look(&paths, Some(&before)) != before);
+    }
+
+    #[test]
+    fn a_settled_file_is_not_read_again_and_a_fresh_one_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
+        fs::write(&path, "one").unwrap();
+        assert_eq!(age(&path), Some(false));
+        let paths = [path.clone()];
+        let mut before = Files::look(&paths, None);
+        assert!(!before.0[0].is_settled);
+        // Had it been read long after it was written, the stamp would be enough.
+        before.0[0].is_settled = true;
+        before.0[0].content = None;
+        assert!(Files::look(&paths, Some(&before)) == before);
+    }
+
+    #[test]
+    fn a_swapped_link_is_another_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        for (version, content) in [("1", "one"), ("2", "two")] {
+            fs::create_dir(at(version)).unwrap();
+            fs::write(at(version).join("key"), content).unwrap();
+        }
+        symlink("1", at("..data")).unwrap();
+        symlink("..data/key", at("key")).unwrap();
+        let paths = [at("key")];
+        let before = Files::look(&paths, None);
+        symlink("2", at("..data_tmp")).unwrap();
+        fs::rename(at("..data_tmp"), at("..data")).unwrap();
+        assert!(Files::look(&paths, Some(&before)) != before);
+    }
+}
