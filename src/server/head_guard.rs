@@ -6,6 +6,8 @@
 //! - `Content-Length` beside `Transfer-Encoding`: the length is removed. A
 //!   proxy before us may have framed the message by it (RFC 9112 §6.1).
 //! - a fragment (`#…`) in the request target: cut off (RFC 9112 §3.2 has none).
+//! - a bare LF in a trailer: taken for a part of the field, where others see its
+//!   end, so that the two differ about where the next request begins.
 //!
 //! The guard follows the framing of HTTP/1.1 just far enough to know where heads
 //! are. It only ever makes the gateway refuse: what it lets pass is still
@@ -49,6 +51,10 @@ enum State {
     },
     TrailerStart,
     Trailer,
+    /// A carriage return ended a trailer field, or `ends` all of them.
+    TrailerCr {
+        ends: bool,
+    },
     Malformed(&'static str),
     /// Not HTTP any more; hyper says so by itself.
     Lost,
@@ -183,10 +189,16 @@ impl HeadGuard {
             (State::ChunkSize { size, in_extension }, _) => {
                 Self::chunk_size(size, in_extension, byte)
             }
-            (State::TrailerStart, b'\n') => State::BeforeRequest,
-            (State::TrailerStart, b'\r') => State::TrailerStart,
-            (State::Trailer, b'\n') => State::TrailerStart,
+            (State::TrailerStart, b'\r') => State::TrailerCr { ends: true },
+            (State::Trailer, b'\r') => State::TrailerCr { ends: false },
+            (State::TrailerStart | State::Trailer, b'\n') => {
+                State::Malformed("a bare LF in a trailer")
+            }
             (State::TrailerStart | State::Trailer, _) => State::Trailer,
+            (State::TrailerCr { ends: true }, b'\n') => State::BeforeRequest,
+            (State::TrailerCr { ends: false }, b'\n') => State::TrailerStart,
+            // hyper says so by itself.
+            (State::TrailerCr { .. }, _) => State::Lost,
             (
                 kept @ (State::Body { .. }
                 | State::ChunkData { .. }
@@ -315,6 +327,21 @@ mod tests {
         // And what comes behind a body is a head again.
         let bad = "DELETE / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n";
         assert_eq!(verdict(format!("{fixed}{chunked}{bad}").as_bytes()), BOTH);
+    }
+
+    #[test]
+    fn a_bare_lf_in_a_trailer_is_malformed() {
+        let head = "DELETE / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n";
+        for trailer in ["\n", "X-A: b\n\r\n", "X-A: b\r\n\n"] {
+            let seen = verdict(format!("{head}{trailer}").as_bytes());
+            assert_eq!(
+                seen,
+                Seen::Malformed("a bare LF in a trailer"),
+                "{trailer:?}"
+            );
+        }
+        let good = format!("{head}X-A: b\r\nX-B: c\r\n\r\nDELETE /");
+        assert_eq!(verdict(good.as_bytes()), Seen::PartOfHead);
     }
 
     #[test]

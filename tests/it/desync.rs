@@ -79,6 +79,12 @@ const CASES: &[Case] = &[
     ("chunk size beyond 64 bits", "RFC 9112 §7.1", "{C}{H}Transfer-Encoding: chunked\r\n\r\n10000000000000000\r\n", Closed),
     ("chunk without line end", "RFC 9112 §7.1", "{C}{H}Transfer-Encoding: chunked\r\n\r\n2\r\n{}0\r\n\r\n", Closed),
     ("chunk size empty", "RFC 9112 §7.1", "{C}{H}Transfer-Encoding: chunked\r\n\r\n\r\n{}\r\n0\r\n\r\n", Closed),
+    ("LF as the end of a trailer section", "RFC 9112 §7.1.2; TERM.EXT 2025", "{C}{H}Transfer-Encoding: chunked\r\n\r\n0\r\n\n", Closed),
+    ("LF before a trailer that looks like a head", "RFC 9112 §7.1.2; TERM.EXT 2025", "{C}{H}Transfer-Encoding: chunked\r\n\r\n0\r\n\nPOST / HTTP/1.1\r\nContent-Length: 100000\r\n\r\n", Closed),
+    ("LF as the end of a trailer field", "RFC 9112 §7.1.2; TERM.EXT 2025", "{C}{H}Transfer-Encoding: chunked\r\n\r\n0\r\nX-A: b\n\r\n\r\n", Closed),
+    ("CR alone in a trailer", "RFC 9112 §2.2", "{C}{H}Transfer-Encoding: chunked\r\n\r\n0\r\nX-A: b\rX-B: c\r\n\r\n", Closed),
+    ("LF as the end of a chunk size", "RFC 9112 §7.1", "{C}{H}Transfer-Encoding: chunked\r\n\r\n2\n{}\r\n0\r\n\r\n", Closed),
+    ("LF as the end of a chunk", "RFC 9112 §7.1; TE.TERM 2025", "{C}{H}Transfer-Encoding: chunked\r\n\r\n2\r\n{}\n0\r\n\r\n", Closed),
     ("LF within a chunk extension", "CVE-2024-27982, TERM.EXT 2025", "{C}{H}Transfer-Encoding: chunked\r\n\r\n2;\n{}\r\n0\r\n\r\n", Closed),
     // Host: RFC 9112 §3.2.
     ("Host missing", "RFC 9112 §3.2", "{C}\r\n", Closed),
