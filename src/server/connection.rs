@@ -70,10 +70,10 @@ pub async fn serve<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let progress = Arc::new(Progress::new());
     let Some(opening) = open(stream, bounds, &mut stopping).await? else {
         return Ok(());
     };
+    let progress = Arc::new(Progress::new(opening.is_http2));
     let requests = Arc::clone(&progress);
     let service = service_fn(move |request: Request<Incoming>| {
         let busy = requests.busy();

@@ -32,6 +32,8 @@ pub struct Progress {
     /// Since when a head is open, in ms since `start`, plus one; 0 if none is.
     head_ms: AtomicU64,
     requests: AtomicU32,
+    /// Whether requests come one after another: HTTP/1.
+    in_turn: bool,
     malformed: OnceLock<&'static str>,
     flooded: AtomicBool,
     changed: Notify,
@@ -41,13 +43,14 @@ pub struct Progress {
 pub struct Busy(Arc<Progress>);
 
 impl Progress {
-    /// A connection that has just been accepted.
-    pub fn new() -> Self {
+    /// A connection that has just been opened.
+    pub fn new(is_http2: bool) -> Self {
         Self {
             start: Instant::now(),
             moved_ms: AtomicU64::new(0),
             head_ms: AtomicU64::new(0),
             requests: AtomicU32::new(0),
+            in_turn: !is_http2,
             malformed: OnceLock::new(),
             flooded: AtomicBool::new(false),
             changed: Notify::new(),
@@ -89,11 +92,13 @@ impl Progress {
     /// When this connection is over if nothing moves any more, and why.
     fn due(&self, now: Instant, bounds: &Bounds) -> (Instant, &'static str) {
         let at = |ms: u64| self.start + std::time::Duration::from_millis(ms);
+        let requests = self.requests.load(Ordering::Acquire);
         let head = self.head_ms.load(Ordering::Acquire);
-        if head > 0 {
+        // A pipelined head is read on only when its turn comes.
+        if head > 0 && (requests == 0 || !self.in_turn) {
             return (at(head - 1) + bounds.header_timeout, "header-timeout");
         }
-        let since = match self.requests.load(Ordering::Acquire) {
+        let since = match requests {
             0 => at(self.moved_ms.load(Ordering::Acquire)),
             // The request has time-outs of its own.
             _ => now,
@@ -109,11 +114,15 @@ impl Progress {
         self.moved_ms.store(self.now_ms(), Ordering::Release);
     }
 
+    fn restart_head(&self) {
+        self.head_ms.store(self.now_ms() + 1, Ordering::Release);
+    }
+
     fn saw(&self, seen: Seen) {
         let open = self.head_ms.load(Ordering::Acquire) > 0;
         match seen {
             Seen::PartOfHead if !open => {
-                self.head_ms.store(self.now_ms() + 1, Ordering::Release);
+                self.restart_head();
                 self.changed.notify_one();
             }
             Seen::Whole if open => {
@@ -130,8 +139,17 @@ impl Progress {
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.requests.fetch_sub(1, Ordering::AcqRel);
-        self.0.moved();
+        let progress = &self.0;
+        progress.moved();
+        let is_head_open = progress.head_ms.load(Ordering::Acquire) > 0;
+        if progress.in_turn && is_head_open {
+            // Its turn comes only now.
+            progress.restart_head();
+        }
+        progress.requests.fetch_sub(1, Ordering::AcqRel);
+        if is_head_open {
+            progress.changed.notify_one();
+        }
     }
 }
 
