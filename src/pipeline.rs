@@ -25,10 +25,9 @@ use tokio::time::Instant;
 
 use self::{
     authenticate::Identity,
-    authorize::Permit,
     contract::Call,
     forward::{Forwarder, Outcome, Upstream},
-    limit::Limits,
+    limit::{Entered, Limits},
     record::Recorded,
     refusal::{AuthFailure, Refusal},
 };
@@ -119,11 +118,16 @@ impl Pipeline {
             Ok(permit) => permit,
             Err(refusal) => return self.refuse(arrival, known, refusal),
         };
+        known.limits = Some(&permit.tenant().limits);
+        // Before the body: one tenant's slow bodies must not take everybody's places.
+        let entered = match limit::enter(permit) {
+            Ok(entered) => entered,
+            Err(refusal) => return self.refuse(arrival, known, refusal),
+        };
         if let Err(refusal) = body::drop_whole(body, &snapshot.bounds).await {
             return self.refuse(arrival, known, refusal);
         }
-        known.limits = Some(&permit.tenant().limits);
-        match self.carry_out(snapshot, arrival, permit).await {
+        match self.carry_out(snapshot, arrival, entered).await {
             Ok(answer) => answer,
             Err(refusal) => self.refuse(arrival, known, refusal),
         }
@@ -134,12 +138,12 @@ impl Pipeline {
         &self,
         snapshot: &Snapshot,
         arrival: &Arrival,
-        permit: Permit<'_>,
+        entered: Entered<'_>,
     ) -> Result<Answer, Refusal> {
-        let tenant = permit.tenant();
-        let token = permit.token();
+        let tenant = entered.permit().tenant();
+        let token = entered.permit().token();
         let target = &snapshot.upstream;
-        let admitted = limit::admit(permit).await?;
+        let admitted = limit::admit(entered).await?;
         fault_point::reach("admitted");
         let recorded = record::intent(admitted, &self.trail, arrival, &snapshot.digest).await?;
         // No `?` below this line: an intent always gets its outcome.

@@ -29,6 +29,21 @@ use super::{
     refusal::{LimitedBy, Refusal},
 };
 
+/// Proof that a permitted call has one of its tenant's places in flight.
+#[derive(Debug)]
+#[must_use]
+pub struct Entered<'a> {
+    permit: Permit<'a>,
+    in_flight: InFlight,
+}
+
+impl<'a> Entered<'a> {
+    /// What was permitted.
+    pub fn permit(&self) -> &Permit<'a> {
+        &self.permit
+    }
+}
+
 /// Proof that a call was counted against every limit and may be sent.
 #[derive(Debug)]
 #[must_use]
@@ -69,15 +84,26 @@ pub enum Health {
     Failing,
 }
 
-/// Counts a permitted call against everything that limits it; waits for its
-/// turn as long as the tenant's `wait` allows.
+/// Takes one of the tenant's places in flight.
 ///
 /// # Errors
 ///
-/// `overloaded`, `circuit-open` or `rate-limited`. A refused call has spent nothing.
-pub async fn admit(permit: Permit<'_>) -> Result<Admitted<'_>, Refusal> {
+/// `overloaded` while all are taken.
+pub fn enter(permit: Permit<'_>) -> Result<Entered<'_>, Refusal> {
+    let places = &permit.tenant().in_flight;
+    let in_flight = places.enter().ok_or(Refusal::Overloaded)?;
+    Ok(Entered { permit, in_flight })
+}
+
+/// Counts a call against everything that limits it; waits for its turn as long
+/// as the tenant's `wait` allows.
+///
+/// # Errors
+///
+/// `circuit-open` or `rate-limited`. A refused call has spent nothing.
+pub async fn admit(entered: Entered<'_>) -> Result<Admitted<'_>, Refusal> {
+    let Entered { permit, in_flight } = entered;
     let tenant = permit.tenant();
-    let in_flight = tenant.in_flight.enter().ok_or(Refusal::Overloaded)?;
     let began = Instant::now();
     let pass = if tenant.line.is_empty() || tenant.wait.is_zero() {
         match tenant.limits.try_pass() {

@@ -11,6 +11,7 @@
 mod support;
 
 mod admin;
+mod bounds;
 mod command_line;
 mod contract;
 mod deploy;
