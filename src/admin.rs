@@ -5,6 +5,7 @@
 
 mod change;
 mod door;
+mod level;
 mod status;
 
 use std::{
@@ -14,7 +15,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
-use hyper::{server::conn::http1, service::service_fn};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -34,7 +35,7 @@ const CONNECTIONS_MAX: usize = 64;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What there is to see, for those who look elsewhere.
-const PAGES: &str = "here are /livez /readyz /metrics /status.json /version, and for admin.socket or admin.token /config, POST /-/reload, /-/drain and /-/rotate-key/NAME\n";
+const PAGES: &str = "here are /livez /readyz /metrics /status.json /version /log-level, and for admin.socket or admin.token /config, PUT /log-level, POST /-/reload, /-/drain and /-/rotate-key/NAME\n";
 
 /// What the admin endpoints show.
 #[derive(Debug)]
@@ -85,7 +86,7 @@ impl Admin {
         tokio::spawn(async move {
             let service = service_fn(|request| {
                 let admin = Arc::clone(&admin);
-                async move { Ok::<_, Infallible>(admin.answer(&request, door).await) }
+                async move { Ok::<_, Infallible>(admin.answer(request, door).await) }
             });
             // An admin client that leaves is nobody's problem.
             let _ = http1::Builder::new()
@@ -98,8 +99,12 @@ impl Admin {
         });
     }
 
-    async fn answer<B>(self: Arc<Self>, request: &Request<B>, door: Door) -> Response<Full<Bytes>> {
-        if matches!(door, Door::Tcp(_)) && !has_local_host(request) {
+    async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        door: Door,
+    ) -> Response<Full<Bytes>> {
+        if matches!(door, Door::Tcp(_)) && !has_local_host(&request) {
             return text(
                 StatusCode::MISDIRECTED_REQUEST,
                 "Host must be an IP address or localhost\n",
@@ -107,8 +112,14 @@ impl Admin {
         }
         let path = request.uri().path();
         if request.method() == Method::POST {
-            return match self.let_in(door, request) {
+            return match self.let_in(door, &request) {
                 Ok(operator) => self.change(path, &operator).await,
+                Err(refused) => *refused,
+            };
+        }
+        if request.method() == Method::PUT && path == "/log-level" {
+            return match self.let_in(door, &request) {
+                Ok(operator) => self.set_level(request.into_body(), &operator).await,
                 Err(refused) => *refused,
             };
         }
@@ -134,7 +145,8 @@ impl Admin {
                 let status = status::status(&self.shared, &self.reloader);
                 typed(&format!("{status:#}\n"), "application/json")
             }
-            "/config" => match self.let_in(door, request) {
+            "/log-level" => Self::level(),
+            "/config" => match self.let_in(door, &request) {
                 Ok(_) => text(StatusCode::OK, &config::show(&self.reloader.settings())),
                 Err(refused) => *refused,
             },

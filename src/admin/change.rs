@@ -37,7 +37,12 @@ impl Admin {
     }
 
     /// Notes who changed what.
-    fn record(&self, event: &'static str, operator: &Operator, what: Option<(&'static str, &str)>) {
+    pub(super) fn record(
+        &self,
+        event: &'static str,
+        operator: &Operator,
+        what: Option<(&'static str, &str)>,
+    ) {
         let mut fields = Vec::with_capacity(2);
         if let Some(peer) = operator.peer {
             fields.push(("peer", peer.to_string()));

@@ -32,6 +32,16 @@ pub struct Operator {
     pub peer: Option<SocketAddr>,
 }
 
+impl Operator {
+    /// The gateway itself, for what is undone after a while.
+    pub fn itself() -> Self {
+        Self {
+            by: "gateway".to_owned(),
+            peer: None,
+        }
+    }
+}
+
 impl Admin {
     /// Who it is that asks for more than there is to see for everybody.
     ///

@@ -134,8 +134,7 @@ impl Lines {
             Format::Json => Line::begin_json(&mut self.bytes, opening),
             Format::Text => Line::begin_text(&mut self.bytes, opening, false),
         };
-        line.message("request");
-        line.target(TARGET);
+        line.raw_key("\"request\",\"target\":\"access\"", "request");
         fill(&mut line, arrival, answer, status);
         field!(line, "duration_ms");
         line.millis(micros_of(now.saturating_duration_since(arrival.started)));
@@ -144,7 +143,7 @@ impl Lines {
             line.millis(micros_of(upstream.took));
         }
         field!(line, "config.sha256");
-        line.text(config);
+        line.plain(config);
         line.end();
         self.lines += 1;
         if self.bytes.len() >= BYTES_ENOUGH {
@@ -197,14 +196,14 @@ fn in_words(seconds: u64) -> [u8; 19] {
 
 fn fill(line: &mut Line<'_>, arrival: &Arrival, answer: &Answer, status: u16) {
     field!(line, "request.id");
-    line.text(arrival.request_id.as_str());
+    line.plain(arrival.request_id.as_str());
     if let Some(tenant) = &answer.tenant {
         field!(line, "tenant.id");
-        line.text(tenant);
+        line.plain(tenant);
     }
     if let Some(token) = &answer.token {
         field!(line, "token.id");
-        line.text(token);
+        line.plain(token);
     }
     field!(line, "client.address");
     match arrival.peer {
@@ -212,19 +211,19 @@ fn fill(line: &mut Line<'_>, arrival: &Arrival, answer: &Answer, status: u16) {
         Peer::Unix { .. } => line.text(&arrival.peer.to_string()),
     }
     field!(line, "http.request.method");
-    line.text(arrival.method);
+    line.plain(arrival.method);
     if answer.is_on_route {
         field!(line, "http.route");
-        line.text(crate::pipeline::contract::ROUTE);
+        line.plain(crate::pipeline::contract::ROUTE);
     }
     field!(line, "http.response.status_code");
     line.number(status.into());
     field!(line, "network.protocol.version");
-    line.text(version(arrival.version));
+    line.plain(version(arrival.version));
     // OpenTelemetry: the status alone says it where the upstream said no.
     if !answer.code.is_empty() {
         field!(line, "error.type");
-        line.text(answer.code);
+        line.plain(answer.code);
     }
     if let Some(reason) = &answer.reason {
         field!(line, "reason");
@@ -232,7 +231,7 @@ fn fill(line: &mut Line<'_>, arrival: &Arrival, answer: &Answer, status: u16) {
     }
     if let Some(outcome) = answer.outcome {
         field!(line, "outcome");
-        line.text(outcome.as_str());
+        line.plain(outcome.as_str());
     }
     let attempts = answer.upstream.as_ref().map_or(0, |up| up.attempts.len());
     if let Some(again @ 1..) = attempts.checked_sub(1) {

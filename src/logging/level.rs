@@ -228,6 +228,24 @@ mod tests {
     }
 
     #[test]
+    fn only_the_last_change_by_hand_is_undone_and_a_config_waits_for_that() {
+        let (_layer, handle) = tracing_subscriber::reload::Layer::new(Level::default().filter());
+        let control = Control::new(handle, Level::default(), false, Access::Off);
+        let (_, first) = control.force("debug".parse().unwrap());
+        let (_, second) = control.force("trace".parse().unwrap());
+        control.configure(&Settings {
+            level: "warn".parse().unwrap(),
+            ..Settings::default()
+        });
+        assert!(!control.revert(first));
+        let (configured, forced) = control.level();
+        assert_eq!(configured.to_string(), "warn");
+        assert_eq!(forced.unwrap().level.to_string(), "trace");
+        assert!(control.revert(second));
+        assert_eq!(control.level().1, None);
+    }
+
+    #[test]
     fn a_typo_is_no_level_and_so_does_not_log_everything() {
         for bad in [
             "",

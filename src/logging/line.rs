@@ -122,7 +122,6 @@ impl<'a> Line<'a> {
     /// A text, cut and escaped. In the text format it stands in quotes only where
     /// it has to.
     pub fn text(&mut self, text: &str) {
-        let is_bare = |b: u8| b.is_ascii_graphic() && b != b'"' && b != b'=';
         let quoted = self.format == Format::Json || text.is_empty() || !text.bytes().all(is_bare);
         if quoted {
             self.out.push(b'"');
@@ -130,6 +129,20 @@ impl<'a> Line<'a> {
         escape(self.out, text, TEXT_MAX, quoted);
         if quoted {
             self.out.push(b'"');
+        }
+    }
+
+    /// A text that is known to need neither quotes nor escapes: a word of the code,
+    /// digits, or a name whose letters the config restricts.
+    pub fn plain(&mut self, text: &str) {
+        debug_assert!(text.bytes().all(is_bare), "{text}");
+        match self.format {
+            Format::Json => {
+                self.out.push(b'"');
+                self.out.extend_from_slice(text.as_bytes());
+                self.out.push(b'"');
+            }
+            Format::Text => self.out.extend_from_slice(text.as_bytes()),
         }
     }
 
@@ -190,6 +203,11 @@ pub fn second(seconds: i64) -> [u8; 19] {
     // Bounded: what does not fit is cut.
     let _ = write!(text.as_mut_slice(), "{moment:.0}");
     text
+}
+
+/// Whether a byte needs neither quotes nor an escape in either format.
+fn is_bare(b: u8) -> bool {
+    b.is_ascii_graphic() && !b"\"=\\".contains(&b)
 }
 
 fn stamp(out: &mut Vec<u8>, opening: Opening<'_>) {

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::support::{CREDENTIAL, Gateway, Setup, USER};
+use crate::support::{CREDENTIAL, Connection, Gateway, Setup, USER};
 use alloy_gateway::simulated_alloy::Behaviour;
 
 /// The access lines so far.
@@ -193,4 +193,56 @@ fn lines_for_a_terminal_are_text() {
         "{line}"
     );
     assert!(!output.contains('\u{1b}'), "no colours without a terminal");
+}
+
+#[test]
+fn the_level_is_changed_while_it_runs_only_over_the_admin_socket_and_the_trail_says_by_whom() {
+    let gateway = Gateway::start();
+    let level = |path: &str| gateway.admin(path).text();
+    assert_eq!(level("/log-level"), "info\n");
+    let put = format!(
+        "PUT /log-level HTTP/1.1\r\nHost: {}\r\nContent-Length: 5\r\n\r\ntrace",
+        gateway.admin
+    );
+    let refused = Connection::open(gateway.admin).send(put).receive();
+    assert_eq!(refused.status, 403);
+    assert_eq!(level("/log-level"), "info\n");
+    let (status, said) = gateway.admin_socket_with("PUT", "/log-level", "inf");
+    assert_eq!(status, 400);
+    assert!(said.contains("expected a level"), "{said}");
+    let too_long = "info,".repeat(1000);
+    assert_eq!(
+        gateway.admin_socket_with("PUT", "/log-level", &too_long).0,
+        400
+    );
+
+    let first = gateway.delete(USER, "c1");
+    let id = first.field("x-request-id").unwrap();
+    gateway.process.wait_for(|line| line["request.id"] == id);
+    assert!(!gateway.process.output().contains("\"level\":\"debug\""));
+    let level_wanted = "warn,alloy_gateway::pipeline=debug\n";
+    let (status, said) = gateway.admin_socket_with("PUT", "/log-level", level_wanted);
+    assert_eq!(status, 200);
+    let begin = "warn,alloy_gateway::pipeline=debug until 20";
+    assert!(
+        said.starts_with(begin) && said.ends_with("Z, then info\n"),
+        "{said}"
+    );
+    assert_eq!(level("/log-level"), said);
+    let until: jiff::Timestamp = said[begin.len() - 2..said.len() - ", then info\n".len()]
+        .parse()
+        .unwrap();
+    let left = jiff::Timestamp::now().duration_until(until).as_secs();
+    assert!((1..=15 * 60).contains(&left), "{left} s");
+    gateway.delete(USER, "c2");
+    let debug = gateway.process.wait_for(|line| line["level"] == "debug");
+    assert_eq!(debug["message"], "upstream attempt answered");
+    // What is below the level that everything else has is not logged, calls included.
+    let record = gateway.record("the change", |record| record["event"] == "admin.log-level");
+    assert_eq!(record["level"], level_wanted.trim());
+    assert!(
+        record["by"].as_str().unwrap().starts_with("unix:uid="),
+        "{record}"
+    );
+    assert_eq!(calls(&gateway).len(), 1);
 }

@@ -381,8 +381,16 @@ impl Gateway {
 
     /// Sends a request to the admin socket.
     pub fn admin_socket(&self, method: &str, path: &str) -> (u16, String) {
+        self.admin_socket_with(method, path, "")
+    }
+
+    /// Sends a request with a body to the admin socket.
+    pub fn admin_socket_with(&self, method: &str, path: &str, body: &str) -> (u16, String) {
         let mut stream = std::os::unix::net::UnixStream::connect(self.path("admin.sock")).unwrap();
-        let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let length = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
         stream.write_all(request.as_bytes()).unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();

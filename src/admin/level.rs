@@ -1,0 +1,107 @@
+//! `/log-level`: what is logged, changed while the gateway runs. Somebody who
+//! looks for a fault at night forgets to turn it down again, so that happens by
+//! itself.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use http_body::Body;
+use http_body_util::{BodyExt, Full, Limited};
+use jiff::Timestamp;
+
+use super::{Admin, door::Operator, text};
+use crate::logging::{self, Control, Level};
+
+/// The longest body that is read, in bytes.
+const BODY_BYTES_MAX: usize = 2048;
+/// By when it must be in.
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Admin {
+    /// The level in effect, and for how long.
+    pub(super) fn level() -> Response<Full<Bytes>> {
+        match logging::control() {
+            Some(control) => text(StatusCode::OK, &told(control)),
+            None => not_started(),
+        }
+    }
+
+    /// Takes the level that is the request's body.
+    pub(super) async fn set_level<B>(
+        self: &Arc<Self>,
+        body: B,
+        operator: &Operator,
+    ) -> Response<Full<Bytes>>
+    where
+        B: Body,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let Some(control) = logging::control() else {
+            return not_started();
+        };
+        let reading = Limited::new(body, BODY_BYTES_MAX).collect();
+        let read = match tokio::time::timeout(BODY_TIMEOUT, reading).await {
+            Ok(Ok(body)) => body.to_bytes(),
+            Ok(Err(_)) => {
+                return text(
+                    StatusCode::BAD_REQUEST,
+                    "the body is cut short or too long\n",
+                );
+            }
+            Err(_) => {
+                return text(
+                    StatusCode::REQUEST_TIMEOUT,
+                    "the body did not come in time\n",
+                );
+            }
+        };
+        let level = str::from_utf8(&read).unwrap_or_default().trim();
+        let level: Level = match level.parse() {
+            Ok(level) => level,
+            Err(why) => return text(StatusCode::BAD_REQUEST, &format!("{why}\n")),
+        };
+        let (_, change) = control.force(level.clone());
+        let named = level.to_string();
+        self.record("admin.log-level", operator, Some(("level", &named)));
+        tracing::warn!(
+            level = named,
+            by = operator.by,
+            "the log level was changed for 15 minutes"
+        );
+        let admin = Arc::clone(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(logging::REVERT_AFTER).await;
+            admin.revert_level(control, change);
+        });
+        text(StatusCode::OK, &told(control))
+    }
+
+    /// Goes back, unless the level was changed again meanwhile.
+    fn revert_level(&self, control: &Control, change: u64) {
+        if control.revert(change) {
+            let level = control.level().0.to_string();
+            let by = Operator::itself();
+            self.record("admin.log-level", &by, Some(("level", &level)));
+            tracing::warn!(
+                level,
+                "15 minutes are over: the log level is the configured one again"
+            );
+        }
+    }
+}
+
+fn told(control: &Control) -> String {
+    let (configured, forced) = control.level();
+    match forced {
+        None => format!("{configured}\n"),
+        Some(forced) => {
+            let until = Timestamp::try_from(forced.until).unwrap_or_default();
+            format!("{} until {until:.0}, then {configured}\n", forced.level)
+        }
+    }
+}
+
+fn not_started() -> Response<Full<Bytes>> {
+    text(StatusCode::NOT_FOUND, "nothing is logged here\n")
+}
