@@ -144,6 +144,11 @@ impl Trail {
             .recursive(true)
             .mode(0o700)
             .create(&directory)
+            .map_err(|error| match error.kind() {
+                // "File exists" would puzzle.
+                io::ErrorKind::AlreadyExists => io::ErrorKind::NotADirectory.into(),
+                _ => error,
+            })
             .map_err(unusable)?;
         let lock = Lock::take(&directory)
             .map_err(unusable)?

@@ -14,7 +14,7 @@ mod validate;
 
 use std::{
     fs::File,
-    io::Read,
+    io::{self, Read},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -24,6 +24,7 @@ use aws_lc_rs::digest;
 use self::{
     problem::{FieldPath, Problem, Problems},
     settings::Settings,
+    validate::Invalid,
 };
 pub use self::{raw::schema, show::show, unit::duration, unit::show_duration};
 use crate::secret::hex;
@@ -46,9 +47,12 @@ pub struct Loaded {
     /// What is allowed, and hardly meant.
     pub warnings: Vec<Problem>,
     path: PathBuf,
+    /// What can't be read a second time.
+    piped: Option<String>,
 }
 
-/// Reads and validates a config file. What it names is not read.
+/// Reads and validates a config file; `-` is standard input. What it names is read
+/// only if the config is wrong anyway, for all problems to be told at once.
 ///
 /// # Errors
 ///
@@ -57,14 +61,19 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
     let file = path.display().to_string();
     let text = read(path).map_err(|message| Problems::with_file(&file, message))?;
     let directory = path.parent().unwrap_or(Path::new(""));
-    let (settings, warnings) = parse(&file, &text, directory)?;
+    let (settings, warnings) = parse(&file, &text, directory, snapshot::unreadable)?;
     let sum = digest::digest(&digest::SHA256, text.as_bytes());
     Ok(Loaded {
         settings: Arc::new(settings),
         digest: hex(sum.as_ref()).chars().take(12).collect(),
         warnings,
         path: path.to_owned(),
+        piped: is_stdin(path).then_some(text),
     })
+}
+
+fn is_stdin(path: &Path) -> bool {
+    path == Path::new("-")
 }
 
 impl Loaded {
@@ -77,23 +86,52 @@ impl Loaded {
     pub fn locate(&self, problems: Vec<Problem>) -> Problems {
         // Read again: keeping the text of a large config for this would cost
         // every run of a right one.
-        let text = read(&self.path).unwrap_or_default();
-        Problems::locate(&self.path.display().to_string(), &text, problems)
+        let text = match &self.piped {
+            Some(text) => text,
+            None => &read(&self.path).unwrap_or_default(),
+        };
+        Problems::locate(&self.path.display().to_string(), text, problems)
     }
 }
 
-/// Text → settings, and what is worth a warning.
-fn parse(file: &str, text: &str, directory: &Path) -> Result<(Settings, Vec<Problem>), Problems> {
+/// Text → settings, and what is worth a warning. If something is wrong, `more`
+/// looks for problems of what the settings name.
+fn parse(
+    file: &str,
+    text: &str,
+    directory: &Path,
+    more: impl FnOnce(&Settings) -> Vec<Problem>,
+) -> Result<(Settings, Vec<Problem>), Problems> {
     let collected =
         raw::collect(text).map_err(|problem| Problems::with_places(file, vec![*problem]))?;
-    let validated = validate::validate(collected.raw, directory, collected.misfits)
-        .map_err(|problems| Problems::locate(file, text, problems))?;
-    Ok((validated.settings, validated.warnings))
+    match validate::validate(collected.raw, directory, collected.misfits) {
+        Ok(validated) => Ok((validated.settings, validated.warnings)),
+        Err(invalid) => {
+            let Invalid {
+                mut problems,
+                settings,
+            } = *invalid;
+            let is_known = |found: &Problem| {
+                let known = problems.iter().map(|problem| &problem.path);
+                known
+                    .into_iter()
+                    .any(|known| known.contains(&found.path) || found.path.contains(known))
+            };
+            let mut found = more(&settings);
+            found.retain(|found| !is_known(found));
+            problems.extend(found);
+            Err(Problems::locate(file, text, problems))
+        }
+    }
 }
 
 fn read(path: &Path) -> Result<String, String> {
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(|error| format!("cannot be read: {error}"))?;
+    let file: &mut dyn Read = if is_stdin(path) {
+        &mut io::stdin().lock()
+    } else {
+        &mut File::open(path).map_err(|error| format!("cannot be read: {error}"))?
+    };
     file.take(CONFIG_BYTES_MAX + 1)
         .read_to_end(&mut bytes)
         .map_err(|error| format!("cannot be read: {error}"))?;

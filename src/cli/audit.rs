@@ -71,8 +71,10 @@ impl Trail {
         } else {
             let path = &self.config.path;
             let loaded = config::load(path).map_err(|problems| {
+                let problems = problems.to_string();
                 anyhow::anyhow!(
-                    "no directory is named, and the config does not tell one:\n{problems}"
+                    "no directory is named, and the config does not tell one:\n{}",
+                    problems.trim_end()
                 )
             })?;
             if mac_key.is_none() {

@@ -22,7 +22,7 @@ const CEILINGS_MAX: usize = 20;
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The config file; instead of --config
+    /// The config file, or - for standard input; instead of --config
     file: Option<PathBuf>,
     #[command(flatten)]
     config: ConfigFile,
@@ -60,14 +60,16 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     }
     let warnings = loaded.locate(warnings(&loaded));
     print(&warnings, "warning", args.format);
+    let is_refused = args.strict && !warnings.is_empty();
     if matches!(args.format, Format::Text) {
-        summary(&loaded, &path.display().to_string());
+        let verdict = if is_refused { "not ok" } else { "ok" };
+        summary(&loaded, &path.display().to_string(), verdict);
     }
-    Ok(if args.strict && !warnings.is_empty() {
-        Exit::Config
-    } else {
-        Exit::Ok
-    })
+    if is_refused {
+        errln!("with --strict, warnings are errors");
+        return Ok(Exit::Config);
+    }
+    Ok(Exit::Ok)
 }
 
 fn warnings(loaded: &Loaded) -> Vec<config::problem::Problem> {
@@ -93,10 +95,10 @@ fn print(problems: &Problems, severity: &str, format: Format) {
     }
 }
 
-fn summary(loaded: &Loaded, file: &str) {
+fn summary(loaded: &Loaded, file: &str, verdict: &str) {
     let settings = &loaded.settings;
     outln!(
-        "{file}: ok ({} tenant(s), {} key(s), sha256 {})",
+        "{file}: {verdict} ({} tenant(s), {} key(s), sha256 {})",
         settings.tenants.len(),
         settings.keys.len(),
         loaded.digest

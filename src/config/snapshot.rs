@@ -32,7 +32,7 @@ use crate::{
 
 pub use self::{
     files::named_files,
-    load::build,
+    load::{build, unreadable},
     secrets::{loose_secrets, mac_key, read_file},
 };
 use self::{left::Left, listeners::Listener};

@@ -20,7 +20,7 @@ tenants:
 
 /// Problems of a text, one a line.
 fn problems(text: &str) -> String {
-    parse("c.yaml", text, Path::new(""))
+    parse("c.yaml", text, Path::new(""), |_| Vec::new())
         .map_or_else(|problems| problems.to_string(), |_| String::new())
 }
 
@@ -32,7 +32,7 @@ fn with(line: &str, other: &str) -> String {
 
 #[test]
 fn what_the_config_leaves_out_has_the_documented_defaults() {
-    let (settings, _) = parse("c.yaml", GOOD, Path::new("/etc/x")).unwrap();
+    let (settings, _) = parse("c.yaml", GOOD, Path::new("/etc/x"), |_| Vec::new()).unwrap();
     let shown = show(&settings);
     for expected in [
         "url: https://production.runalloy.com",
@@ -259,7 +259,7 @@ fn a_shown_config_holds_no_inline_secret() {
         "allow_inline_secrets: true\n{}",
         with("{ file: key }", "{ value: sk-live-0123456789 }")
     );
-    let (settings, warnings) = parse("c.yaml", &text, Path::new("")).unwrap();
+    let (settings, warnings) = parse("c.yaml", &text, Path::new(""), |_| Vec::new()).unwrap();
     assert!(!show(&settings).contains("sk-live"), "{}", show(&settings));
     assert!(!format!("{settings:?}").contains("sk-live"));
     assert!(

@@ -33,6 +33,16 @@ pub struct Validated {
     pub warnings: Vec<Problem>,
 }
 
+/// A config that is not right.
+#[derive(Debug)]
+pub struct Invalid {
+    /// Every problem.
+    pub problems: Vec<Problem>,
+    /// What it says, with defaults in place of what is wrong: good for looking on
+    /// for problems, and for nothing else.
+    pub settings: Settings,
+}
+
 /// Makes settings of shapes. `directory` is what relative paths are relative to;
 /// `misfits` are known already and not said again.
 ///
@@ -43,7 +53,7 @@ pub fn validate(
     raw: Raw,
     directory: &Path,
     misfits: Vec<Problem>,
-) -> Result<Validated, Vec<Problem>> {
+) -> Result<Validated, Box<Invalid>> {
     let mut check = Check::new(directory, misfits);
     version(&mut check, raw.version);
     let bounds = bounds(&mut check, raw.bounds.unwrap_or_default());
@@ -73,7 +83,7 @@ pub fn validate(
     if problems.is_empty() {
         Ok(Validated { settings, warnings })
     } else {
-        Err(problems)
+        Err(Box::new(Invalid { problems, settings }))
     }
 }
 

@@ -131,9 +131,48 @@ fn warnings_are_errors_only_if_strict() {
     let output = run(&["check", &config.path()]);
     assert_eq!(output.status.code(), Some(0));
     assert!(text(&output.stderr).contains("warning: "), "{output:?}");
-    assert_eq!(
-        run(&["check", "--strict", &config.path()]).status.code(),
-        Some(78)
+    let strict = run(&["check", "--strict", &config.path()]);
+    assert_eq!(strict.status.code(), Some(78));
+    assert!(text(&strict.stdout).contains(": not ok ("), "{strict:?}");
+}
+
+#[test]
+fn what_is_wrong_in_the_file_and_in_what_it_names_is_told_at_once() {
+    let config = Config::new(|text| {
+        text.replace("users: all", "users: { file: missing.txt }")
+            .replace("trust: bundled", "trust: bundled\n  retries: 1000")
+    });
+    fs::remove_file(config.directory().join("api-key")).unwrap();
+    let output = run(&["check", &config.path()]);
+    assert_eq!(output.status.code(), Some(78));
+    let said = text(&output.stderr);
+    assert_eq!(said.lines().count(), 3, "{said}");
+    for field in [
+        "upstream.retries: ",
+        "keys.production.secret.file: cannot read",
+        "tenants[0].users.file: cannot read",
+    ] {
+        assert!(said.contains(field), "{field} in {said}");
+    }
+}
+
+#[test]
+fn a_config_may_come_from_standard_input() {
+    let config = Config::new(|text| text.replace("version: 1", "version: 9"));
+    let good = Config::new(|text| {
+        let key = format!("{{ file: {}/api-key }}", config.directory().display());
+        text.replace("{ file: api-key }", &key)
+    });
+    let content = |config: &Config| fs::read_to_string(config.path()).unwrap();
+    let output = with_stdin(&["check", "-"], &content(&good));
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    // Places of warnings are found too, although it can't be read twice.
+    assert!(text(&output.stderr).contains("warning: -:"), "{output:?}");
+    let output = with_stdin(&["check", "-"], &content(&config));
+    assert_eq!(output.status.code(), Some(78));
+    assert!(
+        text(&output.stderr).starts_with("-:1:10: version"),
+        "{output:?}"
     );
 }
 

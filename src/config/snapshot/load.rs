@@ -8,7 +8,7 @@ use super::{
     Key, Snapshot, Target, Tenant, TokenInfo, TokenPlace, UserSet,
     left::Left,
     listeners,
-    secrets::{api_key, read_file},
+    secrets::{api_key, mac_key, read_file},
 };
 use crate::{
     config::{
@@ -95,6 +95,17 @@ pub fn build(
         }),
         _ => Err(problems),
     }
+}
+
+/// What settings name and can't be read; also of settings that are not right.
+pub fn unreadable(settings: &Settings) -> Vec<Problem> {
+    let snapshot = build(settings, "", None).err();
+    let mac_key = mac_key(&settings.audit).err();
+    [snapshot, mac_key]
+        .into_iter()
+        .flatten()
+        .flatten()
+        .collect()
 }
 
 fn load_key(
