@@ -40,6 +40,7 @@ pub mod admin;
 pub mod logging;
 pub mod metrics;
 pub mod reload;
+pub mod systemd;
 pub mod tls;
 
 pub mod cli;

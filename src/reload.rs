@@ -24,6 +24,7 @@ use crate::{
     logging,
     secret::MacKey,
     server::Shared,
+    systemd,
 };
 
 /// How often the config and the files it names are looked at.
@@ -117,6 +118,24 @@ impl Reloader {
     /// Every problem; the config before stays in effect.
     pub fn reload(&self, by: &str) -> Result<Reload, Problems> {
         let _loading = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
+        systemd::reloading();
+        let result = self.load(by);
+        systemd::ready(&self.summary());
+        result
+    }
+
+    /// What is in effect, in a line for people.
+    pub fn summary(&self) -> String {
+        let snapshot = self.shared.snapshot();
+        let (tenants, digest) = (snapshot.tenants().len(), &snapshot.digest);
+        let refused = match self.state().last.problems.len() {
+            0 => String::new(),
+            problems => format!("; the config on disk is invalid ({problems} problem(s))"),
+        };
+        format!("{tenants} tenant(s), config {digest}{refused}")
+    }
+
+    fn load(&self, by: &str) -> Result<Reload, Problems> {
         let mut last = Reload {
             at: SystemTime::now(),
             by: by.to_owned(),

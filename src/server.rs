@@ -6,6 +6,7 @@ mod connection;
 mod frame_guard;
 mod gateway;
 mod head_guard;
+mod inherited;
 mod listener;
 mod places;
 mod progress;
@@ -14,6 +15,7 @@ mod worker;
 
 pub use self::{
     arrival::{Arrival, Peer},
-    gateway::{Gateway, Shared, StartError, Stopped},
+    gateway::{Drain, Gateway, Shared, StartError, Stopped},
+    inherited::Inherited,
     listener::bind_unix,
 };

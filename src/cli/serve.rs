@@ -1,6 +1,6 @@
 //! `serve`: the gateway itself.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -15,7 +15,8 @@ use crate::{
     config::{self, Loaded, settings::Durability, snapshot},
     logging,
     reload::Reloader,
-    server::{Gateway, Stopped},
+    server::{Drain, Gateway, Inherited, Stopped},
+    systemd,
 };
 
 /// Arguments of `serve`.
@@ -42,16 +43,21 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
             return Ok(Exit::Config);
         }
     };
+    // Before there is a second thread.
+    let inherited = Inherited::from_env().context("a socket from systemd (LISTEN_FDS)")?;
     harden();
     let _logs = logging::start(&loaded.settings.log).context("cannot start logging")?;
     warn(path, &loaded);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(serve(&loaded, ready))
+    let ended = runtime.block_on(serve(&loaded, ready, inherited));
+    // A file system that does not answer must not hold up the end.
+    runtime.shutdown_background();
+    ended
 }
 
-async fn serve(loaded: &Loaded, ready: Ready) -> anyhow::Result<Exit> {
+async fn serve(loaded: &Loaded, ready: Ready, mut inherited: Inherited) -> anyhow::Result<Exit> {
     let settings = loaded.settings.as_ref();
     // Before anything listens: a signal must find its handler.
     let mut signals = Signals::new()?;
@@ -63,7 +69,8 @@ async fn serve(loaded: &Loaded, ready: Ready) -> anyhow::Result<Exit> {
     if settings.audit.durability == Durability::Relaxed {
         tracing::warn!("audit.durability is relaxed: records survive the process, not the machine");
     }
-    let gateway = match Gateway::start(settings, ready.snapshot, trail.clone()) {
+    let started = Gateway::start(settings, ready.snapshot, trail.clone(), &mut inherited);
+    let gateway = match started {
         Ok(gateway) => gateway,
         Err(error) => {
             trail.close();
@@ -73,9 +80,11 @@ async fn serve(loaded: &Loaded, ready: Ready) -> anyhow::Result<Exit> {
     let reloader = Reloader::new(Arc::clone(gateway.shared()), loaded, mac_key.as_ref());
     let admin = Admin::new(Arc::clone(gateway.shared()), Arc::clone(&reloader));
     if let Err(error) = start_admin(&admin, settings).await {
-        gateway
-            .stop(std::time::Duration::ZERO, std::future::ready(()))
-            .await;
+        let at_once = Drain {
+            delay: Duration::ZERO,
+            timeout: Duration::ZERO,
+        };
+        gateway.stop(at_once, std::future::ready(())).await;
         return Err(error);
     }
     reloader.watch()?;
@@ -91,14 +100,20 @@ async fn serve(loaded: &Loaded, ready: Ready) -> anyhow::Result<Exit> {
         trail.hash = head.hash.as_str(),
         "ready"
     );
+    systemd::ready(&reloader.summary());
+    tokio::spawn(systemd::keep_watchdog(Arc::clone(gateway.shared())));
     tokio::select! {
         () = signals.next() => {}
         () = reload_on_hangup(&reloader, hangup) => {}
     }
-    tracing::info!(drain_timeout = ?settings.bounds.drain_timeout, "stopping; a second signal ends it at once");
-    let stopped = gateway
-        .stop(settings.bounds.drain_timeout, signals.next())
-        .await;
+    systemd::stopping();
+    let bounds = &reloader.settings().bounds;
+    let drain = Drain {
+        delay: bounds.drain_delay,
+        timeout: bounds.drain_timeout,
+    };
+    tracing::info!(drain_delay = ?drain.delay, drain_timeout = ?drain.timeout, "stopping; a second signal ends it at once");
+    let stopped = gateway.stop(drain, signals.next()).await;
     let head = trail.status().head;
     tracing::info!(
         trail.seq = head.seq,

@@ -62,6 +62,13 @@ pub enum ListenPlace {
         /// The group that it belongs to, by name or number.
         group: Option<String>,
     },
+    /// A socket that systemd opened and hands over.
+    Systemd {
+        /// Its name there.
+        name: String,
+        /// Whether it may be plaintext on an address that is not loopback.
+        allow_plaintext: bool,
+    },
 }
 
 impl fmt::Display for ListenPlace {
@@ -69,6 +76,7 @@ impl fmt::Display for ListenPlace {
         match self {
             Self::Tcp(address) => address.fmt(f),
             Self::Unix { path, .. } => write!(f, "unix:{}", path.display()),
+            Self::Systemd { name, .. } => write!(f, "systemd:{name}"),
         }
     }
 }
@@ -361,7 +369,9 @@ pub struct Bounds {
     pub body_timeout: Duration,
     /// How long a connection may stay without a request.
     pub idle_timeout: Duration,
-    /// How long stopping may take.
+    /// How long new calls are refused before the listeners close.
+    pub drain_delay: Duration,
+    /// How long stopping may take, from then on.
     pub drain_timeout: Duration,
     /// How many header fields a request may have.
     pub headers: u32,
@@ -418,6 +428,7 @@ pub(crate) mod testing {
             header_timeout: Duration::from_secs(5),
             body_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
+            drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(35),
             headers: 64,
             header_bytes: 16 << 10,

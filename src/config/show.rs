@@ -68,7 +68,18 @@ fn show_listen(listen: &Listen) -> Value {
             }
             json!({ "unix": unix })
         }
+        ListenPlace::Systemd { name, .. } => json!({ "systemd": name }),
     };
+    let is_open = match &listen.place {
+        ListenPlace::Tcp(address) => listen.tls.is_none() && !address.ip().is_loopback(),
+        ListenPlace::Unix { .. } => false,
+        ListenPlace::Systemd {
+            allow_plaintext, ..
+        } => *allow_plaintext,
+    };
+    if let (true, Some(shown)) = (is_open, shown.as_object_mut()) {
+        shown.insert("allow_plaintext".to_owned(), json!(true));
+    }
     if let (Some(shown), Some(tls)) = (shown.as_object_mut(), &listen.tls) {
         let mut files = json!({
             "certificate": { "file": tls.certificate },
@@ -219,6 +230,7 @@ fn show_bounds(bounds: &Bounds) -> Value {
         "header_timeout": show_duration(bounds.header_timeout),
         "body_timeout": show_duration(bounds.body_timeout),
         "idle_timeout": show_duration(bounds.idle_timeout),
+        "drain_delay": show_duration(bounds.drain_delay),
         "drain_timeout": show_duration(bounds.drain_timeout),
         "headers": bounds.headers,
         "header_bytes": bounds.header_bytes,

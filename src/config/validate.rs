@@ -140,6 +140,7 @@ fn bounds(check: &mut Check, raw: raw::Bounds) -> Bounds {
         header_timeout: check.span(at("header_timeout"), raw.header_timeout, "5s", ms(100)),
         body_timeout: check.span(at("body_timeout"), raw.body_timeout, "10s", ms(100)),
         idle_timeout: check.span(at("idle_timeout"), raw.idle_timeout, "60s", ms(100)),
+        drain_delay: check.span(at("drain_delay"), raw.drain_delay, "0s", Duration::ZERO),
         drain_timeout: check.span(
             at("drain_timeout"),
             raw.drain_timeout,

@@ -37,19 +37,28 @@ const H2_OWN_RESETS_MAX: usize = 64;
 /// would ever read.
 const H2_WINDOW: u32 = 64 << 10;
 
+/// How long a connection that has said nothing yet is listened to when the
+/// gateway stops.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
 /// How a connection ended, if not well: a reason for trail and metrics.
 pub type Refused = &'static str;
 
 /// The two kinds of connection share no trait: this is what would be a function
 /// over both.
 macro_rules! drive {
-    ($connection:ident, $overstayed:ident, $stopping:ident) => {{
+    ($connection:ident, $overstayed:ident, $stopping:ident, $ends_early:expr) => {{
         tokio::pin!($overstayed);
         loop {
             tokio::select! {
                 ended = $connection.as_mut() => break ended.map_err(|error| reason(&error)),
                 why = &mut $overstayed => break Err(why),
-                Ok(()) = $stopping.changed() => $connection.as_mut().graceful_shutdown(),
+                // Sent twice: when draining begins, and when the listeners close.
+                Ok(()) = $stopping.changed() => {
+                    if $ends_early || *$stopping.borrow() {
+                        $connection.as_mut().graceful_shutdown();
+                    }
+                }
             }
         }
     }};
@@ -100,11 +109,14 @@ where
     let ended = if opening.is_http2 {
         let connection = http2(bounds).serve_connection(io, service);
         tokio::pin!(connection);
-        drive!(connection, overstayed, stopping)
+        // GOAWAY tells what was taken: nobody has to guess.
+        drive!(connection, overstayed, stopping, true)
     } else {
         let connection = http1(bounds).serve_connection(io, service);
         tokio::pin!(connection);
-        drive!(connection, overstayed, stopping)
+        // Closing under a request that is on its way would leave it without an
+        // answer: the next one is answered 503 with `Connection: close`.
+        drive!(connection, overstayed, stopping, false)
     };
     if progress.is_flooded() {
         return Err("flood");
@@ -128,8 +140,16 @@ async fn open<S: AsyncRead + Unpin>(
 ) -> Result<Option<Opening<S>>, Refused> {
     let mut first = BytesMut::with_capacity(1024);
     let begun = tokio::select! {
-        begun = within(bounds.idle_timeout, stream.read_buf(&mut first)) => begun,
-        _ = stopping.wait_for(|stopping| *stopping) => return Ok(None),
+        begun = within(bounds.idle_timeout, stream.read_buf(&mut first)) => Some(begun),
+        _ = stopping.wait_for(|stopping| *stopping) => None,
+    };
+    // Who has just connected is about to say something, and gets an answer.
+    let begun = match begun {
+        Some(begun) => begun,
+        None => match within(LAST_WORDS, stream.read_buf(&mut first)).await {
+            None => return Ok(None),
+            some => some,
+        },
     };
     match begun {
         None => return Err("idle-timeout"),

@@ -6,16 +6,17 @@ use std::{
     num::NonZeroUsize,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Semaphore, watch};
 
 use super::{
+    inherited::Inherited,
     listener::{self, Listening},
     places::Places,
     worker,
@@ -29,6 +30,9 @@ use crate::{
     metrics::Metrics,
 };
 
+/// Workers look around every 15 s, whatever they do.
+const STUCK_AFTER: Duration = Duration::from_secs(60);
+
 /// What all workers share.
 #[derive(Debug)]
 pub struct Shared {
@@ -40,7 +44,13 @@ pub struct Shared {
     in_flight_max: u32,
     draining: AtomicBool,
     stopping: watch::Sender<bool>,
+    started: Instant,
+    pulses: Box<[Pulse]>,
 }
+
+/// When a worker was last seen to do something, in seconds since the start.
+#[derive(Debug, Default)]
+struct Pulse(AtomicU64);
 
 impl Shared {
     /// The config that requests see from now on.
@@ -54,9 +64,13 @@ impl Shared {
         self.snapshot.store(Arc::new(snapshot));
     }
 
-    /// Refuses calls from now on; what is under way is answered.
+    /// Refuses calls from now on; what is under way is answered, and connections
+    /// are asked to end (`Connection: close`, GOAWAY).
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Release);
+        // Not yet true, but sent: those who listen for a change end their
+        // connections, those who wait for the end go on listening.
+        self.stopping.send_modify(|_| {});
     }
 
     /// The trail.
@@ -98,6 +112,24 @@ impl Shared {
     /// Whether new connections have to wait for a place.
     pub fn is_at_connection_cap(&self) -> bool {
         self.places.is_full()
+    }
+
+    /// A worker that has done nothing for so long that it must be stuck.
+    pub fn stuck_worker(&self) -> Option<usize> {
+        let now = self.started.elapsed().as_secs();
+        let is_stuck = |pulse: &Pulse| {
+            let last = pulse.0.load(Ordering::Relaxed);
+            now.saturating_sub(last) > STUCK_AFTER.as_secs()
+        };
+        self.pulses.iter().position(is_stuck)
+    }
+
+    /// The worker with this number does something.
+    pub(super) fn pulse(&self, worker: usize) {
+        if let Some(pulse) = self.pulses.get(worker) {
+            let now = self.started.elapsed().as_secs();
+            pulse.0.store(now, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn places(&self) -> &Arc<Places> {
@@ -147,6 +179,15 @@ fn hint(error: &io::Error) -> &'static str {
     }
 }
 
+/// How long stopping may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Drain {
+    /// How long new calls are refused before the listeners close.
+    pub delay: Duration,
+    /// How long calls under way may take from then on.
+    pub timeout: Duration,
+}
+
 /// How stopping went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stopped {
@@ -166,6 +207,7 @@ impl Gateway {
         settings: &Settings,
         snapshot: Snapshot,
         trail: Trail,
+        inherited: &mut Inherited,
     ) -> Result<Self, StartError> {
         let workers = settings
             .workers
@@ -175,7 +217,7 @@ impl Gateway {
         let mut sockets: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
         for listen in &settings.listen {
             let bound =
-                listener::bind(&listen.place, workers).map_err(|error| StartError::Listen {
+                listener::bind(listen, workers, inherited).map_err(|error| StartError::Listen {
                     place: listen.place.clone(),
                     error,
                 })?;
@@ -196,6 +238,8 @@ impl Gateway {
             in_flight_max,
             draining: AtomicBool::new(false),
             stopping: watch::Sender::new(false),
+            started: Instant::now(),
+            pulses: (0..workers).map(|_| Pulse::default()).collect(),
         });
         let finish = watch::Sender::new(false);
         let workers = (0..)
@@ -220,7 +264,7 @@ impl Gateway {
     pub fn address(&self) -> Option<SocketAddr> {
         self.places.iter().find_map(|place| match place {
             ListenPlace::Tcp(address) => Some(*address),
-            ListenPlace::Unix { .. } => None,
+            ListenPlace::Unix { .. } | ListenPlace::Systemd { .. } => None,
         })
     }
 
@@ -229,19 +273,23 @@ impl Gateway {
         &self.shared
     }
 
-    /// Stops: new calls are refused, listeners close, and calls under way are
-    /// answered and have outcomes. After `within`, or when `cut` resolves, what
-    /// is left is cut, and its outcomes are in doubt. Seals the trail at last.
-    pub async fn stop(self, within: Duration, cut: impl Future<Output = ()>) -> Stopped {
+    /// Stops: new calls are refused, after a while the listeners close, and calls
+    /// under way are answered and have outcomes. When the time is over, or `cut`
+    /// resolves, what is left is cut, and its outcomes are in doubt. Seals the
+    /// trail at last.
+    pub async fn stop(self, drain: Drain, cut: impl Future<Output = ()>) -> Stopped {
         let Self {
             shared,
             workers,
             finish,
             ..
         } = self;
-        shared.draining.store(true, Ordering::Release);
-        shared.stopping.send_replace(true);
+        shared.drain();
         let drained = async {
+            if !drain.delay.is_zero() {
+                tokio::time::sleep(drain.delay).await;
+            }
+            shared.stopping.send_replace(true);
             shared.places.all_free().await;
             // Work that outlived its connection.
             let _ = shared.in_flight.acquire_many(shared.in_flight_max).await;
@@ -249,7 +297,7 @@ impl Gateway {
         let stopped = tokio::select! {
             biased;
             () = drained => Stopped::Clean,
-            () = tokio::time::sleep(within) => Stopped::Cut,
+            () = tokio::time::sleep(drain.delay.saturating_add(drain.timeout)) => Stopped::Cut,
             () = cut => Stopped::Cut,
         };
         finish.send_replace(true);
@@ -279,5 +327,5 @@ fn spawn(
     let shared = Arc::clone(shared);
     thread::Builder::new()
         .name(format!("worker-{number}"))
-        .spawn(move || worker::run(&shared, sockets, finish))
+        .spawn(move || worker::run(&shared, number, sockets, finish))
 }

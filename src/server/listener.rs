@@ -12,7 +12,8 @@ use std::{
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::config::settings::ListenPlace;
+use super::inherited::Inherited;
+use crate::config::settings::{Listen, ListenPlace};
 
 /// How many connections may wait to be accepted; the system may cap it lower.
 const BACKLOG: i32 = 1024;
@@ -30,33 +31,86 @@ pub struct Bound {
 #[derive(Debug)]
 pub enum Listening {
     /// Shares its port with those of other workers.
-    Tcp(TcpListener),
+    Tcp(TcpListener, Backlog),
     /// Is the same for all workers.
-    Unix(UnixListener),
+    Unix(UnixListener, Backlog),
 }
 
-/// Binds `place` for each of `workers`.
+/// Whose are the connections that wait to be accepted when the gateway stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backlog {
+    /// Ours: nobody else will answer them.
+    Ours,
+    /// Those of the next process that gets the socket from systemd.
+    OfTheNext,
+}
+
+/// Binds the place of `listen` for each of `workers`, or takes the socket that
+/// systemd bound.
 ///
 /// # Errors
 ///
 /// If it is in use, by a program that shares ports too, or not allowed.
-pub fn bind(place: &ListenPlace, workers: usize) -> io::Result<Bound> {
+pub fn bind(listen: &Listen, workers: usize, inherited: &mut Inherited) -> io::Result<Bound> {
+    let place = &listen.place;
     match place {
         ListenPlace::Tcp(address) => {
             let (address, sockets) = bind_tcp(*address, workers)?;
             Ok(Bound {
                 place: ListenPlace::Tcp(address),
-                sockets: sockets.into_iter().map(Listening::Tcp).collect(),
+                sockets: sockets
+                    .into_iter()
+                    .map(|socket| Listening::Tcp(socket, Backlog::Ours))
+                    .collect(),
             })
         }
         ListenPlace::Unix { path, mode, group } => {
             let socket = bind_unix(path, *mode, group.as_deref())?;
-            let sockets = (0..workers).map(|_| Ok(Listening::Unix(socket.try_clone()?)));
+            let sockets =
+                (0..workers).map(|_| Ok(Listening::Unix(socket.try_clone()?, Backlog::Ours)));
             Ok(Bound {
                 place: place.clone(),
                 sockets: sockets.collect::<io::Result<_>>()?,
             })
         }
+        ListenPlace::Systemd {
+            name,
+            allow_plaintext,
+        } => {
+            let socket = inherited.take(name)?;
+            socket.is_private_enough(listen.tls.is_some() || *allow_plaintext)?;
+            let sockets = (0..workers).map(|_| socket.try_clone());
+            Ok(Bound {
+                place: place.clone(),
+                sockets: sockets.collect::<io::Result<_>>()?,
+            })
+        }
+    }
+}
+
+impl Listening {
+    fn try_clone(&self) -> io::Result<Self> {
+        Ok(match self {
+            Self::Tcp(socket, backlog) => Self::Tcp(socket.try_clone()?, *backlog),
+            Self::Unix(socket, backlog) => Self::Unix(socket.try_clone()?, *backlog),
+        })
+    }
+
+    /// The rule of `listen.address`, for an address that the config does not know.
+    fn is_private_enough(&self, may_be_open: bool) -> io::Result<()> {
+        let Self::Tcp(socket, _) = self else {
+            return Ok(());
+        };
+        let address = socket.local_addr()?;
+        if address.ip().is_loopback() || may_be_open {
+            return Ok(());
+        }
+        Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!(
+                "callers elsewhere would send their tokens readable to {address}: put tls: or allow_plaintext: true beside it"
+            ),
+        ))
     }
 }
 

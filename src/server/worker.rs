@@ -12,7 +12,13 @@ use tokio::{
     sync::watch,
 };
 
-use super::{arrival::Peer, connection, gateway::Shared, listener::Listening, rim::Rim};
+use super::{
+    arrival::Peer,
+    connection,
+    gateway::Shared,
+    listener::{Backlog, Listening},
+    rim::Rim,
+};
 use crate::{audit::WorkerTrail, logging::access, pipeline::Pipeline};
 
 /// How long accepting pauses when the process is out of file descriptors.
@@ -20,13 +26,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often unused upstream connections are looked through.
 const SWEEP_EVERY: Duration = Duration::from_secs(15);
 
-/// Serves on `sockets` until `finish` says so.
+/// Serves on `sockets` until `finish` says so, as the worker with this number.
 ///
 /// # Errors
 ///
 /// If the system gives no runtime or takes a socket back.
 pub fn run(
     shared: &Arc<Shared>,
+    number: usize,
     sockets: Vec<Listening>,
     mut finish: watch::Receiver<bool>,
 ) -> io::Result<()> {
@@ -43,27 +50,28 @@ pub fn run(
         let trail = shared.trail().for_worker().flushed_on_park();
         let pipeline = Arc::new(Pipeline::new(trail.clone()));
         let rim = Rim::new(Arc::clone(shared), Arc::clone(&pipeline));
-        for (number, socket) in sockets.into_iter().enumerate() {
+        for (listener, socket) in sockets.into_iter().enumerate() {
             let host = Host {
                 shared: Arc::clone(shared),
                 rim: rim.clone(),
                 trail: trail.clone(),
-                listener: number,
+                listener,
             };
             match socket {
-                Listening::Tcp(socket) => {
+                Listening::Tcp(socket, backlog) => {
                     let socket = tokio::net::TcpListener::from_std(socket)?;
-                    tokio::spawn(host.accept(socket));
+                    tokio::spawn(host.accept(socket, backlog));
                 }
-                Listening::Unix(socket) => {
+                Listening::Unix(socket, backlog) => {
                     let socket = tokio::net::UnixListener::from_std(socket)?;
-                    tokio::spawn(host.accept(socket));
+                    tokio::spawn(host.accept(socket, backlog));
                 }
             }
         }
         let sweeping = async {
             loop {
                 tokio::time::sleep(SWEEP_EVERY).await;
+                shared.pulse(number);
                 pipeline.sweep();
             }
         };
@@ -118,14 +126,14 @@ struct Host {
 
 impl Host {
     /// Accepts until the gateway stops, and then what was waiting already.
-    async fn accept<S: Socket>(self, socket: S) {
+    async fn accept<S: Socket>(self, socket: S, backlog: Backlog) {
         let mut stopping = self.shared.stopping();
         let mut failing = false;
         loop {
             let accepted = tokio::select! {
                 biased;
-                accepted = socket.accept() => accepted,
                 _ = stopping.wait_for(|stopping| *stopping) => break,
+                accepted = socket.accept() => accepted,
             };
             match accepted {
                 Ok((stream, peer)) => {
@@ -141,6 +149,9 @@ impl Host {
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
+        }
+        if backlog == Backlog::OfTheNext {
+            return;
         }
         while let Some(Ok((stream, peer))) = socket.accept().now_or_never() {
             self.begin(stream, peer).await;

@@ -103,5 +103,6 @@ fn the_unit_gives_the_drain_time_and_does_not_restart_what_cannot_work() {
             .to_owned()
     };
     assert!(value("TimeoutStopSec").parse::<u32>().unwrap() > 35);
+    assert_eq!(value("Type"), "notify");
     assert_eq!(value("RestartPreventExitStatus"), "2 78");
 }

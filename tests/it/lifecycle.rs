@@ -8,7 +8,7 @@ use std::{
 use alloy_gateway::simulated_alloy::Behaviour;
 use rustix::process::Signal;
 
-use crate::support::{Gateway, Setup, USER, assert_refusal, delete};
+use crate::support::{Gateway, Setup, USER, assert_refusal, delete, h2};
 
 #[test]
 fn sigterm_answers_calls_under_way_seals_the_trail_and_exits_0() {
@@ -66,6 +66,40 @@ fn a_call_on_an_open_connection_while_stopping_gets_503_draining() {
     }
     assert_eq!(slow.receive().status, 200);
     assert_eq!(gateway.alloy.received().len(), 1);
+}
+
+#[test]
+fn while_drain_delay_lasts_new_calls_are_answered_503_and_the_listeners_stay_open() {
+    let mut gateway = Setup::default().bound("drain_delay: 4s").start();
+    let mut kept = gateway.connect();
+    assert_eq!(
+        kept.send(delete(USER, "c1", gateway.token()))
+            .receive()
+            .status,
+        200
+    );
+    gateway
+        .alloy
+        .script([Behaviour::Late(Duration::from_millis(2000))]);
+    let mut slow = gateway.connect();
+    slow.send(delete(USER, "c2", gateway.token()));
+    assert!(gateway.alloy.wait_for(2, Duration::from_secs(10)));
+    let mut streams = h2::Client::open(gateway.data);
+    gateway.process.signal(Signal::TERM);
+    assert!(streams.is_told_to_go_away());
+    assert_eq!(gateway.admin("/readyz").status, 503);
+    // Open and new connections alike; both end with the answer.
+    for connection in [&mut kept, &mut gateway.connect()] {
+        let response = connection
+            .send(delete(USER, "c3", gateway.token()))
+            .receive();
+        assert_refusal(&response, 503, "draining", "no");
+        assert_eq!(response.field("connection"), Some("close"));
+        assert!(connection.is_closed());
+    }
+    assert_eq!(slow.receive().status, 200);
+    assert!(gateway.process.wait().success());
+    assert!(TcpStream::connect(gateway.data).is_err());
 }
 
 #[test]

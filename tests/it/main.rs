@@ -30,6 +30,7 @@ mod many_tenants;
 mod refusals;
 mod reload;
 mod rules;
+mod systemd;
 mod trail;
 mod upstream_faults;
 mod vendor_contract;

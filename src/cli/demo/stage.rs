@@ -18,7 +18,7 @@ use crate::{
     cli::start::Ready,
     config,
     reload::Reloader,
-    server::Gateway,
+    server::{Drain, Gateway, Inherited},
     simulated_alloy::{self, SimulatedAlloy},
     token::NewToken,
 };
@@ -66,7 +66,12 @@ impl Stage {
         let loaded = config::load(&path).map_err(|problems| anyhow::anyhow!("{problems}"))?;
         let ready = Ready::read(&loaded).map_err(|problems| anyhow::anyhow!("{problems}"))?;
         let trail = ready.open_trail(&loaded)?;
-        let gateway = Gateway::start(&loaded.settings, ready.snapshot, trail.clone())?;
+        let gateway = Gateway::start(
+            &loaded.settings,
+            ready.snapshot,
+            trail.clone(),
+            &mut Inherited::default(),
+        )?;
         let Some(base) = gateway.address() else {
             bail!("the gateway listens nowhere");
         };
@@ -134,7 +139,13 @@ impl Stage {
     /// Stops the gateway in order and removes the directory.
     pub async fn strike(self) {
         self.gateway
-            .stop(Duration::from_secs(5), std::future::pending())
+            .stop(
+                Drain {
+                    delay: Duration::ZERO,
+                    timeout: Duration::from_secs(5),
+                },
+                std::future::pending(),
+            )
             .await;
         drop(self.trail);
         // It lies in the system's temporary directory: nothing is lost if it stays.

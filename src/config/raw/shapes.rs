@@ -47,13 +47,19 @@ pub struct Raw {
 
 /// A data listener.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default, expecting = "a map with address or unix")]
-#[schemars(extend("oneOf" = [ { "required": ["address"] }, { "required": ["unix"] } ]))]
+#[serde(
+    deny_unknown_fields,
+    default,
+    expecting = "a map with address, unix or systemd"
+)]
+#[schemars(extend("oneOf" = [ { "required": ["address"] }, { "required": ["unix"] }, { "required": ["systemd"] } ]))]
 pub struct Listen {
     /// IP address and port, as in `127.0.0.1:8080` or `[::1]:8080`.
     pub address: Option<String>,
     /// A Unix domain socket instead of an address.
     pub unix: Option<UnixSocket>,
+    /// A socket that systemd opened, by its name (FileDescriptorName=, or the name of the .socket unit).
+    pub systemd: Option<String>,
     /// Speaks TLS 1.2 and 1.3; files are read anew when they change.
     pub tls: Option<ListenTls>,
     /// Allows plaintext on an address that is not loopback: tokens then travel readable.
@@ -339,7 +345,10 @@ pub struct Bounds {
     /// How long a connection may stay without a request, or without reading its answer.
     #[schemars(schema_with = "duration", extend("default" = "60s"))]
     pub idle_timeout: Option<String>,
-    /// How long stopping may take.
+    /// How long new calls are answered 503 `draining` before the listeners close.
+    #[schemars(schema_with = "duration", extend("default" = "0s"))]
+    pub drain_delay: Option<String>,
+    /// How long stopping may take, from the end of drain_delay.
     #[schemars(schema_with = "duration", extend("default" = "35s"))]
     pub drain_timeout: Option<String>,
     /// Header fields of a request.

@@ -29,8 +29,8 @@ pub fn data(check: &mut Check, raw: Option<Vec<Option<raw::Listen>>>) -> Vec<Lis
         };
         let tls = entry.tls.map(|raw| tls(check, &at.clone().key("tls"), raw));
         let is_open = tls.is_some() || entry.allow_plaintext == Some(true);
-        let (place, place_at) = match (entry.address, entry.unix) {
-            (Some(text), None) => {
+        let (place, place_at) = match (entry.address, entry.unix, entry.systemd) {
+            (Some(text), None, None) => {
                 let at = at.key("address");
                 let Some(address) = address(check, &at, &text) else {
                     continue;
@@ -43,12 +43,22 @@ pub fn data(check: &mut Check, raw: Option<Vec<Option<raw::Listen>>>) -> Vec<Lis
                 }
                 (ListenPlace::Tcp(address), at)
             }
-            (None, Some(raw)) => {
+            (None, Some(raw), None) => {
                 let at = at.key("unix");
                 (unix(check, &at, raw), at)
             }
+            (None, None, Some(name)) => {
+                let at = at.key("systemd");
+                check.name(at.clone(), &name);
+                let allow_plaintext = entry.allow_plaintext == Some(true);
+                let place = ListenPlace::Systemd {
+                    name,
+                    allow_plaintext,
+                };
+                (place, at)
+            }
             _ => {
-                check.problem(at, "expected exactly one of address, unix");
+                check.problem(at, "expected exactly one of address, unix, systemd");
                 continue;
             }
         };
@@ -65,6 +75,9 @@ fn is_same(one: &ListenPlace, other: &ListenPlace) -> bool {
     match (one, other) {
         (ListenPlace::Tcp(one), ListenPlace::Tcp(other)) => one == other,
         (ListenPlace::Unix { path: one, .. }, ListenPlace::Unix { path: other, .. }) => {
+            one == other
+        }
+        (ListenPlace::Systemd { name: one, .. }, ListenPlace::Systemd { name: other, .. }) => {
             one == other
         }
         _ => false,

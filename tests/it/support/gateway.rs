@@ -431,12 +431,19 @@ impl Process {
     }
 
     pub fn spawn_with(config: &Path, log: &str, env: &[(&str, String)]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_alloy-gateway"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_alloy-gateway"));
+        command
             .args(["serve", "-c"])
             .arg(config)
             .env("ALLOY_GATEWAY_LOG", log)
             .envs(env.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::null())
+            .stdin(Stdio::null());
+        Self::run(command)
+    }
+
+    /// Any command whose output is to be kept.
+    pub fn run(mut command: Command) -> Self {
+        let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

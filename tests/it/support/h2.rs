@@ -33,6 +33,18 @@ impl Client {
         Self { runtime, sender }
     }
 
+    /// Whether GOAWAY comes, so that nothing more is sent on this connection.
+    pub fn is_told_to_go_away(&mut self) -> bool {
+        let gone = async {
+            while self.sender.ready().await.is_ok() {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        };
+        let patience = std::time::Duration::from_secs(10);
+        let waiting = async { tokio::time::timeout(patience, gone).await };
+        self.runtime.block_on(waiting).is_ok()
+    }
+
     pub fn send(&mut self, request: Request<Full<Bytes>>) -> Response {
         self.runtime.block_on(async {
             let response = self.sender.send_request(request).await.unwrap();

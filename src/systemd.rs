@@ -1,0 +1,47 @@
+//! What systemd is told (`sd_notify(3)`): ready, reloading, stopping, alive.
+//! Without systemd, nothing is told to nobody.
+
+use std::{sync::Arc, time::Duration};
+
+use sd_notify::NotifyState;
+
+use crate::server::Shared;
+
+/// Calls are taken, with this config.
+pub fn ready(summary: &str) {
+    tell(&[NotifyState::Ready, NotifyState::Status(summary)]);
+}
+
+/// Another config is being loaded; [`ready`] follows, whatever came of it.
+pub fn reloading() {
+    tell(&[NotifyState::Reloading]);
+}
+
+/// The end has begun.
+pub fn stopping() {
+    tell(&[NotifyState::Stopping, NotifyState::Status("draining")]);
+}
+
+/// Tells systemd that the gateway is alive, as often as the unit asks for
+/// (`WatchdogSec=`) and while every worker is. Ends at once if it does not ask.
+pub async fn keep_watchdog(shared: Arc<Shared>) {
+    let Some(span) = sd_notify::watchdog_enabled() else {
+        return;
+    };
+    // Half of it, as sd_watchdog_enabled(3) advises: not more wakes than needed.
+    let every = (span / 2).max(Duration::from_millis(10));
+    loop {
+        match shared.stuck_worker() {
+            None => tell(&[NotifyState::Watchdog]),
+            Some(worker) => tracing::error!(worker, "a worker is stuck: systemd is told nothing"),
+        }
+        tokio::time::sleep(every).await;
+    }
+}
+
+fn tell(state: &[NotifyState<'_>]) {
+    // One that does not listen can't be told so either.
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::debug!(%error, "systemd can't be told");
+    }
+}
