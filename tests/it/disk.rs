@@ -4,7 +4,7 @@
 use std::{
     fs,
     io::Write,
-    path::{Path, PathBuf},
+    path::Path,
     process::Command,
     thread,
     time::{Duration, Instant},
@@ -15,64 +15,12 @@ use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
 use crate::support::{
     Connection, Gateway, Setup, USER, assert_refusal, delete,
+    mount::Mount,
     trail::{assert_nothing_lost, sent},
 };
 
 /// What design.md promises for the disk's return, and as much again for a busy machine.
 const BACK_WITHIN: Duration = Duration::from_secs(10);
-
-/// A small file system of its own, unmounted at the end.
-struct Mount {
-    at: PathBuf,
-    _image: tempfile::TempDir,
-}
-
-impl Mount {
-    /// `None` where one may not mount: then the test shows nothing and says so.
-    fn of(kind: &str, mebibytes: u64) -> Option<Self> {
-        let image = tempfile::tempdir().unwrap();
-        let at = image.path().join("mounted");
-        fs::create_dir(&at).unwrap();
-        let is_mounted = match kind {
-            "tmpfs" => run(
-                "mount",
-                &["-t", "tmpfs", "-o", &format!("size={mebibytes}m"), "none"],
-                &at,
-            ),
-            _ => {
-                let file = image.path().join("image");
-                fs::File::create(&file)
-                    .unwrap()
-                    .set_len(mebibytes << 20)
-                    .unwrap();
-                run("mkfs.ext4", &["-q", "-F"], &file)
-                    && run("mount", &["-o", "loop", file.to_str().unwrap()], &at)
-            }
-        };
-        if !is_mounted {
-            eprintln!("skipped: no {kind} can be mounted here");
-            return None;
-        }
-        Some(Self { at, _image: image })
-    }
-
-    fn freeze(&self, frozen: bool) -> bool {
-        run("fsfreeze", &[if frozen { "-f" } else { "-u" }], &self.at)
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        // A frozen one can't be unmounted.
-        self.freeze(false);
-        run("umount", &["-l"], &self.at);
-    }
-}
-
-fn run(program: &str, args: &[&str], last: &Path) -> bool {
-    let output = Command::new(program).args(args).arg(last).output();
-    output.is_ok_and(|output| output.status.success())
-}
 
 /// Calls one after another until one is refused; how many went through.
 #[track_caller]
@@ -97,7 +45,7 @@ fn call_until_refused(gateway: &Gateway, prefix: &str) -> Vec<String> {
 
 /// Waits until calls go through again.
 #[track_caller]
-fn wait_until_back(gateway: &Gateway) {
+pub fn wait_until_back(gateway: &Gateway) {
     let end = Instant::now() + BACK_WITHIN;
     while gateway.admin("/readyz").status != 200 {
         assert!(
@@ -111,7 +59,7 @@ fn wait_until_back(gateway: &Gateway) {
 }
 
 #[track_caller]
-fn assert_unready(gateway: &Gateway, cause: &str) {
+pub fn assert_unready(gateway: &Gateway, cause: &str) {
     let ready = gateway.admin("/readyz");
     assert_eq!(ready.status, 503, "{}", ready.text());
     let metrics = gateway.admin("/metrics").text();
@@ -138,13 +86,13 @@ fn assert_status(gateway: &Gateway, cause: &str) {
 }
 
 #[track_caller]
-fn assert_recovery_is_recorded(gateway: &Gateway, cause: &str) {
+pub fn assert_recovery_is_recorded(gateway: &Gateway, cause: &str) {
     gateway.record("the recovery", |record| {
         record["event"] == "trail.recovered" && record["cause"] == cause
     });
 }
 
-fn generous(setup: Setup) -> Gateway {
+pub fn generous(setup: Setup) -> Gateway {
     let gateway = setup.start();
     gateway
         .alloy
@@ -203,7 +151,7 @@ fn fill(filler: &Path) {
 }
 
 #[track_caller]
-fn finish(mut gateway: Gateway, promised: &[String]) {
+pub fn finish(mut gateway: Gateway, promised: &[String]) {
     assert!(gateway.stop().success(), "{}", gateway.process.output());
     assert_nothing_lost(&gateway, promised);
 }

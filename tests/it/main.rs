@@ -17,6 +17,7 @@ mod contract;
 mod deploy;
 mod desync;
 mod disk;
+mod disk_dies;
 mod forwarding;
 mod h2_hostile;
 mod hostile_load;

@@ -235,6 +235,39 @@ async fn what_does_not_verify_is_never_removed() {
     assert_eq!(segments(directory.path())[0], names[1]);
 }
 
+/// What a clock leaves that was set back: the first segment is dated later than
+/// those after it.
+#[tokio::test]
+async fn a_clock_that_was_set_back_hides_nothing_from_a_query_or_a_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let dated = |name: &str, seq: u64, time: &str, credential: &str| {
+        let line = format!(
+            r#"{{"v":1,"seq":{seq},"time":"{time}","event":"request.intent","request_id":"r{seq}","tenant":"billing","token":"t","peer":"p","user":"u","credential":"{credential}","config":"c","prev":"0","hash":"0"}}"#
+        );
+        fs::write(directory.path().join(name), line + "\n").unwrap();
+    };
+    let now = jiff::Timestamp::now();
+    let ago = |hours: i64| (now - jiff::SignedDuration::from_hours(hours)).to_string();
+    dated("0000000001.jsonl", 1, &ago(1000), "long-ago");
+    dated("0000000002.jsonl", 2, &ago(2), "wanted");
+    dated("0000000003.jsonl", 3, &ago(500), "after-the-clock-was-set");
+    let filter = Filter {
+        since: Some(now - jiff::SignedDuration::from_hours(10)),
+        ..Filter::default()
+    };
+    let mut found = Vec::new();
+    let each = |row: Row| found.extend(row.credential);
+    super::super::query(directory.path(), None, &filter, each, |_| {}).unwrap();
+    assert_eq!(found, ["wanted"]);
+    let mut recent = small(directory.path());
+    recent.usage = Duration::from_secs(36_000);
+    let mut counted = 0;
+    Trail::open(recent, &mut |_, _| counted += 1)
+        .unwrap()
+        .close();
+    assert_eq!(counted, 1);
+}
+
 #[tokio::test]
 async fn a_start_counts_recent_intents_from_every_segment() {
     let directory = tempfile::tempdir().unwrap();

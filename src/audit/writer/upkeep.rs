@@ -225,3 +225,22 @@ impl Writer {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_set_is_noticed_either_way_and_once() {
+        let hour = Duration::from_secs(3600);
+        let mut clock = WallClock::now();
+        assert_eq!(clock.stepped_ms(), None);
+        clock.wall += hour;
+        let back = clock.stepped_ms().unwrap();
+        assert!((-3_600_100..=-3_599_000).contains(&back), "{back}");
+        assert_eq!(clock.stepped_ms(), None);
+        clock.wall -= hour;
+        let on = clock.stepped_ms().unwrap();
+        assert!((3_599_000..=3_600_100).contains(&on), "{on}");
+    }
+}

@@ -4,6 +4,7 @@
 pub mod client;
 pub mod gateway;
 pub mod h2;
+pub mod mount;
 pub mod refusal;
 pub mod trail;
 
