@@ -5,7 +5,8 @@
 //! of one header block. Frames that cost a peer nothing and us some work are not
 //! bounded: PING and SETTINGS, each of which must be answered (CVE-2019-9512,
 //! CVE-2019-9515), PRIORITY (CVE-2019-9513), DATA without data (CVE-2019-9518),
-//! WINDOW_UPDATE, and resets of streams that were begun (CVE-2023-44487).
+//! WINDOW_UPDATE, resets of streams that were begun (CVE-2023-44487), and what is
+//! read and dropped: answers to pings that were not sent, frames of unknown types.
 //!
 //! The guard counts them against what an honest client does. It only ever ends
 //! the connection: what it lets pass is still read by the library.
@@ -23,22 +24,18 @@ const CREDIT_MAX: f64 = 200.0;
 /// What comes back in a second.
 const CREDIT_A_SECOND: f64 = 50.0;
 /// What a begun stream gives: a request has a right to some control frames.
-const CREDIT_A_STREAM: f64 = 2.0;
+const CREDIT_A_STREAM: f64 = 4.0;
 /// What resetting a stream costs: more than beginning it gave.
-const RESET_COSTS: f64 = 4.0;
+const RESET_COSTS: f64 = 6.0;
+/// DATA below this many bytes is more head than content.
+const DATA_MIN: u32 = 64;
 
 /// Frame types (RFC 9113 §6).
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
-const PRIORITY: u8 = 2;
 const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
-/// Flags.
-const END_STREAM: u8 = 1;
-const ACK: u8 = 1;
+/// A flag.
 const END_HEADERS: u8 = 4;
 
 /// Follows the frames of one HTTP/2 connection.
@@ -123,12 +120,11 @@ impl FrameGuard {
                 self.last_stream = self.last_stream.max(stream);
                 -CREDIT_A_STREAM
             }
-            DATA if len == 0 && flags & END_STREAM == 0 => 1.0,
-            SETTINGS | PING if flags & ACK == 0 => 1.0,
-            PRIORITY | WINDOW_UPDATE => 1.0,
-            RST_STREAM => RESET_COSTS,
+            DATA if len >= DATA_MIN => return,
             // The frames of one header block are bounded by the library.
-            _ => return,
+            CONTINUATION => return,
+            RST_STREAM => RESET_COSTS,
+            _ => 1.0,
         };
         let now = Instant::now();
         let back = now.duration_since(self.at).as_secs_f64() * CREDIT_A_SECOND;
@@ -147,6 +143,13 @@ impl FrameGuard {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const PRIORITY: u8 = 2;
+    const SETTINGS: u8 = 4;
+    const PING: u8 = 6;
+    const WINDOW_UPDATE: u8 = 8;
+    const ACK: u8 = 1;
+    const END_STREAM: u8 = 1;
 
     fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
         let len = u32::try_from(payload.len()).unwrap().to_be_bytes();
@@ -171,6 +174,10 @@ mod tests {
             (PRIORITY, 0, &[0; 5]),
             (WINDOW_UPDATE, 0, &[0, 0, 0, 1]),
             (RST_STREAM, 0, &[0, 0, 0, 8]),
+            (PING, ACK, &[0; 8]),
+            (DATA, END_STREAM, &[]),
+            (DATA, 0, &[b'a'; DATA_MIN as usize - 1]),
+            (0xfa, 0, &[0; 1000]),
         ] {
             for cut in [1, 7, 4096] {
                 let mut guard = FrameGuard::new();
@@ -207,6 +214,10 @@ mod tests {
             assert!(!guard.is_flood());
         }
         assert_eq!(guard.go_away()[9..13], 19_999_u32.to_be_bytes());
+        for _ in 0..1000 {
+            guard.see(&frame(DATA, 0, 19_999, &[0; DATA_MIN as usize]));
+            assert!(!guard.is_flood());
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -19,6 +19,7 @@ mod desync;
 mod disk;
 mod disk_dies;
 mod forwarding;
+mod h2_floods;
 mod h2_hostile;
 mod hostile_load;
 mod key_rotation;

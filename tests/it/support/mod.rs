@@ -5,6 +5,7 @@ pub mod client;
 pub mod gateway;
 pub mod h2;
 pub mod mount;
+pub mod raw_h2;
 pub mod refusal;
 pub mod trail;
 

@@ -1,0 +1,135 @@
+//! Floods of HTTP/2 frames that cost a peer nothing: each ends in GOAWAY.
+
+use crate::support::{
+    Setup, USER,
+    raw_h2::{
+        ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, GOAWAY, HEADERS,
+        PADDED, PING, PRIORITY, PROTOCOL_ERROR, RST_STREAM, Raw, SETTINGS, WINDOW_UPDATE, block,
+        call,
+    },
+};
+
+#[test]
+fn floods_end_in_goaway_enhance_your_calm_and_others_are_served_meanwhile() {
+    let gateway = Setup::default().bound("connections: 64").start();
+    let bearer = format!("Bearer {}", gateway.token());
+    let path = format!("/users/{USER}/credentials/c1");
+    let bad = block(&call(&path, "Bearer bad"));
+    type Flood<'a> = Box<dyn Fn(&mut Raw, u32) -> bool + 'a>;
+    let open = block(&call(&path, &bearer));
+    let data = |raw: &mut Raw, n: u32, flags: u8, payload: &[u8]| {
+        (n > 0 || raw.send(HEADERS, END_HEADERS, 1, &open)) && raw.send(DATA, flags, 1, payload)
+    };
+    let floods: [(&str, Flood<'_>); 16] = [
+        (
+            "pings, CVE-2019-9512",
+            Box::new(|raw, _| raw.send(PING, 0, 0, &[0; 8])),
+        ),
+        (
+            "settings, CVE-2019-9515",
+            Box::new(|raw, _| raw.send(SETTINGS, 0, 0, &[])),
+        ),
+        (
+            "priorities, CVE-2019-9513",
+            Box::new(|raw, n| raw.send(PRIORITY, 0, 2 * n + 1, &[0, 0, 0, 0, 1])),
+        ),
+        (
+            "window updates",
+            Box::new(|raw, _| raw.send(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1])),
+        ),
+        (
+            "empty data, CVE-2019-9518",
+            Box::new(|raw, n| data(raw, n, 0, &[])),
+        ),
+        (
+            "data that is padding only, RFC 9113 §6.1",
+            Box::new(|raw, n| data(raw, n, PADDED, &[0])),
+        ),
+        (
+            "data byte by byte, RFC 9113 §10.5",
+            Box::new(|raw, n| data(raw, n, 0, b"a")),
+        ),
+        (
+            "frames of an unknown type, RFC 9113 §5.5",
+            Box::new(|raw, _| raw.send(0xfa, 0, 0, &[])),
+        ),
+        (
+            "answers to pings that were not sent, RFC 9113 §6.7",
+            Box::new(|raw, _| raw.send(PING, ACK, 0, &[7; 8])),
+        ),
+        (
+            "goaways, RFC 9113 §6.8",
+            Box::new(|raw, _| raw.send(GOAWAY, 0, 0, &[0; 8])),
+        ),
+        (
+            "data on a stream that is over, RFC 9113 §5.1",
+            Box::new(|raw, n| {
+                (n > 0 || raw.headers(1, &call(&path, "Bearer bad")))
+                    && raw.send(DATA, END_STREAM, 1, &[])
+            }),
+        ),
+        (
+            "heads on a stream that is over, RFC 9113 §5.1",
+            Box::new(|raw, _| raw.headers(1, &call(&path, "Bearer bad"))),
+        ),
+        (
+            "large settings, CVE-2020-11080",
+            Box::new(|raw, _| raw.send(SETTINGS, 0, 0, &[0, 1, 0, 0, 16, 0].repeat(2000))),
+        ),
+        (
+            "rapid reset, CVE-2023-44487",
+            Box::new(|raw, n| {
+                raw.send(HEADERS, END_HEADERS | END_STREAM, 2 * n + 1, &bad)
+                    && raw.send(RST_STREAM, 0, 2 * n + 1, &[0, 0, 0, 8])
+            }),
+        ),
+        (
+            "made you reset, CVE-2025-8671",
+            Box::new(|raw, n| {
+                // A window update of nothing is the stream's error: the server resets it.
+                raw.send(HEADERS, END_HEADERS | END_STREAM, 2 * n + 1, &bad)
+                    && raw.send(WINDOW_UPDATE, 0, 2 * n + 1, &[0; 4])
+            }),
+        ),
+        (
+            "continuations, CVE-2024-27316",
+            Box::new(|raw, n| {
+                let kind = if n == 0 { HEADERS } else { CONTINUATION };
+                raw.send(kind, 0, 1, &block(&[("x-a", &"b".repeat(100))]))
+            }),
+        ),
+    ];
+    let count = floods.len();
+    for (name, flood) in floods {
+        let mut raw = Raw::open(gateway.data);
+        let sent = (0..100_000).take_while(|n| flood(&mut raw, *n)).count();
+        assert!(sent < 100_000, "{name}: all was taken");
+        // Our own unread bytes may turn the farewell into a reset.
+        let error = raw.goaway();
+        // A window update of nothing, and what comes on a stream that is over, are
+        // errors of the connection in h2.
+        let is_error = ["made", "data on", "heads on"]
+            .iter()
+            .any(|kind| name.starts_with(kind));
+        let allowed = [
+            ENHANCE_YOUR_CALM,
+            if is_error {
+                PROTOCOL_ERROR
+            } else {
+                ENHANCE_YOUR_CALM
+            },
+        ];
+        assert!(
+            error.is_none_or(|error| allowed.contains(&error)),
+            "{name}: {error:?}"
+        );
+        let good = gateway.delete(USER, "gone").status;
+        assert_eq!(good, 404, "{name}: the next caller is not served by Alloy");
+    }
+    let ended = gateway
+        .trail()
+        .iter()
+        .filter(|record| record["event"] == "connection.refused")
+        .count();
+    assert!(ended >= count - 1, "{ended} of {count} are in the trail");
+}
