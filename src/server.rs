@@ -14,7 +14,7 @@ mod rim;
 mod worker;
 
 pub use self::{
-    arrival::{Arrival, Peer},
+    arrival::{Arrival, Origin, Peer},
     gateway::{Drain, Gateway, Shared, StartError, Stopped},
     inherited::Inherited,
     listener::bind_unix,

@@ -24,13 +24,24 @@ pub enum Peer {
 }
 
 impl Peer {
-    /// The address that failures are counted by; Unix peers count as one.
-    pub fn ip(&self) -> Option<IpAddr> {
+    /// Whom its connections and failures are counted for.
+    pub fn origin(&self) -> Origin {
         match self {
-            Self::Tcp(address) => Some(address.ip()),
-            Self::Unix { .. } => None,
+            // A dual-stack listener writes IPv4 addresses as IPv6.
+            Self::Tcp(address) => Origin::Address(address.ip().to_canonical()),
+            Self::Unix { uid } => Origin::User(*uid),
         }
     }
+}
+
+/// Whom connections and failures are counted for: all ports of an address, all
+/// processes of a user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// An address, IPv4 as such.
+    Address(IpAddr),
+    /// A user of this machine.
+    User(u32),
 }
 
 impl fmt::Display for Peer {

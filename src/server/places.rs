@@ -2,13 +2,12 @@
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::Peer;
+use super::arrival::{Origin, Peer};
 use crate::config::settings::Bounds;
 
 /// Counts connections over all workers and listeners.
@@ -16,7 +15,7 @@ use crate::config::settings::Bounds;
 pub struct Places {
     all: Arc<Semaphore>,
     max: u32,
-    per_peer: Mutex<HashMap<IpAddr, u32>>,
+    per_peer: Mutex<HashMap<Origin, u32>>,
     per_peer_max: u32,
 }
 
@@ -24,7 +23,7 @@ pub struct Places {
 #[derive(Debug)]
 pub struct Place {
     places: Arc<Places>,
-    peer: Option<IpAddr>,
+    origin: Origin,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -45,18 +44,16 @@ impl Places {
     /// `None` if the peer has as many as it may.
     pub async fn take(self: &Arc<Self>, peer: &Peer) -> Option<Place> {
         let permit = Arc::clone(&self.all).acquire_owned().await.ok()?;
-        let peer = peer.ip();
-        if let Some(ip) = peer {
-            let mut counts = self.per_peer.lock().unwrap_or_else(PoisonError::into_inner);
-            let count = counts.entry(ip).or_insert(0);
-            if *count >= self.per_peer_max {
-                return None;
-            }
-            *count += 1;
+        let origin = peer.origin();
+        let mut counts = self.per_peer.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(origin).or_insert(0);
+        if *count >= self.per_peer_max {
+            return None;
         }
+        *count += 1;
         Some(Place {
             places: Arc::clone(self),
-            peer,
+            origin,
             _permit: permit,
         })
     }
@@ -83,17 +80,55 @@ impl Places {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let Some(ip) = self.peer else { return };
         let mut counts = self
             .places
             .per_peer
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&ip) {
+        if let Some(count) = counts.get_mut(&self.origin) {
             *count -= 1;
             if *count == 0 {
-                counts.remove(&ip);
+                counts.remove(&self.origin);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::settings::testing;
+
+    #[tokio::test]
+    async fn each_address_and_each_user_has_places_of_its_own() {
+        let bounds = Bounds {
+            connections: 8,
+            connections_per_peer: 1,
+            ..testing::bounds()
+        };
+        let places = Arc::new(Places::new(&bounds));
+        let tcp = |address: &str| Peer::Tcp(address.parse().unwrap());
+        let held = places.take(&tcp("192.0.2.1:1000")).await;
+        assert!(held.is_some());
+        let others = [
+            (tcp("192.0.2.1:1001"), false),
+            (tcp("[::ffff:192.0.2.1]:1002"), false),
+            (tcp("192.0.2.2:1000"), true),
+            (tcp("[2001:db8::1]:1000"), true),
+            (Peer::Unix { uid: 1000 }, true),
+            (Peer::Unix { uid: 1001 }, true),
+            (Peer::Unix { uid: 1000 }, false),
+        ];
+        let mut all = Vec::new();
+        for (peer, has_one) in others {
+            let place = places.take(&peer).await;
+            assert_eq!(place.is_some(), has_one, "{peer}");
+            all.extend(place);
+        }
+        assert_eq!(places.taken(), 5);
+        drop((held, all));
+        assert_eq!(places.taken(), 0);
+        assert!(places.take(&Peer::Unix { uid: 1000 }).await.is_some());
+        assert!(places.per_peer.lock().unwrap().is_empty(), "it would grow");
     }
 }

@@ -7,7 +7,11 @@ use std::{
     time::Duration,
 };
 
-use crate::{config::settings::Window, pipeline::limit::Bucket, server::Peer};
+use crate::{
+    config::settings::Window,
+    pipeline::limit::Bucket,
+    server::{Origin, Peer},
+};
 
 /// A bucket per peer, in a table of fixed size: peers that fall on one place
 /// share its bucket, so that no number of peers takes more memory. It is looked
@@ -37,7 +41,7 @@ impl FailedAuth {
     ///
     /// How long to wait, once the peer has failed too often.
     pub fn count(&self, peer: &Peer) -> Result<(), Duration> {
-        let hash = self.hasher.hash_one(peer.ip().map(network));
+        let hash = self.hasher.hash_one(network(peer.origin()));
         let place = usize::try_from(hash % Self::PLACES as u64).unwrap_or_default();
         let Some(place) = self.places.get(place) else {
             return Ok(());
@@ -49,13 +53,13 @@ impl FailedAuth {
 }
 
 /// One IPv6 peer owns a whole /64 as a rule (RFC 6177), so that is what counts.
-fn network(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V6(v6) => {
+fn network(origin: Origin) -> Origin {
+    match origin {
+        Origin::Address(IpAddr::V6(v6)) => {
             let [a, b, c, d, ..] = v6.segments();
-            IpAddr::from([a, b, c, d, 0, 0, 0, 0])
+            Origin::Address(IpAddr::from([a, b, c, d, 0, 0, 0, 0]))
         }
-        v4 @ IpAddr::V4(_) => v4,
+        other @ (Origin::Address(IpAddr::V4(_)) | Origin::User(_)) => other,
     }
 }
 
@@ -81,11 +85,13 @@ mod tests {
         assert!(failed.count(&guesser).is_err());
         let same_network = Peer::Tcp("[2001:db8::ffff]:1001".parse().unwrap());
         assert!(failed.count(&same_network).is_err());
-        // Some of a few neighbours may share the guesser's place, not all.
-        let free = (2..10u8).filter(|n| {
-            let other = Peer::Tcp(([10, 0, 0, *n], 1000).into());
-            failed.count(&other).is_ok()
-        });
-        assert!(free.count() > 4);
+        // Some of a few others may share the guesser's place, not all.
+        let others = |of: fn(u8) -> Peer| {
+            let free = (2..10).filter(|n| failed.count(&of(*n)).is_ok());
+            assert!(free.count() > 4);
+        };
+        others(|n| Peer::Tcp(([10, 0, 0, n], 1000).into()));
+        others(|n| Peer::Tcp((format!("::ffff:10.0.1.{n}").parse::<IpAddr>().unwrap(), 1).into()));
+        others(|n| Peer::Unix { uid: n.into() });
     }
 }
