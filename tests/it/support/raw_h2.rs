@@ -23,6 +23,7 @@ pub const END_HEADERS: u8 = 4;
 /// RFC 9113 §7.
 pub const ENHANCE_YOUR_CALM: u32 = 0x0b;
 pub const PROTOCOL_ERROR: u32 = 1;
+pub const NO_ERROR: u32 = 0;
 
 /// One frame as it came.
 pub struct Frame {
