@@ -1,6 +1,6 @@
 //! `audit`: reading the trail.
 
-mod format;
+pub(super) mod format;
 mod query;
 mod tail;
 mod verify;

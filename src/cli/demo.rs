@@ -1,10 +1,13 @@
 //! `demo`: the real gateway before a simulated Alloy, over real TLS on loopback.
 
 mod caller;
+mod live;
 mod stage;
 mod story;
 
 use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Exit, output::outln};
 use stage::Stage;
@@ -30,11 +33,19 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     }
     introduce(&stage);
     runtime.block_on(async {
-        tokio::signal::ctrl_c().await?;
+        live::show(&stage, until_told_to_end()).await?;
         outln!("\nstopping: calls under way get their answers, the trail is sealed");
         stage.strike().await;
         anyhow::Ok(Exit::Ok)
     })
+}
+
+async fn until_told_to_end() -> std::io::Result<()> {
+    let mut terminated = signal(SignalKind::terminate())?;
+    tokio::select! {
+        ended = tokio::signal::ctrl_c() => ended,
+        _ = terminated.recv() => Ok(()),
+    }
 }
 
 /// What a newcomer needs to play.
@@ -87,7 +98,8 @@ Paste into another terminal:
   curl -s {admin}/metrics | grep requests_total
 
 Ctrl-C ends it. Then read the config above, and copy config/example.yaml.
-",
+
+Calls stand here as they end, from the trail:",
         alloy = stage.alloy_url(),
     );
 }

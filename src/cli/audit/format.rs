@@ -18,91 +18,126 @@ pub enum Format {
     Ocsf,
 }
 
-/// Prints rows as they come.
+/// What stands above the columns of a table.
+const HEADER: [&str; 10] = [
+    "TIME",
+    "ENDED",
+    "TENANT/TOKEN",
+    "USER",
+    "CREDENTIAL",
+    "STATUS",
+    "TRIES",
+    "MS",
+    "REQUEST",
+    "FROM",
+];
+/// The columns of numbers, which stand at the right.
+const NUMBERS: std::ops::Range<usize> = 5..8;
+/// Rows that are looked at before columns get their width.
+const LOOK_AHEAD: usize = 256;
+
+/// Prints rows; those of a table once it is known how wide they are.
 #[derive(Debug)]
 pub struct Printer {
     format: Format,
-    has_header: bool,
+    waiting: Vec<[String; HEADER.len()]>,
+    widths: Option<[usize; HEADER.len()]>,
 }
 
 impl Printer {
     pub fn new(format: Format) -> Self {
         Self {
             format,
-            has_header: false,
+            waiting: Vec::new(),
+            widths: None,
         }
     }
 
     pub fn print(&mut self, row: &Row) {
         match self.format {
-            Format::Table => self.columns(row),
+            Format::Table => {
+                self.waiting.push(columns(row));
+                if self.widths.is_some() || self.waiting.len() >= LOOK_AHEAD {
+                    self.flush();
+                }
+            }
             Format::Json => outln!("{}", json_row(row)),
             Format::Ocsf => outln!("{}", ocsf::event(row)),
         }
     }
 
-    fn columns(&mut self, row: &Row) {
-        if !self.has_header {
-            self.has_header = true;
-            line([
-                "TIME",
-                "ENDED",
-                "TENANT/TOKEN",
-                "USER",
-                "CREDENTIAL",
-                "STATUS",
-                "TRIES",
-                "MS",
-                "REQUEST",
-                "FROM",
-            ]);
+    /// Prints what waits for others to be compared with.
+    pub fn flush(&mut self) {
+        let rows = std::mem::take(&mut self.waiting);
+        if rows.is_empty() {
+            return;
         }
-        let dash = || "-".to_owned();
-        let who = match (&row.tenant, &row.token) {
-            (Some(tenant), Some(token)) => format!("{tenant}/{token}"),
-            (Some(tenant), None) => tenant.clone(),
-            _ => dash(),
+        let widths = match self.widths {
+            Some(widths) => widths,
+            None => {
+                let widths = fitting(&rows);
+                line(&HEADER.map(ToOwned::to_owned), &widths);
+                *self.widths.insert(widths)
+            }
         };
-        // Of refusals, what for; of many, how many.
-        let ended = match (&row.code, row.count) {
-            (Some(code), Some(count)) => format!("{} ({code}) x{count}", row.ended),
-            (Some(code), None) => format!("{} ({code})", row.ended),
-            (None, _) => row.ended.clone(),
-        };
-        let number = |number: Option<u64>| number.map_or_else(dash, |number| number.to_string());
-        line([
-            row.time.as_str(),
-            &ended,
-            &who,
-            row.user.as_deref().unwrap_or("-"),
-            row.credential.as_deref().unwrap_or("-"),
-            &number(row.status.map(u64::from)),
-            &number(row.attempts.map(u64::from)),
-            &row.latency_us
-                .map_or_else(dash, |us| format!("{}.{}", us / 1000, us % 1000 / 100)),
-            row.request_id.as_deref().unwrap_or("-"),
-            row.peer.as_deref().unwrap_or("-"),
-        ]);
+        for row in &rows {
+            line(row, &widths);
+        }
     }
 }
 
-fn line(
+fn columns(row: &Row) -> [String; HEADER.len()] {
+    let dash = || "-".to_owned();
+    let who = match (&row.tenant, &row.token) {
+        (Some(tenant), Some(token)) => format!("{tenant}/{token}"),
+        (Some(tenant), None) => tenant.clone(),
+        _ => dash(),
+    };
+    // Of refusals, what for; of many, how many.
+    let ended = match (&row.code, row.count) {
+        (Some(code), Some(count)) => format!("{} ({code}) x{count}", row.ended),
+        (Some(code), None) => format!("{} ({code})", row.ended),
+        (None, _) => row.ended.clone(),
+    };
+    let number = |number: Option<u64>| number.map_or_else(dash, |number| number.to_string());
+    let text = |text: &Option<String>| text.clone().unwrap_or_else(dash);
+    let ms = |us: u64| format!("{}.{}", us / 1000, us % 1000 / 100);
     [
-        time,
+        row.time.clone(),
         ended,
         who,
-        user,
-        credential,
-        status,
-        tries,
-        ms,
-        request,
-        from,
-    ]: [&str; 10],
-) {
-    outln!(
-        "{time:27}  {ended:11}  {who:18}  {user:24}  {credential:24}  {status:>6}  {tries:>5}  {ms:>8}  {request:36}  {from}"
-    );
+        text(&row.user),
+        text(&row.credential),
+        number(row.status.map(u64::from)),
+        number(row.attempts.map(u64::from)),
+        row.latency_us.map_or_else(dash, ms),
+        text(&row.request_id),
+        text(&row.peer),
+    ]
+}
+
+/// How wide each column has to be.
+fn fitting(rows: &[[String; HEADER.len()]]) -> [usize; HEADER.len()] {
+    let mut widths = HEADER.map(str::len);
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    widths
+}
+
+fn line(cells: &[String; HEADER.len()], widths: &[usize; HEADER.len()]) {
+    let cells = cells.iter().zip(widths).enumerate();
+    let padded = cells.map(|(at, (cell, &width))| {
+        if NUMBERS.contains(&at) {
+            format!("{cell:>width$}")
+        } else {
+            format!("{cell:width$}")
+        }
+    });
+    let line = padded.collect::<Vec<_>>().join("  ");
+    outln!("{}", line.trim_end());
 }
 
 fn json_row(row: &Row) -> Value {

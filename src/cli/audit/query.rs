@@ -73,6 +73,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     )
     .with_context(|| format!("cannot read the trail in {}", trail.directory.display()))?;
     drop(progress);
+    printer.flush();
     conclude(&found, args.format);
     match found.wrong {
         None => Ok(Exit::Ok),

@@ -39,12 +39,14 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     for row in &last {
         printer.print(row);
     }
+    printer.flush();
     if args.follow {
         loop {
             thread::sleep(EVERY);
             follower
                 .read(|row| printer.print(&row))
                 .with_context(unreadable)?;
+            printer.flush();
         }
     }
     let open = follower.open().count();

@@ -8,8 +8,17 @@ use super::{
     caller::{Answer, delete, send},
     stage::{KEY, Stage},
 };
-use crate::cli::output::outln;
-use crate::{audit, simulated_alloy::Behaviour};
+use crate::{
+    audit,
+    cli::{
+        audit::format::{Format, Printer},
+        output::outln,
+    },
+    simulated_alloy::Behaviour,
+};
+
+/// Longer lines are broken.
+const WIDTH: usize = 100;
 
 /// Counts what held and what did not.
 struct Verdict {
@@ -216,13 +225,24 @@ fn the_trail(stage: &Stage, verdict: &mut Verdict) -> anyhow::Result<()> {
     scene("6. The trail: one record before each call, one after, hash-chained.");
     let report = audit::verify(&stage.trail_directory(), &audit::Known::default(), |_| {})?;
     let lines = trail_lines(stage)?;
-    for line in lines
-        .iter()
-        .filter(|line| line.contains("\"ana\"") && line.contains("\"jira\""))
-    {
-        outln!("  {line}");
+    let doubtful = lines.iter().find(|line| line.contains("\"in-doubt\""));
+    let id = doubtful.and_then(|line| line.split("\"request_id\":\"").nth(1)?.get(..36));
+    let id = id.context("no call is in doubt")?;
+    for line in lines.iter().filter(|line| line.contains(id)) {
+        show_line("   ", line);
     }
-    outln!("  {report}");
+    outln!("\n  Who deleted `slack`, and did it go through? And `jira`?");
+    let mut printer = Printer::new(Format::Table);
+    for credential in ["slack", "jira"] {
+        let filter = audit::Filter {
+            credential: Some(credential.to_owned()),
+            ..audit::Filter::default()
+        };
+        let each = |row| printer.print(&row);
+        audit::query(&stage.trail_directory(), None, &filter, each, |_| {})?;
+    }
+    printer.flush();
+    outln!("\n  {report}");
     verdict.check(report.is_intact(), "the chain verifies");
     verdict.check(
         report.intents == 8,
@@ -270,8 +290,22 @@ fn scene(title: &str) {
 fn show(who: &str, text: &str) {
     outln!("  {who}");
     for line in text.trim_end().lines() {
-        outln!("    | {}", line.trim_end());
+        show_line("    |", line.trim_end());
     }
+}
+
+/// A line of the wire, or of the trail; JSON that is long is broken between fields.
+fn show_line(margin: &str, line: &str) {
+    let (mut start, mut fits) = (0, 0);
+    let ends = line.match_indices(",\"").map(|(at, _)| at + 1);
+    for end in ends.chain([line.len()]) {
+        if end - start > WIDTH && fits > start {
+            outln!("{margin} {}", line.get(start..fits).unwrap_or_default());
+            start = fits;
+        }
+        fits = end;
+    }
+    outln!("{margin} {}", line.get(start..).unwrap_or_default());
 }
 
 fn bearer(token: &str) -> String {

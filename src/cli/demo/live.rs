@@ -1,0 +1,42 @@
+//! What goes on while somebody plays.
+
+use std::{future::Future, io, time::Duration};
+
+use tokio::time::sleep;
+
+use super::stage::{KEY, Stage};
+use crate::{
+    audit::{Follower, Row},
+    cli::output::outln,
+};
+
+/// How often the trail is looked at.
+const EVERY: Duration = Duration::from_millis(200);
+
+/// Says of each call how it ended, and what the simulated Alloy got, until `end`.
+pub async fn show(stage: &Stage, end: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+    let (mut follower, _) = Follower::begin(&stage.trail_directory(), 0)?;
+    let mut end = std::pin::pin!(end);
+    loop {
+        tokio::select! {
+            ended = &mut end => return ended,
+            () = sleep(EVERY) => {}
+        }
+        follower.read(|row| outln!("{}", line(&row)))?;
+    }
+}
+
+fn line(row: &Row) -> String {
+    let time = row.time.get(11..19).unwrap_or_default();
+    let of = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+    let what = format!("{}/{}", of(&row.user), of(&row.credential));
+    let ended = &row.ended;
+    let who = of(&row.tenant);
+    let status = row.status.unwrap_or_default();
+    let how = match (row.upstream_status, row.ended.as_str()) {
+        (Some(upstream), _) => format!("Alloy got `bearer {KEY}` and answered {upstream}"),
+        (None, "in-doubt") => "Alloy got it, and no answer came".to_owned(),
+        (None, _) => format!("{status} {}: nothing was sent", of(&row.code)),
+    };
+    format!("  {time}  {ended:11}  {who:8}  {what:12}  {how}")
+}
