@@ -4,6 +4,7 @@
 //! share our loopback.
 
 mod change;
+mod disk;
 mod door;
 mod level;
 mod status;
@@ -22,9 +23,10 @@ use tokio::{
     net::{TcpListener, UnixListener},
 };
 
-use self::door::Door;
+use self::{disk::DiskLook, door::Door};
 use crate::{
     config,
+    metrics::{self, Format},
     reload::Reloader,
     server::{Shared, bind_unix},
 };
@@ -42,12 +44,17 @@ const PAGES: &str = "here are /livez /readyz /metrics /status.json /version /log
 pub struct Admin {
     shared: Arc<Shared>,
     reloader: Arc<Reloader>,
+    disk: DiskLook,
 }
 
 impl Admin {
     /// Over a gateway and what loads its configs.
     pub fn new(shared: Arc<Shared>, reloader: Arc<Reloader>) -> Arc<Self> {
-        Arc::new(Self { shared, reloader })
+        Arc::new(Self {
+            shared,
+            reloader,
+            disk: DiskLook::default(),
+        })
     }
 
     /// Answers on a TCP listener for as long as it is polled.
@@ -134,11 +141,10 @@ impl Admin {
             "/livez" | "/healthz" => text(StatusCode::OK, "ok\n"),
             "/readyz" => self.readiness(request.uri().query() == Some("verbose")),
             "/metrics" => {
-                let metrics = self.shared.metrics().render(&self.shared);
-                typed(
-                    &metrics,
-                    "application/openmetrics-text; version=1.0.0; charset=utf-8",
-                )
+                let format = Format::accepted(request.headers());
+                let disk = self.disk.at(self.shared.trail()).await;
+                let metrics = metrics::render(&self.shared, disk, format);
+                typed(&metrics, format.content_type())
             }
             "/version" => text(StatusCode::OK, concat!(env!("CARGO_PKG_VERSION"), "\n")),
             "/status.json" => {

@@ -40,6 +40,7 @@ pub use self::{
     chain::{Hash, Head},
     follow::Follower,
     query::{ENDS, Filter, Found, Row, query},
+    queue::ENTRIES_MAX as QUEUE_CAPACITY,
     reader::{Fault, Wrong},
     record::{IntentRecord, OutcomeKind, OutcomeRecord, RefusedRecord, Sent},
     verify::{Known, Outcomes, Report, verify},
@@ -54,6 +55,7 @@ use self::{
 };
 use crate::{
     config::settings::Audit,
+    metrics::TrailCounts,
     secret::{MacKey, UpstreamKey},
 };
 
@@ -91,6 +93,7 @@ pub struct Trail(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    directory: PathBuf,
     queue: Arc<Queue>,
     waits: Waits,
     writer: Mutex<Option<thread::JoinHandle<()>>>,
@@ -109,6 +112,15 @@ pub struct Status {
     pub last_sync: Option<SystemTime>,
     /// What was done since the start.
     pub totals: Totals,
+}
+
+/// The disk that a trail stands on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskSpace {
+    /// Bytes that are left for us.
+    pub free: u64,
+    /// Bytes that it has.
+    pub size: u64,
 }
 
 impl Trail {
@@ -161,6 +173,7 @@ impl Trail {
             .spawn(move || writer.run())
             .map_err(unusable)?;
         Ok(Self(Arc::new(Inner {
+            directory,
             queue,
             waits,
             writer: Mutex::new(Some(writer)),
@@ -187,6 +200,24 @@ impl Trail {
             last_sync: notice.last_sync,
             totals: notice.totals,
         }
+    }
+
+    /// What the writer counts.
+    pub fn counts(&self) -> &TrailCounts {
+        &self.0.queue.counts
+    }
+
+    /// The disk it stands on. Blocks for as long as the disk does not answer.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn disk(&self) -> io::Result<DiskSpace> {
+        let found = rustix::fs::statvfs(&self.0.directory)?;
+        Ok(DiskSpace {
+            free: found.f_bavail.saturating_mul(found.f_frsize),
+            size: found.f_blocks.saturating_mul(found.f_frsize),
+        })
     }
 
     /// Records that a config is in effect from now on.

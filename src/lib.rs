@@ -25,6 +25,13 @@
     )
 )]
 
+/// The commit that this was built from, if the build said so
+/// (`ALLOY_GATEWAY_REVISION`).
+pub const REVISION: &str = match option_env!("ALLOY_GATEWAY_REVISION") {
+    Some(revision) => revision,
+    None => "unknown",
+};
+
 pub mod ids;
 pub mod secret;
 pub mod token;

@@ -8,6 +8,7 @@
 pub mod authenticate;
 pub mod authorize;
 pub mod body;
+pub mod code;
 pub mod contract;
 pub mod forward;
 pub mod inject;
@@ -29,7 +30,7 @@ use self::{
     forward::{Forwarder, Outcome, Upstream},
     limit::{Entered, Limits},
     record::Recorded,
-    refusal::{AuthFailure, Refusal},
+    refusal::Refusal,
 };
 use crate::{
     audit::{OutcomeKind, RefusedRecord, WorkerTrail},
@@ -38,6 +39,7 @@ use crate::{
         snapshot::{Snapshot, Target},
     },
     fault_point,
+    metrics::Shard,
     server::Arrival,
 };
 
@@ -46,6 +48,7 @@ use crate::{
 pub struct Pipeline {
     trail: WorkerTrail,
     forwarder: Forwarder,
+    counts: Arc<Shard>,
 }
 
 /// An answer, and what log and metrics say of it.
@@ -61,8 +64,6 @@ pub struct Answer {
     pub code: &'static str,
     /// The refusal's reason, for operators.
     pub reason: Option<String>,
-    /// Why the token was refused, if that was it.
-    pub auth_failure: Option<AuthFailure>,
     /// How the call ended, if it got as far as an intent.
     pub outcome: Option<OutcomeKind>,
     /// Whether the path was that of the one operation.
@@ -80,11 +81,13 @@ struct Known<'a> {
 }
 
 impl Pipeline {
-    /// A pipeline that writes to `trail` and has no upstream connection yet.
-    pub fn new(trail: WorkerTrail) -> Self {
+    /// A pipeline that writes to `trail`, counts in `counts` and has no upstream
+    /// connection yet.
+    pub fn new(trail: WorkerTrail, counts: Arc<Shard>) -> Self {
         Self {
             trail,
-            forwarder: Forwarder::default(),
+            forwarder: Forwarder::new(Arc::clone(&counts)),
+            counts,
         }
     }
 
@@ -144,6 +147,8 @@ impl Pipeline {
         let token = entered.permit().token();
         let target = &snapshot.upstream;
         let admitted = limit::admit(entered).await?;
+        let waited = admitted.waited();
+        self.counts.admitted(&tenant.counts, waited);
         fault_point::reach("admitted");
         let recorded = record::intent(admitted, &self.trail, arrival, &snapshot.digest).await?;
         // No `?` below this line: an intent always gets its outcome.
@@ -160,13 +165,18 @@ impl Pipeline {
         let written = record::outcome(recorded, &self.trail, arrival, &outcome, seen).await;
         fault_point::reach("outcome-durable");
         arrival.conclude();
+        let took = arrival.started.elapsed();
+        let own = took.saturating_sub(waited + outcome.took());
+        let (status, code) = (seen.0, outcome.code());
+        self.counts
+            .answered(Some(&tenant.counts), code, status, took);
+        self.counts.overhead(own);
         Ok(Answer {
             response: respond::outcome(arrival, &outcome, written, &tenant.limits),
             tenant: Some(Arc::clone(&tenant.name)),
             token: Some(token.id.clone()),
             code: seen.1.unwrap_or_default(),
             reason: None,
-            auth_failure: None,
             outcome: Some(outcome.kind()),
             is_on_route: true,
             upstream: outcome.into_upstream(),
@@ -207,6 +217,7 @@ impl Pipeline {
             );
         }
         let request = inject::request(recorded, &moved.key, target, arrival);
+        self.counts.retried_with_the_next_key();
         // Seldom: not part of every call's future.
         let now = Instant::now();
         let sending = Box::pin(self.forwarder.send(&request, target, keys, began, now, 0));
@@ -218,6 +229,7 @@ impl Pipeline {
         let peer = arrival.peer.to_string();
         let tenant = known.identity.map(|identity| identity.tenant());
         let token = known.identity.map(|identity| identity.token());
+        let status = respond::status_of(refusal.kind()).unwrap_or_default();
         self.trail.refused(RefusedRecord {
             request_id: arrival.request_id,
             caller_request_id: arrival.caller_request_id(),
@@ -227,19 +239,23 @@ impl Pipeline {
             credential: known.call.map(|call| call.credential().as_str()),
             code: refusal.code(),
             reason: refusal.reason(),
-            status: respond::status_of(&refusal),
+            status,
             peer: &peer,
         });
+        let counts = tenant.map(|tenant| &*tenant.counts);
+        self.counts
+            .answered(counts, refusal.kind(), status, arrival.started.elapsed());
+        match refusal {
+            Refusal::Unauthenticated(why) => self.counts.auth_failed(why),
+            Refusal::RateLimited { by, .. } => self.counts.limited(counts, by),
+            _ => {}
+        }
         Answer {
             response: respond::refusal(arrival, &refusal, known.limits),
             tenant: tenant.map(|tenant| Arc::clone(&tenant.name)),
             token: token.map(|token| token.id.clone()),
             code: refusal.code(),
             reason: refusal.reason().map(ToOwned::to_owned),
-            auth_failure: match refusal {
-                Refusal::Unauthenticated(failure) => Some(failure),
-                _ => None,
-            },
             outcome: None,
             is_on_route: known.call.is_some(),
             upstream: None,

@@ -13,6 +13,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use jiff::Timestamp;
+
 use self::files::Files;
 use crate::{
     config::{
@@ -22,6 +24,7 @@ use crate::{
         snapshot::{self, Snapshot},
     },
     logging,
+    metrics::ExpiryWatch,
     secret::MacKey,
     server::Shared,
     systemd,
@@ -46,6 +49,7 @@ pub struct Reloader {
     /// One load at a time, and the last one wins.
     loading: Mutex<()>,
     state: Mutex<State>,
+    expiries: ExpiryWatch,
 }
 
 struct State {
@@ -87,6 +91,7 @@ impl Reloader {
             started: Arc::clone(&loaded.settings),
             mac_key: mac_key.map(MacKey::fingerprint),
             loading: Mutex::new(()),
+            expiries: ExpiryWatch::default(),
             state: Mutex::new(State {
                 settings: Arc::clone(&loaded.settings),
                 last: Reload {
@@ -255,6 +260,10 @@ fn watch(reloader: &Weak<Reloader>) {
         let Some(reloader) = reloader.upgrade() else {
             return;
         };
+        // What else is to be done now and then is done here: an idle gateway wakes
+        // for this and for little else.
+        let snapshot = reloader.shared.snapshot();
+        reloader.expiries.look(&snapshot, Timestamp::now());
         let start = Instant::now();
         let now = reloader.changed(before.as_ref());
         pause = LOOK_EVERY.max(start.elapsed() * LOOK_SHARE);

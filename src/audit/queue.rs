@@ -13,10 +13,10 @@ use super::{
     coalesce::{Coalesced, Key},
     record::{Fragment, RefusedRecord},
 };
-use crate::ids::RequestId;
+use crate::{ids::RequestId, metrics::TrailCounts};
 
 /// Records that may wait before intents are refused.
-const ENTRIES_MAX: usize = 8192;
+pub const ENTRIES_MAX: usize = 8192;
 /// Records that wake the writer even if their worker has more to do.
 const BATCH_MIN: usize = 64;
 
@@ -27,6 +27,8 @@ pub struct Queue {
     wake: Condvar,
     /// What the writer tells.
     pub board: Board,
+    /// What the writer counts.
+    pub counts: TrailCounts,
 }
 
 /// One record that waits.
@@ -115,6 +117,7 @@ impl Queue {
             state: Mutex::default(),
             wake: Condvar::new(),
             board: Board::new(stalled_after),
+            counts: TrailCounts::default(),
         }
     }
 

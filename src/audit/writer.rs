@@ -9,7 +9,7 @@ use std::{
     io::{self, Write as _},
     path::PathBuf,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
@@ -27,7 +27,10 @@ use super::{
     recover::recover,
     segment::Segment,
 };
-use crate::config::settings::{Audit, Durability};
+use crate::{
+    config::settings::{Audit, Durability},
+    metrics::TrailOp,
+};
 
 /// How long the writer sleeps without work; also the time between two tries to
 /// write again after a failure.
@@ -61,6 +64,8 @@ pub struct Writer {
     checkpoints: Checkpoints,
     pruning: Pruning,
     clock: WallClock,
+    /// What it is at, should that fail.
+    doing: TrailOp,
     buffer: Vec<u8>,
 }
 
@@ -101,6 +106,7 @@ impl Writer {
             checkpoints: Checkpoints::new(settings.checkpoint),
             pruning: Pruning::default(),
             clock: WallClock::now(),
+            doing: TrailOp::Write,
             buffer: Vec::new(),
             settings,
         };
@@ -185,15 +191,22 @@ impl Writer {
         for entry in self.pending.iter().skip(first) {
             head = chain(&mut self.buffer, &entry.fragment, &head, &self.hasher);
         }
+        self.doing = TrailOp::Write;
         if !self.buffer.is_empty() {
+            let records = self.pending.len() - first;
             self.segment.append(self.disk.as_mut(), &self.buffer)?;
+            self.queue.counts.batches.observe(records as u64);
         }
         self.head = head;
         if !confirm && is_strict {
             return Ok(());
         }
         if is_strict {
+            self.doing = TrailOp::Fsync;
+            let began = Instant::now();
             self.segment.sync(self.disk.as_mut())?;
+            self.queue.counts.synced(began.elapsed());
+            self.doing = TrailOp::Write;
         }
         self.segment.check_in_place()?;
         // Told first: who is answered next may ask at once.
@@ -215,6 +228,7 @@ impl Writer {
         self.checkpoints.add(self.pending.len());
         for entry in self.pending.drain(..) {
             seq += 1;
+            self.queue.counts.recorded(entry.fragment.event);
             match entry.kind {
                 Kind::Intent => {
                     self.open.insert(seq);

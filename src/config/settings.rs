@@ -7,6 +7,7 @@ use std::{
     net::SocketAddr,
     num::{NonZeroU32, NonZeroUsize},
     path::PathBuf,
+    thread,
     time::Duration,
 };
 
@@ -35,8 +36,19 @@ pub struct Settings {
     pub log: logging::Settings,
     /// How many workers serve; `None` means one per CPU the process may use.
     pub workers: Option<NonZeroUsize>,
+    /// How many tenants have series of their own in the metrics.
+    pub metrics_tenants: u32,
     /// What callers may take of us.
     pub bounds: Bounds,
+}
+
+impl Settings {
+    /// How many workers serve on this machine.
+    pub fn worker_count(&self) -> usize {
+        let workers = self.workers;
+        let workers = workers.or_else(|| thread::available_parallelism().ok());
+        workers.map_or(1, NonZeroUsize::get)
+    }
 }
 
 /// One data listener.

@@ -34,6 +34,7 @@ pub fn show(settings: &Settings) -> String {
         "audit": show_audit(&settings.audit),
         "log": show_log(&settings.log),
         "workers": settings.workers.map_or_else(|| json!("auto"), |workers| json!(workers)),
+        "metrics": { "max_tenants": settings.metrics_tenants },
         "bounds": show_bounds(&settings.bounds),
     }));
     text.push_str("tenants:\n");

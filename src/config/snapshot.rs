@@ -22,6 +22,7 @@ use super::settings::{Bounds, Mode, Upstream};
 use crate::{
     ids::UserId,
     key_ring::KeyRing,
+    metrics::TenantCounts,
     pipeline::{
         authenticate::FailedAuth,
         limit::{Breaker, Bucket, Gate, InFlightCount, Limits, Line},
@@ -52,6 +53,7 @@ pub struct Snapshot {
     listen: Vec<Listener>,
     keys: Vec<Key>,
     tenants: Vec<Tenant>,
+    counts_of_others: Arc<TenantCounts>,
     by_token: HashMap<TokenDigest, TokenPlace>,
     /// Spent limits of what is not in this config.
     left: Left,
@@ -100,7 +102,33 @@ pub struct Tenant {
     pub line: Arc<Line>,
     /// Its calls under way.
     pub in_flight: InFlightCount,
+    /// What is counted of it: its own, or those of all above `metrics.max_tenants`.
+    pub counts: Arc<TenantCounts>,
     tokens: Box<[TokenInfo]>,
+}
+
+impl Tenant {
+    /// Its tokens, in the order of the config.
+    pub fn tokens(&self) -> &[TokenInfo] {
+        &self.tokens
+    }
+}
+
+impl Key {
+    /// Its name in the config.
+    pub fn name(&self) -> &str {
+        self.ring.name()
+    }
+
+    /// How often the upstream refused it.
+    pub fn refusals(&self) -> u64 {
+        self.ring.refusals()
+    }
+
+    /// Its breaker.
+    pub fn breaker(&self) -> &Breaker {
+        &self.breaker
+    }
 }
 
 /// One of a tenant's tokens, without its digest.
@@ -149,10 +177,14 @@ impl Snapshot {
         Some((tenant, token))
     }
 
-    /// Each name of a key, and whether its breaker is open.
-    pub fn keys(&self) -> impl Iterator<Item = (&KeyRing, bool)> {
-        let keys = self.keys.iter();
-        keys.map(|key| (&*key.ring, key.breaker.is_open()))
+    /// All keys, in the order of the config.
+    pub fn keys(&self) -> &[Key] {
+        &self.keys
+    }
+
+    /// What is counted of the tenants above `metrics.max_tenants`.
+    pub fn counts_of_others(&self) -> &Arc<TenantCounts> {
+        &self.counts_of_others
     }
 
     /// The keys with this name.

@@ -66,6 +66,9 @@ pub fn validate(
     let audit = audit::audit(&mut check, raw.audit.unwrap_or_default(), allow_inline);
     let log = observe::log(&mut check, raw.log.unwrap_or_default());
     let workers = workers(&mut check, raw.workers);
+    let metrics = raw.metrics.unwrap_or_default();
+    let at = FieldPath::root().key("metrics").key("max_tenants");
+    let metrics_tenants = check.count(at, metrics.max_tenants, 200, 0..=10_000);
     let settings = Settings {
         listen,
         admin,
@@ -75,6 +78,7 @@ pub fn validate(
         audit,
         log,
         workers,
+        metrics_tenants,
         bounds,
     };
     drain_is_long_enough(&mut check, &settings);

@@ -22,11 +22,12 @@ pub use self::{
     attempt::{Attempt, AttemptEnd},
     pool::Pool,
 };
-use super::{inject::UpstreamRequest, limit::Health};
+use super::{code::Code, inject::UpstreamRequest, limit::Health, respond};
 use crate::{
     audit::{OutcomeKind, Sent},
     config::snapshot::Target,
     key_ring::KeyRing,
+    metrics::Shard,
 };
 
 /// The largest upstream body that is passed on, in bytes.
@@ -106,6 +107,20 @@ impl Outcome {
     /// Whether a DELETE may have reached the upstream: the strongest over all attempts.
     pub fn sent(&self) -> Sent {
         self.sent
+    }
+
+    /// How long all attempts took, the pauses between them included.
+    pub fn took(&self) -> Duration {
+        let whole = self.began.zip(self.ended());
+        whole.map_or(Duration::ZERO, |(began, ended)| ended - began)
+    }
+
+    /// What the caller's answer counts as.
+    pub fn code(&self) -> Code {
+        match self.result() {
+            Ok(_) => Code::PassedOn,
+            Err(failure) => respond::refusal_of(failure).kind(),
+        }
     }
 
     /// The status of the last upstream answer, passed on or not.
@@ -216,20 +231,21 @@ fn strongest(attempts: &[Attempt]) -> OutcomeKind {
 pub struct Forwarder {
     pool: Pool,
     budget: TpsBudget,
+    counts: Arc<Shard>,
 }
 
-impl Default for Forwarder {
-    fn default() -> Self {
+impl Forwarder {
+    /// Without a connection yet; counts in `counts`.
+    pub fn new(counts: Arc<Shard>) -> Self {
         Self {
+            counts,
             pool: Pool::default(),
             // At most a fifth of the calls of the last ten seconds, and one a
             // second for a gateway that has little to do.
             budget: TpsBudget::new(Duration::from_secs(10), 1, 0.2),
         }
     }
-}
 
-impl Forwarder {
     /// Sends `request` and reads the answer, all within the upstream's time-out
     /// from `began` on and with at most `retries` further attempts. It is `at` now.
     /// No answer passes that holds one of `keys`.
@@ -248,17 +264,24 @@ impl Forwarder {
         loop {
             let (mut attempt, result) = self.attempt(request, target, keys, deadline).await;
             attempt.after = at.duration_since(began);
-            let ended = Instant::now();
-            attempt.took = ended.duration_since(at);
+            let now = Instant::now();
+            attempt.took = now.duration_since(at);
             let pause = pause_before_retry(&attempts, &attempt, &result, retries);
             log_attempt(&attempt, keys);
+            let ended = attempt.end.counted();
+            self.counts.attempted(ended, attempt.took);
             attempts.push(attempt);
             results.push(result);
             let Some(pause) = pause else { break };
-            at = ended + pause;
-            if at >= deadline || !self.budget.withdraw() {
+            at = now + pause;
+            if at >= deadline {
                 break;
             }
+            if !self.budget.withdraw() {
+                self.counts.retry_budget_exhausted();
+                break;
+            }
+            self.counts.retried(ended);
             sleep_until(at).await;
         }
         Outcome::of(began, attempts, results)

@@ -19,7 +19,7 @@ use http::HeaderValue;
 use tokio::time::{Instant, sleep, timeout_at};
 
 pub use self::{
-    breaker::{Breaker, Pass},
+    breaker::{Breaker, BreakerState, Pass},
     bucket::{Bucket, Level, seconds_up},
     gate::Gate,
     replay::Replay,
@@ -104,20 +104,26 @@ pub fn enter(permit: Permit<'_>) -> Result<Entered<'_>, Refusal> {
 pub async fn admit(entered: Entered<'_>) -> Result<Admitted<'_>, Refusal> {
     let Entered { permit, in_flight } = entered;
     let tenant = permit.tenant();
-    let began = Instant::now();
-    let pass = if tenant.line.is_empty() || tenant.wait.is_zero() {
-        match tenant.limits.try_pass() {
-            Ok(pass) => Ok(pass),
-            Err(refused) if tenant.wait.is_zero() => Err(refused),
-            Err(_) => tenant.line.wait(&tenant.limits, began + tenant.wait).await,
-        }
+    let at_once = if tenant.line.is_empty() || tenant.wait.is_zero() {
+        Some(tenant.limits.try_pass())
     } else {
-        tenant.line.wait(&tenant.limits, began + tenant.wait).await
-    }?;
+        None
+    };
+    let (pass, waited) = match at_once {
+        Some(Ok(pass)) => (pass, Duration::ZERO),
+        Some(Err(refused)) if tenant.wait.is_zero() => return Err(refused),
+        _ => {
+            let began = Instant::now();
+            let turn = tenant.line.wait(&tenant.limits, began + tenant.wait);
+            // Seldom: not part of every call's future.
+            let pass = Box::pin(turn).await?;
+            (pass, began.elapsed())
+        }
+    };
     Ok(Admitted {
         permit,
         pass: Some(pass),
-        waited: began.elapsed(),
+        waited,
         _in_flight: in_flight,
     })
 }
@@ -249,8 +255,13 @@ impl Line {
         self.places.max
     }
 
+    /// How many wait.
+    pub fn waiting(&self) -> u32 {
+        self.places.count()
+    }
+
     fn is_empty(&self) -> bool {
-        self.places.count() == 0
+        self.waiting() == 0
     }
 
     /// Joins the end of the line; only its head asks the limits.

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::code::Code;
 use crate::audit::Sent;
 
 /// Why the gateway answers by itself. The names are those of the `code` field.
@@ -123,6 +124,11 @@ pub enum LimitedBy {
 }
 
 impl LimitedBy {
+    /// Its place in the order above.
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
     /// Its name in problems and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -137,31 +143,36 @@ impl LimitedBy {
 impl Refusal {
     /// The stable name that callers, trail and metrics see.
     pub fn code(&self) -> &'static str {
+        self.kind().as_str()
+    }
+
+    /// Its code.
+    pub fn kind(&self) -> Code {
         match self {
-            Self::InvalidPath => "invalid-path",
-            Self::UnexpectedQuery => "unexpected-query",
-            Self::ApiVersionMismatch => "api-version-mismatch",
-            Self::MalformedRequest(_) => "malformed-request",
-            Self::Unauthenticated(_) => "unauthenticated",
-            Self::TenantSuspended => "tenant-suspended",
-            Self::UserNotAllowed => "user-not-allowed",
-            Self::DryRun => "dry-run",
-            Self::NoSuchRoute => "no-such-route",
-            Self::MethodNotAllowed => "method-not-allowed",
-            Self::RequestTimeout => "request-timeout",
-            Self::ContentTooLarge => "content-too-large",
-            Self::HeadersTooLarge => "headers-too-large",
-            Self::RateLimited { .. } => "rate-limited",
-            Self::InternalError(_) => "internal-error",
-            Self::UpstreamUnreachable => "upstream-unreachable",
-            Self::UpstreamProtocol => "upstream-protocol",
-            Self::UpstreamRejectedKey => "upstream-rejected-key",
-            Self::AuditUnavailable => "audit-unavailable",
-            Self::Overloaded => "overloaded",
-            Self::Draining => "draining",
-            Self::CircuitOpen { .. } => "circuit-open",
-            Self::UpstreamTimeout => "upstream-timeout",
-            Self::UpstreamReset => "upstream-reset",
+            Self::InvalidPath => Code::InvalidPath,
+            Self::UnexpectedQuery => Code::UnexpectedQuery,
+            Self::ApiVersionMismatch => Code::ApiVersionMismatch,
+            Self::MalformedRequest(_) => Code::MalformedRequest,
+            Self::Unauthenticated(_) => Code::Unauthenticated,
+            Self::TenantSuspended => Code::TenantSuspended,
+            Self::UserNotAllowed => Code::UserNotAllowed,
+            Self::DryRun => Code::DryRun,
+            Self::NoSuchRoute => Code::NoSuchRoute,
+            Self::MethodNotAllowed => Code::MethodNotAllowed,
+            Self::RequestTimeout => Code::RequestTimeout,
+            Self::ContentTooLarge => Code::ContentTooLarge,
+            Self::HeadersTooLarge => Code::HeadersTooLarge,
+            Self::RateLimited { .. } => Code::RateLimited,
+            Self::InternalError(_) => Code::InternalError,
+            Self::UpstreamUnreachable => Code::UpstreamUnreachable,
+            Self::UpstreamProtocol => Code::UpstreamProtocol,
+            Self::UpstreamRejectedKey => Code::UpstreamRejectedKey,
+            Self::AuditUnavailable => Code::AuditUnavailable,
+            Self::Overloaded => Code::Overloaded,
+            Self::Draining => Code::Draining,
+            Self::CircuitOpen { .. } => Code::CircuitOpen,
+            Self::UpstreamTimeout => Code::UpstreamTimeout,
+            Self::UpstreamReset => Code::UpstreamReset,
         }
     }
 

@@ -6,6 +6,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 
 use super::{
+    code::Code,
     forward::{Failure, Outcome, UpstreamAnswer},
     limit::{Limits, seconds_up},
     refusal::{LimitedBy, Refusal},
@@ -34,14 +35,14 @@ pub fn status_and_code(outcome: &Outcome) -> (u16, Option<&'static str>) {
         Ok(answer) => (answer.status, None),
         Err(failure) => {
             let refusal = refusal_of(failure);
-            (status(&refusal).as_u16(), Some(refusal.code()))
+            (status_of_refusal(&refusal).as_u16(), Some(refusal.code()))
         }
     }
 }
 
-/// The status of a refusal, for the trail.
-pub fn status_of(refusal: &Refusal) -> u16 {
-    status(refusal).as_u16()
+/// The status of a refusal, for trail and metrics; `None` for what is no refusal.
+pub fn status_of(code: Code) -> Option<u16> {
+    status(code).map(|status| status.as_u16())
 }
 
 /// The answer to a call whose intent was recorded.
@@ -99,7 +100,8 @@ pub fn refusal(arrival: &Arrival, refusal: &Refusal, limits: Option<&Limits>) ->
     response
 }
 
-fn refusal_of(failure: Failure) -> Refusal {
+/// What a failure of the upstream is to the caller.
+pub fn refusal_of(failure: Failure) -> Refusal {
     match failure {
         Failure::DryRun => Refusal::DryRun,
         Failure::Unreachable => Refusal::UpstreamUnreachable,
@@ -122,7 +124,7 @@ fn pass_on(answer: &UpstreamAnswer) -> Response<Body> {
 
 /// RFC 9457, with the members that make a refusal safe to act on.
 fn problem(arrival: &Arrival, refusal: &Refusal, sent: Sent) -> Response<Body> {
-    let status = status(refusal);
+    let status = status_of_refusal(refusal);
     let detail = detail(refusal);
     let (kind, title) = match refusal {
         Refusal::RateLimited { .. } => (QUOTA_EXCEEDED, "Rate limit exceeded"),
@@ -174,33 +176,36 @@ fn rate_limit(response: &mut Response<Body>, limits: &Limits) {
     }
 }
 
-fn status(refusal: &Refusal) -> StatusCode {
-    match refusal {
-        Refusal::InvalidPath
-        | Refusal::UnexpectedQuery
-        | Refusal::ApiVersionMismatch
-        | Refusal::MalformedRequest(_) => StatusCode::BAD_REQUEST,
-        Refusal::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
-        Refusal::TenantSuspended | Refusal::UserNotAllowed | Refusal::DryRun => {
-            StatusCode::FORBIDDEN
+fn status_of_refusal(refusal: &Refusal) -> StatusCode {
+    // Every refusal has one.
+    status(refusal.kind()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+fn status(code: Code) -> Option<StatusCode> {
+    Some(match code {
+        Code::InvalidPath
+        | Code::UnexpectedQuery
+        | Code::ApiVersionMismatch
+        | Code::MalformedRequest => StatusCode::BAD_REQUEST,
+        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Code::TenantSuspended | Code::UserNotAllowed | Code::DryRun => StatusCode::FORBIDDEN,
+        Code::NoSuchRoute => StatusCode::NOT_FOUND,
+        Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        Code::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+        Code::ContentTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Code::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        Code::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
+        Code::UpstreamUnreachable
+        | Code::UpstreamProtocol
+        | Code::UpstreamRejectedKey
+        | Code::UpstreamReset => StatusCode::BAD_GATEWAY,
+        Code::AuditUnavailable | Code::Overloaded | Code::Draining | Code::CircuitOpen => {
+            StatusCode::SERVICE_UNAVAILABLE
         }
-        Refusal::NoSuchRoute => StatusCode::NOT_FOUND,
-        Refusal::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-        Refusal::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-        Refusal::ContentTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        Refusal::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-        Refusal::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
-        Refusal::InternalError(_) => StatusCode::INTERNAL_SERVER_ERROR,
-        Refusal::UpstreamUnreachable
-        | Refusal::UpstreamProtocol
-        | Refusal::UpstreamRejectedKey
-        | Refusal::UpstreamReset => StatusCode::BAD_GATEWAY,
-        Refusal::AuditUnavailable
-        | Refusal::Overloaded
-        | Refusal::Draining
-        | Refusal::CircuitOpen { .. } => StatusCode::SERVICE_UNAVAILABLE,
-        Refusal::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
-    }
+        Code::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+        Code::PassedOn | Code::ClientClosed => return None,
+    })
 }
 
 /// What a caller's developer should read: what happened and what to do, and

@@ -3,7 +3,6 @@
 use std::{
     io,
     net::SocketAddr,
-    num::NonZeroUsize,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -60,7 +59,6 @@ impl Shared {
 
     /// Lets requests see another config from now on.
     pub fn swap(&self, snapshot: Snapshot) {
-        self.metrics.name_tenants(&snapshot);
         self.snapshot.store(Arc::new(snapshot));
     }
 
@@ -209,10 +207,7 @@ impl Gateway {
         trail: Trail,
         inherited: &mut Inherited,
     ) -> Result<Self, StartError> {
-        let workers = settings
-            .workers
-            .or_else(|| thread::available_parallelism().ok());
-        let workers = workers.map_or(1, NonZeroUsize::get);
+        let workers = settings.worker_count();
         let mut places = Vec::new();
         let mut sockets: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
         for listen in &settings.listen {
@@ -228,7 +223,7 @@ impl Gateway {
         }
         let in_flight_max = settings.bounds.requests_in_flight;
         let shared = Arc::new(Shared {
-            metrics: Metrics::new(&snapshot),
+            metrics: Metrics::new(workers, places.iter().map(ToString::to_string)),
             snapshot: ArcSwap::from_pointee(snapshot),
             trail,
             places: Arc::new(Places::new(&settings.bounds)),

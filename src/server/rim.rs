@@ -23,7 +23,8 @@ use super::{arrival::Arrival, gateway::Shared};
 use crate::{
     audit::Sent,
     logging::access,
-    pipeline::{Answer, Pipeline, refusal::Refusal, respond},
+    metrics::Shard,
+    pipeline::{Answer, Pipeline, code::Code, refusal::Refusal, respond},
 };
 
 /// The rim of one worker.
@@ -31,6 +32,7 @@ use crate::{
 pub struct Rim {
     inner: LoadShed<ConcurrencyLimit<Decide>>,
     decide: Decide,
+    counts: Arc<Shard>,
 }
 
 /// A request with what is known of its arrival.
@@ -39,7 +41,7 @@ type Arrived = (Arc<Arrival>, Request<Incoming>);
 impl Rim {
     /// Puts the rim around a worker's pipeline. The bound on requests in flight
     /// is shared by all workers.
-    pub fn new(shared: Arc<Shared>, pipeline: Arc<Pipeline>) -> Self {
+    pub fn new(shared: Arc<Shared>, pipeline: Arc<Pipeline>, counts: Arc<Shard>) -> Self {
         let decide = Decide { shared, pipeline };
         let in_flight = Arc::clone(decide.shared.in_flight());
         Self {
@@ -48,6 +50,7 @@ impl Rim {
                 .layer(GlobalConcurrencyLimitLayer::with_semaphore(in_flight))
                 .service(decide.clone()),
             decide,
+            counts,
         }
     }
 
@@ -69,6 +72,11 @@ impl Rim {
         arrival: Arc<Arrival>,
         request: Request<Incoming>,
     ) -> Response<respond::Body> {
+        let mut waiting = Waiting {
+            counts: &self.counts,
+            arrival: &arrival,
+            is_answered: false,
+        };
         let decided = AssertUnwindSafe(self.inner.oneshot((Arc::clone(&arrival), request)))
             .catch_unwind()
             .await;
@@ -84,17 +92,33 @@ impl Rim {
                     Sent::No
                 };
                 arrival.conclude();
-                self.decide.shared.metrics().panicked();
+                self.counts.panicked();
                 tracing::error!(request.id = %arrival.request_id, "a bug was caught");
                 pipeline.refuse_unread(&arrival, Refusal::InternalError(sent))
             }
         };
-        let shared = &self.decide.shared;
-        shared.metrics().answered(&arrival, &answer);
+        waiting.is_answered = true;
         if access::is_wanted(answer.response.status().as_u16()) {
-            access::answered(&arrival, &answer, &shared.snapshot.load().digest);
+            let snapshot = self.decide.shared.snapshot.load();
+            access::answered(&arrival, &answer, &snapshot.digest);
         }
         answer.response
+    }
+}
+
+/// A caller that waits for its answer; dropped before there is one, it left.
+struct Waiting<'a> {
+    counts: &'a Shard,
+    arrival: &'a Arrival,
+    is_answered: bool,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            let took = self.arrival.started.elapsed();
+            self.counts.answered(None, Code::ClientClosed, 0, took);
+        }
     }
 }
 

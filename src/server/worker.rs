@@ -19,7 +19,7 @@ use super::{
     listener::{Backlog, Listening},
     rim::Rim,
 };
-use crate::{audit::WorkerTrail, logging::access, pipeline::Pipeline};
+use crate::{audit::WorkerTrail, logging::access, metrics::Shard, pipeline::Pipeline};
 
 /// How long accepting pauses when the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -37,6 +37,8 @@ pub fn run(
     sockets: Vec<Listening>,
     mut finish: watch::Receiver<bool>,
 ) -> io::Result<()> {
+    let counts = shared.metrics().shards().get(number);
+    let counts = counts.ok_or_else(|| io::Error::other("more workers than were to be"))?;
     let trail = shared.trail().clone();
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
@@ -48,13 +50,18 @@ pub fn run(
         .build()?;
     runtime.block_on(async {
         let trail = shared.trail().for_worker().flushed_on_park();
-        let pipeline = Arc::new(Pipeline::new(trail.clone()));
-        let rim = Rim::new(Arc::clone(shared), Arc::clone(&pipeline));
+        let pipeline = Arc::new(Pipeline::new(trail.clone(), Arc::clone(counts)));
+        let rim = Rim::new(
+            Arc::clone(shared),
+            Arc::clone(&pipeline),
+            Arc::clone(counts),
+        );
         for (listener, socket) in sockets.into_iter().enumerate() {
             let host = Host {
                 shared: Arc::clone(shared),
                 rim: rim.clone(),
                 trail: trail.clone(),
+                counts: Arc::clone(counts),
                 listener,
             };
             match socket {
@@ -120,6 +127,7 @@ struct Host {
     shared: Arc<Shared>,
     rim: Rim,
     trail: WorkerTrail,
+    counts: Arc<Shard>,
     /// Its number in the config.
     listener: usize,
 }
@@ -169,7 +177,7 @@ impl Host {
         let host = self.clone();
         tokio::spawn(async move {
             let _place = place;
-            host.shared.metrics().connected();
+            let _open = host.counts.connected(host.listener);
             if let Err(reason) = host.serve(stream, peer).await {
                 host.refuse(peer, reason);
             }
@@ -203,7 +211,7 @@ impl Host {
     }
 
     fn refuse(&self, peer: Peer, reason: &'static str) {
-        self.shared.metrics().connection_refused(reason);
+        self.counts.connection_refused(reason);
         // An idle connection that is closed was not refused anything.
         if reason != "idle-timeout" {
             self.trail.connection_refused(&peer.to_string(), reason);

@@ -166,8 +166,12 @@ fn connections(gateway: &Gateway, _: Class) {
     let mut held = three(gateway);
     let mut fourth = gateway.connect();
     fourth.send(delete(USER, "c1", gateway.token()));
-    let metrics = gateway.admin("/metrics").text();
-    assert!(metrics.contains("alloy_gateway_connections 3"), "{metrics}");
+    let found = gateway.scrape();
+    let open = format!("connections{{listener=\"{}\"}}", gateway.data);
+    assert_eq!(
+        (found.get(&open), found.get("connections_at_cap")),
+        (3.0, 1.0)
+    );
     assert_eq!(gateway.alloy.received().len(), 0);
     held.pop();
     assert_eq!(fourth.receive().status, 200);

@@ -335,7 +335,7 @@ fn a_flood_of_bad_tokens_costs_little_disk() {
         let metrics = gateway.admin("/metrics").text();
         let line = metrics
             .lines()
-            .find(|line| line.starts_with("alloy_gateway_audit_syncs_total "));
+            .find(|line| line.starts_with("alloy_gateway_audit_fsync_duration_seconds_count "));
         line.unwrap()
             .rsplit(' ')
             .next()

@@ -29,6 +29,7 @@ mod limits;
 mod listeners;
 mod logs;
 mod many_tenants;
+mod metrics;
 mod refusals;
 mod reload;
 mod rules;

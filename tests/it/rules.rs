@@ -31,7 +31,7 @@ fn sources() -> Vec<(String, String)> {
         .collect()
 }
 
-fn collect(directory: &Path, files: &mut Vec<PathBuf>) {
+pub fn collect(directory: &Path, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {

@@ -6,13 +6,16 @@ use std::{
 };
 
 use super::{TICK, Writer, kept};
-use crate::audit::{
-    cause::{Misplaced, Unwritable},
-    disk::Lock,
-    queue::{Entry, Kind},
-    reader::{Scope, scan_one},
-    record::Fragment,
-    segment::{self, Segment},
+use crate::{
+    audit::{
+        cause::{Misplaced, Unwritable},
+        disk::Lock,
+        queue::{Entry, Kind},
+        reader::{Scope, scan_one},
+        record::Fragment,
+        segment::{self, Segment},
+    },
+    metrics::TrailOp,
 };
 
 /// Bytes that one record takes at most, as far as the reserve is concerned.
@@ -47,6 +50,7 @@ impl Writer {
         let why = Unwritable::of(error);
         tracing::error!(cause = why.cause, detail = %why, segment = %self.segment.name(), "the trail cannot be written: nothing is forwarded until it can");
         self.queue.board.break_off(&why);
+        self.queue.counts.failed(self.doing);
         self.head = self.confirmed.clone();
         self.outage = Some(Outage::new(why));
         let pending = mem::take(&mut self.pending);
@@ -77,6 +81,7 @@ impl Writer {
                     tracing::error!(cause = why.cause, detail = %why, segment = %self.segment.name(), "the trail still cannot be written: nothing is forwarded until it can");
                 }
                 self.queue.board.break_off(&why);
+                self.queue.counts.failed(self.doing);
                 self.head = self.confirmed.clone();
                 let pending = mem::take(&mut self.pending);
                 self.keep(pending);
@@ -91,6 +96,7 @@ impl Writer {
     /// A segment that failed is never written again: its good part is read back
     /// and stays, and what was not confirmed goes to a new one.
     fn begin_anew(&mut self) -> io::Result<()> {
+        self.doing = TrailOp::Rotate;
         self.hold_the_lock()?;
         let before = self.segment.name();
         let good_part = self.read_back()?;
@@ -175,6 +181,7 @@ impl Writer {
             let why = Unwritable::of(&error);
             tracing::error!(cause = why.cause, detail = %why, segment = %self.segment.name(), "the trail has only its reserve left: nothing is forwarded until there is more");
             self.queue.board.break_off(&why);
+            self.queue.counts.failed(TrailOp::Write);
             self.shortage = Some(Outage::new(why));
         }
     }
@@ -206,6 +213,7 @@ impl Writer {
         if self.outage.is_some() {
             return;
         }
+        self.queue.counts.failed(self.doing);
         tracing::info!(took_ms = millis(took), "the disk answers again");
         self.queue.push_unwaited(
             Fragment::now("trail.recovered")

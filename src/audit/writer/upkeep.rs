@@ -18,6 +18,7 @@ use crate::{
         segment::Segment,
     },
     config::settings::Checkpoint,
+    metrics::TrailOp,
 };
 
 /// How often retention looks for segments that are old enough.
@@ -99,6 +100,7 @@ impl Writer {
             return;
         }
         self.note_clock();
+        self.doing = TrailOp::Write;
         if let Err(error) = self.do_upkeep(is_idle) {
             self.fail(&error);
         }
@@ -150,6 +152,7 @@ impl Writer {
             kind: Kind::Segment,
         };
         self.write_own([sealed])?;
+        self.doing = TrailOp::Rotate;
         self.segment.sync(self.disk.as_mut())?;
         self.segment.give_back_reserve(self.disk.as_mut())
     }
@@ -157,6 +160,7 @@ impl Writer {
     fn rotate(&mut self) -> io::Result<()> {
         self.seal()?;
         let next = self.segment.number() + 1;
+        self.doing = TrailOp::Rotate;
         self.segment = Segment::create(self.disk.as_mut(), &self.directory, next)?;
         let opened = self.opened();
         self.write_own([opened])?;

@@ -38,6 +38,8 @@ pub struct Raw {
     /// How many workers serve: a number, or auto for one per CPU the process may use.
     #[schemars(schema_with = "workers", extend("default" = "auto"))]
     pub workers: Option<OneOf<Nothing>>,
+    /// What the metrics show.
+    pub metrics: Option<Metrics>,
     /// What callers may take of the gateway.
     pub bounds: Option<Bounds>,
     /// Allows `{ value: … }` for secrets. Anybody who can read the config can then read the keys.
@@ -112,6 +114,15 @@ pub struct Admin {
     /// Allows a token on an address that is not loopback: it then travels readable.
     #[schemars(extend("default" = false))]
     pub allow_plaintext: Option<bool>,
+}
+
+/// What the metrics show.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, expecting = "a map")]
+pub struct Metrics {
+    /// How many tenants, in the order of the config, have series of their own; the others share the label _other.
+    #[schemars(extend("default" = 200, "minimum" = 0, "maximum" = 10_000))]
+    pub max_tenants: Option<u64>,
 }
 
 /// Alloy, and how it is spoken to.

@@ -17,6 +17,7 @@ use crate::{
     },
     ids::{IdGrammar, UserId},
     key_ring::KeyRing,
+    metrics::TenantCounts,
     pipeline::{
         authenticate::FailedAuth,
         limit::{Breaker, Bucket, InFlightCount, Limits, Line},
@@ -61,6 +62,11 @@ pub fn build(
     let mut tenants = Vec::with_capacity(settings.tenants.len());
     let mut by_token =
         HashMap::with_capacity(settings.tenants.iter().map(|t| t.tokens.len()).sum());
+    let others = previous.map_or_else(
+        || TenantCounts::new(settings.worker_count()),
+        |previous| Arc::clone(&previous.counts_of_others),
+    );
+    let named_max = usize::try_from(settings.metrics_tenants).unwrap_or(usize::MAX);
     for (at, tenant) in settings.tenants.iter().enumerate() {
         let users = users(at, tenant, settings.upstream.ids, &mut problems);
         let (true, Some(users), Some(key)) = (whole, users, keys.get(tenant.key)) else {
@@ -74,7 +80,8 @@ pub fn build(
             by_token.insert(entry.digest, place);
         }
         let known = known.get(&*tenant.name).copied();
-        tenants.push(ready(tenant, key, users, (known, left)));
+        let counts = counts(at < named_max, known, &others);
+        tenants.push(ready(tenant, key, users, counts, (known, left)));
     }
     match (target, problems.is_empty()) {
         (Some(upstream), true) => Ok(Snapshot {
@@ -90,6 +97,7 @@ pub fn build(
             listen,
             keys,
             tenants,
+            counts_of_others: others,
             by_token,
             left: previous.map_or_else(Left::default, |previous| Left::since(settings, previous)),
         }),
@@ -161,10 +169,21 @@ fn buckets(scope: &str, windows: &[Window], known: &[Arc<Bucket>]) -> Vec<Arc<Bu
         .collect()
 }
 
+/// The counts that a tenant had, if it has a name in the metrics then and now.
+fn counts(is_named: bool, known: Option<&Tenant>, others: &Arc<TenantCounts>) -> Arc<TenantCounts> {
+    if !is_named {
+        return Arc::clone(others);
+    }
+    let own = known.map(|known| &known.counts);
+    own.filter(|own| !Arc::ptr_eq(own, others))
+        .map_or_else(|| TenantCounts::new(others.workers()), Arc::clone)
+}
+
 fn ready(
     tenant: &settings::Tenant,
     key: &Key,
     users: UserSet,
+    counts: Arc<TenantCounts>,
     (known, left): (Option<&Tenant>, &Left),
 ) -> Tenant {
     let own: Vec<_> = match known {
@@ -195,6 +214,7 @@ fn ready(
             || InFlightCount::new(tenant.in_flight),
             |known| known.in_flight.with_max(tenant.in_flight),
         ),
+        counts,
         tokens: tenant
             .tokens
             .iter()

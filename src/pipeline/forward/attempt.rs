@@ -27,6 +27,7 @@ use crate::{
     audit::{OutcomeKind, Sent},
     config::snapshot::Target,
     key_ring::KeyRing,
+    metrics::{Ended, UpstreamError},
     pipeline::{inject::UpstreamRequest, limit::Health},
 };
 
@@ -92,6 +93,21 @@ impl AttemptEnd {
     }
 }
 
+impl AttemptEnd {
+    /// What it counts as.
+    pub fn counted(&self) -> Ended {
+        match self {
+            Self::Status(status) => Ok(*status),
+            Self::Dns => Err(UpstreamError::Dns),
+            Self::Connect => Err(UpstreamError::Connect),
+            Self::Tls => Err(UpstreamError::Tls),
+            Self::ConnectTimeout | Self::Timeout => Err(UpstreamError::Timeout),
+            Self::Closed | Self::Reset => Err(UpstreamError::Reset),
+            Self::Protocol(_) => Err(UpstreamError::Protocol),
+        }
+    }
+}
+
 impl Attempt {
     /// The upstream's status, if it answered with one.
     pub fn status(&self) -> Option<u16> {
@@ -139,8 +155,8 @@ impl Attempt {
     }
 }
 
-/// Ends that come without an answer.
-type Ended = Attempt;
+/// An attempt that ended without an answer.
+type Broken = Attempt;
 
 impl Forwarder {
     /// Sends the request once. A kept-alive connection that turns out to be
@@ -165,12 +181,12 @@ impl Forwarder {
         request: &UpstreamRequest,
         target: &Arc<Target>,
         deadline: Instant,
-    ) -> Result<UpstreamAnswer, Ended> {
+    ) -> Result<UpstreamAnswer, Broken> {
         let mut connection = loop {
             let Some(mut kept) = self.pool.take(target) else {
                 // Seldom, and large: not part of every call's future.
-                let connecting = Box::pin(connect(target, deadline));
-                break connecting.await.map_err(unreachable)?;
+                let connecting = Box::pin(self.connect(target, deadline));
+                break connecting.await?;
             };
             // Resolves at once; an error means that it was closed meanwhile.
             if kept.sender.ready().await.is_ok() {
@@ -198,10 +214,23 @@ impl Forwarder {
     }
 }
 
+impl Forwarder {
+    async fn connect(&self, target: &Arc<Target>, deadline: Instant) -> Result<Connection, Broken> {
+        let began = Instant::now();
+        let connected = connect(target, deadline).await.map_err(unreachable);
+        let ended = match &connected {
+            Ok(_) => Ok(()),
+            Err(broken) => broken.end.counted().map(|_| ()),
+        };
+        self.counts.connection_tried(ended, began.elapsed());
+        connected
+    }
+}
+
 async fn exchange_on(
     connection: &mut Connection,
     request: &UpstreamRequest,
-) -> Result<UpstreamAnswer, Ended> {
+) -> Result<UpstreamAnswer, Broken> {
     connection.mark_written();
     let mut request = request.attempt();
     let storm = bound_interim_answers(&mut request);
@@ -236,7 +265,7 @@ fn bound_interim_answers<B>(request: &mut http::Request<B>) -> Arc<Notify> {
     storm
 }
 
-async fn read_whole(response: Response<Incoming>) -> Result<UpstreamAnswer, Ended> {
+async fn read_whole(response: Response<Incoming>) -> Result<UpstreamAnswer, Broken> {
     let (head, body) = response.into_parts();
     if head.status.is_informational() {
         let body = Bytes::new();
@@ -277,7 +306,7 @@ fn judged(answer: UpstreamAnswer, keys: &KeyRing) -> (Attempt, Result<UpstreamAn
     (attempt, result)
 }
 
-fn unreachable(error: ConnectError) -> Ended {
+fn unreachable(error: ConnectError) -> Broken {
     let end = match error {
         ConnectError::Dns(_) => AttemptEnd::Dns,
         ConnectError::Tcp(_) => AttemptEnd::Connect,
@@ -288,7 +317,7 @@ fn unreachable(error: ConnectError) -> Ended {
 }
 
 /// What an error of hyper means for the call.
-fn broken(error: &hyper::Error, unsent: bool) -> Ended {
+fn broken(error: &hyper::Error, unsent: bool) -> Broken {
     let source = error.source().map(ToString::to_string).unwrap_or_default();
     let detail = format!("{error} {source}");
     if unsent {

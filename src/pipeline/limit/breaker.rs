@@ -18,6 +18,8 @@ pub struct Breaker {
     bounds: Option<CircuitBreaker>,
     start: Instant,
     failures: AtomicU32,
+    /// How often it came to each state.
+    transitions: [AtomicU64; 3],
     /// Zero while closed.
     open_until_ns: AtomicU64,
     probing: AtomicBool,
@@ -32,6 +34,31 @@ pub struct Pass {
     probe: bool,
 }
 
+/// What a breaker does with calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BreakerState {
+    /// They pass.
+    Closed,
+    /// They are refused.
+    Open,
+    /// One at a time probes.
+    HalfOpen,
+}
+
+impl BreakerState {
+    /// All of them, each at its own index.
+    pub const ALL: [Self; 3] = [Self::Closed, Self::Open, Self::HalfOpen];
+
+    /// Its name in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half_open",
+        }
+    }
+}
+
 impl Breaker {
     /// A closed breaker; `None` never opens.
     pub fn new(bounds: Option<CircuitBreaker>) -> Self {
@@ -39,6 +66,7 @@ impl Breaker {
             bounds,
             start: Instant::now(),
             failures: AtomicU32::new(0),
+            transitions: Default::default(),
             open_until_ns: AtomicU64::new(0),
             probing: AtomicBool::new(false),
         }
@@ -65,6 +93,7 @@ impl Breaker {
             if self.probing.swap(true, Ordering::AcqRel) {
                 return Err(Duration::from_secs(1));
             }
+            self.came_to(BreakerState::HalfOpen);
         }
         Ok(Pass {
             breaker: Arc::clone(self),
@@ -77,10 +106,37 @@ impl Breaker {
         self.open_until_ns.load(Ordering::Acquire) != 0
     }
 
-    fn open(&self, bounds: &CircuitBreaker) {
+    /// What it does with calls just now.
+    pub fn state(&self) -> BreakerState {
+        match self.open_until_ns.load(Ordering::Acquire) {
+            0 => BreakerState::Closed,
+            until if self.start.elapsed() < Duration::from_nanos(until) => BreakerState::Open,
+            _ => BreakerState::HalfOpen,
+        }
+    }
+
+    /// How often it came to each state.
+    pub fn transitions(&self) -> impl Iterator<Item = (BreakerState, u64)> {
+        let counts = self.transitions.iter();
+        BreakerState::ALL
+            .into_iter()
+            .zip(counts.map(|count| count.load(Ordering::Relaxed)))
+    }
+
+    fn came_to(&self, state: BreakerState) {
+        if let Some(count) = self.transitions.get(state as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn open(&self, bounds: &CircuitBreaker, is_probe: bool) {
         let until = self.start.elapsed() + bounds.open_for;
         let until = u64::try_from(until.as_nanos()).unwrap_or(u64::MAX).max(1);
-        self.open_until_ns.store(until, Ordering::Release);
+        let before = self.open_until_ns.swap(until, Ordering::AcqRel);
+        // Calls that were sent before it opened may fail later.
+        if before == 0 || is_probe {
+            self.came_to(BreakerState::Open);
+        }
     }
 }
 
@@ -90,6 +146,7 @@ impl Pass {
         self.breaker.failures.store(0, Ordering::Release);
         if self.probe {
             self.breaker.open_until_ns.store(0, Ordering::Release);
+            self.breaker.came_to(BreakerState::Closed);
         }
     }
 
@@ -104,7 +161,7 @@ impl Pass {
             .fetch_add(1, Ordering::AcqRel)
             .saturating_add(1);
         if self.probe || failures >= bounds.failures.get() {
-            self.breaker.open(bounds);
+            self.breaker.open(bounds, self.probe);
         }
     }
 }
@@ -157,9 +214,14 @@ mod tests {
         assert!(breaker.pass().is_err());
         probe.failed();
         assert_eq!(breaker.pass().unwrap_err(), Duration::from_secs(5));
+        assert_eq!(breaker.state(), BreakerState::Open);
         advance(Duration::from_secs(5)).await;
+        assert_eq!(breaker.state(), BreakerState::HalfOpen);
         breaker.pass().unwrap().worked();
+        assert_eq!(breaker.state(), BreakerState::Closed);
         let _both = (breaker.pass().unwrap(), breaker.pass().unwrap());
+        let changes: Vec<_> = breaker.transitions().map(|(_, count)| count).collect();
+        assert_eq!(changes, [1, 2, 2], "closed, open, half open");
     }
 
     #[tokio::test(start_paused = true)]

@@ -4,6 +4,7 @@
 pub mod client;
 pub mod gateway;
 pub mod h2;
+pub mod metrics;
 pub mod mount;
 pub mod raw_h2;
 pub mod refusal;

@@ -1,0 +1,275 @@
+//! What one worker counts. Nothing here is shared with another worker until
+//! somebody asks, so that counting is a few relaxed additions to memory that the
+//! worker's own core holds: no lock, no look-up by name, no allocation.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use super::{
+    histogram::{Histogram, OVERHEAD, REQUEST, WAIT},
+    status::{self, STATUSES},
+    tenant::{Block, TenantCounts},
+};
+use crate::pipeline::{
+    code::Code,
+    refusal::{AuthFailure, LimitedBy},
+};
+
+/// Why connections end without an answer.
+pub const CONNECTION_REASONS: [&str; 12] = [
+    "connections-per-peer",
+    "tls-handshake",
+    "idle-timeout",
+    "header-timeout",
+    "cut-head",
+    "head-too-large",
+    "not-http",
+    "cut-short",
+    "flood",
+    "timeout",
+    "connection-error",
+    "other",
+];
+
+/// Why an upstream attempt has no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "see `AttemptEnd`")]
+pub enum UpstreamError {
+    Dns,
+    Connect,
+    Tls,
+    Timeout,
+    Reset,
+    Protocol,
+}
+
+impl UpstreamError {
+    /// All of them, each at its own index.
+    pub const ALL: [Self; 6] = [
+        Self::Dns,
+        Self::Connect,
+        Self::Tls,
+        Self::Timeout,
+        Self::Reset,
+        Self::Protocol,
+    ];
+
+    /// Its name in the metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Dns => "dns",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::Timeout => "timeout",
+            Self::Reset => "reset",
+            Self::Protocol => "protocol",
+        }
+    }
+}
+
+/// How an attempt ended, as far as it is counted.
+pub type Ended = Result<u16, UpstreamError>;
+
+/// What retries are counted by, beside the errors: an answer that asked for one,
+/// and a key that was refused while there is a next one.
+pub const OTHER_RETRIES: [&str; 2] = ["status", "key"];
+
+/// What one worker counts.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct Shard {
+    worker: usize,
+    pub(super) unknown: Block,
+    pub(super) durations: [Histogram<17>; Code::COUNT],
+    pub(super) overhead: Histogram<11>,
+    pub(super) waits: Histogram<9>,
+    pub(super) auth_failures: [AtomicU64; AuthFailure::ALL.len()],
+    pub(super) panics: AtomicU64,
+    pub(super) connections: Box<[Connections]>,
+    pub(super) connections_refused: [AtomicU64; CONNECTION_REASONS.len()],
+    pub(super) upstream: Upstream,
+}
+
+/// The connections of one listener.
+#[derive(Debug, Default)]
+pub struct Connections {
+    pub(super) begun: AtomicU64,
+    pub(super) ended: AtomicU64,
+}
+
+/// What is counted of the upstream.
+#[derive(Debug)]
+pub struct Upstream {
+    pub(super) answers: [AtomicU64; STATUSES.len()],
+    pub(super) errors: [AtomicU64; UpstreamError::ALL.len()],
+    pub(super) durations: Histogram<17>,
+    pub(super) connected: AtomicU64,
+    pub(super) connect_errors: [AtomicU64; UpstreamError::ALL.len()],
+    pub(super) connect_durations: Histogram<17>,
+    pub(super) retries: [AtomicU64; UpstreamError::ALL.len()],
+    pub(super) other_retries: [AtomicU64; OTHER_RETRIES.len()],
+    pub(super) budget_exhausted: AtomicU64,
+}
+
+/// An open connection; counted as ended when dropped.
+#[derive(Debug)]
+pub struct OpenConnection {
+    shard: Arc<Shard>,
+    listener: usize,
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        if let Some(connections) = self.shard.connections.get(self.listener) {
+            connections.ended.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Shard {
+    /// All at zero.
+    pub fn new(worker: usize, listeners: usize) -> Self {
+        Self {
+            worker,
+            unknown: Block::default(),
+            durations: std::array::from_fn(|_| Histogram::new(&REQUEST)),
+            overhead: Histogram::new(&OVERHEAD),
+            waits: Histogram::new(&WAIT),
+            auth_failures: Default::default(),
+            panics: AtomicU64::default(),
+            connections: (0..listeners).map(|_| Connections::default()).collect(),
+            connections_refused: Default::default(),
+            upstream: Upstream {
+                answers: [const { AtomicU64::new(0) }; STATUSES.len()],
+                errors: Default::default(),
+                durations: Histogram::new(&REQUEST),
+                connected: AtomicU64::default(),
+                connect_errors: Default::default(),
+                connect_durations: Histogram::new(&REQUEST),
+                retries: Default::default(),
+                other_retries: Default::default(),
+                budget_exhausted: AtomicU64::default(),
+            },
+        }
+    }
+
+    /// Counts an answer, or that nobody waits for one any more.
+    pub fn answered(&self, tenant: Option<&TenantCounts>, code: Code, status: u16, took: Duration) {
+        if let Some(block) = self.block(tenant) {
+            block.answered(code, status);
+        }
+        if let Some(durations) = self.durations.get(code.index()) {
+            durations.observe_span(took);
+        }
+    }
+
+    /// Counts what the gateway itself took of a call that it sent.
+    pub fn overhead(&self, span: Duration) {
+        self.overhead.observe_span(span);
+    }
+
+    /// Counts a call that passed every limit after `waited`.
+    pub fn admitted(&self, tenant: &TenantCounts, waited: Duration) {
+        if let Some(block) = tenant.of(self.worker) {
+            block.admitted(!waited.is_zero());
+        }
+        if !waited.is_zero() {
+            self.waits.observe_span(waited);
+        }
+    }
+
+    /// Counts a call that a limit refused.
+    pub fn limited(&self, tenant: Option<&TenantCounts>, by: LimitedBy) {
+        if let Some(block) = self.block(tenant) {
+            block.limited(by);
+        }
+    }
+
+    fn block<'a>(&'a self, tenant: Option<&'a TenantCounts>) -> Option<&'a Block> {
+        match tenant {
+            None => Some(&self.unknown),
+            Some(tenant) => tenant.of(self.worker),
+        }
+    }
+
+    /// Counts a failed authentication.
+    pub fn auth_failed(&self, why: AuthFailure) {
+        add_one(&self.auth_failures, why as usize);
+    }
+
+    /// Counts a bug that was caught.
+    pub fn panicked(&self) {
+        self.panics.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a connection on the listener with this number, until it is dropped.
+    pub fn connected(self: &Arc<Self>, listener: usize) -> OpenConnection {
+        if let Some(connections) = self.connections.get(listener) {
+            connections.begun.fetch_add(1, Ordering::Relaxed);
+        }
+        OpenConnection {
+            shard: Arc::clone(self),
+            listener,
+        }
+    }
+
+    /// Counts a connection that ended without an answer.
+    pub fn connection_refused(&self, reason: &str) {
+        let known = CONNECTION_REASONS.iter().position(|known| *known == reason);
+        add_one(
+            &self.connections_refused,
+            known.unwrap_or(CONNECTION_REASONS.len() - 1),
+        );
+    }
+
+    /// Counts an attempt at the upstream.
+    pub fn attempted(&self, ended: Ended, took: Duration) {
+        match ended {
+            Ok(status) => add_one(&self.upstream.answers, status::slot(status)),
+            Err(error) => add_one(&self.upstream.errors, error as usize),
+        }
+        self.upstream.durations.observe_span(took);
+    }
+
+    /// Counts a try to open an upstream connection.
+    pub fn connection_tried(&self, ended: Result<(), UpstreamError>, took: Duration) {
+        match ended {
+            Ok(()) => {
+                self.upstream.connected.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(error) => add_one(&self.upstream.connect_errors, error as usize),
+        }
+        self.upstream.connect_durations.observe_span(took);
+    }
+
+    /// Counts a further attempt, by how the one before ended.
+    pub fn retried(&self, after: Ended) {
+        match after {
+            Ok(_) => add_one(&self.upstream.other_retries, 0),
+            Err(error) => add_one(&self.upstream.retries, error as usize),
+        }
+    }
+
+    /// Counts a further attempt with the next key.
+    pub fn retried_with_the_next_key(&self) {
+        add_one(&self.upstream.other_retries, 1);
+    }
+
+    /// Counts a further attempt that was not made, since there were too many.
+    pub fn retry_budget_exhausted(&self) {
+        self.upstream
+            .budget_exhausted
+            .fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn add_one(counts: &[AtomicU64], at: usize) {
+    if let Some(count) = counts.get(at) {
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,176 @@
+//! What is counted for one tenant. A tenant keeps its counts over reloads; they
+//! go when it does.
+
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicU64, Ordering},
+};
+
+use super::status::{self, STATUSES};
+use crate::pipeline::{code::Code, refusal::LimitedBy};
+
+/// Answers passed on, by status, and then refusals, by code.
+const SLOTS: usize = STATUSES.len() + Code::COUNT;
+
+/// The counts of one tenant: for each worker a part of its own, made when it is
+/// first needed. Workers never share a cache line.
+#[derive(Debug)]
+pub struct TenantCounts(Box<[OnceLock<Box<Block>>]>);
+
+/// What one worker counted for one tenant.
+#[derive(Debug)]
+#[repr(align(64))]
+pub struct Block {
+    answers: [AtomicU64; SLOTS],
+    allowed: AtomicU64,
+    delayed: AtomicU64,
+    limited: [AtomicU64; 4],
+}
+
+impl Default for Block {
+    fn default() -> Self {
+        Self {
+            answers: [const { AtomicU64::new(0) }; SLOTS],
+            allowed: AtomicU64::default(),
+            delayed: AtomicU64::default(),
+            limited: Default::default(),
+        }
+    }
+}
+
+impl Block {
+    /// Counts an answer.
+    pub fn answered(&self, code: Code, status: u16) {
+        let slot = match code {
+            Code::PassedOn => status::slot(status),
+            _ => STATUSES.len() + code.index(),
+        };
+        if let Some(count) = self.answers.get(slot) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts a call that passed every limit, at once or after a wait.
+    pub fn admitted(&self, after_a_wait: bool) {
+        let count = if after_a_wait {
+            &self.delayed
+        } else {
+            &self.allowed
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a call that a limit refused.
+    pub fn limited(&self, by: LimitedBy) {
+        if let Some(count) = self.limited.get(by.index()) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// What it counted, added to `sum`.
+    pub fn add_to(&self, sum: &mut Counted) {
+        let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        for (sum, count) in sum.answers.iter_mut().zip(&self.answers) {
+            *sum += get(count);
+        }
+        sum.allowed += get(&self.allowed);
+        sum.delayed += get(&self.delayed);
+        for (sum, count) in sum.limited.iter_mut().zip(&self.limited) {
+            *sum += get(count);
+        }
+    }
+}
+
+/// The sum over all workers.
+#[derive(Debug, Clone)]
+pub struct Counted {
+    answers: [u64; SLOTS],
+    /// Calls that passed every limit at once.
+    pub allowed: u64,
+    /// Calls that passed every limit after a wait.
+    pub delayed: u64,
+    limited: [u64; 4],
+}
+
+impl Default for Counted {
+    fn default() -> Self {
+        Self {
+            answers: [0; SLOTS],
+            allowed: 0,
+            delayed: 0,
+            limited: [0; 4],
+        }
+    }
+}
+
+impl Counted {
+    /// Answers passed on, by status.
+    pub fn passed_on(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        STATUSES.into_iter().zip(self.answers)
+    }
+
+    /// Refusals, by code.
+    pub fn refused(&self) -> impl Iterator<Item = (Code, u64)> {
+        let counts = self.answers.into_iter().skip(STATUSES.len());
+        Code::ALL.into_iter().zip(counts)
+    }
+
+    /// Calls that this limit refused.
+    pub fn limited(&self, by: LimitedBy) -> u64 {
+        self.limited.get(by.index()).copied().unwrap_or_default()
+    }
+}
+
+impl TenantCounts {
+    /// All at zero, for so many workers.
+    pub fn new(workers: usize) -> Arc<Self> {
+        Arc::new(Self((0..workers).map(|_| OnceLock::new()).collect()))
+    }
+
+    /// For how many workers it is.
+    pub fn workers(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The part of one worker.
+    pub fn of(&self, worker: usize) -> Option<&Block> {
+        let block = self.0.get(worker)?;
+        Some(block.get_or_init(Box::default))
+    }
+
+    /// The sum over all workers.
+    pub fn sum(&self) -> Counted {
+        let mut sum = Counted::default();
+        for block in self.0.iter().filter_map(OnceLock::get) {
+            block.add_to(&mut sum);
+        }
+        sum
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_workers_counted_is_added_up() {
+        let counts = TenantCounts::new(2);
+        for worker in 0..2 {
+            let block = counts.of(worker).unwrap();
+            block.answered(Code::PassedOn, 200);
+            block.answered(Code::PassedOn, 418);
+            block.answered(Code::RateLimited, 429);
+            block.limited(LimitedBy::Key);
+            block.admitted(worker == 1);
+        }
+        assert!(counts.of(2).is_none());
+        let sum = counts.sum();
+        let passed_on: Vec<_> = sum.passed_on().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(passed_on, [("200", 2), ("4xx", 2)]);
+        let refused: Vec<_> = sum.refused().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(refused, [(Code::RateLimited, 2)]);
+        assert_eq!((sum.allowed, sum.delayed), (1, 1));
+        assert_eq!(sum.limited(LimitedBy::Key), 2);
+        assert_eq!(sum.limited(LimitedBy::Tenant), 0);
+    }
+}
