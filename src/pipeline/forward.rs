@@ -6,6 +6,7 @@
 
 mod answer;
 mod attempt;
+mod look_up;
 mod pool;
 mod wire;
 

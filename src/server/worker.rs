@@ -48,7 +48,7 @@ pub fn run(
             access::flush();
         })
         .build()?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let trail = shared.trail().for_worker().flushed_on_park();
         let pipeline = Arc::new(Pipeline::new(trail.clone(), Arc::clone(counts)));
         let rim = Rim::new(
@@ -88,7 +88,10 @@ pub fn run(
             () = sweeping => {}
         }
         Ok(())
-    })
+    });
+    // A look-up that is under way can't be cut, and nobody waits for it any more.
+    runtime.shutdown_background();
+    ended
 }
 
 /// A listening socket of either kind.

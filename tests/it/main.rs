@@ -28,6 +28,7 @@ mod lifecycle;
 mod limits;
 mod listeners;
 mod logs;
+mod look_ups;
 mod many_tenants;
 mod metrics;
 mod refusals;

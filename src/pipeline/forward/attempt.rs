@@ -21,7 +21,7 @@ use tokio::{
 
 use super::{
     BODY_BYTES_MAX, Failure, Forwarder, UpstreamAnswer,
-    pool::{ConnectError, Connection, connect},
+    pool::{ConnectError, Connection},
 };
 use crate::{
     audit::{OutcomeKind, Sent},
@@ -217,7 +217,11 @@ impl Forwarder {
 impl Forwarder {
     async fn connect(&self, target: &Arc<Target>, deadline: Instant) -> Result<Connection, Broken> {
         let began = Instant::now();
-        let connected = connect(target, deadline).await.map_err(unreachable);
+        let connected = self
+            .pool
+            .connect(target, deadline)
+            .await
+            .map_err(unreachable);
         let ended = match &connected {
             Ok(_) => Ok(()),
             Err(broken) => broken.end.counted().map(|_| ()),

@@ -1,6 +1,7 @@
 //! One worker's connections to the upstream, last in, first out.
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -13,12 +14,14 @@ use http_body_util::Empty;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::{
-    net::{TcpStream, lookup_host},
     task::AbortHandle,
     time::{Instant, timeout_at},
 };
 
-use super::wire::Wire;
+use super::{
+    look_up::{LookUps, dial},
+    wire::Wire,
+};
 use crate::config::snapshot::Target;
 
 /// The largest head of an upstream answer, in bytes.
@@ -86,15 +89,18 @@ pub enum ConnectError {
     Timeout,
 }
 
-/// The unused connections of one worker.
+/// The unused connections of one worker, and its way to new ones.
 #[derive(Debug, Default)]
-pub struct Pool(Mutex<Vec<Connection>>);
+pub struct Pool {
+    idle: Mutex<Vec<Connection>>,
+    look_ups: LookUps,
+}
 
 impl Pool {
     /// The connection used last, if one is fresh and belongs to `target`.
     pub fn take(&self, target: &Arc<Target>) -> Option<Connection> {
         let now = Instant::now();
-        let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let connection = idle.pop()?;
             if Arc::ptr_eq(&connection.target, target) && connection.is_fresh(now) {
@@ -108,7 +114,7 @@ impl Pool {
         let now = Instant::now();
         connection.idle_since = now;
         let room = connection.target.settings.idle_connections;
-        let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if connection.is_fresh(now) && idle.len() < room {
             idle.push(connection);
         }
@@ -117,54 +123,50 @@ impl Pool {
     /// Closes what stood unused for too long.
     pub fn sweep(&self) {
         let now = Instant::now();
-        let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.retain(|connection| connection.is_fresh(now));
+    }
+
+    /// Opens a connection by `deadline`, and within `connect_timeout`.
+    ///
+    /// # Errors
+    ///
+    /// See [`ConnectError`].
+    pub async fn connect(
+        &self,
+        target: &Arc<Target>,
+        deadline: Instant,
+    ) -> Result<Connection, ConnectError> {
+        let own: Duration = target.settings.connect_timeout;
+        let deadline = deadline.min(Instant::now() + own);
+        let opening = async {
+            let addresses = self.look_ups.addresses(target).await?;
+            open(target, &addresses, deadline).await
+        };
+        timeout_at(deadline, opening)
+            .await
+            .unwrap_or(Err(ConnectError::Timeout))
     }
 }
 
-/// Opens a connection by `deadline`, and within `connect_timeout`.
-///
-/// # Errors
-///
-/// See [`ConnectError`].
-pub async fn connect(target: &Arc<Target>, deadline: Instant) -> Result<Connection, ConnectError> {
-    let own: Duration = target.settings.connect_timeout;
-    let deadline = deadline.min(Instant::now() + own);
-    timeout_at(deadline, open(target))
-        .await
-        .unwrap_or(Err(ConnectError::Timeout))
-}
-
-async fn open(target: &Arc<Target>) -> Result<Connection, ConnectError> {
-    let url = &target.settings.url;
-    let tcp = dial(&url.host, url.port).await?;
+async fn open(
+    target: &Arc<Target>,
+    addresses: &[SocketAddr],
+    deadline: Instant,
+) -> Result<Connection, ConnectError> {
+    let tcp = dial(addresses, deadline).await?;
     // A DELETE is one small write: waiting for more would only cost time.
     let _ = tcp.set_nodelay(true);
     match &target.tls {
         Some(tls) => {
             let stream = tls
-                .connect(&url.host, tcp)
+                .connect(&target.settings.url.host, tcp)
                 .await
                 .map_err(|error| ConnectError::Tls(error.to_string()))?;
             speak_http(target, stream).await
         }
         None => speak_http(target, tcp).await,
     }
-}
-
-/// Tries the addresses of `host` one after another.
-async fn dial(host: &str, port: u16) -> Result<TcpStream, ConnectError> {
-    let addresses = lookup_host((host, port))
-        .await
-        .map_err(|error| ConnectError::Dns(error.to_string()))?;
-    let mut last = ConnectError::Dns("the name has no address".to_owned());
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = ConnectError::Tcp(error.to_string()),
-        }
-    }
-    Err(last)
 }
 
 async fn speak_http<S>(target: &Arc<Target>, stream: S) -> Result<Connection, ConnectError>

@@ -45,6 +45,7 @@ pub struct Setup {
     listen: String,
     key_lines: String,
     lines: String,
+    name_server: Option<String>,
 }
 
 impl Default for Setup {
@@ -64,6 +65,7 @@ impl Default for Setup {
             ca: None,
             listen: String::new(),
             key_lines: String::new(),
+            name_server: None,
             lines: String::new(),
         }
     }
@@ -121,6 +123,12 @@ impl Setup {
     /// Another listener, after the TCP one on loopback.
     pub fn listen(mut self, line: &str) -> Self {
         let _ = writeln!(self.listen, "  - {line}");
+        self
+    }
+
+    /// Asks this name server, and nobody else, in a mount namespace of its own.
+    pub fn name_server(mut self, address: &str) -> Self {
+        self.name_server = Some(address.to_owned());
         self
     }
 
@@ -218,7 +226,25 @@ impl Setup {
         }
         let path = directory.path().join("config.yaml");
         fs::write(&path, config).unwrap();
-        let process = Process::spawn_with(&path, self.log, &self.env);
+        let process = match &self.name_server {
+            None => Process::spawn_with(&path, self.log, &self.env),
+            Some(address) => {
+                let own = directory.path().join("resolv.conf");
+                fs::write(&own, format!("nameserver {address}\n")).unwrap();
+                let mut command = Command::new("unshare");
+                command
+                    .args(["-m", "sh", "-c"])
+                    .arg("mount --bind \"$1\" /etc/resolv.conf && shift && exec \"$@\"")
+                    .arg("sh")
+                    .arg(own)
+                    .arg(env!("CARGO_BIN_EXE_alloy-gateway"))
+                    .args(["serve", "-c"])
+                    .arg(&path)
+                    .env("ALLOY_GATEWAY_LOG", self.log)
+                    .stdin(Stdio::null());
+                Process::run(command)
+            }
+        };
         Gateway {
             audit: directory.path().join(&self.audit_directory),
             data: process.listening("data"),
