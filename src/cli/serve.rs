@@ -47,6 +47,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     let inherited = Inherited::from_env().context("a socket from systemd (LISTEN_FDS)")?;
     harden();
     let _logs = logging::start(&loaded.settings.log).context("cannot start logging")?;
+    logging::panics::report();
     warn(path, &loaded);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
