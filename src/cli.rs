@@ -7,6 +7,7 @@ mod config;
 mod demo;
 mod healthcheck;
 mod output;
+mod process;
 mod progress;
 mod serve;
 mod start;
