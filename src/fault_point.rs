@@ -13,6 +13,10 @@ pub const POINTS: [&str; 5] = [
 /// Ends the process here if `ALLOY_GATEWAY_ABORT_AT` names this place, panics if
 /// `ALLOY_GATEWAY_PANIC_AT` does. In a release build there is nothing here.
 #[inline]
+#[cfg_attr(
+    debug_assertions,
+    allow(clippy::panic, reason = "only where a test asks for it")
+)]
 pub fn reach(point: &'static str) {
     #[cfg(debug_assertions)]
     {
