@@ -19,7 +19,6 @@ mod record;
 mod recover;
 mod retention;
 mod segment;
-mod ticket;
 mod verify;
 mod worker;
 mod writer;

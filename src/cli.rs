@@ -3,11 +3,13 @@
 
 mod audit;
 mod check;
+mod color;
 mod config;
 mod demo;
 mod healthcheck;
+mod manual;
 mod output;
-mod process;
+mod probe;
 mod progress;
 mod serve;
 mod start;
@@ -15,8 +17,8 @@ mod token;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use self::output::{errln, outln};
-use clap::{Args, Parser, Subcommand};
+use self::output::errln;
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 /// What `--config` falls back to.
 pub const DEFAULT_CONFIG: &str = "/etc/alloy-gateway/config.yaml";
@@ -26,6 +28,16 @@ pub const DEFAULT_CONFIG: &str = "/etc/alloy-gateway/config.yaml";
 #[derive(Debug, Parser)]
 #[command(name = "alloy-gateway", version, about, after_help = EXIT_CODES)]
 struct Cli {
+    /// When to color; NO_COLOR switches it off too
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        hide_possible_values = true,
+        value_name = "auto|always|never"
+    )]
+    color: color::When,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -52,15 +64,19 @@ enum Verb {
     Healthcheck(healthcheck::Args),
     /// Play with a real gateway before a simulated Alloy
     Demo(demo::Args),
+    /// Print the completions of a shell
+    Completions(manual::Shell),
+    /// Print the man page, or write those of all verbs
+    Man(manual::Man),
     /// Print the version
-    Version,
+    Version(manual::Version),
 }
 
 /// Which config file a verb reads.
 #[derive(Debug, Clone, Args)]
 pub struct ConfigFile {
     /// The config file
-    #[arg(short = 'c', long = "config", value_name = "FILE", env = "ALLOY_GATEWAY_CONFIG", default_value = DEFAULT_CONFIG)]
+    #[arg(short = 'c', long = "config", value_name = "FILE", env = "ALLOY_GATEWAY_CONFIG", hide_env_values = true, default_value = DEFAULT_CONFIG)]
     pub path: PathBuf,
 }
 
@@ -93,7 +109,9 @@ impl From<Exit> for ExitCode {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let result = match Cli::parse().verb {
+    let cli = Cli::parse();
+    color::choose(cli.color);
+    let result = match cli.verb {
         Verb::Serve(args) => serve::run(&args),
         Verb::Check(args) => check::run(&args),
         Verb::Config(verb) => config::run(&verb),
@@ -101,10 +119,9 @@ pub fn main() -> ExitCode {
         Verb::Audit(verb) => audit::run(&verb),
         Verb::Healthcheck(args) => healthcheck::run(&args),
         Verb::Demo(args) => demo::run(&args),
-        Verb::Version => {
-            outln!("alloy-gateway {}", env!("CARGO_PKG_VERSION"));
-            Ok(Exit::Ok)
-        }
+        Verb::Completions(shell) => Ok(shell.print(&mut Cli::command())),
+        Verb::Man(man) => man.print(Cli::command()),
+        Verb::Version(version) => Ok(version.print()),
     };
     match result {
         Ok(exit) => exit.into(),

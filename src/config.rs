@@ -5,6 +5,7 @@
 
 pub mod problem;
 mod raw;
+mod reference;
 pub mod settings;
 mod show;
 pub mod snapshot;
@@ -36,6 +37,12 @@ const CONFIG_BYTES_MAX: u64 = 32 << 20;
 const NESTING_MAX: usize = 64;
 /// How far a line may be indented.
 const INDENT_MAX: usize = 512;
+
+/// The reference of the config, as Markdown.
+pub fn reference() -> String {
+    let schema = serde_json::from_str(&schema()).unwrap_or_default();
+    reference::reference(&schema)
+}
 
 /// A config file that is right.
 #[derive(Debug)]

@@ -8,7 +8,6 @@ pub mod access;
 mod events;
 mod level;
 mod line;
-pub mod panics;
 mod sink;
 
 use std::{
@@ -57,13 +56,13 @@ pub struct Logs(Arc<Sink>);
 static SINK: OnceLock<(Arc<Sink>, Format)> = OnceLock::new();
 static CONTROL: OnceLock<Control> = OnceLock::new();
 
-/// Starts logging. `ALLOY_GATEWAY_LOG`, then `RUST_LOG`, stand above the level of
+/// Starts logging, colored or not if it is text. `ALLOY_GATEWAY_LOG`, then `RUST_LOG`, stand above the level of
 /// the config.
 ///
 /// # Errors
 ///
 /// If the system gives no thread.
-pub fn start(settings: &Settings) -> io::Result<Logs> {
+pub fn start(settings: &Settings, color: bool) -> io::Result<Logs> {
     let is_terminal = io::stderr().is_terminal();
     let format = settings.format.unwrap_or(if is_terminal {
         Format::Text
@@ -75,11 +74,7 @@ pub fn start(settings: &Settings) -> io::Result<Logs> {
     let is_fixed = level.is_some();
     let level = level.unwrap_or_else(|| settings.level.clone());
     let (filter, handle) = reload::Layer::new(level.filter());
-    let events = Events::new(
-        Arc::clone(&sink),
-        format,
-        is_terminal && env::var_os("NO_COLOR").is_none(),
-    );
+    let events = Events::new(Arc::clone(&sink), format, color);
     // A second start (in a test) keeps the first subscriber.
     let _ = tracing::subscriber::set_global_default(registry().with(filter).with(events));
     let _ = SINK.set((Arc::clone(&sink), format));

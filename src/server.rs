@@ -11,7 +11,6 @@ mod listener;
 mod places;
 mod progress;
 mod rim;
-mod watchdog;
 mod worker;
 
 pub use self::{

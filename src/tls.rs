@@ -104,6 +104,19 @@ impl std::fmt::Debug for ClientTls {
     }
 }
 
+/// What was agreed on, in a line for people.
+pub fn describe(stream: &ClientStream) -> String {
+    let (_, session) = stream.get_ref();
+    let version = session.protocol_version().and_then(|it| it.as_str());
+    let suite = session.negotiated_cipher_suite();
+    let suite = suite.and_then(|it| it.suite().as_str());
+    format!(
+        "{} {}, its certificate is good",
+        version.unwrap_or("TLS"),
+        suite.unwrap_or("(unknown suite)")
+    )
+}
+
 /// How a server of ours speaks TLS; cheap to clone.
 #[derive(Clone)]
 pub struct ServerTls(TlsAcceptor);

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 
 use super::{
-    ConfigFile, Exit,
+    ConfigFile, Exit, color,
     output::{err, errln, out, outln},
+    probe,
     start::Ready,
 };
 use crate::config::{
@@ -32,6 +33,9 @@ pub struct Args {
     /// Warnings count as errors
     #[arg(long)]
     strict: bool,
+    /// Also connect to the upstream (DNS, TCP, TLS); nothing is sent
+    #[arg(long)]
+    probe: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -54,10 +58,13 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
             return Ok(Exit::Config);
         }
     };
-    if let Err(problems) = Ready::read(&loaded) {
-        print(&problems, "error", args.format);
-        return Ok(Exit::Config);
-    }
+    let ready = match Ready::read(&loaded) {
+        Ok(ready) => ready,
+        Err(problems) => {
+            print(&problems, "error", args.format);
+            return Ok(Exit::Config);
+        }
+    };
     let warnings = loaded.locate(warnings(&loaded));
     print(&warnings, "warning", args.format);
     let is_refused = args.strict && !warnings.is_empty();
@@ -68,6 +75,9 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     if is_refused {
         errln!("with --strict, warnings are errors");
         return Ok(Exit::Config);
+    }
+    if args.probe && !probe::run(&ready.snapshot)? {
+        return Ok(Exit::Failure);
     }
     Ok(Exit::Ok)
 }
@@ -83,7 +93,12 @@ fn print(problems: &Problems, severity: &str, format: Format) {
         Format::Text if severity == "error" => err!("{problems}"),
         Format::Text => {
             for line in problems.to_string().lines() {
-                errln!("warning: {line}");
+                let (on, off) = if color::is_on(&std::io::stderr()) {
+                    ("\x1b[33m", "\x1b[0m")
+                } else {
+                    ("", "")
+                };
+                errln!("{on}warning:{off} {line}");
             }
         }
         Format::Json => {

@@ -11,6 +11,9 @@ use crate::config;
 pub enum Verb {
     /// Print the JSON Schema of the config
     Schema,
+    /// Print the reference of the config, as docs/configuration.md holds it
+    #[command(hide = true)]
+    Reference,
     /// Print the effective config: defaults filled in, secrets left out
     Show(ConfigFile),
 }
@@ -19,6 +22,7 @@ pub enum Verb {
 pub fn run(verb: &Verb) -> anyhow::Result<Exit> {
     match verb {
         Verb::Schema => out!("{}", config::schema()),
+        Verb::Reference => out!("{}", config::reference()),
         Verb::Show(file) => match config::load(&file.path) {
             Ok(loaded) => out!("{}", config::show(&loaded.settings)),
             Err(problems) => {

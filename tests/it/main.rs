@@ -29,6 +29,7 @@ mod limits;
 mod listeners;
 mod logs;
 mod look_ups;
+mod manual;
 mod many_tenants;
 mod metrics;
 mod refusals;

@@ -154,7 +154,7 @@ pub struct Upstream {
     #[schemars(extend("default" = 2, "maximum" = 10))]
     pub retries: Option<u64>,
     /// When to stop sending for a while, or off.
-    #[schemars(schema_with = "breaker")]
+    #[schemars(schema_with = "breaker", extend("default" = { "failures": 10, "open_for": "5s" }))]
     pub circuit_breaker: Option<OneOf<CircuitBreaker>>,
     /// How long an unused connection is kept.
     #[schemars(schema_with = "duration", extend("default" = "30s"))]

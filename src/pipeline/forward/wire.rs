@@ -1,6 +1,5 @@
-//! An upstream connection's bytes: counted on their way out, so that `sent` is a
-//! fact and not a guess from an error's text, and looked at on their way in, for
-//! a storm of interim answers.
+//! Counts what is written to an upstream connection, so that `sent` is a fact
+//! and not a guess from an error's text.
 
 use std::{
     io,
@@ -9,12 +8,10 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-
-use super::interim::Interim;
 
 /// A stream that counts the bytes it was given to write. They are counted
 /// before the write: a byte that may have left is never taken for unsent.
@@ -22,7 +19,6 @@ use super::interim::Interim;
 pub struct Wire<S> {
     stream: S,
     written: Arc<AtomicU64>,
-    interim: Interim,
 }
 
 impl<S> Wire<S> {
@@ -30,17 +26,7 @@ impl<S> Wire<S> {
     pub fn new(stream: S) -> (Self, Arc<AtomicU64>) {
         let written = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&written);
-        let wire = Self {
-            stream,
-            written,
-            interim: Interim::default(),
-        };
-        (wire, count)
-    }
-
-    fn count(&mut self, bytes: usize) {
-        self.written.fetch_add(bytes as u64, Ordering::AcqRel);
-        self.interim.begin();
+        (Self { stream, written }, count)
     }
 }
 
@@ -50,10 +36,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        let new = buf.filled().get(before..).unwrap_or_default();
-        Poll::Ready(self.interim.see(new))
+        Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
@@ -63,7 +46,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.count(buf.len());
+        self.written.fetch_add(buf.len() as u64, Ordering::AcqRel);
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
@@ -72,7 +55,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.count(bufs.iter().map(|buf| buf.len()).sum());
+        let bytes: usize = bufs.iter().map(|buf| buf.len()).sum();
+        self.written.fetch_add(bytes as u64, Ordering::AcqRel);
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 

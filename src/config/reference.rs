@@ -1,0 +1,151 @@
+//! The reference of the config, as Markdown: made from the schema, so that it
+//! can't tell of another config than the program reads.
+
+use std::fmt::Write as _;
+
+use serde_json::{Map, Value};
+
+const INTRODUCTION: &str = "\
+# Configuration
+
+One YAML file: `--config FILE`, else `ALLOY_GATEWAY_CONFIG`, else `/etc/alloy-gateway/config.yaml`.
+This page is made from the schema (`alloy-gateway config reference`); an example of every key is
+[config/full.yaml](../config/full.yaml), and editors complete it with [config/schema.json](../config/schema.json).
+
+- A duration is a number with a unit: `250ms`, `5s`, `10m`, `1h`, `1d`. A size is `16KiB`, `1MiB`, or a number of bytes.
+- Relative paths are relative to the config file. Unknown keys are errors.
+- Nothing is replaced in the text: there is no `${VAR}`. Secrets come from a file, a variable or a systemd credential.
+- `alloy-gateway check` names every problem at once; `alloy-gateway config show` prints what is in effect, without secrets.
+- Another config is loaded without a restart, except `listen` (certificates are), `admin.address`, `admin.socket`,
+  `workers`, `audit`, `log.format`, `bounds.connections`, `bounds.connections_per_peer` and
+  `bounds.requests_in_flight`: a reload that changes one of these says so.
+";
+
+/// The whole page.
+pub fn reference(schema: &Value) -> String {
+    let mut page = Page {
+        schema,
+        text: INTRODUCTION.to_owned(),
+        sections: vec![("The file".to_owned(), schema.clone())],
+        known: Vec::new(),
+    };
+    let mut next = 0;
+    // Sections add those that they point to.
+    while let Some((title, shape)) = page.sections.get(next).cloned() {
+        page.section(&title, &shape);
+        next += 1;
+    }
+    page.text
+}
+
+struct Page<'a> {
+    schema: &'a Value,
+    text: String,
+    sections: Vec<(String, Value)>,
+    /// Names of shapes that have a section, and its title.
+    known: Vec<(String, String)>,
+}
+
+impl Page<'_> {
+    fn section(&mut self, title: &str, shape: &Value) {
+        let description = text_of(shape, "description");
+        // Writing to a string can't fail.
+        let _ = write!(self.text, "\n## {title}\n\n{description}\n\n");
+        self.text += "| key | value | default | |\n|---|---|---|---|\n";
+        let required = shape["required"].as_array().cloned().unwrap_or_default();
+        let nothing = Map::new();
+        let keys = shape["properties"].as_object().unwrap_or(&nothing);
+        for (name, field) in keys {
+            let path = match title {
+                "The file" => name.clone(),
+                title => format!("{title}.{name}"),
+            };
+            let value = self.value(field, &path);
+            let default = match &field["default"] {
+                Value::Null if required.iter().any(|it| it == name) => "required".to_owned(),
+                Value::Null => String::new(),
+                Value::String(text) => format!("`{text}`"),
+                other => format!("`{other}`"),
+            };
+            let description = text_of(field, "description");
+            let _ = writeln!(
+                self.text,
+                "| `{name}` | {value} | {default} | {} |",
+                description.replace('|', "\\|")
+            );
+        }
+    }
+
+    /// What may stand there, with links to the sections of maps.
+    fn value(&mut self, field: &Value, path: &str) -> String {
+        if let Some(name) = field["$ref"].as_str() {
+            return self.link(name, path);
+        }
+        if let Some(choices) = field["anyOf"].as_array() {
+            let choices = choices.iter().filter(|it| it["type"] != "null");
+            let choices: Vec<_> = choices.map(|it| self.value(it, path)).collect();
+            return choices.join(" or ");
+        }
+        let quoted = |it: &Value| format!("`{}`", it.to_string().trim_matches('"'));
+        if !field["const"].is_null() {
+            return quoted(&field["const"]);
+        }
+        if let Some(words) = field["enum"].as_array() {
+            return words.iter().map(quoted).collect::<Vec<_>>().join(" or ");
+        }
+        let kind = match &field["type"] {
+            Value::Array(kinds) => kinds.first().and_then(Value::as_str),
+            kind => kind.as_str(),
+        };
+        match kind {
+            Some("array") => format!("list of {}", self.value(&field["items"], path)),
+            Some("object") => {
+                let entry = self.value(&field["additionalProperties"], &format!("{path}.NAME"));
+                format!("map of names to {entry}")
+            }
+            Some("integer") => bounds(field),
+            Some("boolean") => "`true` or `false`".to_owned(),
+            Some("string") => match text_of(field, "pattern") {
+                pattern if pattern.contains("forever") => "duration or `forever`".to_owned(),
+                pattern if pattern.contains("ms|s") => "duration".to_owned(),
+                pattern if pattern.contains("KiB") => "size".to_owned(),
+                _ if field["format"] == "date-time" => "time".to_owned(),
+                _ => "text".to_owned(),
+            },
+            _ => String::new(),
+        }
+    }
+
+    fn link(&mut self, reference: &str, path: &str) -> String {
+        let name = reference.rsplit('/').next().unwrap_or_default();
+        let shape = self.schema["$defs"].get(name).unwrap_or(&Value::Null);
+        if shape["properties"].is_null() {
+            return self.value(&shape.clone(), path);
+        }
+        if !self.known.iter().any(|(known, _)| known == name) {
+            self.known.push((name.to_owned(), path.to_owned()));
+            self.sections.push((path.to_owned(), shape.clone()));
+        }
+        let known = self.known.iter().find(|(known, _)| known == name);
+        let title = known.map_or(path, |(_, title)| title);
+        let anchor: String = title
+            .chars()
+            .filter(|c| c.is_ascii_alphanumeric() || "_-".contains(*c))
+            .collect();
+        format!("[{title}](#{})", anchor.to_ascii_lowercase())
+    }
+}
+
+fn text_of<'a>(shape: &'a Value, name: &str) -> &'a str {
+    shape[name].as_str().unwrap_or_default()
+}
+
+fn bounds(field: &Value) -> String {
+    match (&field["minimum"], &field["maximum"]) {
+        (Value::Null, Value::Null) => "number".to_owned(),
+        (Value::Null, max) => format!("number, at most {max}"),
+        (min, Value::Null) if min == 0 => "number".to_owned(),
+        (min, Value::Null) => format!("number, at least {min}"),
+        (min, max) => format!("number, {min} to {max}"),
+    }
+}
