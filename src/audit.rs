@@ -19,6 +19,7 @@ mod record;
 mod recover;
 mod retention;
 mod segment;
+mod ticket;
 mod verify;
 mod worker;
 mod writer;

@@ -10,6 +10,7 @@ mod healthcheck;
 mod manual;
 mod output;
 mod probe;
+mod process;
 mod progress;
 mod serve;
 mod start;

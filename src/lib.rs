@@ -42,6 +42,7 @@ pub mod fault_point;
 pub mod key_ring;
 pub mod pipeline;
 pub mod server;
+pub mod timers;
 
 pub mod admin;
 pub mod logging;

@@ -8,6 +8,7 @@ pub mod access;
 mod events;
 mod level;
 mod line;
+pub mod panics;
 mod sink;
 
 use std::{

@@ -85,8 +85,8 @@ impl Pipeline {
     /// connection yet.
     pub fn new(trail: WorkerTrail, counts: Arc<Shard>) -> Self {
         Self {
+            forwarder: Forwarder::new(trail.timers().clone(), Arc::clone(&counts)),
             trail,
-            forwarder: Forwarder::new(Arc::clone(&counts)),
             counts,
         }
     }
@@ -226,7 +226,6 @@ impl Pipeline {
 
     /// Records a refusal, without waiting for it, and answers.
     fn refuse(&self, arrival: &Arrival, known: Known<'_>, refusal: Refusal) -> Answer {
-        let peer = arrival.peer.to_string();
         let tenant = known.identity.map(|identity| identity.tenant());
         let token = known.identity.map(|identity| identity.token());
         let status = respond::status_of(refusal.kind()).unwrap_or_default();
@@ -240,7 +239,7 @@ impl Pipeline {
             code: refusal.code(),
             reason: refusal.reason(),
             status,
-            peer: &peer,
+            peer: arrival.peer_text(),
         });
         let counts = tenant.map(|tenant| &*tenant.counts);
         self.counts

@@ -277,14 +277,20 @@ fn percent_decoded(bytes: &[u8]) -> Vec<u8> {
 
 /// Lower-case hex of some bytes.
 pub fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |nibble: u8| char::from(DIGITS.get(usize::from(nibble)).copied().unwrap_or(b'0'));
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        text.push(digit(byte >> 4));
-        text.push(digit(byte & 15));
-    }
-    text
+    bytes
+        .iter()
+        .flat_map(|byte| hex_pair(*byte))
+        .map(char::from)
+        .collect()
+}
+
+/// The two lower-case hex digits of a byte.
+pub fn hex_pair(byte: u8) -> [u8; 2] {
+    let digit = |nibble: u8| match nibble {
+        0..=9 => b'0' + nibble,
+        _ => b'a' + (nibble - 10),
+    };
+    [digit(byte >> 4), digit(byte & 15)]
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod listener;
 mod places;
 mod progress;
 mod rim;
+mod watchdog;
 mod worker;
 
 pub use self::{

@@ -4,7 +4,7 @@ use std::fmt;
 
 use aws_lc_rs::{digest, hmac};
 
-use crate::secret::{MacKey, hex};
+use crate::secret::{MacKey, hex_pair};
 
 /// What stands between a record's content and its hash.
 pub const BEFORE_HASH: &str = ",\"hash\":\"";
@@ -12,24 +12,44 @@ pub const BEFORE_HASH: &str = ",\"hash\":\"";
 pub const AFTER_HASH: &str = "\"}\n";
 
 /// The hash of a record, in lower-case hex.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hash(String);
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Hash([u8; Self::LEN]);
 
 impl Hash {
+    /// Hex digits of a SHA-256.
+    const LEN: usize = 64;
+
     /// What stands before the first record: 64 zeros.
     pub fn first() -> Self {
-        Self("0".repeat(64))
+        Self([b'0'; Self::LEN])
+    }
+
+    /// Of 32 bytes.
+    fn of(sum: &[u8]) -> Self {
+        let mut digits = [b'0'; Self::LEN];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(sum) {
+            pair.copy_from_slice(&hex_pair(*byte));
+        }
+        Self(digits)
     }
 
     /// Reads 64 lower-case hex digits.
     pub fn parse(text: &str) -> Option<Self> {
         let lower_hex = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
-        (text.len() == 64 && text.bytes().all(lower_hex)).then(|| Self(text.to_owned()))
+        let digits = text.as_bytes().try_into().ok()?;
+        text.bytes().all(lower_hex).then_some(Self(digits))
     }
 
     /// 64 lower-case hex digits.
     pub fn as_str(&self) -> &str {
-        &self.0
+        // It always is.
+        str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Hash({})", self.as_str())
     }
 }
 
@@ -59,10 +79,10 @@ impl Hasher {
 
     /// The hash of a line's content.
     pub fn hash(&self, content: &[u8]) -> Hash {
-        Hash(match self {
-            Self::Sha256 => hex(digest::digest(&digest::SHA256, content).as_ref()),
-            Self::Hmac { key, .. } => hex(hmac::sign(key, content).as_ref()),
-        })
+        match self {
+            Self::Sha256 => Hash::of(digest::digest(&digest::SHA256, content).as_ref()),
+            Self::Hmac { key, .. } => Hash::of(hmac::sign(key, content).as_ref()),
+        }
     }
 
     /// The fingerprint of the key, if there is one.
@@ -84,7 +104,7 @@ impl fmt::Debug for Hasher {
 }
 
 /// The last record of a chain.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
     /// Its number; 0 before the first.
     pub seq: u64,

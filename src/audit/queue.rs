@@ -6,12 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 
 use super::{
     board::Board,
     coalesce::{Coalesced, Key},
     record::{Fragment, RefusedRecord},
+    ticket::{Teller, Ticket, Waiting, wait_with},
 };
 use crate::{ids::RequestId, metrics::TrailCounts};
 
@@ -47,7 +48,7 @@ impl Entry {
     pub fn is_given_up(&self) -> bool {
         self.reply
             .as_ref()
-            .is_some_and(|reply| reply.sender.is_closed())
+            .is_some_and(|reply| reply.teller.is_given_up())
     }
 }
 
@@ -68,7 +69,7 @@ pub enum Kind {
 #[derive(Debug)]
 pub struct Reply {
     /// Gets the record's number once it is durable.
-    pub sender: oneshot::Sender<u64>,
+    pub teller: Teller,
     /// Where the worker is.
     pub inbox: Arc<Inbox>,
     /// The request of an intent: one that comes too late must be closed.
@@ -78,8 +79,19 @@ pub struct Reply {
 /// The answers for one worker: it is woken once for a whole batch.
 #[derive(Debug, Default)]
 pub struct Inbox {
-    answers: Mutex<Vec<(Reply, u64)>>,
+    answers: Mutex<Vec<Answer>>,
     filled: Notify,
+}
+
+/// What the writer tells of one record.
+#[derive(Debug)]
+pub struct Answer {
+    /// Who is told.
+    pub reply: Reply,
+    /// The record's number.
+    pub seq: u64,
+    /// What was written: its memory goes back to the worker that took it.
+    pub written: Fragment,
 }
 
 #[derive(Debug, Default)]
@@ -128,9 +140,9 @@ impl Queue {
         request_id: RequestId,
         inbox: &Arc<Inbox>,
         wake: Wake,
-    ) -> Option<oneshot::Receiver<u64>> {
+    ) -> Option<Waiting> {
         let is_unwritable = self.board.is_unwritable();
-        let (sender, receiver) = oneshot::channel();
+        let (teller, waiting) = wait_with(Arc::default());
         let mut state = lock(&self.state);
         if is_unwritable || state.closed || state.entries.len() >= ENTRIES_MAX {
             return None;
@@ -138,56 +150,59 @@ impl Queue {
         state.entries.push(Entry {
             fragment,
             reply: Some(Reply {
-                sender,
+                teller,
                 inbox: Arc::clone(inbox),
                 intent_of: Some(request_id),
             }),
             kind: Kind::Intent,
         });
         self.wake(state, wake);
-        Some(receiver)
+        Some(waiting)
     }
 
-    /// Hands over the outcome of an intent, which is always taken.
+    /// Hands over the outcome of an intent, which is always taken, and waits for
+    /// it with the ticket that waited for the intent.
     pub fn push_outcome(
         &self,
         fragment: Fragment,
         intent: u64,
-        inbox: Option<&Arc<Inbox>>,
+        (inbox, ticket): (&Arc<Inbox>, Arc<Ticket>),
         wake: Wake,
-    ) -> oneshot::Receiver<u64> {
-        let (sender, receiver) = oneshot::channel();
-        let reply = inbox.map(|inbox| Reply {
-            sender,
+    ) -> Waiting {
+        let (teller, waiting) = wait_with(ticket);
+        let reply = Reply {
+            teller,
             inbox: Arc::clone(inbox),
             intent_of: None,
-        });
-        let mut state = lock(&self.state);
-        state.entries.push(Entry {
-            fragment,
-            reply,
-            kind: Kind::Outcome(intent),
-        });
-        self.wake(state, wake);
-        receiver
+        };
+        self.push(fragment, Some(reply), Kind::Outcome(intent), wake);
+        waiting
+    }
+
+    /// Closes an intent that nobody waits for any more.
+    pub fn close_intent(&self, fragment: Fragment, intent: u64) {
+        self.push(fragment, None, Kind::Outcome(intent), Wake::Now);
     }
 
     /// Closes an intent whose caller was refused before it was durable; nothing
     /// was sent.
     pub fn push_too_late(&self, request_id: RequestId, intent: u64) {
-        let fragment = Fragment::too_late(request_id, intent);
-        self.push_outcome(fragment, intent, None, Wake::Now);
+        self.close_intent(Fragment::too_late(request_id, intent), intent);
     }
 
     /// Hands over a record that nobody waits for.
     pub fn push_unwaited(&self, fragment: Fragment) {
+        self.push(fragment, None, Kind::Kept, Wake::Now);
+    }
+
+    fn push(&self, fragment: Fragment, reply: Option<Reply>, kind: Kind, wake: Wake) {
         let mut state = lock(&self.state);
         state.entries.push(Entry {
             fragment,
-            reply: None,
-            kind: Kind::Kept,
+            reply,
+            kind,
         });
-        self.wake(state, Wake::Now);
+        self.wake(state, wake);
     }
 
     /// Hands over a refusal: one by one as long as there are few and the trail
@@ -308,8 +323,8 @@ impl Queue {
 
 impl Inbox {
     /// Puts an answer in; the worker is not woken yet.
-    pub fn put(&self, reply: Reply, seq: u64) {
-        lock(&self.answers).push((reply, seq));
+    pub fn put(&self, answer: Answer) {
+        lock(&self.answers).push(answer);
     }
 
     /// Wakes the worker.
@@ -320,11 +335,18 @@ impl Inbox {
     /// Hands each answer to the call that waits for it, on the worker's own
     /// thread. Never ends.
     pub async fn hand_out(&self, queue: &Queue) {
+        let mut answers = Vec::new();
         loop {
             self.filled.notified().await;
-            let answers = mem::take(&mut *lock(&self.answers));
-            for (reply, seq) in answers {
-                let is_late = reply.sender.send(seq).is_err();
+            mem::swap(&mut *lock(&self.answers), &mut answers);
+            for Answer {
+                reply,
+                seq,
+                written,
+            } in answers.drain(..)
+            {
+                written.recycle();
+                let is_late = !reply.teller.tell(seq);
                 if let (true, Some(request_id)) = (is_late, reply.intent_of) {
                     queue.push_too_late(request_id, seq);
                 }

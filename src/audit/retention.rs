@@ -86,7 +86,7 @@ pub fn removable(
         removals.push(Removal {
             name: segment::name(*number),
             path: path.clone(),
-            until: scan.head.clone(),
+            until: scan.head,
         });
         before = Some(scan.head);
     }

@@ -2,13 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::timeout;
+use tokio::time::Instant;
 
 use super::{
     queue::{Inbox, Queue, Wake},
     record::{Fragment, IntentRecord, OutcomeRecord, RefusedRecord},
+    ticket::Ticket,
 };
-use crate::{ids::RequestId, secret::UpstreamKey};
+use crate::{ids::RequestId, secret::UpstreamKey, timers::Timers};
 
 /// The trail as one worker sees it; cheap to clone.
 #[derive(Debug, Clone)]
@@ -16,6 +17,7 @@ pub struct WorkerTrail {
     queue: Arc<Queue>,
     inbox: Arc<Inbox>,
     waits: Waits,
+    timers: Timers,
     wake: Wake,
 }
 
@@ -49,7 +51,7 @@ pub enum Recorded {
 pub struct Intent {
     seq: u64,
     request_id: RequestId,
-    open: Option<Arc<Queue>>,
+    open: Option<(Arc<Queue>, Arc<Ticket>)>,
 }
 
 impl WorkerTrail {
@@ -63,6 +65,7 @@ impl WorkerTrail {
             queue,
             inbox,
             waits,
+            timers: Timers::default(),
             wake: Wake::Now,
         }
     }
@@ -77,6 +80,11 @@ impl WorkerTrail {
         }
     }
 
+    /// The worker's time-outs.
+    pub fn timers(&self) -> &Timers {
+        &self.timers
+    }
+
     /// Writes an intent; resolves when it is durable.
     ///
     /// # Errors
@@ -89,25 +97,27 @@ impl WorkerTrail {
             .queue
             .push_intent(fragment, record.request_id, &self.inbox, self.wake)
             .ok_or(Unavailable)?;
-        let seq = match timeout(self.waits.intent, written).await {
-            Ok(Ok(seq)) => seq,
-            Ok(Err(_)) | Err(_) => return Err(Unavailable),
+        let deadline = Instant::now() + self.waits.intent;
+        let Ok(Ok((seq, ticket))) = self.timers.within(deadline, written).await else {
+            return Err(Unavailable);
         };
         Ok(Intent {
             seq,
             request_id: record.request_id,
-            open: Some(Arc::clone(&self.queue)),
+            open: Some((Arc::clone(&self.queue), ticket)),
         })
     }
 
     /// Writes an outcome; resolves when it is durable, or after `audit.outcome_wait`.
     pub async fn outcome(&self, mut intent: Intent, record: OutcomeRecord<'_>) -> Recorded {
-        intent.open = None;
+        let ticket = intent.open.take().map(|(_, ticket)| ticket);
         let fragment = Fragment::outcome(intent.request_id, intent.seq, &record);
+        let way_back = (&self.inbox, ticket.unwrap_or_default());
         let written = self
             .queue
-            .push_outcome(fragment, intent.seq, Some(&self.inbox), self.wake);
-        match timeout(self.waits.outcome, written).await {
+            .push_outcome(fragment, intent.seq, way_back, self.wake);
+        let deadline = Instant::now() + self.waits.outcome;
+        match self.timers.within(deadline, written).await {
             Ok(Ok(_)) => Recorded::Durable,
             Ok(Err(_)) | Err(_) => Recorded::Pending,
         }
@@ -132,9 +142,9 @@ impl WorkerTrail {
 
 impl Drop for Intent {
     fn drop(&mut self) {
-        if let Some(queue) = self.open.take() {
+        if let Some((queue, _)) = self.open.take() {
             let fragment = Fragment::in_doubt(self.request_id.as_str(), self.seq, None);
-            queue.push_outcome(fragment, self.seq, None, Wake::Now);
+            queue.close_intent(fragment, self.seq);
         }
     }
 }

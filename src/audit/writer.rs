@@ -6,7 +6,7 @@ mod upkeep;
 
 use std::{
     collections::BTreeSet,
-    io::{self, Write as _},
+    io,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -22,7 +22,7 @@ use super::{
     Options,
     chain::{AFTER_HASH, BEFORE_HASH, Hasher, Head},
     disk::{Disk, Lock},
-    queue::{Entry, Kind, Queue},
+    queue::{Answer, Entry, Kind, Queue},
     record::{Fragment, time},
     recover::recover,
     segment::Segment,
@@ -97,7 +97,7 @@ impl Writer {
             hasher,
             queue,
             segment,
-            confirmed: found.head.clone(),
+            confirmed: found.head,
             head: found.head,
             pending: Vec::new(),
             open: found.open.keys().copied().collect(),
@@ -186,7 +186,7 @@ impl Writer {
     /// them durable and tells those who wait.
     fn write_from(&mut self, first: usize, confirm: bool) -> io::Result<()> {
         let is_strict = self.settings.durability == Durability::Strict;
-        let mut head = self.head.clone();
+        let mut head = self.head;
         self.buffer.clear();
         for entry in self.pending.iter().skip(first) {
             head = chain(&mut self.buffer, &entry.fragment, &head, &self.hasher);
@@ -216,7 +216,7 @@ impl Writer {
             .board
             .advance(&self.head, bytes, is_strict, shortage);
         self.answer();
-        self.confirmed = self.head.clone();
+        self.confirmed = self.head;
         Ok(())
     }
 
@@ -239,12 +239,16 @@ impl Writer {
                 Kind::Kept | Kind::Segment => {}
             }
             let Some(reply) = entry.reply else { continue };
-            if let (true, Some(request_id)) = (reply.sender.is_closed(), reply.intent_of) {
+            if let (true, Some(request_id)) = (reply.teller.is_given_up(), reply.intent_of) {
                 self.queue.push_too_late(request_id, seq);
                 continue;
             }
             let inbox = Arc::clone(&reply.inbox);
-            inbox.put(reply, seq);
+            inbox.put(Answer {
+                reply,
+                seq,
+                written: entry.fragment,
+            });
             if !inboxes.iter().any(|known| Arc::ptr_eq(known, &inbox)) {
                 inboxes.push(inbox);
             }
@@ -313,18 +317,23 @@ fn kept(fragment: Fragment) -> Entry {
 fn chain(buffer: &mut Vec<u8>, fragment: &Fragment, before: &Head, hasher: &Hasher) -> Head {
     let start = buffer.len();
     let seq = before.seq + 1;
-    let Fragment {
-        event,
-        time_us,
-        fields,
-    } = fragment;
-    let time = time(*time_us);
-    let prev = before.hash.as_str();
-    // Writing to memory can't fail.
-    let _ = write!(
-        buffer,
-        r#"{{"v":1,"seq":{seq},"time":"{time}","event":"{event}"{fields},"prev":"{prev}""#
-    );
+    let mut digits = itoa::Buffer::new();
+    let parts = [
+        r#"{"v":1,"seq":"#,
+        digits.format(seq),
+        r#","time":""#,
+        &time(fragment.time_us),
+        r#"","event":""#,
+        fragment.event,
+        "\"",
+        &fragment.fields,
+        r#","prev":""#,
+        before.hash.as_str(),
+        "\"",
+    ];
+    for part in parts {
+        buffer.extend_from_slice(part.as_bytes());
+    }
     let hash = hasher.hash(buffer.get(start..).unwrap_or_default());
     for part in [BEFORE_HASH, hash.as_str(), AFTER_HASH] {
         buffer.extend_from_slice(part.as_bytes());

@@ -5,11 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{
-    ConfigFile, Exit, color,
-    output::{err, errln},
-    start::Ready,
-};
+use super::{ConfigFile, Exit, color, output::err, process, start::Ready};
 use crate::{
     admin::{self, Admin},
     config::{self, Loaded, settings::Durability, snapshot},
@@ -45,10 +41,12 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     };
     // Before there is a second thread.
     let inherited = Inherited::from_env().context("a socket from systemd (LISTEN_FDS)")?;
-    harden();
+    process::harden();
     let _logs = logging::start(&loaded.settings.log, color::is_on(&std::io::stderr()))
         .context("cannot start logging")?;
+    logging::panics::report();
     warn(path, &loaded);
+    process::take_descriptors(&loaded.settings.bounds);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -159,15 +157,6 @@ async fn start_admin(
         tokio::spawn(Arc::clone(admin).serve_socket(listener));
     }
     Ok(())
-}
-
-/// Key material must not end up in a core dump, nor be read by a debugger of
-/// the same user.
-fn harden() {
-    let not_dumpable = rustix::process::DumpableBehavior::NotDumpable;
-    if let Err(error) = rustix::process::set_dumpable_behavior(not_dumpable) {
-        errln!("alloy-gateway: cannot switch core dumps off: {error}");
-    }
 }
 
 fn warn(path: &Path, loaded: &Loaded) {

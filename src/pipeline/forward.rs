@@ -6,6 +6,8 @@
 
 mod answer;
 mod attempt;
+mod driver;
+mod interim;
 mod look_up;
 mod pool;
 mod probe;
@@ -31,6 +33,7 @@ use crate::{
     config::snapshot::Target,
     key_ring::KeyRing,
     metrics::Shard,
+    timers::Timers,
 };
 
 /// The largest upstream body that is passed on, in bytes.
@@ -233,16 +236,18 @@ fn strongest(attempts: &[Attempt]) -> OutcomeKind {
 #[derive(Debug)]
 pub struct Forwarder {
     pool: Pool,
+    timers: Timers,
     budget: TpsBudget,
     counts: Arc<Shard>,
 }
 
 impl Forwarder {
-    /// Without a connection yet; counts in `counts`.
-    pub fn new(counts: Arc<Shard>) -> Self {
+    /// A way to the upstream without a connection yet; counts in `counts`.
+    pub fn new(timers: Timers, counts: Arc<Shard>) -> Self {
         Self {
             counts,
             pool: Pool::default(),
+            timers,
             // At most a fifth of the calls of the last ten seconds, and one a
             // second for a gateway that has little to do.
             budget: TpsBudget::new(Duration::from_secs(10), 1, 0.2),

@@ -36,13 +36,12 @@ pub async fn intent<'a>(
     config: &str,
 ) -> Result<Recorded<'a>, Refusal> {
     let permit = admitted.permit();
-    let peer = arrival.peer.to_string();
     let written = trail.intent(IntentRecord {
         request_id: arrival.request_id,
         caller_request_id: arrival.caller_request_id(),
         tenant: &permit.tenant().name,
         token: &permit.token().id,
-        peer: &peer,
+        peer: arrival.peer_text(),
         user: permit.call().user().as_str(),
         credential: permit.call().credential().as_str(),
         config,

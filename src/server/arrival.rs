@@ -3,13 +3,18 @@
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use http::{HeaderValue, Method, Request, Version};
+use http::{HeaderName, HeaderValue, Method, Request, Version};
 use tokio::time::Instant;
 
 use crate::ids::RequestId;
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +58,23 @@ impl fmt::Display for Peer {
     }
 }
 
+/// Who is at the other end of a connection, put into words once for all its requests.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    peer: Peer,
+    text: Arc<str>,
+}
+
+impl Caller {
+    /// Of a connection that has just been opened.
+    pub fn new(peer: Peer) -> Self {
+        Self {
+            peer,
+            text: peer.to_string().into(),
+        }
+    }
+}
+
 /// One request as it came in.
 #[derive(Debug)]
 pub struct Arrival {
@@ -68,6 +90,7 @@ pub struct Arrival {
     pub version: Version,
     /// When its head was in.
     pub started: Instant,
+    peer_text: Arc<str>,
     malformed: Option<&'static str>,
     committed: AtomicBool,
 }
@@ -75,15 +98,16 @@ pub struct Arrival {
 impl Arrival {
     /// Notes a request whose head is in. `malformed` is what the connection saw
     /// in the raw head and the HTTP library hides.
-    pub fn new<B>(peer: Peer, request: &Request<B>, malformed: Option<&'static str>) -> Self {
+    pub fn new<B>(caller: &Caller, request: &Request<B>, malformed: Option<&'static str>) -> Self {
         Self {
             request_id: RequestId::next(),
             caller_request_id: request
                 .headers()
-                .get("x-request-id")
+                .get(X_REQUEST_ID)
                 .filter(|id| is_request_id(id.as_bytes()))
                 .cloned(),
-            peer,
+            peer: caller.peer,
+            peer_text: Arc::clone(&caller.text),
             method: known(request.method()),
             version: request.version(),
             started: Instant::now(),
@@ -95,6 +119,11 @@ impl Arrival {
     /// The caller's id as text.
     pub fn caller_request_id(&self) -> Option<&str> {
         self.caller_request_id.as_ref()?.to_str().ok()
+    }
+
+    /// Who sent it, in words.
+    pub fn peer_text(&self) -> &str {
+        &self.peer_text
     }
 
     /// Why the raw head can't be trusted, if so.

@@ -1,6 +1,14 @@
 //! One connection: HTTP/1.1, or HTTP/2 with prior knowledge.
 
-use std::{convert::Infallible, io, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::{Future, poll_fn},
+    io,
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use http::Request;
@@ -16,11 +24,12 @@ use tokio::{
 };
 
 use super::{
-    arrival::{Arrival, Peer},
+    arrival::{Arrival, Caller, Peer},
     frame_guard::FrameGuard,
     head_guard::HeadGuard,
-    progress::{Guard, Progress, Watched},
+    progress::{Guard, Watched, Word},
     rim::Rim,
+    watchdog::Watchdog,
 };
 use crate::config::settings::Bounds;
 
@@ -47,24 +56,41 @@ pub type Refused = &'static str;
 /// The two kinds of connection share no trait: this is what would be a function
 /// over both.
 macro_rules! drive {
-    ($connection:ident, $overstayed:ident, $stopping:ident, $ends_early:expr) => {{
-        tokio::pin!($overstayed);
-        loop {
-            tokio::select! {
-                ended = $connection.as_mut() => break ended.map_err(|error| reason(&error)),
-                why = &mut $overstayed => break Err(why),
-                // Sent twice: when draining begins, and when the listeners close.
-                Ok(()) = $stopping.changed() => {
-                    if $ends_early || *$stopping.borrow() {
-                        $connection.as_mut().graceful_shutdown();
-                    }
-                }
+    ($connection:expr, $progress:expr, $leaves_early:expr) => {{
+        let mut connection = pin!($connection);
+        let mut is_leaving = false;
+        poll_fn(|cx| {
+            $progress.polled_by(cx.waker());
+            let leaves = match $progress.word() {
+                Word::None => false,
+                Word::Drain => $leaves_early,
+                Word::Stop => true,
+                Word::Overstayed(why) => return Poll::Ready(Err(why)),
+            };
+            if leaves && !is_leaving {
+                is_leaving = true;
+                connection.as_mut().graceful_shutdown();
             }
-        }
+            let ended = connection.as_mut().poll(cx);
+            ended.map(|ended| ended.map_err(|error| reason(&error)))
+        })
+        .await
     }};
 }
-/// Serves one connection until it ends, stands still too long, or `stopping`
-/// says so. Requests under way are still answered then.
+
+/// What a worker's connections have in common.
+#[derive(Debug, Clone)]
+pub struct House {
+    /// What answers their requests.
+    pub rim: Arc<Rim>,
+    /// What ends them when they have overstayed.
+    pub watchdog: Watchdog,
+    /// Says when the gateway stops.
+    pub stopping: watch::Receiver<bool>,
+}
+
+/// Serves one connection until it ends, stands still too long, or the gateway
+/// stops. Requests under way are still answered then.
 ///
 /// # Errors
 ///
@@ -72,21 +98,23 @@ macro_rules! drive {
 pub async fn serve<S>(
     stream: S,
     peer: Peer,
-    rim: Rim,
     bounds: &Bounds,
-    mut stopping: watch::Receiver<bool>,
+    mut house: House,
 ) -> Result<(), Refused>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Some(opening) = open(stream, bounds, &mut stopping).await? else {
+    let Some(opening) = open(stream, bounds, &mut house.stopping).await? else {
         return Ok(());
     };
-    let progress = Arc::new(Progress::new(opening.is_http2));
-    let requests = Arc::clone(&progress);
+    let House { rim, watchdog, .. } = house;
+    let watched = watchdog.watch(opening.is_http2, bounds);
+    let progress = &watched.progress;
+    let requests = Arc::clone(progress);
+    let caller = Caller::new(peer);
     let service = service_fn(move |request: Request<Incoming>| {
         let busy = requests.busy();
-        let arrival = Arc::new(Arrival::new(peer, &request, requests.malformed()));
+        let arrival = Arc::new(Arrival::new(&caller, &request, requests.malformed()));
         let answer = rim.answer(arrival, request);
         async move {
             let response = answer.await;
@@ -103,20 +131,15 @@ where
         opening.stream,
         opening.first,
         guard,
-        Arc::clone(&progress),
+        Arc::clone(progress),
     ));
-    let overstayed = progress.overstayed(bounds);
     let ended = if opening.is_http2 {
-        let connection = http2(bounds).serve_connection(io, service);
-        tokio::pin!(connection);
         // GOAWAY tells what was taken: nobody has to guess.
-        drive!(connection, overstayed, stopping, true)
+        drive!(http2(bounds).serve_connection(io, service), progress, true)
     } else {
-        let connection = http1(bounds).serve_connection(io, service);
-        tokio::pin!(connection);
         // Closing under a request that is on its way would leave it without an
         // answer: the next one is answered 503 with `Connection: close`.
-        drive!(connection, overstayed, stopping, false)
+        drive!(http1(bounds).serve_connection(io, service), progress, false)
     };
     if progress.is_flooded() {
         return Err("flood");

@@ -12,7 +12,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use super::{
     inherited::Inherited,
@@ -27,6 +27,7 @@ use crate::{
         snapshot::Snapshot,
     },
     metrics::Metrics,
+    pipeline::limit::InFlightCount,
 };
 
 /// Workers look around every 15 s, whatever they do.
@@ -39,8 +40,7 @@ pub struct Shared {
     trail: Trail,
     metrics: Metrics,
     places: Arc<Places>,
-    in_flight: Arc<Semaphore>,
-    in_flight_max: u32,
+    in_flight: InFlightCount,
     draining: AtomicBool,
     stopping: watch::Sender<bool>,
     started: Instant,
@@ -98,8 +98,7 @@ impl Shared {
 
     /// How many requests are being worked on.
     pub fn requests_in_flight(&self) -> u32 {
-        let free = u32::try_from(self.in_flight.available_permits()).unwrap_or(u32::MAX);
-        self.in_flight_max.saturating_sub(free)
+        self.in_flight.count()
     }
 
     /// How many connections are open.
@@ -134,7 +133,7 @@ impl Shared {
         &self.places
     }
 
-    pub(super) fn in_flight(&self) -> &Arc<Semaphore> {
+    pub(super) fn in_flight(&self) -> &InFlightCount {
         &self.in_flight
     }
 
@@ -221,16 +220,12 @@ impl Gateway {
                 worker.push(socket);
             }
         }
-        let in_flight_max = settings.bounds.requests_in_flight;
         let shared = Arc::new(Shared {
             metrics: Metrics::new(workers, places.iter().map(ToString::to_string)),
             snapshot: ArcSwap::from_pointee(snapshot),
             trail,
             places: Arc::new(Places::new(&settings.bounds)),
-            in_flight: Arc::new(Semaphore::new(
-                usize::try_from(in_flight_max).unwrap_or(Semaphore::MAX_PERMITS),
-            )),
-            in_flight_max,
+            in_flight: InFlightCount::new(settings.bounds.requests_in_flight),
             draining: AtomicBool::new(false),
             stopping: watch::Sender::new(false),
             started: Instant::now(),
@@ -287,7 +282,9 @@ impl Gateway {
             shared.stopping.send_replace(true);
             shared.places.all_free().await;
             // Work that outlived its connection.
-            let _ = shared.in_flight.acquire_many(shared.in_flight_max).await;
+            while shared.in_flight.count() > 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
         };
         let stopped = tokio::select! {
             biased;

@@ -5,29 +5,38 @@ use std::{
     pin::Pin,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
     },
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 
 use bytes::{Buf, Bytes};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::Notify,
     time::Instant,
 };
 
 use super::{
     frame_guard::FrameGuard,
     head_guard::{HeadGuard, Seen},
+    watchdog::Watchdog,
 };
 use crate::config::settings::Bounds;
 
-/// Shared by a connection's stream, its requests and its watchdog.
+/// A connection is looked at so many times in its idle time: it ends at most
+/// such a part of it too late.
+const LOOKS: u32 = 4;
+
+/// Shared by a connection's stream, its requests and its worker's watchdog.
 #[derive(Debug)]
 pub struct Progress {
     start: Instant,
-    /// When bytes last moved, in ms since `start`.
+    idle_timeout: Duration,
+    header_timeout: Duration,
+    /// Whether anything moved since the watchdog looked last: cheaper to note than when.
+    has_moved: AtomicBool,
+    /// When the watchdog last found that something had moved, in ms since `start`.
     moved_ms: AtomicU64,
     /// Since when a head is open, in ms since `start`, plus one; 0 if none is.
     head_ms: AtomicU64,
@@ -36,7 +45,23 @@ pub struct Progress {
     in_turn: bool,
     malformed: OnceLock<&'static str>,
     flooded: AtomicBool,
-    changed: Notify,
+    watchdog: Watchdog,
+    /// What the watchdog says; see [`Word`].
+    word: AtomicU8,
+    task: OnceLock<Waker>,
+}
+
+/// What the watchdog tells a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// Nothing.
+    None,
+    /// The gateway drains: no new calls are taken.
+    Drain,
+    /// The gateway stops: answer what is under way, and end.
+    Stop,
+    /// The connection has overstayed, for this reason.
+    Overstayed(&'static str),
 }
 
 /// A request being worked on: meanwhile the connection is not idle.
@@ -44,16 +69,21 @@ pub struct Busy(Arc<Progress>);
 
 impl Progress {
     /// A connection that has just been opened.
-    pub fn new(is_http2: bool) -> Self {
+    pub fn new(is_http2: bool, bounds: &Bounds, watchdog: Watchdog) -> Self {
         Self {
             start: Instant::now(),
+            idle_timeout: bounds.idle_timeout,
+            header_timeout: bounds.header_timeout,
+            has_moved: AtomicBool::new(false),
             moved_ms: AtomicU64::new(0),
             head_ms: AtomicU64::new(0),
             requests: AtomicU32::new(0),
             in_turn: !is_http2,
             malformed: OnceLock::new(),
             flooded: AtomicBool::new(false),
-            changed: Notify::new(),
+            watchdog,
+            word: AtomicU8::new(0),
+            task: OnceLock::new(),
         }
     }
 
@@ -73,62 +103,96 @@ impl Progress {
         Busy(Arc::clone(self))
     }
 
-    /// Resolves when the connection has overstayed, with the reason. Costs a
-    /// timer now and then, not one for each request.
-    pub async fn overstayed(&self, bounds: &Bounds) -> &'static str {
-        loop {
-            let now = Instant::now();
-            let (due, reason) = self.due(now, bounds);
-            if due <= now {
-                return reason;
-            }
-            tokio::select! {
-                () = tokio::time::sleep_until(due) => {}
-                () = self.changed.notified() => {}
-            }
+    /// The connection is polled by this task, always: it is woken with each word.
+    pub fn polled_by(&self, task: &Waker) {
+        self.task.get_or_init(|| task.clone());
+    }
+
+    /// What the watchdog said last.
+    pub fn word(&self) -> Word {
+        match self.word.load(Ordering::Acquire) {
+            0 => Word::None,
+            1 => Word::Drain,
+            2 => Word::Stop,
+            3 => Word::Overstayed("idle-timeout"),
+            _ => Word::Overstayed("header-timeout"),
         }
     }
 
+    /// Tells the connection something.
+    pub fn tell(&self, word: Word) {
+        let word = match word {
+            Word::None => 0,
+            Word::Drain => 1,
+            Word::Stop => 2,
+            Word::Overstayed("idle-timeout") => 3,
+            Word::Overstayed(_) => 4,
+        };
+        // Each word is stronger than those before it.
+        if self.word.fetch_max(word, Ordering::AcqRel) < word
+            && let Some(task) = self.task.get()
+        {
+            task.wake_by_ref();
+        }
+    }
+
+    /// Looks whether the connection has overstayed, and tells it; when to look again.
+    pub fn look(&self, now: Instant) -> Instant {
+        if self.has_moved.swap(false, Ordering::AcqRel) {
+            self.moved_ms.store(self.ms(now), Ordering::Release);
+        }
+        let (due, reason) = self.due(now);
+        if due <= now {
+            self.tell(Word::Overstayed(reason));
+            return now + self.idle_timeout;
+        }
+        due.min(self.look_next(now))
+    }
+
+    /// When to look at a connection of which nothing else is known.
+    pub fn look_next(&self, now: Instant) -> Instant {
+        now + self.idle_timeout / LOOKS
+    }
+
     /// When this connection is over if nothing moves any more, and why.
-    fn due(&self, now: Instant, bounds: &Bounds) -> (Instant, &'static str) {
-        let at = |ms: u64| self.start + std::time::Duration::from_millis(ms);
+    fn due(&self, now: Instant) -> (Instant, &'static str) {
+        let at = |ms: u64| self.start + Duration::from_millis(ms);
         let requests = self.requests.load(Ordering::Acquire);
         let head = self.head_ms.load(Ordering::Acquire);
         // A pipelined head is read on only when its turn comes.
         if head > 0 && (requests == 0 || !self.in_turn) {
-            return (at(head - 1) + bounds.header_timeout, "header-timeout");
+            return (at(head - 1) + self.header_timeout, "header-timeout");
         }
         let since = match requests {
             0 => at(self.moved_ms.load(Ordering::Acquire)),
             // The request has time-outs of its own.
             _ => now,
         };
-        (since + bounds.idle_timeout, "idle-timeout")
+        (since + self.idle_timeout, "idle-timeout")
     }
 
-    fn now_ms(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    fn ms(&self, at: Instant) -> u64 {
+        let since = at.saturating_duration_since(self.start);
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 
-    fn moved(&self) {
-        self.moved_ms.store(self.now_ms(), Ordering::Release);
+    /// Notes that something moved.
+    pub fn moved(&self) {
+        self.has_moved.store(true, Ordering::Release);
     }
 
     fn restart_head(&self) {
-        self.head_ms.store(self.now_ms() + 1, Ordering::Release);
+        let now = Instant::now();
+        self.head_ms.store(self.ms(now) + 1, Ordering::Release);
+        self.watchdog.look_by(now + self.header_timeout);
     }
 
-    fn saw(&self, seen: Seen) {
+    /// Notes what was found in the bytes read last.
+    pub fn saw(&self, seen: Seen) {
         let open = self.head_ms.load(Ordering::Acquire) > 0;
         match seen {
-            Seen::PartOfHead if !open => {
-                self.restart_head();
-                self.changed.notify_one();
-            }
-            Seen::Whole if open => {
-                self.head_ms.store(0, Ordering::Release);
-                self.changed.notify_one();
-            }
+            Seen::PartOfHead if !open => self.restart_head(),
+            Seen::Whole if open => self.head_ms.store(0, Ordering::Release),
             Seen::Malformed(what) => {
                 let _ = self.malformed.set(what);
             }
@@ -147,9 +211,6 @@ impl Drop for Busy {
             progress.restart_head();
         }
         progress.requests.fetch_sub(1, Ordering::AcqRel);
-        if is_head_open {
-            progress.changed.notify_one();
-        }
     }
 }
 

@@ -14,10 +14,11 @@ use tokio::{
 
 use super::{
     arrival::Peer,
-    connection,
+    connection::{self, House},
     gateway::Shared,
     listener::{Backlog, Listening},
     rim::Rim,
+    watchdog::Watchdog,
 };
 use crate::{audit::WorkerTrail, logging::access, metrics::Shard, pipeline::Pipeline};
 
@@ -56,10 +57,15 @@ pub fn run(
             Arc::clone(&pipeline),
             Arc::clone(counts),
         );
+        let house = House {
+            rim: Arc::new(rim),
+            watchdog: Watchdog::new(),
+            stopping: shared.stopping(),
+        };
         for (listener, socket) in sockets.into_iter().enumerate() {
             let host = Host {
                 shared: Arc::clone(shared),
-                rim: rim.clone(),
+                house: house.clone(),
                 trail: trail.clone(),
                 counts: Arc::clone(counts),
                 listener,
@@ -86,6 +92,7 @@ pub fn run(
             // An error means that the gateway is gone: then there is nothing left to do either.
             _ = finish.wait_for(|finish| *finish) => {}
             () = sweeping => {}
+            () = house.watchdog.run(shared.stopping()) => {}
         }
         Ok(())
     });
@@ -128,7 +135,7 @@ impl Socket for tokio::net::UnixListener {
 #[derive(Clone)]
 struct Host {
     shared: Arc<Shared>,
-    rim: Rim,
+    house: House,
     trail: WorkerTrail,
     counts: Arc<Shard>,
     /// Its number in the config.
@@ -195,14 +202,14 @@ impl Host {
         let bounds = snapshot.bounds.clone();
         let tls = snapshot.listen_tls(self.listener).cloned();
         drop(snapshot);
-        let (rim, stopping) = (self.rim.clone(), self.shared.stopping());
+        let house = self.house.clone();
         let Some(tls) = tls else {
-            return connection::serve(stream, peer, rim, &bounds, stopping).await;
+            return connection::serve(stream, peer, &bounds, house).await;
         };
         // On its own: a plaintext connection must not have the size of this one.
         let serving = Box::pin(async {
             match tokio::time::timeout(bounds.header_timeout, tls.accept(stream)).await {
-                Ok(Ok(stream)) => connection::serve(stream, peer, rim, &bounds, stopping).await,
+                Ok(Ok(stream)) => connection::serve(stream, peer, &bounds, house).await,
                 Ok(Err(error)) => {
                     tracing::debug!(%error, "a TLS handshake failed");
                     Err("tls-handshake")

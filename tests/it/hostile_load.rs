@@ -4,6 +4,7 @@ use std::{
     fs,
     io::Write,
     net::{Shutdown, SocketAddr, TcpStream},
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -15,7 +16,7 @@ use std::{
 use alloy_gateway::simulated_alloy::Behaviour;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
-use crate::support::{Connection, Gateway, Setup, USER, delete};
+use crate::support::{Connection, Gateway, Setup, USER, delete, gateway::Process};
 
 fn descriptors(gateway: &Gateway) -> usize {
     let path = format!("/proc/{}/fd", gateway.process.id());
@@ -81,6 +82,45 @@ fn out_of_descriptors_it_pauses_accepting_and_recovers() {
     });
     prlimit(id, Resource::Nofile, before).unwrap();
     assert_eq!(gateway.delete(USER, "c3").status, 200);
+}
+
+#[test]
+fn it_takes_the_descriptors_it_may_have_and_says_if_they_are_too_few() {
+    let gateway = Setup::default().bound("connections: 100").start();
+    let limited = |soft: u32, hard: u32| {
+        let mut command = Command::new("sh");
+        let limiting = "ulimit -Sn $3; ulimit -Hn $2; exec \"$0\" serve -c \"$1\"";
+        command
+            .args(["-c", limiting, env!("CARGO_BIN_EXE_alloy-gateway")])
+            .arg(gateway.config_path())
+            .args([hard.to_string(), soft.to_string()])
+            .env("ALLOY_GATEWAY_LOG", "info");
+        Process::run(command)
+    };
+    let descriptors = |process: &Process| {
+        let id = Pid::from_raw(i32::try_from(process.id()).unwrap());
+        let any = Rlimit {
+            current: Some(1200),
+            maximum: Some(1200),
+        };
+        prlimit(id, Resource::Nofile, any).unwrap().current
+    };
+    gateway.edit_config(|text| {
+        text.replace("directory: audit", "directory: other")
+            .replace("admin.sock", "other.sock")
+    });
+    let enough = limited(300, 1200);
+    enough.listening("data");
+    assert_eq!(descriptors(&enough), Some(1200));
+    assert!(!enough.output().contains("too few file descriptors"));
+    drop(enough);
+    let few = limited(200, 1000);
+    let line = few.wait_for(|line| {
+        let message = line["message"].as_str().unwrap_or_default();
+        message.starts_with("too few file descriptors")
+    });
+    // 100 connections, 1024 calls in flight, and 64 for all else.
+    assert_eq!((&line["have"], &line["need"]), (&1000.into(), &1188.into()));
 }
 
 /// What hostile callers do, again and again until they are told to stop.

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use alloy_gateway::{simulated_alloy::Behaviour, token::NewToken};
+use alloy_gateway::{fault_point, simulated_alloy::Behaviour, token::NewToken};
 
 use crate::support::{
-    CREDENTIAL, FOREIGN_USER, Gateway, Response, Setup, USER, assert_refusal,
+    CREDENTIAL, FOREIGN_USER, Gateway, KEY, Response, Setup, USER, assert_refusal,
     client::{delete, request},
 };
 
@@ -406,4 +406,48 @@ fn row_503_audit_unavailable_sends_nothing_and_ends_by_itself() {
     gateway.record("recovery", |record| record["event"] == "trail.recovered");
     let report = gateway.verify();
     assert!(report.is_intact(), "{report}");
+}
+
+#[test]
+fn row_500_a_bug_at_any_stage_is_an_answer_and_a_record_and_the_next_call_goes_well() {
+    for point in fault_point::POINTS {
+        let mut gateway = Setup::default()
+            .env("ALLOY_GATEWAY_PANIC_AT", point)
+            .start();
+        let sent = if point == "admitted" { "no" } else { "unknown" };
+        let response = gateway.delete(USER, "c1");
+        assert_refusal(&response, 500, "internal-error", sent);
+        gateway.record("refusal", |record| {
+            record["event"] == "request.refused" && record["code"] == "internal-error"
+        });
+        let has_arrived = ["answer-read", "outcome-durable"].contains(&point);
+        assert_eq!(gateway.alloy.received().len(), usize::from(has_arrived));
+        // Another call is none the worse for it.
+        let unauthenticated = gateway.send(delete(USER, "c1", "agw_x"));
+        assert_refusal(&unauthenticated, 401, "unauthenticated", "no");
+        let metrics = gateway.admin("/metrics").text();
+        assert!(metrics.contains("alloy_gateway_panics_total 1"), "{point}");
+        assert!(gateway.stop().success());
+        let line = gateway
+            .process
+            .wait_for(|line| line["location"].is_string());
+        assert_eq!(line["what"], "a bug that a test asked for");
+        let logs = gateway.process.output();
+        for unwanted in ["panicked at", KEY, gateway.token()] {
+            assert!(!logs.contains(unwanted), "{point}: {logs}");
+        }
+        let report = gateway.verify();
+        assert!(report.is_intact() && report.open == 0, "{point}: {report}");
+        let ends = (
+            report.intents,
+            report.outcomes.in_doubt,
+            report.outcomes.deleted,
+        );
+        let expected = match point {
+            "admitted" => (0, 0, 0),
+            "outcome-durable" => (1, 0, 1),
+            _ => (1, 1, 0),
+        };
+        assert_eq!(ends, expected, "{point}: {report}");
+    }
 }

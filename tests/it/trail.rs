@@ -33,10 +33,11 @@ impl Load {
         let promised = Arc::new(Mutex::new(Vec::new()));
         let callers = (0..callers)
             .map(|caller| {
-                let (address, token) = (gateway.data, gateway.token().to_owned());
+                // Before the first kill can come.
+                let mut connection = Connection::open(gateway.data);
+                let token = gateway.token().to_owned();
                 let (stop, promised) = (Arc::clone(&stop), Arc::clone(&promised));
                 thread::spawn(move || {
-                    let mut connection = Connection::open(address);
                     for n in 0.. {
                         if stop.load(Ordering::Relaxed) {
                             return;

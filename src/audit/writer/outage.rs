@@ -51,7 +51,7 @@ impl Writer {
         tracing::error!(cause = why.cause, detail = %why, segment = %self.segment.name(), "the trail cannot be written: nothing is forwarded until it can");
         self.queue.board.break_off(&why);
         self.queue.counts.failed(self.doing);
-        self.head = self.confirmed.clone();
+        self.head = self.confirmed;
         self.outage = Some(Outage::new(why));
         let pending = mem::take(&mut self.pending);
         self.keep(pending);
@@ -82,7 +82,7 @@ impl Writer {
                 }
                 self.queue.board.break_off(&why);
                 self.queue.counts.failed(self.doing);
-                self.head = self.confirmed.clone();
+                self.head = self.confirmed;
                 let pending = mem::take(&mut self.pending);
                 self.keep(pending);
                 if let Some(outage) = &mut self.outage {

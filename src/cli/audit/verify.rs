@@ -27,7 +27,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     let mut progress = Progress::of(trail.bytes());
     let known = Known {
         mac_key: trail.mac_key.clone(),
-        head: args.expect.clone(),
+        head: args.expect,
     };
     let report = audit::verify(&trail.directory, &known, |bytes| progress.at(bytes))
         .with_context(|| format!("cannot read the trail in {}", trail.directory.display()))?;

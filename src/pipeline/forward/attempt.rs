@@ -3,24 +3,21 @@
 use std::{
     borrow::Cow,
     error::Error as _,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+    mem,
+    pin::{Pin, pin},
+    sync::Arc,
     time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::Response;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Incoming;
-use tokio::{
-    sync::Notify,
-    time::{Instant, timeout_at},
-};
+use hyper::body::{Body as _, Incoming};
+use tokio::time::Instant;
 
 use super::{
     BODY_BYTES_MAX, Failure, Forwarder, UpstreamAnswer,
+    driver::Driver,
+    interim,
     pool::{ConnectError, Connection},
 };
 use crate::{
@@ -30,9 +27,6 @@ use crate::{
     metrics::{Ended, UpstreamError},
     pipeline::{inject::UpstreamRequest, limit::Health},
 };
-
-/// Interim (1xx) answers that are skipped before the final one.
-const INTERIM_ANSWERS_MAX: u32 = 8;
 
 /// What became of one attempt.
 #[derive(Debug)]
@@ -182,21 +176,23 @@ impl Forwarder {
         target: &Arc<Target>,
         deadline: Instant,
     ) -> Result<UpstreamAnswer, Broken> {
+        let now = Instant::now();
         let mut connection = loop {
-            let Some(mut kept) = self.pool.take(target) else {
+            let Some(mut kept) = self.pool.take(target, now) else {
                 // Seldom, and large: not part of every call's future.
                 let connecting = Box::pin(self.connect(target, deadline));
                 break connecting.await?;
             };
             // Resolves at once; an error means that it was closed meanwhile.
-            if kept.sender.ready().await.is_ok() {
+            let Connection { sender, driver, .. } = &mut kept;
+            if driver.until(|cx| sender.poll_ready(cx)).await.is_ok() {
                 break kept;
             }
         };
-        let answer = timeout_at(deadline, exchange_on(&mut connection, request)).await;
-        match answer {
+        let exchange = exchange_on(&mut connection, request);
+        match self.timers.within(deadline, exchange).await {
             Ok(Ok(answer)) => {
-                self.pool.put_back(connection);
+                self.pool.put_back(connection, Instant::now());
                 Ok(answer)
             }
             Ok(Err(ended)) => Err(ended),
@@ -236,60 +232,61 @@ async fn exchange_on(
     request: &UpstreamRequest,
 ) -> Result<UpstreamAnswer, Broken> {
     connection.mark_written();
-    let mut request = request.attempt();
-    let storm = bound_interim_answers(&mut request);
-    let response = tokio::select! {
-        biased;
-        () = storm.notified() => {
-            let why = "too many interim answers";
-            return Err(Attempt::failed(AttemptEnd::Protocol(why), Failure::Protocol, why));
-        }
-        response = connection.sender.try_send_request(request) => response,
+    let response = {
+        let Connection { sender, driver, .. } = &mut *connection;
+        let mut sending = pin!(sender.try_send_request(request.attempt()));
+        driver.until(|cx| sending.as_mut().poll(cx)).await
     };
-    let response = match response {
-        Ok(response) => response,
+    match response {
+        Ok(response) => read_whole(&mut connection.driver, response).await,
         Err(mut error) => {
             let unsent = error.take_message().is_some() || connection.is_unwritten();
-            return Err(broken(error.error(), unsent));
+            Err(broken(error.error(), unsent))
         }
-    };
-    read_whole(response).await
+    }
 }
 
-/// Resolves when more interim answers came than any server needs: each is
-/// skipped, and a storm of them would have no other end than the deadline.
-fn bound_interim_answers<B>(request: &mut http::Request<B>) -> Arc<Notify> {
-    let storm = Arc::new(Notify::new());
-    let (came, notify) = (AtomicU32::new(0), Arc::clone(&storm));
-    hyper::ext::on_informational(request, move |_| {
-        if came.fetch_add(1, Ordering::Relaxed) >= INTERIM_ANSWERS_MAX {
-            notify.notify_one();
-        }
-    });
-    storm
-}
-
-async fn read_whole(response: Response<Incoming>) -> Result<UpstreamAnswer, Broken> {
-    let (head, body) = response.into_parts();
+async fn read_whole(
+    driver: &mut Driver,
+    response: Response<Incoming>,
+) -> Result<UpstreamAnswer, Broken> {
+    let (head, mut body) = response.into_parts();
     if head.status.is_informational() {
         let body = Bytes::new();
         return Ok(UpstreamAnswer::new(head, body));
     }
-    match Limited::new(body, BODY_BYTES_MAX).collect().await {
-        Ok(body) => Ok(UpstreamAnswer::new(head, body.to_bytes())),
-        Err(error) => {
-            let why = if error.is::<LengthLimitError>() {
-                "the answer's body is longer than 1 MiB"
-            } else {
-                "the answer's body was cut short"
-            };
-            Err(Attempt::failed(
-                AttemptEnd::Protocol(why),
-                Failure::Protocol,
-                why,
-            ))
+    let cut = |why| {
+        let end = AttemptEnd::Protocol(why);
+        Err(Attempt::failed(end, Failure::Protocol, why))
+    };
+    // Nearly every answer is one piece, which is passed on as it is.
+    let (mut whole, mut more) = (Bytes::new(), BytesMut::new());
+    while let Some(frame) = driver.until(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        let Ok(frame) = frame else {
+            return cut("the answer's body was cut short");
+        };
+        // Trailers are dropped.
+        let Ok(piece) = frame.into_data() else {
+            continue;
+        };
+        if whole.len() + more.len() + piece.len() > BODY_BYTES_MAX {
+            return cut("the answer's body is longer than 1 MiB");
         }
+        if whole.is_empty() && more.is_empty() {
+            whole = piece;
+            continue;
+        }
+        if more.is_empty() {
+            more.extend_from_slice(&mem::take(&mut whole));
+        }
+        more.extend_from_slice(&piece);
     }
+    let body = if more.is_empty() {
+        whole
+    } else {
+        more.freeze()
+    };
+    Ok(UpstreamAnswer::new(head, body))
 }
 
 fn judged(answer: UpstreamAnswer, keys: &KeyRing) -> (Attempt, Result<UpstreamAnswer, Failure>) {
@@ -326,6 +323,9 @@ fn broken(error: &hyper::Error, unsent: bool) -> Broken {
     let detail = format!("{error} {source}");
     if unsent {
         Attempt::failed(AttemptEnd::Closed, Failure::Unreachable, detail)
+    } else if interim::is_storm(error) {
+        let why = "too many interim answers";
+        Attempt::failed(AttemptEnd::Protocol(why), Failure::Protocol, why)
     } else if error.is_parse() {
         Attempt::failed(AttemptEnd::Protocol("not HTTP"), Failure::Protocol, detail)
     } else {

@@ -13,12 +13,10 @@ use bytes::Bytes;
 use http_body_util::Empty;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::{
-    task::AbortHandle,
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 
 use super::{
+    driver::Driver,
     look_up::{LookUps, dial},
     wire::Wire,
 };
@@ -34,12 +32,13 @@ const HEAD_FIELDS_MAX: usize = 128;
 pub struct Connection {
     /// Where requests go in.
     pub sender: SendRequest<Empty<Bytes>>,
+    /// What moves them; nothing does but whoever uses the connection.
+    pub driver: Driver,
     target: Arc<Target>,
     written: Arc<AtomicU64>,
     written_before: u64,
     born: Instant,
     idle_since: Instant,
-    task: AbortHandle,
 }
 
 impl Connection {
@@ -58,17 +57,16 @@ impl Connection {
         self.written() == self.written_before
     }
 
+    /// Whether it is young enough to be used.
     fn is_fresh(&self, now: Instant) -> bool {
         let bounds = &self.target.settings;
-        !self.sender.is_closed()
-            && now.duration_since(self.born) < bounds.connection_max_age
+        now.duration_since(self.born) < bounds.connection_max_age
             && now.duration_since(self.idle_since) < bounds.idle_timeout
     }
-}
 
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.task.abort();
+    /// Whether the upstream has it open, as far as can be seen.
+    fn is_open(&mut self) -> bool {
+        self.driver.is_alive() && !self.sender.is_closed()
     }
 }
 
@@ -97,34 +95,36 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// The connection used last, if one is fresh and belongs to `target`.
-    pub fn take(&self, target: &Arc<Target>) -> Option<Connection> {
-        let now = Instant::now();
+    /// The connection used last, if one is fresh and open and belongs to `target`.
+    pub fn take(&self, target: &Arc<Target>, now: Instant) -> Option<Connection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            let connection = idle.pop()?;
-            if Arc::ptr_eq(&connection.target, target) && connection.is_fresh(now) {
+            let mut connection = idle.pop()?;
+            if Arc::ptr_eq(&connection.target, target)
+                && connection.is_fresh(now)
+                && connection.is_open()
+            {
                 return Some(connection);
             }
         }
     }
 
     /// Keeps a connection whose answer was read to its end.
-    pub fn put_back(&self, mut connection: Connection) {
-        let now = Instant::now();
+    pub fn put_back(&self, mut connection: Connection, now: Instant) {
         connection.idle_since = now;
         let room = connection.target.settings.idle_connections;
+        let is_of_use = connection.is_fresh(now) && connection.is_open();
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if connection.is_fresh(now) && idle.len() < room {
+        if is_of_use && idle.len() < room {
             idle.push(connection);
         }
     }
 
-    /// Closes what stood unused for too long.
+    /// Closes what stood unused for too long, or was closed by the upstream.
     pub fn sweep(&self) {
         let now = Instant::now();
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain(|connection| connection.is_fresh(now));
+        idle.retain_mut(|connection| connection.is_fresh(now) && connection.is_open());
     }
 
     /// Opens a connection by `deadline`, and within `connect_timeout`.
@@ -181,18 +181,18 @@ where
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| ConnectError::Tcp(error.to_string()))?;
-    let task = tokio::spawn(async move {
+    let driver = Driver::new(async move {
         // What went wrong reaches the call through its own future.
         let _ = connection.await;
     });
     let now = Instant::now();
     Ok(Connection {
         sender,
+        driver,
         target: Arc::clone(target),
         written,
         written_before: 0,
         born: now,
         idle_since: now,
-        task: task.abort_handle(),
     })
 }

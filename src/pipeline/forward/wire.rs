@@ -1,5 +1,6 @@
-//! Counts what is written to an upstream connection, so that `sent` is a fact
-//! and not a guess from an error's text.
+//! An upstream connection's bytes: counted on their way out, so that `sent` is a
+//! fact and not a guess from an error's text, and looked at on their way in, for
+//! a storm of interim answers.
 
 use std::{
     io,
@@ -8,10 +9,12 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::interim::Interim;
 
 /// A stream that counts the bytes it was given to write. They are counted
 /// before the write: a byte that may have left is never taken for unsent.
@@ -19,6 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub struct Wire<S> {
     stream: S,
     written: Arc<AtomicU64>,
+    interim: Interim,
 }
 
 impl<S> Wire<S> {
@@ -26,7 +30,17 @@ impl<S> Wire<S> {
     pub fn new(stream: S) -> (Self, Arc<AtomicU64>) {
         let written = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&written);
-        (Self { stream, written }, count)
+        let wire = Self {
+            stream,
+            written,
+            interim: Interim::default(),
+        };
+        (wire, count)
+    }
+
+    fn count(&mut self, bytes: usize) {
+        self.written.fetch_add(bytes as u64, Ordering::AcqRel);
+        self.interim.begin();
     }
 }
 
@@ -36,7 +50,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        let new = buf.filled().get(before..).unwrap_or_default();
+        Poll::Ready(self.interim.see(new))
     }
 }
 
@@ -46,7 +63,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.written.fetch_add(buf.len() as u64, Ordering::AcqRel);
+        self.count(buf.len());
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
@@ -55,8 +72,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let bytes: usize = bufs.iter().map(|buf| buf.len()).sum();
-        self.written.fetch_add(bytes as u64, Ordering::AcqRel);
+        self.count(bufs.iter().map(|buf| buf.len()).sum());
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 

@@ -1,0 +1,41 @@
+//! What the process asks of the system at its start.
+
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, setrlimit};
+
+use super::output::errln;
+use crate::config::settings::Bounds;
+
+/// Descriptors for everything but connections: listeners, runtimes, the trail, logs.
+const OTHERS: u64 = 64;
+
+/// Key material must not end up in a core dump, nor be read by a debugger of
+/// the same user.
+pub fn harden() {
+    let not_dumpable = DumpableBehavior::NotDumpable;
+    if let Err(error) = rustix::process::set_dumpable_behavior(not_dumpable) {
+        errln!("alloy-gateway: cannot switch core dumps off: {error}");
+    }
+}
+
+/// Takes all file descriptors that the process may have, and says so if the
+/// bounds of the config need more: then a caller could take them all, and new
+/// connections would wait although there were places.
+pub fn take_descriptors(bounds: &Bounds) {
+    let limit = getrlimit(Resource::Nofile);
+    let all = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    // Where it may not be raised, what there is decides.
+    let _ = setrlimit(Resource::Nofile, all);
+    let have = getrlimit(Resource::Nofile).current;
+    // A call holds the caller's connection and one of its own.
+    let need = u64::from(bounds.connections) + u64::from(bounds.requests_in_flight) + OTHERS;
+    if let Some(have) = have.filter(|have| *have < need) {
+        tracing::warn!(
+            have,
+            need,
+            "too few file descriptors for bounds.connections and requests_in_flight: raise the limit (ulimit -n, LimitNOFILE) or lower the bounds"
+        );
+    }
+}

@@ -1,0 +1,251 @@
+//! Looks after the connections of one worker: ends those that have overstayed,
+//! and lets all of them know that the gateway stops.
+//!
+//! One task for all of them, which sleeps until the first can be due. A timer
+//! and a channel for each connection would be looked at each time that anything
+//! moves on it.
+
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, sleep_until},
+};
+
+use super::progress::{Progress, Word};
+use crate::config::settings::Bounds;
+
+/// The watchdog of one worker; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Watchdog(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    start: Instant,
+    /// When it looks next, in ms since `start`; the far future if nothing can be due.
+    looks_at_ms: AtomicU64,
+    earlier: Notify,
+    connections: Mutex<Connections>,
+}
+
+#[derive(Debug)]
+struct Connections {
+    places: Vec<Option<Arc<Progress>>>,
+    free: Vec<usize>,
+    /// What all of them are told, those that come later too.
+    word: Word,
+}
+
+/// A connection that is looked after until this is dropped.
+#[derive(Debug)]
+pub struct UnderWatch {
+    watchdog: Watchdog,
+    place: usize,
+    /// How far the connection is.
+    pub progress: Arc<Progress>,
+}
+
+impl Watchdog {
+    /// Nothing to look after yet. Call it within the worker's runtime.
+    pub fn new() -> Self {
+        Self(Arc::new(Inner {
+            start: Instant::now(),
+            looks_at_ms: AtomicU64::new(u64::MAX),
+            earlier: Notify::new(),
+            connections: Mutex::new(Connections {
+                places: Vec::new(),
+                free: Vec::new(),
+                word: Word::None,
+            }),
+        }))
+    }
+
+    /// Looks after a connection from now on.
+    pub fn watch(&self, is_http2: bool, bounds: &Bounds) -> UnderWatch {
+        let progress = Arc::new(Progress::new(is_http2, bounds, self.clone()));
+        let mut connections = self.connections();
+        progress.tell(connections.word);
+        let place = connections.enter(Arc::clone(&progress));
+        drop(connections);
+        self.look_by(progress.look_next(Instant::now()));
+        UnderWatch {
+            watchdog: self.clone(),
+            place,
+            progress,
+        }
+    }
+
+    /// Looks at the latest at `at`.
+    pub fn look_by(&self, at: Instant) {
+        let at_ms = self.ms(at);
+        if self.0.looks_at_ms.fetch_min(at_ms, Ordering::AcqRel) > at_ms {
+            self.0.earlier.notify_one();
+        }
+    }
+
+    /// Looks whenever a connection can be due. Never ends.
+    pub async fn run(&self, mut stopping: watch::Receiver<bool>) {
+        let mut can_change = true;
+        loop {
+            let looks_at_ms = self.0.looks_at_ms.load(Ordering::Acquire);
+            let looks_at = self.0.start + std::time::Duration::from_millis(looks_at_ms);
+            tokio::select! {
+                // Twice: when draining begins, and when the listeners close.
+                changed = stopping.changed(), if can_change => {
+                    can_change = changed.is_ok();
+                    self.tell_all(if *stopping.borrow() { Word::Stop } else { Word::Drain });
+                }
+                () = self.0.earlier.notified() => {}
+                () = sleep_until(looks_at), if looks_at_ms != u64::MAX => self.look(),
+            }
+        }
+    }
+
+    fn look(&self) {
+        let now = Instant::now();
+        // What comes meanwhile may ask for an earlier look again.
+        self.0.looks_at_ms.store(u64::MAX, Ordering::Release);
+        let connections = self.connections();
+        let next = connections.all().map(|progress| progress.look(now)).min();
+        drop(connections);
+        if let Some(next) = next {
+            self.look_by(next);
+        }
+    }
+
+    fn tell_all(&self, word: Word) {
+        let mut connections = self.connections();
+        connections.word = word;
+        for progress in connections.all() {
+            progress.tell(word);
+        }
+    }
+
+    fn ms(&self, at: Instant) -> u64 {
+        let since = at.saturating_duration_since(self.0.start);
+        // Rounded up: nothing is due before its time.
+        u64::try_from(since.as_millis()).map_or(u64::MAX, |ms| ms.saturating_add(1))
+    }
+
+    fn connections(&self) -> MutexGuard<'_, Connections> {
+        let connections = self.0.connections.lock();
+        connections.unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Connections {
+    fn all(&self) -> impl Iterator<Item = &Arc<Progress>> {
+        self.places.iter().flatten()
+    }
+
+    fn enter(&mut self, progress: Arc<Progress>) -> usize {
+        match self.free.pop() {
+            Some(place) => {
+                if let Some(empty) = self.places.get_mut(place) {
+                    *empty = Some(progress);
+                }
+                place
+            }
+            None => {
+                self.places.push(Some(progress));
+                self.places.len() - 1
+            }
+        }
+    }
+}
+
+impl Drop for UnderWatch {
+    fn drop(&mut self) {
+        let mut connections = self.watchdog.connections();
+        if let Some(place) = connections.places.get_mut(self.place) {
+            *place = None;
+            connections.free.push(self.place);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::config::settings::testing;
+
+    fn bounds() -> Bounds {
+        Bounds {
+            idle_timeout: Duration::from_secs(60),
+            header_timeout: Duration::from_secs(5),
+            ..testing::bounds()
+        }
+    }
+
+    fn running() -> (Watchdog, watch::Sender<bool>) {
+        let watchdog = Watchdog::new();
+        let (stop, stopping) = watch::channel(false);
+        let running = watchdog.clone();
+        tokio::spawn(async move { running.run(stopping).await });
+        (watchdog, stop)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_is_told_once_its_time_is_over_and_soon_after() {
+        let (watchdog, _stop) = running();
+        let watched = watchdog.watch(false, &bounds());
+        sleep(Duration::from_secs(59)).await;
+        assert_eq!(watched.progress.word(), Word::None);
+        sleep(Duration::from_secs(17)).await;
+        assert_eq!(watched.progress.word(), Word::Overstayed("idle-timeout"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_moves_or_works_is_not_idle() {
+        let (watchdog, _stop) = running();
+        let moving = watchdog.watch(false, &bounds());
+        let working = watchdog.watch(false, &bounds());
+        let busy = working.progress.busy();
+        for _ in 0..20 {
+            sleep(Duration::from_secs(50)).await;
+            moving.progress.moved();
+        }
+        assert_eq!(moving.progress.word(), Word::None);
+        assert_eq!(working.progress.word(), Word::None);
+        drop(busy);
+        sleep(Duration::from_secs(76)).await;
+        assert_eq!(working.progress.word(), Word::Overstayed("idle-timeout"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_open_head_is_due_long_before_an_idle_connection() {
+        use super::super::head_guard::Seen;
+        let (watchdog, _stop) = running();
+        let watched = watchdog.watch(false, &bounds());
+        sleep(Duration::from_secs(20)).await;
+        watched.progress.saw(Seen::PartOfHead);
+        sleep(Duration::from_millis(4900)).await;
+        watched.progress.moved();
+        assert_eq!(watched.progress.word(), Word::None);
+        sleep(Duration::from_millis(200)).await;
+        assert_eq!(watched.progress.word(), Word::Overstayed("header-timeout"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_are_told_to_stop_and_those_that_come_later_too() {
+        let (watchdog, stop) = running();
+        let before = watchdog.watch(false, &bounds());
+        sleep(Duration::from_millis(10)).await;
+        stop.send_modify(|_| {});
+        sleep(Duration::from_millis(10)).await;
+        assert_eq!(before.progress.word(), Word::Drain);
+        stop.send_replace(true);
+        sleep(Duration::from_millis(10)).await;
+        assert_eq!(before.progress.word(), Word::Stop);
+        assert_eq!(watchdog.watch(true, &bounds()).progress.word(), Word::Stop);
+        drop(before);
+        assert_eq!(watchdog.connections().all().count(), 0);
+    }
+}
