@@ -276,6 +276,29 @@ mod tests {
     }
 
     #[test]
+    fn host_is_asked_of_http_1_1_and_must_be_one_wherever_it_stands() {
+        let refused = |version: Version, host: Option<&str>| {
+            let mut request = Request::delete("/users/a/credentials/b").version(version);
+            if let Some(host) = host {
+                request = request.header("host", host);
+            }
+            let (head, ()) = request.body(()).unwrap().into_parts();
+            read(&head, &testing::upstream(), &testing::bounds()).is_err()
+        };
+        assert!(refused(Version::HTTP_11, None));
+        assert!(!refused(Version::HTTP_10, None));
+        assert!(!refused(Version::HTTP_2, None));
+        for version in [Version::HTTP_10, Version::HTTP_11, Version::HTTP_2] {
+            for host in ["", "gateway", "gateway:80", "127.0.0.1", "[::1]:80"] {
+                assert!(!refused(version, Some(host)), "{host:?}");
+            }
+            for host in ["a b", "user@gateway", "gateway/x", "gateway:80:81"] {
+                assert!(refused(version, Some(host)), "{host:?}");
+            }
+        }
+    }
+
+    #[test]
     fn heads_above_the_bounds_are_too_large() {
         let names: Vec<_> = (0..65).map(|n| format!("x-{n}")).collect();
         let many: Vec<_> = names
