@@ -146,14 +146,14 @@ pub fn query(
         hasher: Hasher::new(mac_key),
         from_segment: first_segment(directory, filter.since)?,
     };
-    let scan = scan(directory, &scope, |record, bytes| {
+    let scan = scan(directory, &scope, |record, at| {
         // Most of a long trail is about others.
         if (joiner.knows(record) || filter.may_want(record))
             && let Some(row) = joiner.add(record)
         {
             show(row);
         }
-        progress(bytes);
+        progress(at.bytes);
     })?;
     for row in joiner.open() {
         show(row);

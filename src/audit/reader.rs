@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub use self::fault::{Fault, Wrong};
+pub use self::fault::{At, Fault, Wrong};
 use self::rest::Rest;
 use super::{
     chain::{AFTER_HASH, BEFORE_HASH, Hash, Hasher, Head},
@@ -83,12 +83,12 @@ pub struct Torn {
 }
 
 /// Reads the segments of a trail and gives each readable record to `each`, with
-/// the bytes read so far. A bad record does not end the reading: an auditor
+/// where it stands. A bad record does not end the reading: an auditor
 /// wants to see the rest too.
 pub fn scan(
     directory: &Path,
     scope: &Scope,
-    mut each: impl FnMut(&Line<'_>, u64),
+    mut each: impl FnMut(&Line<'_>, At<'_>),
 ) -> io::Result<Scan> {
     let mut segments = segment::list(directory)?;
     segments.retain(|(number, _)| *number >= scope.from_segment);
@@ -99,7 +99,7 @@ pub fn scan(
 pub fn scan_one(
     path: &Path,
     scope: &Scope,
-    mut each: impl FnMut(&Line<'_>, u64),
+    mut each: impl FnMut(&Line<'_>, At<'_>),
 ) -> io::Result<Scan> {
     scan_all(
         vec![(scope.from_segment, path.to_owned())],
@@ -111,7 +111,7 @@ pub fn scan_one(
 fn scan_all(
     segments: Vec<(u64, PathBuf)>,
     scope: &Scope,
-    each: &mut impl FnMut(&Line<'_>, u64),
+    each: &mut impl FnMut(&Line<'_>, At<'_>),
 ) -> io::Result<Scan> {
     let mut scan = Scan {
         head: Head::empty(),
@@ -158,7 +158,7 @@ impl Scan {
         path: &Path,
         scope: &Scope,
         bytes: &mut u64,
-        each: &mut impl FnMut(&Line<'_>, u64),
+        each: &mut impl FnMut(&Line<'_>, At<'_>),
     ) -> io::Result<u64> {
         let file = file_name(path);
         let mut reader = BufReader::with_capacity(1 << 16, File::open(path)?);
@@ -206,7 +206,12 @@ impl Scan {
                     if self.wrong.is_none() {
                         self.good_bytes = offset;
                     }
-                    each(&record, *bytes);
+                    let at = At {
+                        file: &file,
+                        line: number,
+                        bytes: *bytes,
+                    };
+                    each(&record, at);
                 }
                 Err(error) => {
                     let fault = Fault::Unreadable(format!("column {}", error.column()));

@@ -4,7 +4,7 @@ use std::{collections::HashSet, fmt, io, path::Path};
 
 use super::{
     chain::{Hasher, Head},
-    reader::{Fault, Scope, Torn, Wrong, scan},
+    reader::{At, Fault, Scan, Scope, Torn, Wrong, scan},
     record::Line,
 };
 use crate::secret::MacKey;
@@ -82,20 +82,18 @@ pub fn verify(
         hasher: Hasher::new(known.mac_key.as_ref()),
         ..Scope::default()
     };
-    let mut scan = scan(directory, &scope, |record, bytes| {
+    let mut scan = scan(directory, &scope, |record, at| {
         counts.add(record);
         if let Some(expected) = &mut expected {
-            expected.look_at(record);
+            expected.look_at(record, at);
         }
-        progress(bytes);
+        progress(at.bytes);
     })?;
     let never_keyed = known.mac_key.is_some() && scan.keyed == 0 && counts.records > 0;
     let missing = never_keyed
-        .then_some(Fault::NeverKeyed)
-        .or_else(|| expected?.verdict(&scan.head));
-    if let (None, Some(fault)) = (&scan.wrong, missing) {
-        scan.wrong = Some(scan.wrong_at_end(fault));
-    }
+        .then(|| scan.wrong_at_end(Fault::NeverKeyed))
+        .or_else(|| expected?.verdict(&scan));
+    scan.wrong = scan.wrong.or(missing);
     Ok(Report {
         keyed: scan.keyed,
         records: counts.records,
@@ -115,7 +113,7 @@ pub fn verify(
 struct Expected<'a> {
     head: &'a Head,
     is_found: bool,
-    instead: Option<String>,
+    instead: Option<Wrong>,
 }
 
 impl<'a> Expected<'a> {
@@ -127,42 +125,52 @@ impl<'a> Expected<'a> {
         }
     }
 
-    fn look_at(&mut self, record: &Line<'_>) {
+    fn look_at(&mut self, record: &Line<'_>, at: At<'_>) {
         if record.seq == self.head.seq {
-            self.compare(&record.hash);
+            self.compare(&record.hash, record, at);
         }
         // The last record that was removed is vouched for by the one that says so.
         if let (Some(seq), Some(hash)) = (record.until_seq, &record.until_hash)
             && seq == self.head.seq
         {
-            self.compare(hash);
+            self.compare(hash, record, at);
         }
     }
 
-    fn compare(&mut self, hash: &str) {
+    fn compare(&mut self, hash: &str, record: &Line<'_>, at: At<'_>) {
         if hash == self.head.hash.as_str() {
             self.is_found = true;
         } else {
-            self.instead = Some(format!("it has {hash}"));
+            self.instead = Some(Wrong {
+                file: at.file.to_owned(),
+                line: at.line,
+                seq: Some(record.seq),
+                fault: self.fault(format!("it has {hash}")),
+            });
         }
     }
 
-    fn verdict(self, last: &Head) -> Option<Fault> {
+    fn verdict(self, scan: &Scan) -> Option<Wrong> {
         if self.is_found {
             return None;
         }
-        let found = self.instead.unwrap_or_else(|| {
-            if self.head.seq > last.seq {
-                format!("the trail ends at {}", last.seq)
-            } else {
-                "the trail does not hold it any more".to_owned()
-            }
-        });
-        Some(Fault::Expected {
+        if self.instead.is_some() {
+            return self.instead;
+        }
+        let found = if self.head.seq > scan.head.seq {
+            format!("the trail ends at {}", scan.head.seq)
+        } else {
+            "the trail does not hold it any more".to_owned()
+        };
+        Some(scan.wrong_at_end(self.fault(found)))
+    }
+
+    fn fault(&self, found: String) -> Fault {
+        Fault::Expected {
             seq: self.head.seq,
             expected: self.head.hash.as_str().to_owned(),
             found,
-        })
+        }
     }
 }
 

@@ -1,8 +1,19 @@
-//! What can be wrong with a trail, in words for people.
+//! What can be wrong with a trail, and where, in words for people.
 
 use std::fmt;
 
 use super::{LINE_BYTES_MAX, VERSION};
+
+/// Where a record stands.
+#[derive(Debug, Clone, Copy)]
+pub struct At<'a> {
+    /// The segment's file name.
+    pub file: &'a str,
+    /// The line, from 1.
+    pub line: u64,
+    /// Bytes read so far, of all segments.
+    pub bytes: u64,
+}
 
 /// The first record that is not as it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -90,6 +90,18 @@ async fn a_rewrite_passes_the_bare_chain_and_fails_against_a_head_or_the_key() {
         fault(directory.path(), &known(None, Some(&head))),
         Some(Fault::Expected { seq: 12, .. })
     ));
+    // A record that is there and is another one is named itself.
+    let noted = Head {
+        seq: 4,
+        hash: Hash::first(),
+    };
+    let report = super::super::verify(
+        directory.path(),
+        &known(None, Some(&noted.to_string())),
+        |_| {},
+    );
+    let wrong = report.unwrap().wrong.unwrap();
+    assert_eq!((wrong.line, wrong.seq), (4, Some(4)));
     assert_eq!(
         fault(directory.path(), &known(Some(KEY), None)),
         Some(Fault::NeverKeyed)
