@@ -37,7 +37,7 @@ const CONNECTIONS_MAX: usize = 64;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What there is to see, for those who look elsewhere.
-const PAGES: &str = "here are /livez /readyz /metrics /status.json /version /log-level, and for admin.socket or admin.token /config, PUT /log-level, POST /-/reload, /-/drain and /-/rotate-key/NAME\n";
+const PAGES: &str = "here are /livez /readyz /metrics /status /status.json /version /log-level, and for admin.socket or admin.token /config, PUT /log-level, POST /-/reload, /-/drain and /-/rotate-key/NAME\n";
 
 /// What the admin endpoints show.
 #[derive(Debug)]
@@ -147,8 +147,9 @@ impl Admin {
                 typed(&metrics, format.content_type())
             }
             "/version" => text(StatusCode::OK, concat!(env!("CARGO_PKG_VERSION"), "\n")),
+            "/status" => status_page(&self.facts(door).await),
             "/status.json" => {
-                let status = status::status(&self.shared, &self.reloader);
+                let status = status::json(&self.facts(door).await);
                 typed(&format!("{status:#}\n"), "application/json")
             }
             "/log-level" => Self::level(),
@@ -158,6 +159,14 @@ impl Admin {
             },
             _ => text(StatusCode::NOT_FOUND, PAGES),
         }
+    }
+
+    /// How the gateway is. What is wrong with a config can hold parts of it, so
+    /// only those see it who may see the config.
+    async fn facts(&self, door: Door) -> status::Facts {
+        let disk = self.disk.at(self.shared.trail()).await;
+        let is_operator = matches!(door, Door::Socket(_));
+        status::Facts::gather(&self.shared, &self.reloader, disk, is_operator)
     }
 
     /// Whether calls are taken; with `verbose` each reason by itself.
@@ -216,6 +225,33 @@ fn has_local_host<B>(request: &Request<B>) -> bool {
         .trim_start_matches('[')
         .trim_end_matches(']');
     host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok()
+}
+
+/// The page for people; nothing on it may come from, or go to, anywhere else.
+fn status_page(facts: &status::Facts) -> Response<Full<Bytes>> {
+    let mut random = [0; 16];
+    // Without random numbers there is no nonce: then the page has neither style
+    // nor script, but all that it says.
+    let nonce = aws_lc_rs::rand::fill(&mut random).map_or_else(
+        |_| String::new(),
+        |()| {
+            random
+                .iter()
+                .fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
+        },
+    );
+    let mut response = typed(&status::page(facts, &nonce), "text/html; charset=utf-8");
+    let policy = format!(
+        "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; \
+         img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    );
+    if let Ok(policy) = HeaderValue::try_from(policy) {
+        let fields = response.headers_mut();
+        fields.insert(header::CONTENT_SECURITY_POLICY, policy);
+        let nowhere = HeaderValue::from_static("no-referrer");
+        fields.insert(header::REFERRER_POLICY, nowhere);
+    }
+    response
 }
 
 fn typed(body: &str, kind: &'static str) -> Response<Full<Bytes>> {

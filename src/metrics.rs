@@ -6,7 +6,9 @@
 
 mod expiry;
 mod histogram;
+mod history;
 mod process;
+mod recent;
 mod render;
 mod shard;
 mod status;
@@ -23,8 +25,10 @@ use std::{
 };
 
 pub use self::{
-    expiry::ExpiryWatch,
+    expiry::{ExpiryWatch, earliest as earliest_expiry},
     histogram::{Histogram, Merged},
+    history::{History, Span},
+    recent::{Incident, is_failure},
     render::render,
     shard::{Ended, OpenConnection, Shard, UpstreamError},
     tenant::{Counted, TenantCounts},
@@ -38,6 +42,7 @@ pub struct Metrics {
     shards: Box<[Arc<Shard>]>,
     listeners: Box<[String]>,
     reloads: Reloads,
+    history: History,
     started_at: f64,
 }
 
@@ -54,7 +59,7 @@ impl Metrics {
     pub fn new(workers: usize, listeners: impl IntoIterator<Item = String>) -> Self {
         let listeners: Box<[_]> = listeners.into_iter().collect();
         let shards = (0..workers).map(|worker| Arc::new(Shard::new(worker, listeners.len())));
-        Self {
+        let metrics = Self {
             shards: shards.collect(),
             listeners,
             reloads: Reloads {
@@ -63,13 +68,38 @@ impl Metrics {
                 is_last_good: AtomicBool::new(true),
                 last_good_ms: AtomicU64::new(now_ms()),
             },
+            history: History::default(),
             started_at: seconds_since_epoch(SystemTime::now()),
-        }
+        };
+        // What comes from now on is seen against this.
+        metrics.tick();
+        metrics
     }
 
     /// The part of each worker.
     pub fn shards(&self) -> &[Arc<Shard>] {
         &self.shards
+    }
+
+    /// The last minutes.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// Takes note of how things are, now and then, for those who look later.
+    pub fn tick(&self) {
+        self.history.tick(&self.shards);
+    }
+
+    /// The last refusals, or failures, the newest first.
+    pub fn latest(&self, failures: bool) -> Vec<Incident> {
+        let shards = self.shards.iter();
+        recent::latest(shards.map(|shard| &shard.recent), failures)
+    }
+
+    /// When the process was started, in Unix time.
+    pub fn started_at(&self) -> f64 {
+        self.started_at
     }
 
     /// Counts a try to load another config.

@@ -26,6 +26,7 @@ use tokio::time::Instant;
 
 use self::{
     authenticate::Identity,
+    code::Code,
     contract::Call,
     forward::{Forwarder, Outcome, Upstream},
     limit::{Entered, Limits},
@@ -36,10 +37,10 @@ use crate::{
     audit::{OutcomeKind, RefusedRecord, WorkerTrail},
     config::{
         settings::Mode,
-        snapshot::{Snapshot, Target},
+        snapshot::{Snapshot, Target, Tenant},
     },
     fault_point,
-    metrics::Shard,
+    metrics::{Incident, Shard, is_failure},
     server::Arrival,
 };
 
@@ -171,6 +172,9 @@ impl Pipeline {
         self.counts
             .answered(Some(&tenant.counts), code, status, took);
         self.counts.overhead(own);
+        if is_failure(code, status) {
+            self.keep(arrival, Some(tenant), code, status);
+        }
         Ok(Answer {
             response: respond::outcome(arrival, &outcome, written, &tenant.limits),
             tenant: Some(Arc::clone(&tenant.name)),
@@ -244,6 +248,7 @@ impl Pipeline {
         let counts = tenant.map(|tenant| &*tenant.counts);
         self.counts
             .answered(counts, refusal.kind(), status, arrival.started.elapsed());
+        self.keep(arrival, tenant, refusal.kind(), status);
         match refusal {
             Refusal::Unauthenticated(why) => self.counts.auth_failed(why),
             Refusal::RateLimited { by, .. } => self.counts.limited(counts, by),
@@ -259,6 +264,17 @@ impl Pipeline {
             is_on_route: known.call.is_some(),
             upstream: None,
         }
+    }
+
+    /// Keeps a call that did not go well, for people who look.
+    fn keep(&self, arrival: &Arrival, tenant: Option<&Tenant>, code: Code, status: u16) {
+        self.counts.keep(Incident {
+            at: arrival.started,
+            tenant: tenant.map(|tenant| Arc::clone(&tenant.name)),
+            code,
+            status,
+            request_id: arrival.request_id,
+        });
     }
 
     /// Answers a request that never came to a decision: the gateway is stopping

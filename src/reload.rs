@@ -264,6 +264,7 @@ fn watch(reloader: &Weak<Reloader>) {
         // for this and for little else.
         let snapshot = reloader.shared.snapshot();
         reloader.expiries.look(&snapshot, Timestamp::now());
+        reloader.shared.metrics().tick();
         let start = Instant::now();
         let now = reloader.changed(before.as_ref());
         pause = LOOK_EVERY.max(start.elapsed() * LOOK_SHARE);

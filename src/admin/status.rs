@@ -1,57 +1,307 @@
-//! `/status.json`: how the gateway is, for programs and for a look with curl.
+//! How the gateway is just now: `/status` for people, `/status.json` for programs.
+//! Both show the same facts.
 
-use std::time::SystemTime;
+mod json;
+mod page;
+mod plot;
+mod words;
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
 
-use crate::{config::settings::Durability, reload::Reloader, server::Shared};
+pub use self::{json::json, page::page};
+use crate::{
+    audit::{self, DiskSpace},
+    config::{
+        settings::{Durability, Mode},
+        snapshot::{Snapshot, Tenant},
+    },
+    metrics::{Incident, Span, earliest_expiry},
+    pipeline::limit::BreakerState,
+    reload::{Reload, Reloader},
+    server::Shared,
+};
 
-/// How the gateway is just now. Nothing in it is a secret, an id or a path.
-pub fn status(shared: &Shared, reloader: &Reloader) -> Value {
-    let settings = reloader.settings();
-    let reload = reloader.last();
-    let trail = shared.trail().status();
-    let snapshot = shared.snapshot();
-    let unready = shared.unready();
-    json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "ready": unready.is_none(),
-        "unready_because": unready,
-        "draining": shared.is_draining(),
-        "config": {
-            "sha256": snapshot.digest,
-            "tenants": snapshot.tenants().len(),
-            "last_load": {
-                "at": time(reload.at),
-                "by": reload.by,
-                "succeeded": reload.problems.is_empty(),
-                "problems": reload.problems.len(),
-            },
-            "needs_restart": reload.needs_restart,
-        },
-        "upstream": settings.upstream.url.authority(),
-        "requests_in_flight": shared.requests_in_flight(),
-        "connections": shared.connections(),
-        "trail": {
-            "durability": match settings.audit.durability {
-                Durability::Strict => "strict",
-                Durability::Relaxed => "relaxed",
-            },
-            "writable": trail.writable.is_ok(),
-            "unwritable_because": trail.writable.err().map(|why| why.cause),
-            "head": { "seq": trail.head.seq, "hash": trail.head.hash.as_str() },
-            "last_sync": trail.last_sync.and_then(time),
-            "queue_depth": trail.queue_depth,
-            "records": trail.totals.records,
-            "bytes": trail.totals.bytes,
-            "syncs": trail.totals.syncs,
-            "errors": trail.totals.errors,
-        },
-    })
+/// Tenants that are shown one by one.
+const TENANTS_MAX: usize = 50;
+/// Problems of a config that are shown one by one.
+const PROBLEMS_MAX: usize = 20;
+/// How long before a token expires it is pointed out.
+const EXPIRES_SOON: Duration = Duration::from_secs(14 * 24 * 3600);
+/// Below this share of free space the disk is pointed out.
+const DISK_LOW_PERCENT: u64 = 10;
+
+/// How the gateway is. Nothing in it is a secret or an id of a user.
+pub struct Facts {
+    now: Timestamp,
+    started_at: Timestamp,
+    unready: Option<String>,
+    draining: bool,
+    digest: Box<str>,
+    tenants_total: usize,
+    reload: Reload,
+    /// Whether whoever asks may see what is wrong with a config.
+    shows_problems: bool,
+    upstream: String,
+    keys: Vec<KeyFacts>,
+    tenants: Vec<TenantFacts>,
+    others: Option<OtherTenants>,
+    requests_in_flight: u32,
+    connections: u32,
+    is_at_connection_cap: bool,
+    durability: Durability,
+    trail: audit::Status,
+    disk: Option<DiskSpace>,
+    refusals: Vec<Seen>,
+    failures: Vec<Seen>,
+    spans: Vec<Span>,
+    lately: Option<(Span, Duration)>,
 }
 
-fn time(at: SystemTime) -> Option<String> {
-    let at = Timestamp::try_from(at).ok()?;
-    Some(format!("{at:.3}"))
+/// A key, and how calls with it go.
+struct KeyFacts {
+    name: String,
+    breaker: BreakerState,
+    refusals: u64,
+}
+
+/// A tenant, its limits and their use.
+struct TenantFacts {
+    name: Arc<str>,
+    mode: Mode,
+    passed_on: u64,
+    refused: u64,
+    in_flight: u32,
+    in_flight_max: u32,
+    waiting: u32,
+    limits: Vec<LimitFacts>,
+    expires: Option<Timestamp>,
+}
+
+/// One limit, and what is left of it.
+struct LimitFacts {
+    name: String,
+    remaining: u32,
+    burst: u32,
+    requests: u32,
+    per: Duration,
+}
+
+/// The tenants that are not shown one by one.
+struct OtherTenants {
+    tenants: usize,
+    passed_on: u64,
+    refused: u64,
+    in_flight: u32,
+    waiting: u32,
+}
+
+/// A call that did not go well, and when.
+struct Seen {
+    at: Timestamp,
+    incident: Incident,
+}
+
+impl Facts {
+    /// Looks around. `shows_problems`: whether whoever asks may see what is wrong
+    /// with a config, which can hold parts of it.
+    pub fn gather(
+        shared: &Shared,
+        reloader: &Reloader,
+        disk: Option<DiskSpace>,
+        shows_problems: bool,
+    ) -> Self {
+        let metrics = shared.metrics();
+        metrics.tick();
+        let settings = reloader.settings();
+        let snapshot = shared.snapshot();
+        let now = Timestamp::now();
+        let (tenants, others) = tenants(&snapshot, now);
+        let keys = snapshot.keys().iter().map(|key| KeyFacts {
+            name: key.name().to_owned(),
+            breaker: key.breaker().state(),
+            refusals: key.refusals(),
+        });
+        Self {
+            now,
+            started_at: timestamp(metrics.started_at()),
+            unready: shared.unready(),
+            draining: shared.is_draining(),
+            digest: snapshot.digest.clone(),
+            tenants_total: snapshot.tenants().len(),
+            reload: reloader.last(),
+            shows_problems,
+            upstream: settings.upstream.url.authority(),
+            keys: keys.collect(),
+            tenants,
+            others,
+            requests_in_flight: shared.requests_in_flight(),
+            connections: shared.connections(),
+            is_at_connection_cap: shared.is_at_connection_cap(),
+            durability: settings.audit.durability,
+            trail: shared.trail().status(),
+            disk,
+            refusals: seen(metrics.latest(false), now),
+            failures: seen(metrics.latest(true), now),
+            spans: metrics.history().spans(),
+            lately: metrics.history().whole(metrics.shards()),
+        }
+    }
+
+    /// What needs somebody's attention, in words; the gravest first.
+    fn concerns(&self) -> Vec<String> {
+        let mut concerns = Vec::new();
+        if let Some(why) = &self.unready {
+            concerns.push(format!("No calls are taken: {why}."));
+        }
+        for key in self
+            .keys
+            .iter()
+            .filter(|key| key.breaker != BreakerState::Closed)
+        {
+            let name = &key.name;
+            concerns.push(match key.breaker {
+                BreakerState::Open => format!("Calls with key {name} are refused, since the upstream failed several times in a row."),
+                _ => format!("The upstream failed several times in a row with key {name}; single calls find out whether it is back."),
+            });
+        }
+        if !self.reload.problems.is_empty() {
+            let count = self.reload.problems.len();
+            let s = if count == 1 { "" } else { "s" };
+            concerns.push(format!(
+                "The last config was refused ({count} problem{s}); the one before is in effect."
+            ));
+        }
+        if let Some(disk) = self.disk.filter(|disk| is_low(*disk)) {
+            concerns.push(format!(
+                "The trail's disk is nearly full: {} left.",
+                words::bytes(disk.free)
+            ));
+        }
+        if self.disk.is_none() {
+            concerns.push("The trail's disk does not answer.".to_owned());
+        }
+        if self.is_at_connection_cap {
+            concerns.push("As many connections are open as may be: new ones wait.".to_owned());
+        }
+        if !self.reload.needs_restart.is_empty() {
+            let fields = self.reload.needs_restart.join(", ");
+            concerns.push(format!(
+                "Changed in the config, and takes effect only after a restart: {fields}."
+            ));
+        }
+        for tenant in &self.tenants {
+            let left = tenant.expires.map(|expires| until(self.now, expires));
+            if let Some(left) = left.filter(|left| *left <= EXPIRES_SOON) {
+                concerns.push(format!(
+                    "A token of {} expires in {}.",
+                    tenant.name,
+                    words::span(left)
+                ));
+            }
+        }
+        concerns
+    }
+}
+
+fn is_low(disk: DiskSpace) -> bool {
+    disk.free < disk.size / 100 * DISK_LOW_PERCENT
+}
+
+/// The tenants with most calls one by one, the others as a sum.
+fn tenants(snapshot: &Snapshot, now: Timestamp) -> (Vec<TenantFacts>, Option<OtherTenants>) {
+    let shared_counts = snapshot.counts_of_others();
+    let (mut shown, mut others) = (Vec::new(), Vec::new());
+    for tenant in snapshot.tenants() {
+        if Arc::ptr_eq(&tenant.counts, shared_counts) {
+            others.push(tenant);
+        } else {
+            shown.push(facts(tenant, now));
+        }
+    }
+    // Stable: those with as many calls stay in the order of the config.
+    shown.sort_by_key(|tenant| std::cmp::Reverse(tenant.passed_on + tenant.refused));
+    let rest = shown.split_off(shown.len().min(TENANTS_MAX));
+    if rest.is_empty() && others.is_empty() {
+        return (shown, None);
+    }
+    let counted = shared_counts.sum();
+    let mut sum = OtherTenants {
+        tenants: rest.len() + others.len(),
+        passed_on: counted.passed_on().map(|(_, count)| count).sum(),
+        refused: counted.refused().map(|(_, count)| count).sum(),
+        in_flight: others.iter().map(|tenant| tenant.in_flight.count()).sum(),
+        waiting: others.iter().map(|tenant| tenant.line.waiting()).sum(),
+    };
+    for tenant in rest {
+        sum.passed_on += tenant.passed_on;
+        sum.refused += tenant.refused;
+        sum.in_flight += tenant.in_flight;
+        sum.waiting += tenant.waiting;
+    }
+    (shown, Some(sum))
+}
+
+fn facts(tenant: &Tenant, now: Timestamp) -> TenantFacts {
+    let counted = tenant.counts.sum();
+    let limits = tenant.limits.all().map(|(_, bucket)| {
+        let window = bucket.window();
+        LimitFacts {
+            name: bucket.name().to_owned(),
+            remaining: bucket.level().remaining,
+            burst: window.burst.get(),
+            requests: window.requests.get(),
+            per: window.per,
+        }
+    });
+    TenantFacts {
+        name: Arc::clone(&tenant.name),
+        mode: tenant.mode,
+        passed_on: counted.passed_on().map(|(_, count)| count).sum(),
+        refused: counted.refused().map(|(_, count)| count).sum(),
+        in_flight: tenant.in_flight.count(),
+        in_flight_max: tenant.in_flight.max(),
+        waiting: tenant.line.waiting(),
+        limits: limits.collect(),
+        expires: earliest_expiry(tenant, now),
+    }
+}
+
+/// When each of them was, by the wall clock.
+fn seen(incidents: Vec<Incident>, now: Timestamp) -> Vec<Seen> {
+    let at = |incident: &Incident| now.checked_sub(incident.at.elapsed()).unwrap_or(now);
+    let seen = incidents.into_iter().map(|incident| Seen {
+        at: at(&incident),
+        incident,
+    });
+    seen.collect()
+}
+
+fn until(now: Timestamp, then: Timestamp) -> Duration {
+    then.duration_since(now).try_into().unwrap_or_default()
+}
+
+fn timestamp(seconds: f64) -> Timestamp {
+    let at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs_f64(seconds.max(0.0)));
+    at.and_then(|at| Timestamp::try_from(at).ok())
+        .unwrap_or_default()
+}
+
+fn durability(durability: Durability) -> &'static str {
+    match durability {
+        Durability::Strict => "strict",
+        Durability::Relaxed => "relaxed",
+    }
+}
+
+fn mode(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Enforce => "enforce",
+        Mode::DryRun => "dry_run",
+        Mode::Suspended => "suspended",
+    }
 }

@@ -12,6 +12,7 @@ use std::{
 
 use super::{
     histogram::{Histogram, OVERHEAD, REQUEST, WAIT},
+    recent::{Incident, Recent, is_failure},
     status::{self, STATUSES},
     tenant::{Block, TenantCounts},
 };
@@ -90,6 +91,8 @@ pub struct Shard {
     pub(super) waits: Histogram<9>,
     pub(super) auth_failures: [AtomicU64; AuthFailure::ALL.len()],
     pub(super) panics: AtomicU64,
+    pub(super) failures: AtomicU64,
+    pub(super) recent: Recent,
     pub(super) connections: Box<[Connections]>,
     pub(super) connections_refused: [AtomicU64; CONNECTION_REASONS.len()],
     pub(super) upstream: Upstream,
@@ -142,6 +145,8 @@ impl Shard {
             waits: Histogram::new(&WAIT),
             auth_failures: Default::default(),
             panics: AtomicU64::default(),
+            failures: AtomicU64::default(),
+            recent: Recent::default(),
             connections: (0..listeners).map(|_| Connections::default()).collect(),
             connections_refused: Default::default(),
             upstream: Upstream {
@@ -163,9 +168,17 @@ impl Shard {
         if let Some(block) = self.block(tenant) {
             block.answered(code, status);
         }
+        if is_failure(code, status) {
+            self.failures.fetch_add(1, Ordering::Relaxed);
+        }
         if let Some(durations) = self.durations.get(code.index()) {
             durations.observe_span(took);
         }
+    }
+
+    /// Keeps a call that did not go well, for people who look.
+    pub fn keep(&self, incident: Incident) {
+        self.recent.keep(incident);
     }
 
     /// Counts what the gateway itself took of a call that it sent.

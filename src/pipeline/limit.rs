@@ -189,6 +189,11 @@ impl Limits {
         own.map(|(_, bucket)| bucket)
     }
 
+    /// Every bucket, and whose it is.
+    pub fn all(&self) -> impl Iterator<Item = (LimitedBy, &Bucket)> {
+        self.buckets.iter().map(|(by, bucket)| (*by, &**bucket))
+    }
+
     /// The gate of the tenant's key.
     pub fn gate(&self) -> &Gate {
         &self.gate
@@ -326,6 +331,11 @@ impl InFlightCount {
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more)
             .ok()
             .map(|_| InFlight(Arc::clone(&self.count)))
+    }
+
+    /// How many may be under way.
+    pub fn max(&self) -> u32 {
+        self.max
     }
 
     /// How many are under way.

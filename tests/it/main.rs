@@ -35,6 +35,7 @@ mod metrics;
 mod refusals;
 mod reload;
 mod rules;
+mod status_page;
 mod systemd;
 mod trail;
 mod upstream_faults;

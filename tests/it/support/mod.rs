@@ -1,6 +1,7 @@
 //! What the suites share: the real binary before a simulated Alloy, raw clients,
 //! and what every refusal must look like.
 
+pub mod browser;
 pub mod client;
 pub mod gateway;
 pub mod h2;
