@@ -85,6 +85,7 @@ fn matrix() -> Vec<(&'static str, Vec<Behaviour>, Expected)> {
         // Interim answers and floods of fields.
         ("a few interim answers", own(&format!("{}{ok}Content-Length: 16\r\n\r\n{{\"success\":true}}", "HTTP/1.1 103 E\r\n\r\n".repeat(3))), passed_on(200, 1, "deleted")),
         ("a storm of interim answers", vec![Endless { first: Vec::new(), again: "HTTP/1.1 103 E\r\nLink: <x>\r\n\r\n".repeat(100).into_bytes() }], protocol(1)),
+        ("a storm of interim answers after empty lines", vec![Endless { first: Vec::new(), again: "\nHTTP/1.1 103 E\r\nLink: <x>\r\n\r\n".repeat(100).into_bytes() }], protocol(1)),
         ("101", closing("HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"), protocol(1)),
         ("a flood of fields", vec![Endless { first: bytes("HTTP/1.1 200 OK\r\n"), again: "X-A: aaaaaaaaaaaaaaaa\r\n".repeat(100).into_bytes() }], protocol(1)),
         ("one endless field", vec![Endless { first: bytes("HTTP/1.1 200 OK\r\nX-A: "), again: vec![b'a'; 4096] }], protocol(1)),

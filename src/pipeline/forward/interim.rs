@@ -42,6 +42,8 @@ impl Interim {
         for byte in bytes {
             self.state = match (self.state, byte) {
                 (State::Rest, _) => return Ok(()),
+                // The library skips empty lines before a status line.
+                (State::StatusLine(0), b'\r' | b'\n') => State::StatusLine(0),
                 (State::StatusLine(BEFORE_STATUS), b'1') => {
                     self.skipped += 1;
                     if self.skipped > SKIPPED_MAX {
@@ -110,6 +112,9 @@ mod tests {
         assert!(!is_refused(&(INTERIM.repeat(skipped) + FINAL)));
         assert!(is_refused(&(INTERIM.repeat(skipped + 1) + FINAL)));
         assert!(is_refused(&"HTTP/1.1 100\n\n".repeat(skipped + 1)));
+        for empty in ["\n", "\r\n", "\n\r\n\n"] {
+            assert!(is_refused(&format!("{empty}{INTERIM}").repeat(skipped + 1)));
+        }
     }
 
     #[test]
