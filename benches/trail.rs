@@ -118,9 +118,13 @@ async fn call(trail: &WorkerTrail) {
         .await;
 }
 
-fn runtime() -> tokio::runtime::Runtime {
+/// As a worker of the gateway has it: the writer is told of the records of a round
+/// of work when the thread is about to sleep.
+fn runtime(trail: &Trail) -> tokio::runtime::Runtime {
+    let trail = trail.clone();
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .on_thread_park(move || trail.flush())
         .build()
         .expect("a runtime")
 }
@@ -129,8 +133,8 @@ fn write(directory: &Path, durability: Durability, callers: u32) {
     let trail = Trail::open(options(directory, durability), &mut |_, _| {}).expect("a trail");
     let before = trail.status().totals;
     let start = Instant::now();
-    let calls: u64 = runtime().block_on(async {
-        let worker = trail.for_worker();
+    let calls: u64 = runtime(&trail).block_on(async {
+        let worker = trail.for_worker().flushed_on_park();
         let tasks: Vec<_> = (0..callers)
             .map(|_| {
                 let worker = worker.clone();
@@ -177,8 +181,8 @@ fn write(directory: &Path, durability: Durability, callers: u32) {
 fn make(directory: &Path, records: u64) {
     let trail =
         Trail::open(options(directory, Durability::Relaxed), &mut |_, _| {}).expect("a trail");
-    runtime().block_on(async {
-        let worker = trail.for_worker();
+    runtime(&trail).block_on(async {
+        let worker = trail.for_worker().flushed_on_park();
         let tasks: Vec<_> = (0..256)
             .map(|_| {
                 let worker = worker.clone();

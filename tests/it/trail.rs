@@ -270,15 +270,47 @@ fn a_trail_that_is_followed_shows_calls_as_they_end() {
     assert!(gateway.audit().join("0000000002.jsonl").exists());
 }
 
-/// A verifier in another language, from the description of the format alone.
-#[test]
-fn an_independent_verifier_agrees() {
+/// What a verifier in another language, made from the description of the format
+/// alone, says of a trail. `None` without Python, which the CI script installs.
+fn independently(directory: &std::path::Path, args: &[&str]) -> Option<(Option<i32>, String)> {
     let has_python = Command::new("python3").arg("--version").output().is_ok();
     if !has_python {
-        // The CI script installs it.
         assert!(std::env::var_os("CI").is_none(), "python3 is missing");
-        return;
+        return None;
     }
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/verify_trail.py");
+    let output = Command::new("python3")
+        .args([script.as_ref(), directory.as_os_str()])
+        .args(args)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let trouble = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(trouble.is_empty(), "{trouble}");
+    Some((output.status.code(), said))
+}
+
+/// Both verifiers find it intact, with the same head; which is that.
+fn both_intact(directory: &std::path::Path, args: &[&str]) -> Option<String> {
+    let (code, said) = independently(directory, args)?;
+    assert_eq!(code, Some(0), "{said}");
+    let ours = audit_verb(directory, "verify", args);
+    assert_eq!(ours.status.code(), Some(0));
+    let head = said.trim().rsplit(' ').next().unwrap().to_owned();
+    let report = String::from_utf8(ours.stdout).unwrap();
+    assert!(report.contains(&head), "{report} {said}");
+    Some(head)
+}
+
+#[track_caller]
+fn assert_both_find_it(directory: &std::path::Path, args: &[&str]) {
+    let (code, said) = independently(directory, args).unwrap();
+    assert_eq!(code, Some(3), "{said}");
+    assert_eq!(audit_verb(directory, "verify", args).status.code(), Some(3));
+}
+
+#[test]
+fn an_independent_verifier_agrees() {
     let mut gateway = Setup::default()
         .audit("segment_size: 64KiB")
         .audit("mac_key: { file: mac-key }")
@@ -291,35 +323,63 @@ fn an_independent_verifier_agrees() {
     gateway.start_again();
     assert!(gateway.stop().success());
     let key = gateway.path("mac-key");
-    let verify = || {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/verify_trail.py");
-        let output = Command::new("python3")
-            .args([script.as_ref(), gateway.audit().as_os_str()])
-            .arg("--mac-key")
-            .arg(&key)
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        let trouble = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(trouble.is_empty(), "{trouble}");
-        (output.status.code(), said)
+    let args = ["--mac-key", key.to_str().unwrap()];
+    let Some(head) = both_intact(gateway.audit(), &args) else {
+        return;
     };
-    let ours = || {
-        audit_verb(
-            gateway.audit(),
-            "verify",
-            &["--mac-key", key.to_str().unwrap()],
-        )
-    };
-    let (code, said) = verify();
-    assert_eq!(code, Some(0), "{said}");
-    let head = said.trim().rsplit(' ').next().unwrap().to_owned();
-    let report = String::from_utf8(ours().stdout).unwrap();
-    assert!(report.contains(&head), "{report} {said}");
+    both_intact(gateway.audit(), &[&args[..], &["--expect", &head]].concat());
     // And it is not blind.
+    assert_both_find_it(gateway.audit(), &[]);
     let segment = gateway.audit().join("0000000002.jsonl");
     let text = std::fs::read_to_string(&segment).unwrap();
     std::fs::write(&segment, text.replacen("\"c1", "\"c2", 1)).unwrap();
-    assert_eq!(verify().0, Some(3));
-    assert_eq!(ours().status.code(), Some(3));
+    assert_both_find_it(gateway.audit(), &args);
+}
+
+#[test]
+fn an_independent_verifier_agrees_about_what_retention_removed_and_what_a_crash_tore() {
+    let mut gateway = Setup::default()
+        .audit("segment_size: 64KiB")
+        .audit("retention: 1s")
+        .start();
+    gateway
+        .alloy
+        .always(Behaviour::answer(200, "", r#"{"success":true}"#));
+    let first = gateway.audit().join("0000000001.jsonl");
+    for n in 0.. {
+        assert_eq!(gateway.delete(USER, &format!("c{n}")).status, 200);
+        if !first.exists() {
+            break;
+        }
+        assert!(n < 20_000, "nothing was removed");
+    }
+    gateway.record("what was removed", |record| {
+        record["event"] == "trail.pruned"
+    });
+    assert!(gateway.stop().success());
+    let Some(head) = both_intact(gateway.audit(), &[]) else {
+        return;
+    };
+    let segments = || {
+        let mut names: Vec<_> = std::fs::read_dir(gateway.audit())
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|kind| kind == "jsonl"))
+            .collect();
+        names.sort();
+        names
+    };
+    // The beginning of the next record, as a crash leaves it.
+    let last = segments().pop().unwrap();
+    let whole = std::fs::read(&last).unwrap();
+    let next = head.split(':').next().unwrap().parse::<u64>().unwrap() + 1;
+    let torn = format!("{{\"v\":1,\"seq\":{next},\"ti");
+    std::fs::write(&last, [&whole[..], torn.as_bytes()].concat()).unwrap();
+    both_intact(gateway.audit(), &["--expect", &head]);
+    std::fs::write(&last, [&whole[..], b"x"].concat()).unwrap();
+    assert_both_find_it(gateway.audit(), &[]);
+    std::fs::write(&last, &whole).unwrap();
+    // No record accounts for the next one.
+    std::fs::remove_file(&segments()[0]).unwrap();
+    assert_both_find_it(gateway.audit(), &[]);
 }
