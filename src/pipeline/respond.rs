@@ -25,6 +25,7 @@ pub type Body = Full<Bytes>;
 const SOURCE: HeaderName = HeaderName::from_static("x-alloy-gateway-source");
 const SENT: HeaderName = HeaderName::from_static("x-alloy-gateway-sent");
 const OUTCOME: HeaderName = HeaderName::from_static("x-alloy-gateway-outcome");
+const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 
@@ -150,8 +151,42 @@ fn problem(arrival: &Arrival, refusal: &Refusal, sent: Sent) -> Response<Body> {
     let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
     *response.status_mut() = status;
     let json = HeaderValue::from_static("application/problem+json");
-    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    let fields = response.headers_mut();
+    fields.insert(header::CONTENT_TYPE, json);
+    fields.insert(PROXY_STATUS, HeaderValue::from_static(proxy_status(refusal)));
     response
+}
+
+/// Who made the error, and of which of its kinds it is, for programs that know
+/// nothing of this gateway (RFC 9209 §2.3).
+fn proxy_status(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::InvalidPath
+        | Refusal::UnexpectedQuery
+        | Refusal::ApiVersionMismatch
+        | Refusal::MalformedRequest(_)
+        | Refusal::NoSuchRoute
+        | Refusal::MethodNotAllowed
+        | Refusal::RequestTimeout
+        | Refusal::ContentTooLarge
+        | Refusal::HeadersTooLarge => "alloy-gateway; error=http_request_error",
+        Refusal::Unauthenticated(_)
+        | Refusal::TenantSuspended
+        | Refusal::UserNotAllowed
+        | Refusal::DryRun
+        | Refusal::RateLimited { .. } => "alloy-gateway; error=http_request_denied",
+        Refusal::InternalError(_) | Refusal::AuditUnavailable => {
+            "alloy-gateway; error=proxy_internal_error"
+        }
+        Refusal::Overloaded | Refusal::Draining => "alloy-gateway; error=proxy_internal_response",
+        Refusal::UpstreamUnreachable | Refusal::CircuitOpen { .. } => {
+            "alloy-gateway; error=destination_unavailable"
+        }
+        Refusal::UpstreamProtocol => "alloy-gateway; error=http_protocol_error",
+        Refusal::UpstreamRejectedKey => "alloy-gateway; error=proxy_configuration_error",
+        Refusal::UpstreamTimeout => "alloy-gateway; error=http_response_timeout",
+        Refusal::UpstreamReset => "alloy-gateway; error=connection_terminated",
+    }
 }
 
 /// The fields that stand on every answer.

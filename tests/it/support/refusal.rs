@@ -43,6 +43,22 @@ pub fn assert_refusal(response: &Response, status: u16, code: &str, sent: &str) 
         _ => "about:blank",
     };
     assert_eq!(problem["type"], kind);
+    // RFC 9209 §2.3: the error types, by what happened.
+    let error = match code {
+        "upstream-unreachable" | "circuit-open" => "destination_unavailable",
+        "upstream-protocol" => "http_protocol_error",
+        "upstream-rejected-key" => "proxy_configuration_error",
+        "upstream-timeout" => "http_response_timeout",
+        "upstream-reset" => "connection_terminated",
+        "internal-error" | "audit-unavailable" => "proxy_internal_error",
+        "overloaded" | "draining" => "proxy_internal_response",
+        _ if [401, 403, 429].contains(&status) => "http_request_denied",
+        _ => "http_request_error",
+    };
+    assert_eq!(
+        response.field("proxy-status"),
+        Some(format!("alloy-gateway; error={error}").as_str())
+    );
     // Common clients re-send by themselves when they are told to.
     let retry_is_safe = matches!(status, 429 | 503);
     assert_eq!(
