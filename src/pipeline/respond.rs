@@ -153,7 +153,10 @@ fn problem(arrival: &Arrival, refusal: &Refusal, sent: Sent) -> Response<Body> {
     let json = HeaderValue::from_static("application/problem+json");
     let fields = response.headers_mut();
     fields.insert(header::CONTENT_TYPE, json);
-    fields.insert(PROXY_STATUS, HeaderValue::from_static(proxy_status(refusal)));
+    fields.insert(
+        PROXY_STATUS,
+        HeaderValue::from_static(proxy_status(refusal)),
+    );
     response
 }
 

@@ -47,6 +47,60 @@ fn alerts_ask_for_metrics_that_the_binary_exports_and_point_to_runbook_entries()
 }
 
 #[test]
+fn the_rules_for_the_operator_are_the_alerts() {
+    let wrapped = text("deploy/kubernetes/prometheusrule.yaml");
+    let wrapped: Value = serde_yaml::from_str(&wrapped).unwrap();
+    let alerts: Value = serde_yaml::from_str(&text("deploy/prometheus/alerts.yaml")).unwrap();
+    assert_eq!(
+        wrapped["spec"], alerts,
+        "the head of deploy/kubernetes/prometheusrule.yaml says how it is written anew"
+    );
+}
+
+#[test]
+fn what_the_image_is_built_from_is_let_through_to_the_build() {
+    let ignored = text("deploy/container/Dockerfile.dockerignore");
+    let lets_through = |name: &str| ignored.lines().any(|line| line == format!("!{name}"));
+    for name in ["Cargo.toml", "Cargo.lock", "src", "tests", "benches"] {
+        assert!(path(name).exists() && lets_through(name), "{name}");
+    }
+    // Keys that lie around in a working tree must not get into a layer.
+    assert!(ignored.lines().any(|line| line == "*"));
+    let manifest = text("Cargo.toml");
+    let toolchain = manifest
+        .lines()
+        .find_map(|line| line.strip_prefix("rust-version = "))
+        .unwrap();
+    let least: u32 = toolchain
+        .trim_matches('"')
+        .split('.')
+        .nth(1)
+        .unwrap()
+        .parse()
+        .unwrap();
+    let dockerfile = text("deploy/container/Dockerfile");
+    let image = dockerfile.split("FROM rust:1.").nth(1).unwrap();
+    let image: u32 = image.split('-').next().unwrap().parse().unwrap();
+    assert!(image >= least, "the image's Rust is too old");
+}
+
+#[test]
+fn the_pods_are_found_by_their_label_and_the_port_by_its_name() {
+    let monitor: Value = serde_yaml::from_str(&text("deploy/kubernetes/podmonitor.yaml")).unwrap();
+    let sidecar: Value =
+        serde_yaml::from_str(&text("deploy/kubernetes/component/sidecar.yaml")).unwrap();
+    let template = &sidecar["spec"]["template"];
+    assert_eq!(
+        monitor["spec"]["selector"]["matchLabels"],
+        template["metadata"]["labels"]
+    );
+    assert_eq!(
+        monitor["spec"]["podMetricsEndpoints"][0]["port"],
+        template["spec"]["initContainers"][0]["ports"][0]["name"]
+    );
+}
+
+#[test]
 fn the_example_config_of_the_cluster_is_valid_and_its_files_are_mounted() {
     let config = path("deploy/kubernetes/example/config.yaml");
     let shown = Command::new(env!("CARGO_BIN_EXE_alloy-gateway"))
