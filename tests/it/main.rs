@@ -11,6 +11,7 @@
 mod support;
 
 mod admin;
+mod alerts;
 mod bounds;
 mod command_line;
 mod contract;
@@ -32,6 +33,7 @@ mod look_ups;
 mod manual;
 mod many_tenants;
 mod metrics;
+mod named_metrics;
 mod refusals;
 mod reload;
 mod rules;
