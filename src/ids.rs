@@ -1,12 +1,9 @@
 //! Identifiers that a caller names, or that we give a call.
 
-use std::{
-    cell::RefCell,
-    fmt,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{cell::RefCell, fmt};
 
 use http::HeaderValue;
+use jiff::Timestamp;
 
 use crate::token::{BadToken, Token};
 
@@ -95,9 +92,12 @@ pub struct RequestId([u8; uuid::fmt::Hyphenated::LENGTH]);
 impl RequestId {
     /// A new id, never given before.
     pub fn next() -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
-        let millis = since.map_or(0, |since| since.as_millis());
-        let millis = u64::try_from(millis).unwrap_or(u64::MAX);
+        Self::at(Timestamp::now())
+    }
+
+    /// A new id, never given before, of a request that came at `now`.
+    pub fn at(now: Timestamp) -> Self {
+        let millis = u64::try_from(now.as_millisecond()).unwrap_or_default();
         let id = uuid::Builder::from_unix_timestamp_millis(millis, &random());
         let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
         id.into_uuid().as_hyphenated().encode_lower(&mut text);

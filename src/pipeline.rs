@@ -16,12 +16,12 @@ pub mod limit;
 pub mod record;
 pub mod refusal;
 pub mod respond;
+pub mod room;
 
 use std::sync::Arc;
 
 use http::{Request, Response};
 use http_body::Body;
-use jiff::Timestamp;
 use tokio::time::Instant;
 
 use self::{
@@ -32,6 +32,7 @@ use self::{
     limit::{Entered, Limits},
     record::Recorded,
     refusal::Refusal,
+    room::Room,
 };
 use crate::{
     audit::{OutcomeKind, RefusedRecord, WorkerTrail},
@@ -60,7 +61,7 @@ pub struct Answer {
     /// The tenant, once the token was good.
     pub tenant: Option<Arc<str>>,
     /// The token's id, once the token was good.
-    pub token: Option<Box<str>>,
+    pub token: Option<Arc<str>>,
     /// The refusal's code; empty for an answer passed on.
     pub code: &'static str,
     /// The refusal's reason, for operators.
@@ -112,8 +113,8 @@ impl Pipeline {
             Err(refusal) => return self.refuse(arrival, known, refusal),
         };
         known.call = Some(&call);
-        let now = Timestamp::now();
-        let identity = match authenticate::identify(&head.headers, snapshot, &arrival.peer, now) {
+        let (peer, at) = (&arrival.peer, arrival.at);
+        let identity = match authenticate::identify(&head.headers, snapshot, peer, at) {
             Ok(identity) => identity,
             Err(refusal) => return self.refuse(arrival, known, refusal),
         };
@@ -128,10 +129,13 @@ impl Pipeline {
             Ok(entered) => entered,
             Err(refusal) => return self.refuse(arrival, known, refusal),
         };
+        // From here on nothing of the head is needed but its memory.
+        let room = Room::emptied(head.headers);
+        drop(head.uri);
         if let Err(refusal) = body::drop_whole(body, &snapshot.bounds).await {
             return self.refuse(arrival, known, refusal);
         }
-        match self.carry_out(snapshot, arrival, entered).await {
+        match self.carry_out(snapshot, arrival, entered, room).await {
             Ok(answer) => answer,
             Err(refusal) => self.refuse(arrival, known, refusal),
         }
@@ -143,6 +147,7 @@ impl Pipeline {
         snapshot: &Snapshot,
         arrival: &Arrival,
         entered: Entered<'_>,
+        room: Room,
     ) -> Result<Answer, Refusal> {
         let tenant = entered.permit().tenant();
         let token = entered.permit().token();
@@ -176,9 +181,9 @@ impl Pipeline {
             self.keep(arrival, Some(tenant), code, status);
         }
         Ok(Answer {
-            response: respond::outcome(arrival, &outcome, written, &tenant.limits),
+            response: respond::outcome(arrival, &outcome, written, &tenant.limits, room),
             tenant: Some(Arc::clone(&tenant.name)),
-            token: Some(token.id.clone()),
+            token: Some(Arc::clone(&token.id)),
             code: seen.1.unwrap_or_default(),
             reason: None,
             outcome: Some(outcome.kind()),
@@ -257,7 +262,7 @@ impl Pipeline {
         Answer {
             response: respond::refusal(arrival, &refusal, known.limits),
             tenant: tenant.map(|tenant| Arc::clone(&tenant.name)),
-            token: token.map(|token| token.id.clone()),
+            token: token.map(|token| Arc::clone(&token.id)),
             code: refusal.code(),
             reason: refusal.reason().map(ToOwned::to_owned),
             outcome: None,

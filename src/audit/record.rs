@@ -340,6 +340,13 @@ impl Fragment {
 
 /// A time as it stands in the trail: UTC, always six decimals, so that lines sort.
 pub fn time(time_us: i64) -> String {
+    let mut text = Vec::with_capacity("1970-01-01T00:00:00.000000Z".len());
+    write_time(&mut text, time_us);
+    String::from_utf8(text).unwrap_or_default()
+}
+
+/// Writes a time as [`time`] gives it.
+pub fn write_time(out: &mut Vec<u8>, time_us: i64) {
     thread_local! {
         // The second that was written last: most records share it with the one before.
         static SECOND: RefCell<(i64, String)> = const { RefCell::new((i64::MIN, String::new())) };
@@ -356,8 +363,10 @@ pub fn time(time_us: i64) -> String {
         // With a 1 before them, the digits keep their zeros.
         let mut digits = itoa::Buffer::new();
         let micros = digits.format(1_000_000 + micros).get(1..);
-        [text, ".", micros.unwrap_or_default(), "Z"].concat()
-    })
+        for part in [text, ".", micros.unwrap_or_default(), "Z"] {
+            out.extend_from_slice(part.as_bytes());
+        }
+    });
 }
 
 /// Writes a JSON string (RFC 8259 §7), cut at a bound.

@@ -23,7 +23,7 @@ use super::{
     chain::{AFTER_HASH, BEFORE_HASH, Hasher, Head},
     disk::{Disk, Lock},
     queue::{Answer, Entry, Kind, Queue},
-    record::{Fragment, time},
+    record::{Fragment, write_time},
     recover::recover,
     segment::Segment,
 };
@@ -318,11 +318,11 @@ fn chain(buffer: &mut Vec<u8>, fragment: &Fragment, before: &Head, hasher: &Hash
     let start = buffer.len();
     let seq = before.seq + 1;
     let mut digits = itoa::Buffer::new();
+    for part in [r#"{"v":1,"seq":"#, digits.format(seq), r#","time":""#] {
+        buffer.extend_from_slice(part.as_bytes());
+    }
+    write_time(buffer, fragment.time_us);
     let parts = [
-        r#"{"v":1,"seq":"#,
-        digits.format(seq),
-        r#","time":""#,
-        &time(fragment.time_us),
         r#"","event":""#,
         fragment.event,
         "\"",

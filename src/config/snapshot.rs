@@ -135,7 +135,7 @@ impl Key {
 #[derive(Debug)]
 pub struct TokenInfo {
     /// Its name in trail and metrics.
-    pub id: Box<str>,
+    pub id: Arc<str>,
     /// Not accepted before.
     pub not_before: Option<Timestamp>,
     /// Not accepted from then on.

@@ -1,6 +1,6 @@
 //! Raw request → [`Call`]: the one operation there is, matched on the raw bytes.
 
-use http::{HeaderMap, Method, Uri, Version, header, request::Parts, uri::Authority};
+use http::{HeaderMap, HeaderName, Method, Uri, Version, header, request::Parts, uri::Authority};
 
 use super::refusal::Refusal;
 use crate::{
@@ -10,6 +10,8 @@ use crate::{
 
 /// The path of the one operation, for log and traces.
 pub const ROUTE: &str = "/users/{userId}/credentials/{credentialId}";
+
+const X_API_VERSION: HeaderName = HeaderName::from_static("x-api-version");
 
 /// Proof that a request is `DELETE /users/{userId}/credentials/{credentialId}`
 /// and nothing else.
@@ -57,7 +59,7 @@ pub fn read(head: &Parts, upstream: &Upstream, bounds: &Bounds) -> Result<Call, 
     if head.uri.query().is_some() {
         return Err(Refusal::UnexpectedQuery);
     }
-    let mut versions = head.headers.get_all("x-api-version").iter();
+    let mut versions = head.headers.get_all(X_API_VERSION).iter();
     if versions.any(|version| version.as_bytes() != upstream.api_version.as_bytes()) {
         return Err(Refusal::ApiVersionMismatch);
     }

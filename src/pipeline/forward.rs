@@ -268,7 +268,7 @@ impl Forwarder {
     ) -> Outcome {
         let deadline = began + target.settings.request_timeout;
         self.budget.deposit();
-        let (mut attempts, mut results) = (Vec::new(), Vec::new());
+        let (mut attempts, mut results) = (Vec::with_capacity(1), Vec::with_capacity(1));
         loop {
             let (mut attempt, result) = self.attempt(request, target, keys, deadline).await;
             attempt.after = at.duration_since(began);
@@ -353,7 +353,6 @@ fn asked_to_wait(answer: &UpstreamAnswer) -> Option<Duration> {
 }
 
 fn log_attempt(attempt: &Attempt, keys: &KeyRing) {
-    let end = attempt.end.as_str();
     match (&attempt.end, attempt.failure) {
         (_, Some(Failure::RejectedKey)) => {
             keys.refused();
@@ -363,9 +362,9 @@ fn log_attempt(attempt: &Attempt, keys: &KeyRing) {
                 "the upstream refused the key: check that it is current and of the right environment"
             );
         }
-        (_, Some(_)) => {
-            tracing::warn!(end = %end, detail = %attempt.detail, "upstream attempt failed")
+        (end, Some(_)) => {
+            tracing::warn!(end = %end.as_str(), detail = %attempt.detail, "upstream attempt failed")
         }
-        (_, None) => tracing::debug!(end = %end, "upstream attempt answered"),
+        (end, None) => tracing::debug!(end = %end.as_str(), "upstream attempt answered"),
     }
 }

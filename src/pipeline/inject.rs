@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, Uri, header};
 use http_body_util::Empty;
 
-use super::record::Recorded;
+use super::{record::Recorded, room::Room};
 use crate::{config::snapshot::Target, ids::RequestId, secret::UpstreamKey, server::Arrival};
 
 /// The `user-agent` of every upstream request.
@@ -28,12 +28,11 @@ pub struct UpstreamRequest {
 
 impl UpstreamRequest {
     /// What one attempt sends.
-    pub(super) fn attempt(&self) -> Request<Empty<Bytes>> {
+    pub(super) fn attempt(&self, room: Room) -> Request<Empty<Bytes>> {
         let mut request = Request::new(Empty::new());
         *request.method_mut() = Method::DELETE;
         *request.uri_mut() = self.uri.clone();
-        let fields = request.headers_mut();
-        fields.reserve(7);
+        let mut fields = room.for_fields(7);
         fields.insert(header::HOST, self.host.clone());
         fields.insert(header::AUTHORIZATION, self.authorization.clone());
         fields.insert(X_API_VERSION, self.api_version.clone());
@@ -41,6 +40,7 @@ impl UpstreamRequest {
         fields.insert(header::USER_AGENT, USER_AGENT);
         fields.insert(header::VIA, HeaderValue::from_static(self.via));
         fields.insert(X_REQUEST_ID, self.request_id.header_value());
+        *request.headers_mut() = fields;
         request
     }
 }

@@ -7,7 +7,6 @@ mod gate;
 mod replay;
 
 use std::{
-    fmt::Write,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -15,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::BytesMut;
 use http::HeaderValue;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -162,17 +162,27 @@ impl Limits {
     /// `RateLimit-Policy` and `RateLimit`, if there is any limit.
     pub fn headers(&self) -> Option<(HeaderValue, HeaderValue)> {
         let policy = self.policy.clone()?;
-        let mut levels = String::with_capacity(24 * self.buckets.len());
+        let mut levels = BytesMut::with_capacity(32 * self.buckets.len());
+        let mut digits = itoa::Buffer::new();
         for (_, bucket) in &self.buckets {
             let level = bucket.level();
-            let comma = if levels.is_empty() { "" } else { ", " };
-            // Writing to a string can't fail.
-            let _ = write!(levels, "{comma}\"{}\";r={}", bucket.name(), level.remaining);
+            let comma = if levels.is_empty() { "\"" } else { ", \"" };
+            for part in [
+                comma,
+                bucket.name(),
+                "\";r=",
+                digits.format(level.remaining),
+            ] {
+                levels.extend_from_slice(part.as_bytes());
+            }
             if level.remaining == 0 {
-                let _ = write!(levels, ";t={}", seconds_up(level.next_unit));
+                levels.extend_from_slice(b";t=");
+                let seconds = digits.format(seconds_up(level.next_unit));
+                levels.extend_from_slice(seconds.as_bytes());
             }
         }
-        Some((policy, HeaderValue::try_from(levels).ok()?))
+        let levels = HeaderValue::from_maybe_shared(levels.freeze()).ok()?;
+        Some((policy, levels))
     }
 
     /// Every bucket, shortest window first.

@@ -1,6 +1,11 @@
 //! [`Outcome`] or [`Refusal`] → the answer on the wire. With the admin listener,
 //! the only place that knows status codes.
 
+use std::{
+    cell::RefCell,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
@@ -10,6 +15,7 @@ use super::{
     forward::{Failure, Outcome, UpstreamAnswer},
     limit::{Limits, seconds_up},
     refusal::{LimitedBy, Refusal},
+    room::Room,
 };
 use crate::{
     audit::{Recorded, Sent},
@@ -21,6 +27,9 @@ const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#qu
 
 /// What a caller gets.
 pub type Body = Full<Bytes>;
+
+/// The fields that an answer has that is passed on.
+const FIELDS: usize = 8;
 
 const SOURCE: HeaderName = HeaderName::from_static("x-alloy-gateway-source");
 const SENT: HeaderName = HeaderName::from_static("x-alloy-gateway-sent");
@@ -52,9 +61,10 @@ pub fn outcome(
     outcome: &Outcome,
     recorded: Recorded,
     limits: &Limits,
+    room: Room,
 ) -> Response<Body> {
     let mut response = match outcome.result() {
-        Ok(answer) => pass_on(answer),
+        Ok(answer) => pass_on(answer, room),
         Err(failure) => problem(arrival, &refusal_of(failure), outcome.sent()),
     };
     let source = if outcome.result().is_ok() {
@@ -113,8 +123,8 @@ pub fn refusal_of(failure: Failure) -> Refusal {
     }
 }
 
-fn pass_on(answer: &UpstreamAnswer) -> Response<Body> {
-    let mut response = Response::new(Full::new(answer.body.clone()));
+fn pass_on(answer: &UpstreamAnswer, room: Room) -> Response<Body> {
+    let mut response = response(answer.body.clone(), room);
     // `check` let only valid statuses through.
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
     for (name, value) in answer.passed_on() {
@@ -148,7 +158,7 @@ fn problem(arrival: &Arrival, refusal: &Refusal, sent: Sent) -> Response<Body> {
             body.insert("violated-policies".to_owned(), vec![policy.as_str()].into());
         }
     }
-    let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
+    let mut response = response(Bytes::from(body.to_string()), Room::default());
     *response.status_mut() = status;
     let json = HeaderValue::from_static("application/problem+json");
     let fields = response.headers_mut();
@@ -195,6 +205,10 @@ fn proxy_status(refusal: &Refusal) -> &'static str {
 /// The fields that stand on every answer.
 fn sign(response: &mut Response<Body>, arrival: &Arrival, source: &'static str, sent: Sent) {
     let fields = response.headers_mut();
+    // RFC 9110 §6.6.1: we have a clock, so an answer without a date gets one.
+    if let header::Entry::Vacant(date) = fields.entry(header::DATE) {
+        date.insert(date_now());
+    }
     fields.insert(REQUEST_ID, arrival.request_id.header_value());
     if let Some(id) = arrival.caller_request_id.clone() {
         fields.insert(CORRELATION_ID, id);
@@ -204,6 +218,31 @@ fn sign(response: &mut Response<Body>, arrival: &Arrival, source: &'static str, 
     if arrival.version == http::Version::HTTP_10 {
         fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
+}
+
+/// An answer with room for the fields that nearly every one has.
+fn response(body: Bytes, room: Room) -> Response<Body> {
+    let mut response = Response::new(Full::new(body));
+    *response.headers_mut() = room.for_fields(FIELDS);
+    response
+}
+
+/// The time as HTTP writes it, put into words once a second.
+fn date_now() -> HeaderValue {
+    thread_local! {
+        static DATE: RefCell<(u64, HeaderValue)> =
+            const { RefCell::new((0, HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT"))) };
+    }
+    let now = SystemTime::now();
+    let second = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    DATE.with_borrow_mut(|(known, text)| {
+        if *known != second
+            && let Ok(value) = HeaderValue::try_from(httpdate::fmt_http_date(now))
+        {
+            (*known, *text) = (second, value);
+        }
+        text.clone()
+    })
 }
 
 fn rate_limit(response: &mut Response<Body>, limits: &Limits) {

@@ -10,6 +10,7 @@ use std::{
 };
 
 use http::{HeaderName, HeaderValue, Method, Request, Version};
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::ids::RequestId;
@@ -88,6 +89,8 @@ pub struct Arrival {
     pub method: &'static str,
     /// The HTTP version it came in.
     pub version: Version,
+    /// When its head was in, as the system's clock has it.
+    pub at: Timestamp,
     /// When its head was in.
     pub started: Instant,
     peer_text: Arc<str>,
@@ -99,8 +102,10 @@ impl Arrival {
     /// Notes a request whose head is in. `malformed` is what the connection saw
     /// in the raw head and the HTTP library hides.
     pub fn new<B>(caller: &Caller, request: &Request<B>, malformed: Option<&'static str>) -> Self {
+        let at = Timestamp::now();
         Self {
-            request_id: RequestId::next(),
+            request_id: RequestId::at(at),
+            at,
             caller_request_id: request
                 .headers()
                 .get(X_REQUEST_ID)

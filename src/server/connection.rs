@@ -214,8 +214,13 @@ fn http1(bounds: &Bounds) -> http1::Builder {
         .header_read_timeout(None)
         .half_close(false)
         .keep_alive(true)
-        // Above our own bounds, so that the 431 with an explanation is ours.
-        .max_headers(size(bounds.headers).saturating_mul(2))
+        .auto_date_header(false)
+        // Above our own bounds, so that the 431 with an explanation is ours; and up
+        // to 100, hyper allocates nothing for them.
+        .max_headers(match size(bounds.headers) {
+            few @ ..90 => few.max(90) + 10,
+            many => many.saturating_mul(2),
+        })
         .max_buf_size(size(bounds.header_bytes).saturating_mul(2).max(16 << 10))
         .pipeline_flush(false);
     builder
@@ -225,6 +230,7 @@ fn http2(bounds: &Bounds) -> http2::Builder<TokioExecutor> {
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
+        .auto_date_header(false)
         .max_concurrent_streams(H2_STREAMS_MAX)
         .max_header_list_size(bounds.header_bytes.saturating_mul(2))
         .max_pending_accept_reset_streams(H2_PENDING_RESETS_MAX)

@@ -219,7 +219,7 @@ fn ready(
             .tokens
             .iter()
             .map(|token| TokenInfo {
-                id: token.id.clone(),
+                id: (&*token.id).into(),
                 not_before: token.not_before,
                 expires: token.expires,
             })

@@ -1,14 +1,10 @@
 //! What the upstream answered, and whether it may be passed on.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, header, response::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::Failure;
 use crate::{audit::OutcomeKind, key_ring::KeyRing};
-
-/// The fields of an upstream answer that callers see; everything else speaks
-/// for another origin.
-const PASSED_ON: [HeaderName; 3] = [header::CONTENT_TYPE, header::DATE, header::CACHE_CONTROL];
 
 /// An upstream answer, read whole.
 #[derive(Debug, Clone)]
@@ -17,31 +13,48 @@ pub struct UpstreamAnswer {
     pub status: u16,
     /// Its body, at most [`BODY_BYTES_MAX`](super::BODY_BYTES_MAX).
     pub body: Bytes,
-    fields: HeaderMap,
+    /// Whether it has a content-encoding other than identity.
+    is_coded: bool,
+    /// The fields that callers see; everything else speaks for another origin.
+    content_type: Option<HeaderValue>,
+    date: Option<HeaderValue>,
+    cache_control: Option<HeaderValue>,
+    retry_after: Option<HeaderValue>,
 }
 
 impl UpstreamAnswer {
-    /// Puts head and body together.
-    pub fn new(head: Parts, body: Bytes) -> Self {
+    /// Takes from a head what matters of it, as values of their own: a field of the
+    /// head would keep all of the connection's buffer.
+    pub fn new(status: u16, fields: &HeaderMap, body: Bytes) -> Self {
+        let mut codings = fields.get_all(header::CONTENT_ENCODING).iter();
+        let own = |name| fields.get(name).map(owned);
         Self {
-            status: head.status.as_u16(),
+            status,
             body,
-            fields: head.headers,
+            is_coded: codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")),
+            content_type: own(header::CONTENT_TYPE),
+            date: own(header::DATE),
+            cache_control: own(header::CACHE_CONTROL),
+            retry_after: own(header::RETRY_AFTER),
         }
     }
 
     /// The fields that are passed on, in a fixed order.
     pub fn passed_on(&self) -> impl Iterator<Item = (HeaderName, &HeaderValue)> {
-        let retry_after = (self.status == 429).then_some(header::RETRY_AFTER);
-        PASSED_ON
-            .into_iter()
-            .chain(retry_after)
-            .filter_map(|name| self.fields.get(&name).map(|value| (name.clone(), value)))
+        let retry_after = self.retry_after.as_ref().filter(|_| self.status == 429);
+        [
+            (header::CONTENT_TYPE, self.content_type.as_ref()),
+            (header::DATE, self.date.as_ref()),
+            (header::CACHE_CONTROL, self.cache_control.as_ref()),
+            (header::RETRY_AFTER, retry_after),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
     }
 
     /// `Retry-After` as it stands.
     pub fn retry_after(&self) -> Option<&HeaderValue> {
-        self.fields.get(header::RETRY_AFTER)
+        self.retry_after.as_ref()
     }
 
     /// Whether the caller may see it.
@@ -51,7 +64,6 @@ impl UpstreamAnswer {
     /// The failure it counts as, and for the log in which way.
     pub fn check(&self, keys: &KeyRing) -> Result<(), (Failure, &'static str)> {
         let protocol = |why| Err((Failure::Protocol, why));
-        let mut codings = self.fields.get_all(header::CONTENT_ENCODING).iter();
         match self.status {
             401 => return Err((Failure::RejectedKey, "the upstream refused the key")),
             100..=199 => return protocol("an interim status as the final one"),
@@ -59,7 +71,7 @@ impl UpstreamAnswer {
             600.. => return protocol("a status outside 100 to 599"),
             _ => {}
         }
-        if codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        if self.is_coded {
             return protocol("a content-encoding that was not asked for");
         }
         let in_fields = self
@@ -86,7 +98,20 @@ impl UpstreamAnswer {
 
     /// The vendor's contract: `{"success": true}`.
     fn success(&self) -> Option<bool> {
+        // Word for word what Alloy says, nearly always.
+        if *self.body == *br#"{"success":true}"# {
+            return Some(true);
+        }
         let body: serde_json::Value = serde_json::from_slice(&self.body).ok()?;
         body.get("success")?.as_bool()
+    }
+}
+
+/// The same value in memory of its own.
+fn owned(value: &HeaderValue) -> HeaderValue {
+    match value.as_bytes() {
+        b"application/json" => HeaderValue::from_static("application/json"),
+        // It was a value before.
+        other => HeaderValue::from_bytes(other).unwrap_or(HeaderValue::from_static("")),
     }
 }

@@ -10,7 +10,6 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::Response;
 use hyper::body::{Body as _, Incoming};
 use tokio::time::Instant;
 
@@ -25,7 +24,7 @@ use crate::{
     config::snapshot::Target,
     key_ring::KeyRing,
     metrics::{Ended, UpstreamError},
-    pipeline::{inject::UpstreamRequest, limit::Health},
+    pipeline::{inject::UpstreamRequest, limit::Health, room::Room},
 };
 
 /// What became of one attempt.
@@ -183,6 +182,9 @@ impl Forwarder {
                 let connecting = Box::pin(self.connect(target, deadline));
                 break connecting.await?;
             };
+            if kept.sender.is_ready() {
+                break kept;
+            }
             // Resolves at once; an error means that it was closed meanwhile.
             let Connection { sender, driver, .. } = &mut kept;
             if driver.until(|cx| sender.poll_ready(cx)).await.is_ok() {
@@ -233,12 +235,27 @@ async fn exchange_on(
 ) -> Result<UpstreamAnswer, Broken> {
     connection.mark_written();
     let response = {
-        let Connection { sender, driver, .. } = &mut *connection;
-        let mut sending = pin!(sender.try_send_request(request.attempt()));
+        let Connection {
+            sender,
+            driver,
+            room,
+            ..
+        } = &mut *connection;
+        let request = request.attempt(mem::take(room));
+        let mut sending = pin!(sender.try_send_request(request));
         driver.until(|cx| sending.as_mut().poll(cx)).await
     };
     match response {
-        Ok(response) => read_whole(&mut connection.driver, response).await,
+        Ok(response) => {
+            let (head, body) = response.into_parts();
+            let body = match head.status.is_informational() {
+                true => Bytes::new(),
+                false => read_whole(&mut connection.driver, body).await?,
+            };
+            let answer = UpstreamAnswer::new(head.status.as_u16(), &head.headers, body);
+            connection.room = Room::emptied(head.headers);
+            Ok(answer)
+        }
         Err(mut error) => {
             let unsent = error.take_message().is_some() || connection.is_unwritten();
             Err(broken(error.error(), unsent))
@@ -246,22 +263,16 @@ async fn exchange_on(
     }
 }
 
-async fn read_whole(
-    driver: &mut Driver,
-    response: Response<Incoming>,
-) -> Result<UpstreamAnswer, Broken> {
-    let (head, mut body) = response.into_parts();
-    if head.status.is_informational() {
-        let body = Bytes::new();
-        return Ok(UpstreamAnswer::new(head, body));
-    }
+async fn read_whole(driver: &mut Driver, mut body: Incoming) -> Result<Bytes, Broken> {
     let cut = |why| {
         let end = AttemptEnd::Protocol(why);
         Err(Attempt::failed(end, Failure::Protocol, why))
     };
-    // Nearly every answer is one piece, which is passed on as it is.
-    let (mut whole, mut more) = (Bytes::new(), BytesMut::new());
-    while let Some(frame) = driver.until(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+    let mut whole = BytesMut::new();
+    while !body.is_end_stream() {
+        let Some(frame) = driver.until(|cx| Pin::new(&mut body).poll_frame(cx)).await else {
+            break;
+        };
         let Ok(frame) = frame else {
             return cut("the answer's body was cut short");
         };
@@ -269,24 +280,13 @@ async fn read_whole(
         let Ok(piece) = frame.into_data() else {
             continue;
         };
-        if whole.len() + more.len() + piece.len() > BODY_BYTES_MAX {
+        if whole.len() + piece.len() > BODY_BYTES_MAX {
             return cut("the answer's body is longer than 1 MiB");
         }
-        if whole.is_empty() && more.is_empty() {
-            whole = piece;
-            continue;
-        }
-        if more.is_empty() {
-            more.extend_from_slice(&mem::take(&mut whole));
-        }
-        more.extend_from_slice(&piece);
+        // Copied: a piece keeps all of the connection's buffer.
+        whole.extend_from_slice(&piece);
     }
-    let body = if more.is_empty() {
-        whole
-    } else {
-        more.freeze()
-    };
-    Ok(UpstreamAnswer::new(head, body))
+    Ok(whole.freeze())
 }
 
 fn judged(answer: UpstreamAnswer, keys: &KeyRing) -> (Attempt, Result<UpstreamAnswer, Failure>) {

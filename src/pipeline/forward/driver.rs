@@ -80,7 +80,8 @@ impl Driver {
         self.connection.is_some()
     }
 
-    /// Polls `step` and the connection in turn until `step` is done.
+    /// Polls `step` and the connection in turn until `step` is done. `step` comes
+    /// first: it asks for something, or has it already.
     pub fn until<'a, T>(
         &'a mut self,
         mut step: impl FnMut(&mut Context<'_>) -> Poll<T> + 'a,
@@ -90,10 +91,13 @@ impl Driver {
             let mut cx = Context::from_waker(&self.waker);
             let mut polled = Poll::Pending;
             for _ in 0..ROUNDS_MAX {
+                polled = step(&mut cx);
+                if polled.is_ready() {
+                    break;
+                }
                 self.bell.rung.store(false, Ordering::Release);
                 turn(&mut self.connection, &mut cx);
-                polled = step(&mut cx);
-                if polled.is_ready() || !self.bell.rung.load(Ordering::Acquire) {
+                if !self.bell.rung.load(Ordering::Acquire) {
                     break;
                 }
             }

@@ -20,12 +20,13 @@ use super::{
     look_up::{LookUps, dial},
     wire::Wire,
 };
-use crate::config::snapshot::Target;
+use crate::{config::snapshot::Target, pipeline::room::Room};
 
 /// The largest head of an upstream answer, in bytes.
 const HEAD_BYTES_MAX: usize = 64 << 10;
-/// The most fields in the head of an upstream answer.
-const HEAD_FIELDS_MAX: usize = 128;
+/// The most fields in the head of an upstream answer: as many as hyper parses
+/// without allocating.
+const HEAD_FIELDS_MAX: usize = 100;
 
 /// An open connection. Dropped, it is closed at once: nothing half-read is reused.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ pub struct Connection {
     pub sender: SendRequest<Empty<Bytes>>,
     /// What moves them; nothing does but whoever uses the connection.
     pub driver: Driver,
+    /// The memory of the last answer's fields.
+    pub room: Room,
     target: Arc<Target>,
     written: Arc<AtomicU64>,
     written_before: u64,
@@ -113,7 +116,8 @@ impl Pool {
     pub fn put_back(&self, mut connection: Connection, now: Instant) {
         connection.idle_since = now;
         let room = connection.target.settings.idle_connections;
-        let is_of_use = connection.is_fresh(now) && connection.is_open();
+        // Whether it is still open is seen when it is taken.
+        let is_of_use = connection.is_fresh(now) && !connection.sender.is_closed();
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if is_of_use && idle.len() < room {
             idle.push(connection);
@@ -189,6 +193,7 @@ where
     Ok(Connection {
         sender,
         driver,
+        room: Room::default(),
         target: Arc::clone(target),
         written,
         written_before: 0,

@@ -40,7 +40,12 @@ impl Gate {
     ///
     /// How long it stays closed.
     pub fn pass(&self) -> Result<(), Duration> {
-        let until = Duration::from_nanos(self.closed_until_ns.load(Ordering::Acquire));
+        let until_ns = self.closed_until_ns.load(Ordering::Acquire);
+        if until_ns == 0 {
+            // It never was closed: no need to look at the clock.
+            return Ok(());
+        }
+        let until = Duration::from_nanos(until_ns);
         match until.checked_sub(self.start.elapsed()) {
             Some(rest) if !rest.is_zero() => Err(rest),
             _ => Ok(()),
