@@ -110,6 +110,11 @@ impl RequestId {
         str::from_utf8(&self.0).unwrap_or_default()
     }
 
+    /// The 16 bytes that it stands for.
+    pub fn bytes(&self) -> [u8; 16] {
+        uuid::Uuid::try_parse_ascii(&self.0).map_or([0; 16], uuid::Uuid::into_bytes)
+    }
+
     /// The id as the value of a header field.
     pub fn header_value(&self) -> HeaderValue {
         // Hex digits and hyphens are always a header value.
@@ -119,19 +124,19 @@ impl RequestId {
 
 /// Random bytes, fetched from the system for many ids at once. They make ids
 /// unique; nothing has to be kept secret by them.
-fn random() -> [u8; 10] {
+pub fn random<const N: usize>() -> [u8; N] {
     thread_local! {
         static BLOCK: RefCell<([u8; RANDOM_BLOCK], usize)> = const { RefCell::new(([0; RANDOM_BLOCK], RANDOM_BLOCK)) };
     }
     BLOCK.with_borrow_mut(|(block, used)| {
-        if *used + 10 > RANDOM_BLOCK {
+        if *used + N > RANDOM_BLOCK {
             // Without random numbers the time still tells ids apart, mostly.
             let _ = aws_lc_rs::rand::fill(block);
             *used = 0;
         }
-        let mut random = [0; 10];
-        random.copy_from_slice(block.get(*used..*used + 10).unwrap_or(&[0; 10]));
-        *used += 10;
+        let mut random = [0; N];
+        random.copy_from_slice(block.get(*used..*used + N).unwrap_or(&[0; N]));
+        *used += N;
         random
     })
 }

@@ -50,6 +50,7 @@ pub mod metrics;
 pub mod reload;
 pub mod systemd;
 pub mod tls;
+pub mod traces;
 
 pub mod cli;
 pub mod simulated_alloy;

@@ -302,6 +302,7 @@ impl Reloader {
             ("workers", before.workers != after.workers),
             ("audit", !is_same_trail),
             ("audit.mac_key", is_same_trail && mac_key() != self.mac_key),
+            ("otlp", before.otlp != after.otlp),
             ("log.format", before.log.format != after.log.format),
             ("bounds.connections", old.connections != new.connections),
             (

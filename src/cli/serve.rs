@@ -13,6 +13,7 @@ use crate::{
     reload::Reloader,
     server::{Drain, Gateway, Inherited, Stopped},
     systemd,
+    traces::{Exporter, Way},
 };
 
 /// Arguments of `serve`.
@@ -64,7 +65,7 @@ async fn serve(loaded: &Loaded, ready: Ready, mut inherited: Inherited) -> anyho
     // A limit on file sizes is to be an error of the trail, not the end.
     let _too_large = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
     let trail = ready.open_trail(loaded)?;
-    let mac_key = ready.mac_key;
+    let (mac_key, otlp) = (ready.mac_key, ready.otlp);
     if settings.audit.durability == Durability::Relaxed {
         tracing::warn!("audit.durability is relaxed: records survive the process, not the machine");
     }
@@ -87,6 +88,7 @@ async fn serve(loaded: &Loaded, ready: Ready, mut inherited: Inherited) -> anyho
         return Err(error);
     }
     reloader.watch()?;
+    let exporter = start_exporter(&gateway, settings, otlp);
     for place in gateway.places() {
         tracing::info!(listener = "data", address = %place, "listening");
     }
@@ -113,6 +115,9 @@ async fn serve(loaded: &Loaded, ready: Ready, mut inherited: Inherited) -> anyho
     };
     tracing::info!(drain_delay = ?drain.delay, drain_timeout = ?drain.timeout, "stopping; a second signal ends it at once");
     let stopped = gateway.stop(drain, signals.next()).await;
+    if let Some(exporter) = exporter {
+        exporter.close().await;
+    }
     let head = trail.status().head;
     tracing::info!(
         trail.seq = head.seq,
@@ -124,6 +129,17 @@ async fn serve(loaded: &Loaded, ready: Ready, mut inherited: Inherited) -> anyho
         Stopped::Clean => Exit::Ok,
         Stopped::Cut => Exit::Failure,
     })
+}
+
+/// Sends spans from now on, if the config says where.
+fn start_exporter(
+    gateway: &Gateway,
+    settings: &config::settings::Settings,
+    way: Option<Way>,
+) -> Option<Exporter> {
+    let traces = Arc::clone(gateway.shared().traces()?);
+    let (otlp, upstream) = (settings.otlp.as_ref()?, &settings.upstream.url);
+    Some(Exporter::start(traces, otlp, way?, upstream))
 }
 
 /// Loads the config anew at each SIGHUP. Never ends.

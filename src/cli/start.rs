@@ -9,6 +9,7 @@ use crate::{
     },
     pipeline::limit::Replay,
     secret::MacKey,
+    traces::Way,
 };
 
 /// What a config names, read and ready.
@@ -17,6 +18,8 @@ pub struct Ready {
     pub snapshot: Snapshot,
     /// The key that the trail's records are hashed with.
     pub mac_key: Option<MacKey>,
+    /// The way to the collector of spans.
+    pub otlp: Option<Way>,
 }
 
 impl Ready {
@@ -28,10 +31,16 @@ impl Ready {
     pub fn read(loaded: &Loaded) -> Result<Self, Problems> {
         let snapshot = snapshot::build(&loaded.settings, &loaded.digest, None);
         let mac_key = snapshot::mac_key(&loaded.settings.audit);
-        match (snapshot, mac_key) {
-            (Ok(snapshot), Ok(mac_key)) => Ok(Self { snapshot, mac_key }),
-            (snapshot, mac_key) => {
-                let problems = [snapshot.err(), mac_key.err()].into_iter().flatten();
+        let otlp = snapshot::otlp(loaded.settings.otlp.as_ref());
+        match (snapshot, mac_key, otlp) {
+            (Ok(snapshot), Ok(mac_key), Ok(otlp)) => Ok(Self {
+                snapshot,
+                mac_key,
+                otlp,
+            }),
+            (snapshot, mac_key, otlp) => {
+                let problems = [snapshot.err(), mac_key.err(), otlp.err()];
+                let problems = problems.into_iter().flatten();
                 Err(loaded.locate(problems.flatten().collect()))
             }
         }

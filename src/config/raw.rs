@@ -11,7 +11,7 @@ use serde_yaml::Value;
 
 pub use self::{
     collect::collect,
-    observe::Log,
+    observe::{Log, Otlp},
     one_of::OneOf,
     shapes::{
         Admin, Audit, Bounds, CircuitBreaker, FileOf, Key, Listen, ListenTls, Nothing, Pairs, Raw,

@@ -15,6 +15,7 @@ use crate::{
     ids::{IdGrammar, UserId},
     logging,
     token::TokenDigest,
+    traces,
 };
 
 /// Everything that one config file says.
@@ -34,6 +35,8 @@ pub struct Settings {
     pub audit: Audit,
     /// Logs on stderr.
     pub log: logging::Settings,
+    /// Where spans go; `None` if nowhere.
+    pub otlp: Option<traces::Settings>,
     /// How many workers serve; `None` means one per CPU the process may use.
     pub workers: Option<NonZeroUsize>,
     /// How many tenants have series of their own in the metrics.

@@ -6,13 +6,14 @@ use super::{
     raw::to_yaml,
     settings::{
         Admin, Audit, Bounds, Durability, Key, Listen, ListenPlace, Mode, SecretSource, Settings,
-        Tenant, TokenEntry, Trust, Upstream, Users, Window,
+        Tenant, TokenEntry, Trust, Upstream, UpstreamUrl, Users, Window,
     },
     unit::show_duration,
 };
 use crate::{
     ids::IdGrammar,
     logging::{self, Access, Format},
+    traces,
 };
 
 /// Writes settings as a config that has the same effect. Inline secrets are
@@ -25,7 +26,7 @@ pub fn show(settings: &Settings) -> String {
         .iter()
         .map(|key| (key.name.clone(), show_key(key)))
         .collect();
-    let mut text = to_yaml(&json!({
+    let mut shown = json!({
         "version": 1,
         "listen": listen,
         "admin": show_admin(&settings.admin),
@@ -36,7 +37,11 @@ pub fn show(settings: &Settings) -> String {
         "workers": settings.workers.map_or_else(|| json!("auto"), |workers| json!(workers)),
         "metrics": { "max_tenants": settings.metrics_tenants },
         "bounds": show_bounds(&settings.bounds),
-    }));
+    });
+    if let (Some(shown), Some(otlp)) = (shown.as_object_mut(), &settings.otlp) {
+        shown.insert("otlp".to_owned(), show_otlp(otlp));
+    }
+    let mut text = to_yaml(&shown);
     text.push_str("tenants:\n");
     // One by one: there may be very many.
     for tenant in &settings.tenants {
@@ -133,21 +138,47 @@ fn show_log(log: &logging::Settings) -> Value {
     })
 }
 
+fn show_otlp(otlp: &traces::Settings) -> Value {
+    let headers = otlp.headers.iter();
+    let headers: Map<_, _> = headers
+        .map(|(name, source)| (name.to_string(), show_secret(source)))
+        .collect();
+    let mut shown = json!({
+        "endpoint": format!("{}{}", show_url(&otlp.url), otlp.prefix),
+        "sampling": otlp.sampling,
+        "timeout": show_duration(otlp.timeout),
+        "service_name": otlp.service_name,
+        "trust": show_trust(&otlp.trust),
+    });
+    if let (Some(shown), false) = (shown.as_object_mut(), headers.is_empty()) {
+        shown.insert("headers".to_owned(), Value::Object(headers));
+    }
+    shown
+}
+
+fn show_url(url: &UpstreamUrl) -> String {
+    let scheme = if url.tls { "https" } else { "http" };
+    format!("{scheme}://{}", url.authority())
+}
+
+fn show_trust(trust: &Trust) -> Value {
+    match trust {
+        Trust::System => json!("system"),
+        Trust::Bundled => json!("bundled"),
+        Trust::File(file) => json!({ "file": file }),
+    }
+}
+
 fn show_upstream(upstream: &Upstream) -> Value {
-    let scheme = if upstream.url.tls { "https" } else { "http" };
     json!({
-        "url": format!("{scheme}://{}", upstream.url.authority()),
+        "url": show_url(&upstream.url),
         "api_version": upstream.api_version,
         "auth_scheme": upstream.auth_scheme,
         "ids": match upstream.ids {
             IdGrammar::Opaque => "opaque",
             IdGrammar::ObjectId => "object_id",
         },
-        "trust": match &upstream.trust {
-            Trust::System => json!("system"),
-            Trust::Bundled => json!("bundled"),
-            Trust::File(file) => json!({ "file": file }),
-        },
+        "trust": show_trust(&upstream.trust),
         "connect_timeout": show_duration(upstream.connect_timeout),
         "request_timeout": show_duration(upstream.request_timeout),
         "retries": upstream.retries,

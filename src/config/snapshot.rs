@@ -8,6 +8,7 @@ mod files;
 mod left;
 mod listeners;
 mod load;
+mod otlp;
 mod secrets;
 
 use std::{
@@ -34,6 +35,7 @@ use crate::{
 pub use self::{
     files::named_files,
     load::{build, unreadable},
+    otlp::otlp,
     secrets::{loose_secrets, mac_key, read_file},
 };
 use self::{left::Left, listeners::Listener};

@@ -65,6 +65,9 @@ pub fn validate(
     let tenants = tenants::tenants(&mut check, raw.tenants, &keys, upstream.ids, &bounds);
     let audit = audit::audit(&mut check, raw.audit.unwrap_or_default(), allow_inline);
     let log = observe::log(&mut check, raw.log.unwrap_or_default());
+    let otlp = raw
+        .otlp
+        .map(|raw| observe::otlp(&mut check, raw, allow_inline));
     let workers = workers(&mut check, raw.workers);
     let metrics = raw.metrics.unwrap_or_default();
     let at = FieldPath::root().key("metrics").key("max_tenants");
@@ -77,6 +80,7 @@ pub fn validate(
         tenants,
         audit,
         log,
+        otlp,
         workers,
         metrics_tenants,
         bounds,

@@ -11,7 +11,6 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use http::Version;
 use tokio::time::Instant;
 
 use super::{
@@ -20,7 +19,9 @@ use super::{
 };
 use crate::{
     pipeline::Answer,
+    secret::hex,
     server::{Arrival, Peer},
+    traces::Context,
 };
 
 /// The target of these lines, as levels name it.
@@ -54,11 +55,10 @@ pub(super) fn show(access: Access) {
 }
 
 /// Notes a call that is about to be answered. `config` is the digest of the config.
-pub fn answered(arrival: &Arrival, answer: &Answer, config: &str) {
-    let status = answer.response.status().as_u16();
+pub fn answered(arrival: &Arrival, answer: &Answer, trace: Option<&Context>, config: &str) {
     let _ = LINES.try_with(|lines| {
         if let Ok(mut lines) = lines.try_borrow_mut() {
-            lines.add(arrival, answer, status, config);
+            lines.add(arrival, answer, trace, config);
         }
     });
 }
@@ -118,7 +118,7 @@ impl Lines {
         self.lines = 0;
     }
 
-    fn add(&mut self, arrival: &Arrival, answer: &Answer, status: u16, config: &str) {
+    fn add(&mut self, arrival: &Arrival, answer: &Answer, trace: Option<&Context>, config: &str) {
         let Some((_, format)) = SINK.get() else {
             return;
         };
@@ -135,12 +135,20 @@ impl Lines {
             Format::Text => Line::begin_text(&mut self.bytes, opening, false),
         };
         line.raw_key("\"request\",\"target\":\"access\"", "request");
-        fill(&mut line, arrival, answer, status);
+        fill(&mut line, arrival, answer);
         field!(line, "duration_ms");
         line.millis(micros_of(now.saturating_duration_since(arrival.started)));
         if let Some(upstream) = &answer.upstream {
             field!(line, "upstream_ms");
             line.millis(micros_of(upstream.took));
+        }
+        if let Some(trace) = trace {
+            field!(line, "trace_id");
+            line.plain(&hex(&trace.trace_id));
+            if trace.is_sampled {
+                field!(line, "span_id");
+                line.plain(&hex(&trace.span_id));
+            }
         }
         field!(line, "config.sha256");
         line.plain(config);
@@ -194,7 +202,8 @@ fn in_words(seconds: u64) -> [u8; 19] {
     second(i64::try_from(seconds).unwrap_or_default())
 }
 
-fn fill(line: &mut Line<'_>, arrival: &Arrival, answer: &Answer, status: u16) {
+fn fill(line: &mut Line<'_>, arrival: &Arrival, answer: &Answer) {
+    let status = answer.response.status().as_u16();
     field!(line, "request.id");
     line.plain(arrival.request_id.as_str());
     if let Some(tenant) = &answer.tenant {
@@ -219,7 +228,7 @@ fn fill(line: &mut Line<'_>, arrival: &Arrival, answer: &Answer, status: u16) {
     field!(line, "http.response.status_code");
     line.number(status.into());
     field!(line, "network.protocol.version");
-    line.plain(version(arrival.version));
+    line.plain(arrival.protocol_version());
     // OpenTelemetry: the status alone says it where the upstream said no.
     if !answer.code.is_empty() {
         field!(line, "error.type");
@@ -237,15 +246,6 @@ fn fill(line: &mut Line<'_>, arrival: &Arrival, answer: &Answer, status: u16) {
     if let Some(again @ 1..) = attempts.checked_sub(1) {
         field!(line, "http.request.resend_count");
         line.number(u64::try_from(again).unwrap_or(u64::MAX));
-    }
-}
-
-/// As OpenTelemetry spells it.
-fn version(version: Version) -> &'static str {
-    match version {
-        Version::HTTP_10 => "1.0",
-        Version::HTTP_2 => "2",
-        _ => "1.1",
     }
 }
 

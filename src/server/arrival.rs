@@ -136,6 +136,15 @@ impl Arrival {
         self.malformed
     }
 
+    /// The HTTP version as OpenTelemetry spells it.
+    pub fn protocol_version(&self) -> &'static str {
+        match self.version {
+            Version::HTTP_2 => "2",
+            Version::HTTP_10 => "1.0",
+            _ => "1.1",
+        }
+    }
+
     /// The value of `via` for the upstream: the version received and our
     /// pseudonym (RFC 9110 §7.6.3).
     pub fn via(&self) -> &'static str {

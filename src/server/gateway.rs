@@ -28,6 +28,7 @@ use crate::{
     },
     metrics::Metrics,
     pipeline::limit::InFlightCount,
+    traces::Traces,
 };
 
 /// Workers look around every 15 s, whatever they do.
@@ -45,6 +46,7 @@ pub struct Shared {
     stopping: watch::Sender<bool>,
     started: Instant,
     pulses: Box<[Pulse]>,
+    traces: Option<Arc<Traces>>,
 }
 
 /// When a worker was last seen to do something, in seconds since the start.
@@ -74,6 +76,11 @@ impl Shared {
     /// The trail.
     pub fn trail(&self) -> &Trail {
         &self.trail
+    }
+
+    /// What is told of calls to a collector; `None` if nothing is.
+    pub fn traces(&self) -> Option<&Arc<Traces>> {
+        self.traces.as_ref()
     }
 
     /// The metrics.
@@ -230,6 +237,7 @@ impl Gateway {
             stopping: watch::Sender::new(false),
             started: Instant::now(),
             pulses: (0..workers).map(|_| Pulse::default()).collect(),
+            traces: settings.otlp.as_ref().map(Traces::new),
         });
         let finish = watch::Sender::new(false);
         let workers = (0..)

@@ -19,6 +19,7 @@ use crate::{
     logging::access,
     metrics::Shard,
     pipeline::{Answer, Pipeline, code::Code, refusal::Refusal, respond},
+    traces::{Finished, Traces},
 };
 
 /// The rim of one worker.
@@ -54,6 +55,9 @@ impl Rim {
     }
 
     async fn run(&self, arrival: &Arrival, request: Request<Incoming>) -> Response<respond::Body> {
+        let traces = self.shared.traces();
+        let begin = |traces: &Arc<Traces>| traces.begin(request.headers(), arrival.request_id);
+        let trace = traces.and_then(begin);
         let mut waiting = Waiting {
             counts: &self.counts,
             arrival,
@@ -74,9 +78,17 @@ impl Rim {
         });
         waiting.is_answered = true;
         if access::is_wanted(answer.response.status().as_u16()) {
-            access::answered(arrival, &answer, &self.shared.snapshot().digest);
+            let digest = &self.shared.snapshot().digest;
+            access::answered(arrival, &answer, trace.as_ref(), digest);
         }
-        answer.response
+        match (traces, trace) {
+            (Some(traces), Some(trace)) if trace.is_sampled => {
+                let (response, call) = Finished::of(trace, arrival, answer);
+                traces.finish(call);
+                response
+            }
+            _ => answer.response,
+        }
     }
 
     /// What is shed or comes too late is refused before anything is looked at.

@@ -39,6 +39,7 @@ mod reload;
 mod rules;
 mod status_page;
 mod systemd;
+mod traces;
 mod trail;
 mod upstream_faults;
 mod vendor_contract;

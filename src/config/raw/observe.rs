@@ -3,6 +3,11 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::{
+    OneOf,
+    shapes::{FileOf, Pairs, Secret, duration, trust},
+};
+
 /// Logs on stderr.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "a map")]
@@ -16,4 +21,30 @@ pub struct Log {
     /// Which calls get a line: all, failures (status 400 and above) or off.
     #[schemars(extend("enum" = ["all", "failures", "off"], "default" = "all"))]
     pub access: Option<String>,
+}
+
+/// A collector of spans that speaks OTLP/HTTP.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, expecting = "a map with an endpoint")]
+#[schemars(extend("required" = ["endpoint"]))]
+pub struct Otlp {
+    /// Scheme, host, port and, if the collector wants one, a path before `/v1/traces`.
+    pub endpoint: Option<String>,
+    /// The share of calls that are traced, 0.0 to 1.0. Of a trace that a caller brings (traceparent), the caller decides.
+    #[schemars(range(min = 0.0, max = 1.0), extend("default" = 1.0))]
+    pub sampling: Option<f64>,
+    /// Header fields of each request to the collector, read once at the start.
+    pub headers: Option<Pairs<Secret>>,
+    /// Bound on one request to the collector.
+    #[schemars(schema_with = "duration", extend("default" = "10s"))]
+    pub timeout: Option<String>,
+    /// service.name of the spans.
+    #[schemars(extend("default" = "alloy-gateway"))]
+    pub service_name: Option<String>,
+    /// Which certificate authorities vouch for the collector: system, bundled, or a PEM file.
+    #[schemars(schema_with = "trust", extend("default" = "system"))]
+    pub trust: Option<OneOf<FileOf>>,
+    /// Allows an http:// endpoint on a host that is not loopback: spans and headers then travel readable.
+    #[schemars(extend("default" = false))]
+    pub allow_plaintext: Option<bool>,
 }

@@ -9,7 +9,10 @@ use serde::{
     de::{MapAccess, Visitor},
 };
 
-use super::{OneOf, observe::Log};
+use super::{
+    OneOf,
+    observe::{Log, Otlp},
+};
 
 /// The config of alloy-gateway.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -35,6 +38,8 @@ pub struct Raw {
     pub audit: Option<Audit>,
     /// Logs on stderr.
     pub log: Option<Log>,
+    /// Where the spans of traces go; nowhere if absent.
+    pub otlp: Option<Otlp>,
     /// How many workers serve: a number, or auto for one per CPU the process may use.
     #[schemars(schema_with = "workers", extend("default" = "auto"))]
     pub workers: Option<OneOf<Nothing>>,
@@ -424,7 +429,7 @@ impl<T: JsonSchema> JsonSchema for Pairs<T> {
     }
 }
 
-fn duration(_: &mut SchemaGenerator) -> Schema {
+pub(super) fn duration(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "pattern": "^[0-9]+(ms|s|m|h|d)$", "examples": ["250ms", "5s", "10m", "1h", "1d"] })
 }
 
@@ -440,7 +445,7 @@ fn workers(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "anyOf": [ { "type": "integer", "minimum": 1, "maximum": 256 }, { "const": "auto" } ] })
 }
 
-fn trust(generator: &mut SchemaGenerator) -> Schema {
+pub(super) fn trust(generator: &mut SchemaGenerator) -> Schema {
     let file = generator.subschema_for::<FileOf>();
     json_schema!({ "anyOf": [ { "enum": ["system", "bundled"] }, file ] })
 }

@@ -6,6 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use http::HeaderName;
+
 use crate::{
     config::{
         problem::{FieldPath, Problem},
@@ -40,7 +42,7 @@ pub fn mac_key(audit: &Audit) -> Result<Option<MacKey>, Vec<Problem>> {
 }
 
 /// The bytes, and the field that they come from.
-fn read(source: &SecretSource) -> Result<(&'static str, Vec<u8>), (&'static str, String)> {
+pub fn read(source: &SecretSource) -> Result<(&'static str, Vec<u8>), (&'static str, String)> {
     let (field, raw) = match source {
         SecretSource::File(path) => ("file", read_file(path, SECRET_BYTES_MAX)),
         SecretSource::Env(name) => (
@@ -71,7 +73,16 @@ pub fn loose_secrets(settings: &Settings) -> Vec<Problem> {
         let at = FieldPath::root().key("audit").key("mac_key");
         (at, source)
     });
-    for (at, source) in keys.chain(mac_key) {
+    let headers = settings.otlp.iter().flat_map(|otlp| {
+        let at = |name: &HeaderName| {
+            let at = FieldPath::root().key("otlp").key("headers");
+            at.key(name.as_str())
+        };
+        otlp.headers
+            .iter()
+            .map(move |(name, source)| (at(name), source))
+    });
+    for (at, source) in keys.chain(mac_key).chain(headers) {
         let SecretSource::File(path) = source else {
             continue;
         };

@@ -73,7 +73,7 @@ pub fn upstream(check: &mut Check, raw: raw::Upstream) -> Upstream {
 }
 
 /// A value that stands in a header field: visible ASCII without spaces.
-fn word(check: &mut Check, at: FieldPath, found: Option<String>, default: &str) -> String {
+pub fn word(check: &mut Check, at: FieldPath, found: Option<String>, default: &str) -> String {
     let word = found.unwrap_or_else(|| default.to_owned());
     if word.is_empty() || word.len() > 64 || !word.bytes().all(|b| b.is_ascii_graphic()) {
         check.problem(
@@ -111,7 +111,7 @@ fn url(check: &mut Check, at: &FieldPath, text: &str, allow_plaintext: bool) -> 
 }
 
 /// Scheme, host and port, and nothing else.
-fn parse_url(text: &str) -> Result<UpstreamUrl, String> {
+pub fn parse_url(text: &str) -> Result<UpstreamUrl, String> {
     let (tls, rest) = match text.split_once("://") {
         Some(("https", rest)) => (true, rest),
         Some(("http", rest)) => (false, rest),
@@ -178,11 +178,11 @@ fn is_host(host: &str) -> bool {
     host.parse::<IpAddr>().is_ok() || (host.len() <= 253 && host.split('.').all(is_label))
 }
 
-fn is_loopback(host: &str) -> bool {
+pub fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-fn trust(check: &mut Check, at: &FieldPath, raw: Option<OneOf<raw::FileOf>>) -> Trust {
+pub fn trust(check: &mut Check, at: &FieldPath, raw: Option<OneOf<raw::FileOf>>) -> Trust {
     match raw {
         None => Trust::System,
         Some(OneOf::Word(word)) if word == "system" => Trust::System,

@@ -3,6 +3,7 @@
 
 pub mod browser;
 pub mod client;
+pub mod collector;
 pub mod gateway;
 pub mod h2;
 pub mod metrics;

@@ -1,0 +1,110 @@
+//! Traces: W3C Trace Context in, spans out by OTLP/HTTP.
+//!
+//! A span is made after its call was answered, of what is known by then, and put
+//! into a bounded queue ([`queue`]); one task on the main runtime encodes and sends
+//! ([`export`]). A collector that is slow or gone costs spans, never a call, and
+//! what is lost is counted.
+//!
+//! Why not the OpenTelemetry SDK: its batch exporter wants a thread and an HTTP
+//! client of its own, and `opentelemetry-proto` alone, for its types, brings tonic
+//! and the SDK: 68 crates, more than a third of what the whole program has. The
+//! part of OTLP that is needed here are nine messages of four kinds of fields:
+//! [`encode`] is one short file without a dependency, and the tests have its bytes
+//! read by the official schema.
+//!
+//! Nothing of a trace goes to the upstream: no header of a caller does.
+
+mod context;
+mod encode;
+mod export;
+mod finished;
+mod post;
+mod queue;
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use self::queue::Queue;
+pub use self::{context::Context, export::Exporter, finished::Finished, queue::Counts};
+use crate::{
+    config::settings::{SecretSource, Trust, UpstreamUrl},
+    ids::RequestId,
+    tls::ClientTls,
+};
+
+/// Where spans go, and how many.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// The collector.
+    pub url: UpstreamUrl,
+    /// What stands before `/v1/traces`.
+    pub prefix: String,
+    /// The share of the traces begun here that is sent, 0 to 1. Of a caller's
+    /// trace, the caller decides.
+    pub sampling: f64,
+    /// Fields of each request, usually one with a token.
+    pub headers: Vec<(HeaderName, SecretSource)>,
+    /// Bound on one request to the collector, connecting included.
+    pub timeout: Duration,
+    /// `service.name`.
+    pub service_name: String,
+    /// Which roots vouch for the collector's certificate.
+    pub trust: Trust,
+}
+
+/// What workers know of tracing.
+#[derive(Debug)]
+pub struct Traces {
+    queue: Queue,
+    /// A trace begun here is sent if the random part of its id is below this.
+    below: u64,
+}
+
+/// The bits of a trace id that are random by every standard (W3C Trace Context
+/// level 2 §5.1.2): the last 56.
+const RANDOM_BITS: u32 = 56;
+
+impl Traces {
+    /// Nothing is traced yet.
+    pub fn new(settings: &Settings) -> Arc<Self> {
+        let all = (1_u64 << RANDOM_BITS) as f64;
+        Arc::new(Self {
+            queue: Queue::default(),
+            // Between 0 and 2^56: checked with the config.
+            below: (settings.sampling * all) as u64,
+        })
+    }
+
+    /// The trace that a request belongs to: its caller's, or one of its own.
+    /// `None` if neither is to be told.
+    pub fn begin(&self, fields: &HeaderMap, request_id: RequestId) -> Option<Context> {
+        if let Some(context) = Context::continued(fields) {
+            return Some(context);
+        }
+        let context = Context::new(request_id);
+        (context.random() < self.below).then_some(context)
+    }
+
+    /// Takes what became of a call of a sampled trace.
+    pub fn finish(&self, call: Finished) {
+        self.queue.push(call);
+    }
+
+    /// What was sent and lost since the start.
+    pub fn counts(&self) -> &Counts {
+        self.queue.counts()
+    }
+}
+
+/// What it takes to reach a collector, read and ready.
+#[derive(Debug)]
+pub struct Way {
+    /// Fields of each request.
+    pub fields: Vec<Field>,
+    /// `None` for plaintext.
+    pub tls: Option<ClientTls>,
+}
+
+/// A field of each request to the collector.
+pub type Field = (HeaderName, HeaderValue);
