@@ -90,7 +90,7 @@ impl Admin {
             }
             _ => text(
                 StatusCode::CONFLICT,
-                "there is no next key: put next: { file: … } beside its secret\n",
+                "there is no key to move to: next: is in use already, or does not stand beside secret\n",
             ),
         }
     }

@@ -91,6 +91,17 @@ fn the_pods_are_found_by_their_label_and_the_port_by_its_name() {
 
 #[test]
 fn the_example_config_of_the_cluster_is_valid_and_its_files_are_mounted() {
+    for other in [
+        "deploy/compose/config/config.yaml",
+        "deploy/systemd/config.yaml",
+    ] {
+        let shown = Command::new(env!("CARGO_BIN_EXE_alloy-gateway"))
+            .args(["config", "show", "-c"])
+            .arg(path(other))
+            .output()
+            .unwrap();
+        assert!(shown.status.success(), "{other}: {shown:?}");
+    }
     let config = path("deploy/kubernetes/example/config.yaml");
     let shown = Command::new(env!("CARGO_BIN_EXE_alloy-gateway"))
         .args(["config", "show", "-c"])

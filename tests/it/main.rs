@@ -19,6 +19,7 @@ mod deploy;
 mod desync;
 mod disk;
 mod disk_dies;
+mod docs;
 mod forwarding;
 mod h2_floods;
 mod h2_hostile;

@@ -100,7 +100,7 @@ pub fn loose_secrets(settings: &Settings) -> Vec<Problem> {
 
 fn read_credential(name: &str) -> Result<Vec<u8>, String> {
     let directory = env::var_os("CREDENTIALS_DIRECTORY").ok_or(
-        "CREDENTIALS_DIRECTORY is not set: a credential can be read only under systemd with LoadCredential=",
+        "CREDENTIALS_DIRECTORY is not set: systemd sets it for a unit with LoadCredential=; to check by hand, set it to the directory in which a file of that name stands",
     )?;
     read_file(&PathBuf::from(directory).join(name), SECRET_BYTES_MAX)
 }
