@@ -1,5 +1,7 @@
 //! The Alloy keys of one name: the one in use, and the one that may follow it.
 
+mod not_found;
+
 use std::{
     fmt,
     sync::{
@@ -8,6 +10,8 @@ use std::{
     },
 };
 
+use self::not_found::NotFound;
+pub use self::not_found::Share;
 use crate::secret::UpstreamKey;
 
 /// One key of the config, with the one that may follow it (`keys.*.next`). All
@@ -17,6 +21,7 @@ pub struct KeyRing {
     next: Option<Arc<UpstreamKey>>,
     has_moved: AtomicBool,
     refusals: AtomicU64,
+    not_found: NotFound,
 }
 
 /// The key to go on with after the upstream refused another.
@@ -40,6 +45,9 @@ impl KeyRing {
         Self {
             has_moved: AtomicBool::new(next.as_ref().is_some_and(is_next)),
             refusals: AtomicU64::new(previous.map_or(0, Self::refusals)),
+            not_found: previous.map_or_else(NotFound::default, |previous| {
+                NotFound::after(&previous.not_found)
+            }),
             first: Arc::new(first),
             next: next.map(Arc::new),
         }
@@ -68,6 +76,17 @@ impl KeyRing {
             key: Arc::clone(next),
             is_new: !self.has_moved.swap(true, Ordering::AcqRel),
         })
+    }
+
+    /// Counts an answer of the upstream to a key of this name; says so if the share
+    /// of 404s has become unusual, or usual again.
+    pub fn answered(&self, status: u16) -> Option<Share> {
+        self.not_found.count(status)
+    }
+
+    /// Whether the share of 404s is unusual.
+    pub fn has_unusual_404s(&self) -> bool {
+        self.not_found.is_unusual()
     }
 
     /// Counts that the upstream refused a key of this name.

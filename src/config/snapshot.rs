@@ -127,6 +127,11 @@ impl Key {
         self.ring.refusals()
     }
 
+    /// Whether an unusual share of the last answers to it are 404.
+    pub fn has_unusual_404s(&self) -> bool {
+        self.ring.has_unusual_404s()
+    }
+
     /// Its breaker.
     pub fn breaker(&self) -> &Breaker {
         &self.breaker

@@ -31,7 +31,7 @@ use super::{code::Code, inject::UpstreamRequest, limit::Health, respond};
 use crate::{
     audit::{OutcomeKind, Sent},
     config::snapshot::Target,
-    key_ring::KeyRing,
+    key_ring::{KeyRing, Share},
     metrics::Shard,
     timers::Timers,
 };
@@ -353,6 +353,18 @@ fn asked_to_wait(answer: &UpstreamAnswer) -> Option<Duration> {
 }
 
 fn log_attempt(attempt: &Attempt, keys: &KeyRing) {
+    match attempt.status().and_then(|status| keys.answered(status)) {
+        None => {}
+        Some(Share::Unusual) => tracing::warn!(
+            key = keys.name(),
+            fingerprint = keys.current().fingerprint(),
+            "more than half of the last answers to this key are 404: likely it is a key of the wrong environment, which knows none of these users; else callers delete what is gone already. Compare the key with the one of that environment"
+        ),
+        Some(Share::Usual) => tracing::info!(
+            key = keys.name(),
+            "fewer than a quarter of the last answers to this key are 404 again"
+        ),
+    }
     match (&attempt.end, attempt.failure) {
         (_, Some(Failure::RejectedKey)) => {
             keys.refused();

@@ -30,6 +30,39 @@ fn authorizations(gateway: &Gateway) -> Vec<String> {
 }
 
 #[test]
+fn an_unusual_share_of_404s_is_told_once_with_its_likely_cause_and_so_is_its_end() {
+    let gateway = Gateway::start();
+    let told = |text: &str| gateway.process.output().matches(text).count();
+    let flag = || {
+        let metrics = gateway.admin("/metrics").text();
+        let line = metrics
+            .lines()
+            .find(|line| line.starts_with("alloy_gateway_upstream_key_unusual_404s{"));
+        line.unwrap().to_owned()
+    };
+    assert!(flag().ends_with(" 0"), "{}", flag());
+    for n in 0..60 {
+        assert_eq!(gateway.delete(USER, &format!("gone-{n}")).status, 404);
+    }
+    let warning = gateway.process.wait_for(|line| line["key"] == "production");
+    assert_eq!(warning["level"], "warn");
+    let message = warning["message"].as_str().unwrap();
+    assert!(
+        message.contains("key of the wrong environment"),
+        "{message}"
+    );
+    assert_eq!(told("key of the wrong environment"), 1);
+    assert!(flag().ends_with(" 1"), "{}", flag());
+    for n in 0..20 {
+        assert_eq!(gateway.delete(USER, &format!("c{n}")).status, 200);
+    }
+    gateway
+        .process
+        .wait_for(|line| line["level"] == "info" && line["key"] == "production");
+    assert!(flag().ends_with(" 0"), "{}", flag());
+}
+
+#[test]
 fn a_refused_key_is_followed_by_the_next_one_within_the_same_call() {
     let gateway = with_next();
     let response = gateway.delete(USER, "c1");

@@ -98,6 +98,14 @@ pub fn keys(text: &mut Text, snapshot: &Snapshot) {
         text.number(&[("key", key.name())], key.refusals());
     }
     text.family(
+        "upstream_key_unusual_404s",
+        Kind::Gauge,
+        "Whether more than half of the last answers to this key are 404: likely a key of the wrong environment",
+    );
+    for key in snapshot.keys() {
+        text.flag(&[("key", key.name())], key.has_unusual_404s());
+    }
+    text.family(
         "circuit_breaker_state",
         Kind::Gauge,
         "Whether calls with this key are refused because the upstream fails: 1 for the state it is in",
