@@ -65,7 +65,7 @@ impl Admin {
         let named = level.to_string();
         self.record("admin.log-level", operator, Some(("level", &named)));
         tracing::warn!(
-            level = named,
+            log.level = named,
             by = operator.by,
             "the log level was changed for 15 minutes"
         );
@@ -84,7 +84,7 @@ impl Admin {
             let by = Operator::itself();
             self.record("admin.log-level", &by, Some(("level", &level)));
             tracing::warn!(
-                level,
+                log.level = level,
                 "15 minutes are over: the log level is the configured one again"
             );
         }

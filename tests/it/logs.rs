@@ -240,6 +240,10 @@ fn the_level_is_changed_while_it_runs_only_over_the_admin_socket_and_the_trail_s
     // What is below the level that everything else has is not logged, calls included.
     let record = gateway.record("the change", |record| record["event"] == "admin.log-level");
     assert_eq!(record["level"], level_wanted.trim());
+    let line = gateway
+        .process
+        .wait_for(|line| line["log.level"] == level_wanted.trim());
+    assert_eq!(line["level"], "warn");
     assert!(
         record["by"].as_str().unwrap().starts_with("unix:uid="),
         "{record}"
