@@ -278,6 +278,16 @@ fn what_a_collector_refuses_or_rejects_is_given_up_and_told() {
     );
     let posted = collector.posted();
     assert_eq!(posted.len(), 2, "what was refused is not sent again");
+    let metrics = gateway.admin("/metrics").text();
+    for (reason, spans) in [("queue_full", 0), ("undelivered", 2), ("rejected", 1)] {
+        let line =
+            format!("alloy_gateway_trace_spans_dropped_total{{reason=\"{reason}\"}} {spans}\n");
+        assert!(metrics.contains(&line), "{line}{metrics}");
+    }
+    assert!(
+        metrics.contains("alloy_gateway_trace_spans_exported_total 1\n"),
+        "{metrics}"
+    );
     for (posted, answer) in posted.iter().zip([&first, &second]) {
         let spans = spans(&posted.body);
         assert_eq!(spans[0].attribute("request.id"), Some(id(answer)));

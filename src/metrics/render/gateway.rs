@@ -13,6 +13,7 @@ use crate::{
         text::{Kind, Text},
     },
     server::Shared,
+    traces::Counts,
 };
 
 /// The trail and its disk.
@@ -146,7 +147,30 @@ pub fn about(text: &mut Text, shared: &Shared) {
         "Lines of the log that were dropped, since they could not be written as fast as they came",
     );
     text.number(&[], logging::lines_dropped());
+    let none = Counts::default();
+    spans(
+        text,
+        shared.traces().map_or(&none, |traces| traces.counts()),
+    );
     text.family("panics", Kind::Counter, "Bugs caught");
     let shards = shared.metrics().shards().iter();
     text.number(&[], shards.map(|shard| get(&shard.panics)).sum());
+}
+
+/// What went to the collector of `otlp`; nothing if there is none.
+fn spans(text: &mut Text, counts: &Counts) {
+    text.family(
+        "trace_spans_exported",
+        Kind::Counter,
+        "Spans that the collector of otlp took",
+    );
+    text.number(&[], counts.exported());
+    text.family(
+        "trace_spans_dropped",
+        Kind::Counter,
+        "Spans that were lost: the queue was full, they could not be delivered, or the collector rejected them",
+    );
+    for (reason, spans) in counts.dropped() {
+        text.number(&[("reason", reason)], spans);
+    }
 }
