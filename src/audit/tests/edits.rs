@@ -80,6 +80,20 @@ async fn any_byte_flipped_inserted_removed_or_swapped_is_named_at_its_record() {
 }
 
 #[tokio::test]
+async fn a_line_cut_short_before_another_segment_is_named_and_not_the_one_behind_it() {
+    let (directory, paths) = trail().await;
+    let good = fs::read(&paths[0]).unwrap();
+    let last = line_of(&good, good.len() - 1);
+    for cut in [1, 40, 200] {
+        fs::write(&paths[0], &good[..good.len() - cut]).unwrap();
+        let wrong = verify(directory.path()).unwrap().wrong.unwrap();
+        let found = (wrong.file.as_str(), wrong.line, wrong.seq);
+        assert_eq!(found, ("0000000001.jsonl", last, Some(last)), "{wrong}");
+        assert_eq!(wrong.fault, Fault::Cut);
+    }
+}
+
+#[tokio::test]
 async fn only_the_beginning_of_the_next_record_is_taken_for_torn() {
     let (directory, paths) = trail().await;
     let path = &paths[1];
