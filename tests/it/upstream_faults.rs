@@ -236,10 +236,11 @@ fn retries_never_exceed_a_fifth_of_the_calls() {
     }
     let retries = gateway.alloy.received().len() - 200;
     // A fifth, and one a second for a gateway that has little to do, those of the
-    // last ten seconds at once.
+    // last ten seconds at once. tower's budget forgets what was spent up to twice as
+    // fast as it says when calls come seldom, as on a machine with much else to do.
     let seconds = usize::try_from(start.elapsed().as_secs()).unwrap() + 1;
     assert!(
-        (1..=200 / 5 + 10 + seconds).contains(&retries),
+        (1..=200 / 5 + 10 + 2 * seconds).contains(&retries),
         "{retries} retries of 200 calls in {seconds} s"
     );
 }
