@@ -231,6 +231,10 @@ impl KeyEcho {
     }
 
     fn is_in(&self, bytes: &[u8]) -> bool {
+        // No form of the key is shorter than the key.
+        if bytes.len() < self.plain.needle().len() {
+            return false;
+        }
         self.plain.find(bytes).is_some()
             || self.base64.iter().any(|form| form.find(bytes).is_some())
             || (bytes.contains(&b'%') && self.plain.find(&percent_decoded(bytes)).is_some())

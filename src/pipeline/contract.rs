@@ -68,17 +68,9 @@ pub fn read(head: &Parts, upstream: &Upstream, bounds: &Bounds) -> Result<Call, 
 
 /// The ids of `/users/*/credentials/*`, whatever they look like.
 fn route(target: &Uri) -> Option<(&str, &str)> {
-    let mut segments = target.path().strip_prefix('/')?.split('/');
-    let four = (
-        segments.next()?,
-        segments.next()?,
-        segments.next()?,
-        segments.next()?,
-    );
-    match (four, segments.next()) {
-        (("users", user, "credentials", credential), None) => Some((user, credential)),
-        _ => None,
-    }
+    let (user, rest) = target.path().strip_prefix("/users/")?.split_once('/')?;
+    let credential = rest.strip_prefix("credentials/")?;
+    (!credential.contains('/')).then_some((user, credential))
 }
 
 /// RFC 9112 §3.2 and §6 where hyper is more lenient than the gateway may be;

@@ -268,6 +268,7 @@ async fn read_whole(driver: &mut Driver, mut body: Incoming) -> Result<Bytes, Br
         let end = AttemptEnd::Protocol(why);
         Err(Attempt::failed(end, Failure::Protocol, why))
     };
+    // Copied: a piece would keep all of the connection's buffer.
     let mut whole = BytesMut::new();
     while !body.is_end_stream() {
         let Some(frame) = driver.until(|cx| Pin::new(&mut body).poll_frame(cx)).await else {
@@ -283,7 +284,10 @@ async fn read_whole(driver: &mut Driver, mut body: Incoming) -> Result<Bytes, Br
         if whole.len() + piece.len() > BODY_BYTES_MAX {
             return cut("the answer's body is longer than 1 MiB");
         }
-        // Copied: a piece keeps all of the connection's buffer.
+        if whole.is_empty() && body.is_end_stream() {
+            // As nearly always.
+            return Ok(Bytes::copy_from_slice(&piece));
+        }
         whole.extend_from_slice(&piece);
     }
     Ok(whole.freeze())
