@@ -1,0 +1,156 @@
+//! All limits of a tenant together, and the line of those who wait.
+
+use tokio::time::advance;
+
+use super::*;
+use crate::config::settings::testing::window;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn limits(tenant: &[(u32, Duration)], key: &[(u32, Duration)]) -> Limits {
+    let bucket =
+        |scope| move |(n, per): &(u32, Duration)| Arc::new(Bucket::new(scope, window(*n, *per)));
+    Limits::new(
+        tenant.iter().map(bucket("tenant")),
+        key.iter().map(bucket("key")),
+        Arc::default(),
+        Arc::new(Breaker::new(None)),
+    )
+}
+
+fn refused(limits: &Limits) -> (LimitedBy, Option<String>, Duration) {
+    match limits.try_pass().unwrap_err() {
+        Refusal::RateLimited {
+            by,
+            policy,
+            retry_after,
+        } => (by, policy, retry_after),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_call_spends_nothing_of_any_window() {
+    let limits = limits(&[(2, SECOND), (3, 3600 * SECOND)], &[(5, 60 * SECOND)]);
+    for _ in 0..2 {
+        limits.try_pass().unwrap().worked();
+    }
+    for _ in 0..50 {
+        assert_eq!(refused(&limits).0, LimitedBy::Tenant);
+    }
+    advance(SECOND).await;
+    limits.try_pass().unwrap().worked();
+    // The hour is spent now; asking again must not empty the second.
+    for _ in 0..50 {
+        let (_, policy, wait) = refused(&limits);
+        assert_eq!(policy.as_deref(), Some("tenant-3600s"));
+        assert_eq!(wait, Duration::from_secs(1200) - SECOND);
+    }
+    let (_, levels) = limits.headers().unwrap();
+    assert_eq!(
+        levels,
+        "\"tenant-1s\";r=1, \"key-60s\";r=2, \"tenant-3600s\";r=0;t=1199"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_after_the_stated_time_passes() {
+    let limits = limits(&[(2, SECOND), (4, 100 * SECOND)], &[(3, 60 * SECOND)]);
+    for _ in 0..2 {
+        limits.try_pass().unwrap().worked();
+    }
+    for _ in 0..20 {
+        let (_, _, wait) = refused(&limits);
+        advance(Duration::from_secs(seconds_up(wait))).await;
+        limits.try_pass().unwrap().worked();
+        while let Ok(pass) = limits.try_pass() {
+            pass.worked();
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_key_is_shared_and_named() {
+    let shared = Arc::new(Bucket::new("key", window(3, SECOND)));
+    let tenant = || {
+        Limits::new(
+            [],
+            [Arc::clone(&shared)],
+            Arc::default(),
+            Arc::new(Breaker::new(None)),
+        )
+    };
+    let (one, other) = (tenant(), tenant());
+    one.try_pass().unwrap().worked();
+    one.try_pass().unwrap().worked();
+    other.try_pass().unwrap().worked();
+    let (by, policy, _) = refused(&one);
+    assert_eq!((by, policy.as_deref()), (LimitedBy::Key, Some("key-1s")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closed_gate_costs_no_budget() {
+    let limits = limits(&[(1, SECOND)], &[]);
+    limits.gate().close_for(5 * SECOND);
+    assert_eq!(refused(&limits), (LimitedBy::Upstream, None, 5 * SECOND));
+    advance(5 * SECOND).await;
+    limits.try_pass().unwrap().worked();
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_who_wait_are_served_in_the_order_they_came() {
+    let limits = Arc::new(limits(&[(1, SECOND)], &[]));
+    let line = Arc::new(Line::new(8));
+    limits.try_pass().unwrap().worked();
+    let served = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let deadline = Instant::now() + 60 * SECOND;
+    let mut waiting = Vec::new();
+    for number in 0..5 {
+        let (limits, line, served) = (Arc::clone(&limits), Arc::clone(&line), Arc::clone(&served));
+        waiting.push(tokio::spawn(async move {
+            line.wait(&limits, deadline).await.unwrap().worked();
+            served.lock().unwrap().push(number);
+        }));
+        tokio::task::yield_now().await;
+    }
+    for task in waiting {
+        task.await.unwrap();
+    }
+    assert_eq!(*served.lock().unwrap(), [0, 1, 2, 3, 4]);
+    assert!(line.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_is_bounded_in_time_and_number() {
+    let limits = Arc::new(limits(&[(1, 100 * SECOND)], &[]));
+    limits.try_pass().unwrap().worked();
+    let line = Arc::new(Line::new(1));
+    let began = Instant::now();
+    // Its turn can't come in time: it is told so at once.
+    assert!(line.wait(&limits, began + 10 * SECOND).await.is_err());
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    let waiting = tokio::spawn({
+        let (limits, line) = (Arc::clone(&limits), Arc::clone(&line));
+        async move {
+            line.wait(&limits, began + 1000 * SECOND)
+                .await
+                .map(Pass::worked)
+        }
+    });
+    tokio::task::yield_now().await;
+    // The line is full.
+    assert!(line.wait(&limits, began + 1000 * SECOND).await.is_err());
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    waiting.await.unwrap().unwrap();
+    assert_eq!(began.elapsed(), 100 * SECOND);
+}
+
+#[test]
+fn a_count_never_goes_above_its_bound() {
+    let count = InFlightCount::new(2);
+    let (one, _two) = (count.enter().unwrap(), count.enter().unwrap());
+    assert!(count.enter().is_none());
+    drop(one);
+    assert!(count.enter().is_some());
+    assert_eq!(count.count(), 1);
+}
