@@ -1,7 +1,8 @@
 //! Hostile load on loopback: what the gateway takes of memory and descriptors
 //! before, during and after, and how a good caller fares meanwhile.
 //!
-//! `cargo bench --bench hostile [-- SECONDS]`: so long for each kind, 10 by default.
+//! `cargo bench --bench hostile [-- SECONDS [KIND]]`: so long for each kind, 10 by
+//! default; or only for the kinds that have this word in their name.
 //! Uses Debian's slowhttptest where it is installed. Sends only to loopback.
 
 #![allow(
@@ -90,6 +91,9 @@ fn main() {
     let seconds = std::env::args()
         .find_map(|argument| argument.parse().ok())
         .unwrap_or(10);
+    let only = std::env::args()
+        .skip(1)
+        .find(|argument| argument.parse::<u64>().is_err() && !argument.starts_with('-'));
     let gateway = Setup::default()
         .tenant("flooding", &["users: all"])
         .tenant("good", &["users: all"])
@@ -104,6 +108,9 @@ fn main() {
     );
     println!("|---|--:|--:|--:|--:|--:|--:|--:|");
     for (name, hostility) in KINDS {
+        if only.as_ref().is_some_and(|only| !name.contains(only)) {
+            continue;
+        }
         let is_flood = name.starts_with("a tenant");
         if is_flood {
             let slow = Behaviour::Late(Duration::from_secs(30));
@@ -135,7 +142,9 @@ fn main() {
     thread::sleep(Duration::from_secs(seconds));
     Good::during(&gateway, || thread::sleep(Duration::from_secs(seconds))).print("after all", 0);
     assert!(gateway.verify().is_intact());
-    overload(seconds);
+    if only.is_none() {
+        overload(seconds);
+    }
 }
 
 /// How good callers fared.

@@ -293,3 +293,6 @@ impl Pipeline {
         self.forwarder.sweep();
     }
 }
+
+#[cfg(test)]
+mod tests;

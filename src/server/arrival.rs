@@ -194,3 +194,12 @@ fn is_request_id(id: &[u8]) -> bool {
             .iter()
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
+
+#[cfg(test)]
+impl Arrival {
+    /// A request that came in well, from an address of documentation.
+    pub(crate) fn of<B>(request: &Request<B>) -> Self {
+        let peer = Peer::Tcp(SocketAddr::from(([192, 0, 2, 1], 1000)));
+        Self::new(&Caller::new(peer), request, None)
+    }
+}

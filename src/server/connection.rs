@@ -21,6 +21,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite},
     sync::watch,
+    task::yield_now,
 };
 
 use super::{
@@ -61,6 +62,7 @@ macro_rules! drive {
         let mut is_leaving = false;
         poll_fn(|cx| {
             $progress.polled_by(cx.waker());
+            $progress.begin_turn();
             let leaves = match $progress.word() {
                 Word::None => false,
                 Word::Drain => $leaves_early,
@@ -114,9 +116,13 @@ where
     let caller = Caller::new(peer);
     let service = service_fn(move |request: Request<Incoming>| {
         let busy = requests.busy();
+        let may_begin = requests.may_begin();
         let arrival = Arc::new(Arrival::new(&caller, &request, requests.malformed()));
         let answer = rim.answer(arrival, request);
         async move {
+            if !may_begin {
+                yield_now().await;
+            }
             let response = answer.await;
             drop(busy);
             Ok::<_, Infallible>(response)

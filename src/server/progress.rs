@@ -43,6 +43,8 @@ pub struct Progress {
     requests: AtomicU32,
     /// Whether requests come one after another: HTTP/1.
     in_turn: bool,
+    /// Whether a request was begun in this turn of the connection.
+    has_begun_one: AtomicBool,
     malformed: OnceLock<&'static str>,
     flooded: AtomicBool,
     watchdog: Watchdog,
@@ -79,6 +81,7 @@ impl Progress {
             head_ms: AtomicU64::new(0),
             requests: AtomicU32::new(0),
             in_turn: !is_http2,
+            has_begun_one: AtomicBool::new(false),
             malformed: OnceLock::new(),
             flooded: AtomicBool::new(false),
             watchdog,
@@ -95,6 +98,17 @@ impl Progress {
     /// Whether the peer was found to flood us with frames that cost it nothing.
     pub fn is_flooded(&self) -> bool {
         self.flooded.load(Ordering::Acquire)
+    }
+
+    /// A new turn of the connection.
+    pub fn begin_turn(&self) {
+        self.has_begun_one.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether a request may be begun in this turn: of pipelined ones one at a
+    /// time, so that a connection full of them does not hold up the others.
+    pub fn may_begin(&self) -> bool {
+        !self.in_turn || !self.has_begun_one.swap(true, Ordering::Relaxed)
     }
 
     /// Notes that a request is being worked on.
