@@ -5,6 +5,7 @@
 //! place in a list, and a tick that goes only while there is something in it.
 
 use std::{
+    fmt,
     future::{Future, poll_fn},
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -26,11 +27,19 @@ pub struct Timers(Arc<Mutex<State>>);
 #[error("the time allowed has passed")]
 pub struct TimedOut;
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
     places: Vec<Place>,
     free: Vec<usize>,
     ticks: bool,
+    at_tick: Option<Arc<dyn Fn() + Send + Sync>>,
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let waiting = self.places.len() - self.free.len();
+        f.debug_struct("State").field("waiting", &waiting).finish()
+    }
 }
 
 #[derive(Debug)]
@@ -66,6 +75,12 @@ impl Timers {
         .await
     }
 
+    /// Calls `work` at each tick, that is now and then while anybody waits, however
+    /// busy the worker is.
+    pub fn at_tick(&self, work: impl Fn() + Send + Sync + 'static) {
+        self.state().at_tick = Some(Arc::new(work));
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -87,6 +102,11 @@ impl Timers {
                 {
                     waker.wake();
                 }
+            }
+            let work = state.at_tick.clone();
+            drop(state);
+            if let Some(work) = work {
+                work();
             }
         }
     }

@@ -72,8 +72,11 @@ impl WorkerTrail {
 
     /// Hands over records without waking the writer for each: whoever takes this
     /// calls [`Trail::flush`](super::Trail::flush) whenever its thread is about to sleep.
+    /// One that never sleeps, since there is always more to do, tells it at a tick.
     #[must_use]
     pub fn flushed_on_park(self) -> Self {
+        let queue = Arc::clone(&self.queue);
+        self.timers.at_tick(move || queue.flush());
         Self {
             wake: Wake::OnPark,
             ..self

@@ -263,3 +263,28 @@ async fn strict_means_synced_before_anything_follows_and_relaxed_means_never() {
         assert_eq!(field(&opened, "durability"), expected);
     }
 }
+
+/// A worker under a flood never sleeps: its records must not wait for the
+/// writer's own look, once a second.
+#[tokio::test]
+async fn the_records_of_a_worker_that_is_never_done_are_written_all_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let trail = open(options(directory.path())).unwrap();
+    let worker = trail.for_worker().flushed_on_park();
+    let busy = tokio::spawn(async {
+        loop {
+            tokio::task::yield_now().await;
+        }
+    });
+    let all = async {
+        for _ in 0..10 {
+            let open = worker.intent(intent(RequestId::next())).await.unwrap();
+            let recorded = worker.outcome(open, deleted()).await;
+            assert_eq!(recorded, Recorded::Durable);
+        }
+    };
+    // Twenty records, a second each, would take longer.
+    let ended = tokio::time::timeout(Duration::from_secs(12), all).await;
+    busy.abort();
+    ended.unwrap();
+}
