@@ -33,6 +33,12 @@ struct Stage {
 /// Tenants that may everything, one user, nothing, only try; and two whose token's
 /// time is over or yet to come.
 fn stage(tokens: &[NewToken; 6]) -> Stage {
+    let limited = "users: all, limits: [ { requests: 9, per: 1h } ]";
+    stage_with(tokens, "circuit_breaker: off", limited)
+}
+
+/// With a line of the upstream, and the lines of the tenant that may everything.
+fn stage_with(tokens: &[NewToken; 6], upstream: &str, of_all: &str) -> Stage {
     let directory = tempfile::tempdir().unwrap();
     let alloy = SimulatedAlloy::start(simulated_alloy::Options {
         tls: false,
@@ -53,16 +59,11 @@ fn stage(tokens: &[NewToken; 6]) -> Stage {
     let [all, narrow, suspended, dry, old, new] = tokens;
     let text = format!(
         "version: 1\nlisten: [ {{ address: 127.0.0.1:0 }} ]\nadmin: {{ address: off }}\n\
-         upstream: {{ url: \"{}\", retries: 0 }}\nkeys: {{ k: {{ secret: {{ file: key }} }} }}\n\
+         upstream: {{ url: \"{}\", retries: 0, {upstream} }}\nkeys: {{ k: {{ secret: {{ file: key }} }} }}\n\
          bounds: {{ failed_auth: {{ requests: 100, per: 1h }} }}\n\
          audit: {{ directory: audit, durability: relaxed }}\ntenants:\n{}{}{}{}{}{}",
         alloy.url(),
-        tenant(
-            "all",
-            all,
-            "",
-            "users: all, limits: [ { requests: 9, per: 1h } ]"
-        ),
+        tenant("all", all, "", of_all),
         tenant("narrow", narrow, "", &format!("users: [ {USER} ]")),
         tenant(
             "suspended",
@@ -556,4 +557,60 @@ async fn every_refusal_has_its_row_of_the_table() {
             assert_eq!(problem["limit"], serde_json::json!(by));
         }
     }
+}
+
+#[tokio::test]
+async fn a_token_is_good_from_its_first_moment_on_and_at_its_last_no_more() {
+    let tokens = tokens();
+    let stage = stage(&tokens);
+    let good = |token: &NewToken, at: &str| {
+        let request = call(USER, token.reveal()).body(()).unwrap();
+        let peer = Arrival::of(&request).peer;
+        let now = at.parse().unwrap();
+        super::authenticate::identify(request.headers(), &stage.snapshot, &peer, now).is_ok()
+    };
+    let [_, _, _, _, old, new] = &tokens;
+    assert!(good(old, "2019-12-31T23:59:59.999Z"));
+    assert!(!good(old, "2020-01-01T00:00:00Z"));
+    assert!(!good(new, "2119-12-31T23:59:59.999Z"));
+    assert!(good(new, "2120-01-01T00:00:00Z"));
+}
+
+#[tokio::test]
+async fn who_may_wait_gets_its_turn_and_who_may_not_is_told_at_once() {
+    let tokens = tokens();
+    let limits = "users: all, limits: [ { requests: 10, per: 1s, burst: 1 } ]";
+    for (wait, served) in [("5s", 4), ("0s", 1)] {
+        let stage = stage_with(
+            &tokens,
+            "circuit_breaker: off",
+            &format!("{limits}, wait: {wait}"),
+        );
+        let calls = (0..4).map(|_| stage.answer(call(USER, tokens[0].reveal())));
+        let answers = futures_util::future::join_all(calls).await;
+        let refused = answers
+            .iter()
+            .filter(|answer| answer.status() == 429)
+            .count();
+        assert_eq!(
+            (4 - refused, stage.alloy.received().len()),
+            (served, served),
+            "{wait}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_the_upstream_shows_of_its_health_opens_the_breaker() {
+    let tokens = tokens();
+    let breaker = "circuit_breaker: { failures: 2, open_for: 1h }";
+    let stage = stage_with(&tokens, breaker, "users: all");
+    for status in [503, 500, 503, 503] {
+        stage.alloy.script([Behaviour::answer(status, "", "{}")]);
+        let response = stage.answer(call(USER, tokens[0].reveal())).await;
+        assert_eq!(response.status(), status);
+    }
+    let response = stage.answer(call(USER, tokens[0].reveal())).await;
+    assert_eq!(json(response).await["code"], "circuit-open");
+    assert_eq!(stage.alloy.received().len(), 4);
 }

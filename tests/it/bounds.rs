@@ -69,6 +69,7 @@ const CASES: &[Case] = &[
     ("body_bytes", "chunks above it", "RFC 9110 §15.5.14", "body_bytes: 1KiB", Refused(413, "content-too-large"), |g, c| body(g, c, &format!("Transfer-Encoding: chunked\r\n\r\n401\r\n{}\r\n0\r\n\r\n", "a".repeat(1025)))),
     ("body_bytes", "far more, sent without waiting", "RFC 9112 §9.6", "body_bytes: 1KiB", Refused(413, "content-too-large"), |g, c| body(g, c, &format!("Content-Length: 5000000\r\n\r\n{}", "a".repeat(5_000_000)))),
     ("drain_timeout", "stopping is not held up", "design", "drain_timeout: 300ms", Closed(""), stopping),
+    ("drain_delay", "a call while it lasts", "design", "drain_delay: 5s", Refused(503, "draining"), draining),
     ("pipelining", "requests ahead of their answers", "RFC 9112 §9.3.2", "headers: 64", Waits, pipelined),
 ];
 
@@ -83,7 +84,7 @@ fn at_each_bound_is_seen_what_is_promised_and_a_good_call_goes_well_after_it() {
             .fold(setup, |setup, name| setup.tenant(name, &["users: all"]))
             .start();
         take(&gateway, *class);
-        if *bound != "drain_timeout" {
+        if !bound.starts_with("drain") {
             // A place is free once the gateway has seen that its connection ended.
             wait_until(what, || {
                 let call = delete(USER, "c999", gateway.token());
@@ -329,6 +330,16 @@ fn stopping(gateway: &Gateway, _: Class) {
     idle.send("DELETE /users/");
     gateway.process.signal(rustix::process::Signal::TERM);
     assert!(idle.is_closed());
+}
+
+fn draining(gateway: &Gateway, class: Class) {
+    gateway.process.signal(rustix::process::Signal::TERM);
+    gateway.process.wait_for(|line| {
+        let message = line["message"].as_str().unwrap_or_default();
+        message.starts_with("stopping")
+    });
+    let call = delete(USER, "c1", gateway.token());
+    assert_refused(gateway, gateway.connect().send(call), class);
 }
 
 /// A head that came only in part with the request before it waits as long as that
