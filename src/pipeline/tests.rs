@@ -282,7 +282,7 @@ async fn who_may_what_is_decided_by_token_time_mode_and_user_in_this_order() {
             "{what}"
         );
         assert_eq!(json(response).await["code"], code, "{what}");
-        expected.push((code.to_owned(), reason.to_owned()));
+        expected.push((status.into(), code.to_owned(), reason.to_owned()));
     }
     assert_eq!(stage.alloy.received().len(), 0);
     for (user, token) in [(USER, narrow), (foreign, all)] {
@@ -298,7 +298,8 @@ async fn who_may_what_is_decided_by_token_time_mode_and_user_in_this_order() {
         .filter(|record| record["code"].is_string())
         .map(|record| {
             let text = |name: &str| record[name].as_str().unwrap_or_default().to_owned();
-            (text("code"), text("reason"))
+            let status = record["status"].as_u64().unwrap();
+            (status, text("code"), text("reason"))
         })
         .collect();
     assert_eq!(recorded, expected);
@@ -613,4 +614,28 @@ async fn what_the_upstream_shows_of_its_health_opens_the_breaker() {
     let response = stage.answer(call(USER, tokens[0].reveal())).await;
     assert_eq!(json(response).await["code"], "circuit-open");
     assert_eq!(stage.alloy.received().len(), 4);
+}
+
+#[tokio::test]
+async fn how_long_a_call_waited_is_known() {
+    let tokens = tokens();
+    let limits = "users: all, wait: 5s, limits: [ { requests: 10, per: 1s, burst: 1 } ]";
+    let stage = stage_with(&tokens, "circuit_breaker: off", limits);
+    let request = call(USER, tokens[0].reveal()).body(()).unwrap();
+    let arrival = Arrival::of(&request);
+    let (head, ()) = request.into_parts();
+    let snapshot = &stage.snapshot;
+    let call = super::contract::read(&head, &snapshot.upstream.settings, &snapshot.bounds);
+    let call = call.unwrap();
+    let now = jiff::Timestamp::now();
+    let identity =
+        super::authenticate::identify(&head.headers, snapshot, &arrival.peer, now).unwrap();
+    let permit = super::authorize::permit(identity, &call).unwrap();
+    let admit = || async {
+        let entered = super::limit::enter(permit).unwrap();
+        super::limit::admit(entered).await.unwrap().waited()
+    };
+    // One at once, then one each tenth of a second.
+    admit().await;
+    assert!(admit().await >= Duration::from_millis(50));
 }
