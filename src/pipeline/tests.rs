@@ -540,6 +540,24 @@ async fn every_refusal_has_its_row_of_the_table() {
                 (status == 405).then_some("DELETE")
             );
             assert_eq!(field(&response, "ratelimit"), None);
+            // RFC 9209 §2.3: the kinds of error that are registered there.
+            let kind = match code {
+                "unauthenticated" | "rate-limited" => "http_request_denied",
+                "internal-error" | "audit-unavailable" => "proxy_internal_error",
+                "overloaded" | "draining" => "proxy_internal_response",
+                "upstream-unreachable" | "circuit-open" => "destination_unavailable",
+                "upstream-protocol" => "http_protocol_error",
+                "upstream-rejected-key" => "proxy_configuration_error",
+                "upstream-timeout" => "http_response_timeout",
+                "upstream-reset" => "connection_terminated",
+                _ if status == 403 => "http_request_denied",
+                _ => "http_request_error",
+            };
+            let made_by = format!("alloy-gateway; error={kind}");
+            assert_eq!(field(&response, "proxy-status"), Some(&*made_by), "{code}");
+            let date = httpdate::parse_http_date(field(&response, "date").unwrap()).unwrap();
+            let age = std::time::SystemTime::now().duration_since(date).unwrap();
+            assert!(age < Duration::from_secs(3600), "{age:?}");
             let id = field(&response, "x-request-id").unwrap().to_owned();
             let problem = json(response).await;
             assert_eq!(problem["request_id"], id);
@@ -556,6 +574,9 @@ async fn every_refusal_has_its_row_of_the_table() {
                 _ => None,
             };
             assert_eq!(problem["limit"], serde_json::json!(by));
+            let quota = "https://iana.org/assignments/http-problem-types#quota-exceeded";
+            let kind = if by.is_some() { quota } else { "about:blank" };
+            assert_eq!(problem["type"], kind);
         }
     }
 }

@@ -201,6 +201,12 @@ mod tests {
             breaker.pass().unwrap().failed();
         }
         assert_eq!(breaker.pass().unwrap_err(), Duration::from_secs(5));
+        assert!(breaker.is_open());
+        assert_eq!(breaker.bounds().unwrap().open_for, Duration::from_secs(5));
+        assert_eq!(
+            BreakerState::ALL.map(BreakerState::as_str),
+            ["closed", "open", "half_open"]
+        );
     }
 
     #[tokio::test(start_paused = true)]

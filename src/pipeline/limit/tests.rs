@@ -154,3 +154,22 @@ fn a_count_never_goes_above_its_bound() {
     assert!(count.enter().is_some());
     assert_eq!(count.count(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_buckets_stand_shortest_window_first_and_the_tenants_own_can_be_told() {
+    let limits = limits(&[(2, 3600 * SECOND), (3, SECOND)], &[(5, 60 * SECOND)]);
+    let names = |buckets: Vec<&Arc<Bucket>>| -> Vec<String> {
+        buckets.iter().map(|b| b.name().to_owned()).collect()
+    };
+    assert_eq!(
+        names(limits.buckets().collect()),
+        ["tenant-1s", "key-60s", "tenant-3600s"]
+    );
+    assert_eq!(
+        names(limits.of_tenant().collect()),
+        ["tenant-1s", "tenant-3600s"]
+    );
+    let line = Line::new(7);
+    assert_eq!((line.waiting_max(), line.is_empty()), (7, true));
+    assert_eq!(InFlightCount::new(3).max(), 3);
+}
