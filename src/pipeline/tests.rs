@@ -516,6 +516,7 @@ async fn every_refusal_has_its_row_of_the_table() {
             false,
         ),
     ];
+    let mut details = std::collections::BTreeSet::new();
     for (refusal, status, code, sent, retry_after, closes) in table {
         for version in [Version::HTTP_11, Version::HTTP_2] {
             let request = Request::delete("/").version(version).body(()).unwrap();
@@ -565,6 +566,7 @@ async fn every_refusal_has_its_row_of_the_table() {
             assert_eq!(problem["sent"], sent);
             assert_eq!(problem["status"], status);
             assert_eq!(problem["message"], problem["detail"]);
+            details.insert(problem["detail"].to_string());
             let by = match &refusal {
                 Refusal::RateLimited { by, policy, .. } => {
                     let policies = policy.as_ref().map(|policy| vec![policy.clone()]);
@@ -579,6 +581,9 @@ async fn every_refusal_has_its_row_of_the_table() {
             assert_eq!(problem["type"], kind);
         }
     }
+    // Each says what happened; both internal errors say the same.
+    assert_eq!(details.len(), 27);
+    assert!(details.iter().all(|detail| detail.len() > 30));
 }
 
 #[tokio::test]

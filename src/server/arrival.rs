@@ -13,7 +13,7 @@ use http::{HeaderName, HeaderValue, Method, Request, Version};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use crate::ids::RequestId;
+use crate::{ids::RequestId, token::looks_like_token};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -187,12 +187,14 @@ fn known(method: &Method) -> &'static str {
     }
 }
 
-/// 1 to 128 of `A-Z a-z 0-9 . _ -`.
+/// 1 to 128 of `A-Z a-z 0-9 . _ -`, and not of a token's form.
 fn is_request_id(id: &[u8]) -> bool {
     (1..=128).contains(&id.len())
         && id
             .iter()
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+        // A token in the wrong field must not end up in the trail.
+        && !std::str::from_utf8(id).is_ok_and(looks_like_token)
 }
 
 #[cfg(test)]
@@ -201,5 +203,28 @@ impl Arrival {
     pub(crate) fn of<B>(request: &Request<B>) -> Self {
         let peer = Peer::Tcp(SocketAddr::from(([192, 0, 2, 1], 1000)));
         Self::new(&Caller::new(peer), request, None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::NewToken;
+
+    #[test]
+    fn a_callers_own_id_is_taken_unless_it_is_a_token() {
+        let taken = |id: &str| {
+            let request = Request::delete("/").header("x-request-id", id);
+            let arrival = Arrival::of(&request.body(()).unwrap());
+            arrival.caller_request_id().map(ToOwned::to_owned)
+        };
+        let longest = "a".repeat(128);
+        for id in ["A-1_b.2", longest.as_str()] {
+            assert_eq!(taken(id).as_deref(), Some(id));
+        }
+        let token = NewToken::generate().unwrap();
+        for id in ["", "a b", "a/b", &"a".repeat(129), token.reveal()] {
+            assert_eq!(taken(id), None, "{id}");
+        }
     }
 }
