@@ -1,7 +1,7 @@
 //! Logs on stderr: one JSON object a line, or text for people at a terminal.
 //!
-//! Whatever is said goes to one thread that writes ([`sink`]); nothing else ever
-//! waits for stderr. Events come through `tracing` ([`events`]); the line of each
+//! Whatever is said goes to one thread that writes (`sink`); nothing else ever
+//! waits for stderr. Events come through `tracing` (`events`); the line of each
 //! call takes a shorter way ([`access`]), since there are so many of them.
 
 pub mod access;

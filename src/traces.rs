@@ -1,15 +1,15 @@
 //! Traces: W3C Trace Context in, spans out by OTLP/HTTP.
 //!
 //! A span is made after its call was answered, of what is known by then, and put
-//! into a bounded queue ([`queue`]); one task on the main runtime encodes and sends
-//! ([`export`]). A collector that is slow or gone costs spans, never a call, and
+//! into a bounded queue (`queue`); one task on the main runtime encodes and sends
+//! (`export`). A collector that is slow or gone costs spans, never a call, and
 //! what is lost is counted.
 //!
 //! Why not the OpenTelemetry SDK: its batch exporter wants a thread and an HTTP
 //! client of its own, and `opentelemetry-proto` alone, for its types, brings tonic
 //! and the SDK: 68 crates, more than a third of what the whole program has. The
 //! part of OTLP that is needed here are nine messages of four kinds of fields:
-//! [`encode`] is one short file without a dependency, and the tests have its bytes
+//! `encode` is one short file without a dependency, and the tests have its bytes
 //! read by the official schema.
 //!
 //! Nothing of a trace goes to the upstream: no header of a caller does.

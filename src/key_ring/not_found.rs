@@ -19,7 +19,7 @@ pub struct NotFound {
 /// What another answer changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Share {
-    /// More than half of the last [`TOGETHER`] answers are 404.
+    /// More than half of the last `TOGETHER` answers are 404.
     Unusual,
     /// Fewer than a quarter are, again.
     Usual,

@@ -68,7 +68,7 @@ impl Exporter {
         }
     }
 
-    /// Sends what is left, as far as that takes no longer than [`CLOSE_WAIT`].
+    /// Sends what is left, as far as that takes no longer than `CLOSE_WAIT`.
     pub async fn close(mut self) {
         self.closing.send_replace(true);
         if timeout(CLOSE_WAIT, &mut self.task).await.is_err() {

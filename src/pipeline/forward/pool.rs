@@ -135,7 +135,7 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// See [`ConnectError`].
+    /// See `ConnectError`.
     pub async fn connect(
         &self,
         target: &Arc<Target>,

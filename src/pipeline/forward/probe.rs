@@ -31,7 +31,7 @@ pub struct Reached {
 ///
 /// # Errors
 ///
-/// See [`ConnectError`].
+/// See `ConnectError`.
 pub async fn probe(target: &Arc<Target>) -> Result<Reached, ConnectError> {
     let within = target.settings.connect_timeout;
     timeout(within, reach(target))
