@@ -1,6 +1,7 @@
 //! A hundred reloads of all kinds under steady load: no call is dropped, no wrong
 //! key is sent, no bucket is refilled; what it does to the latency of good calls;
-//! and how long a revocation takes, on every worker.
+//! how long a revocation takes, on every worker; and ten restarts behind a socket
+//! that outlives the process.
 //!
 //! `cargo bench --bench reload_under_load [-- RELOADS]`; 100 by default. Sends
 //! only to loopback. The callers, the simulated Alloy and the gateway share the
@@ -17,6 +18,8 @@
     reason = "as in the suites that it shares its support with"
 )]
 
+#[path = "reload_under_load/restart.rs"]
+mod restart;
 #[path = "../tests/it/support/mod.rs"]
 mod support;
 
@@ -120,6 +123,8 @@ fn main() {
     assert!(spent <= BUDGET + 1, "a bucket was refilled");
     assert_keys(&gateway);
     revocation(&gateway);
+    drop(gateway);
+    restart::restarts();
 }
 
 fn key_of(generation: u32) -> String {

@@ -3,6 +3,7 @@
 //! The new snapshot is built aside and swapped whole. A config that is invalid
 //! changes nothing. What can't be changed without a restart is named.
 
+mod background;
 mod files;
 
 use std::{
@@ -15,7 +16,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use self::files::Files;
+use self::{background::Retired, files::Files};
 use crate::{
     config::{
         self, Loaded,
@@ -48,6 +49,7 @@ pub struct Reloader {
     mac_key: Option<String>,
     /// One load at a time, and the last one wins.
     loading: Mutex<()>,
+    retired: Retired<Snapshot>,
     state: Mutex<State>,
     expiries: ExpiryWatch,
 }
@@ -91,6 +93,7 @@ impl Reloader {
             started: Arc::clone(&loaded.settings),
             mac_key: mac_key.map(MacKey::fingerprint),
             loading: Mutex::new(()),
+            retired: Retired::default(),
             expiries: ExpiryWatch::default(),
             state: Mutex::new(State {
                 settings: Arc::clone(&loaded.settings),
@@ -116,7 +119,8 @@ impl Reloader {
         self.state().last.clone()
     }
 
-    /// Loads the config anew; blocks. `by` is what brought it about.
+    /// Loads the config anew; blocks, and leaves the processors to the workers where
+    /// it can. `by` is what brought it about.
     ///
     /// # Errors
     ///
@@ -124,7 +128,7 @@ impl Reloader {
     pub fn reload(&self, by: &str) -> Result<Reload, Problems> {
         let _loading = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
         systemd::reloading();
-        let result = self.load(by);
+        let result = background::run(|| self.load(by));
         systemd::ready(&self.summary());
         result
     }
@@ -167,7 +171,9 @@ impl Reloader {
             Ok((settings, snapshot)) => {
                 last.needs_restart = self.needs_restart(&settings);
                 self.accept(&settings, snapshot, &last);
-                self.state().settings = settings;
+                let before = std::mem::replace(&mut self.state().settings, settings);
+                // Whoever asks for the state must not wait while it is taken apart.
+                drop(before);
                 Ok(last.clone())
             }
             Err(problems) => {
@@ -193,7 +199,7 @@ impl Reloader {
             control.configure(&settings.log);
         }
         let (digest, tenants) = (snapshot.digest.clone(), snapshot.tenants().len());
-        self.shared.swap(snapshot);
+        self.retired.add(self.shared.swap(snapshot));
         self.shared.metrics().reloaded(true);
         self.shared
             .trail()
@@ -253,6 +259,7 @@ impl Reloader {
 }
 
 fn watch(reloader: &Weak<Reloader>) {
+    background::stand_behind();
     let mut before = None;
     let mut pause = LOOK_EVERY;
     loop {
@@ -265,6 +272,7 @@ fn watch(reloader: &Weak<Reloader>) {
         let snapshot = reloader.shared.snapshot();
         reloader.expiries.look(&snapshot, Timestamp::now());
         reloader.shared.metrics().tick();
+        reloader.retired.clear();
         let start = Instant::now();
         let now = reloader.changed(before.as_ref());
         pause = LOOK_EVERY.max(start.elapsed() * LOOK_SHARE);

@@ -59,9 +59,12 @@ impl Shared {
         self.snapshot.load_full()
     }
 
-    /// Lets requests see another config from now on.
-    pub fn swap(&self, snapshot: Snapshot) {
-        self.snapshot.store(Arc::new(snapshot));
+    /// Lets requests see another config from now on. The one before may still be
+    /// held by calls; whoever lets go of it last takes it apart, which had better
+    /// not be a worker.
+    #[must_use]
+    pub fn swap(&self, snapshot: Snapshot) -> Arc<Snapshot> {
+        self.snapshot.swap(Arc::new(snapshot))
     }
 
     /// Refuses calls from now on; what is under way is answered, and connections

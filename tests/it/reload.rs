@@ -360,3 +360,30 @@ fn over_tcp_nothing_can_be_changed() {
     let record = gateway.record("admin.drain", |record| record["event"] == "admin.drain");
     assert!(record["by"].as_str().unwrap().starts_with("unix:uid="));
 }
+
+/// `nice` of every thread of the gateway with this name.
+fn nice_of(gateway: &Gateway, name: &str) -> Vec<i32> {
+    let tasks = fs::read_dir(format!("/proc/{}/task", gateway.process.id())).unwrap();
+    let stats = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("stat")).ok());
+    stats
+        .filter_map(|stat| {
+            // proc(5): the name in parentheses is the second field, nice the 19th.
+            let (name_found, rest) = stat.split_once('(')?.1.rsplit_once(") ")?;
+            let nice = rest.split(' ').nth(16)?.parse().unwrap();
+            name_found.starts_with(name).then_some(nice)
+        })
+        .collect()
+}
+
+#[test]
+fn what_loads_configs_stands_behind_the_workers() {
+    let gateway = Gateway::start();
+    gateway.edit_config(|text| text + "# changed\n");
+    reload(&gateway);
+    let workers = nice_of(&gateway, "worker-");
+    let config = nice_of(&gateway, "config");
+    assert_eq!(workers.len(), 2);
+    // Never further ahead than the process itself.
+    let least = workers.iter().copied().max().unwrap();
+    assert_eq!(config, [least.max(10)], "workers {workers:?}");
+}
