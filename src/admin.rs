@@ -111,10 +111,10 @@ impl Admin {
         request: Request<Incoming>,
         door: Door,
     ) -> Response<Full<Bytes>> {
-        if matches!(door, Door::Tcp(_)) && !has_local_host(&request) {
+        if matches!(door, Door::Tcp(_)) && !self.knows_host(&request) {
             return text(
                 StatusCode::MISDIRECTED_REQUEST,
-                "Host must be an IP address or localhost\n",
+                "Host must be an IP address, localhost or one of admin.hosts in the config\n",
             );
         }
         let path = request.uri().path();
@@ -161,6 +161,24 @@ impl Admin {
         }
     }
 
+    /// Whether `Host` is an address, `localhost` or a name of the config: a page of
+    /// another origin that was made to resolve to us (DNS rebinding) comes with its
+    /// own name.
+    fn knows_host<B>(&self, request: &Request<B>) -> bool {
+        let Some(host) = request.headers().get(header::HOST) else {
+            return true;
+        };
+        let host = host.to_str().unwrap_or_default();
+        let Ok(authority) = host.parse::<http::uri::Authority>() else {
+            return false;
+        };
+        let host = authority.host().trim_matches(['[', ']']);
+        let is_host = |name: &String| host.eq_ignore_ascii_case(name);
+        host.eq_ignore_ascii_case("localhost")
+            || host.parse::<IpAddr>().is_ok()
+            || self.reloader.settings().admin.hosts.iter().any(is_host)
+    }
+
     /// How the gateway is. What is wrong with a config can hold parts of it, so
     /// only those see it who may see the config.
     async fn facts(&self, door: Door) -> status::Facts {
@@ -205,26 +223,6 @@ impl Admin {
 /// If the path is taken or not writable.
 pub fn bind_socket(path: &Path) -> io::Result<UnixListener> {
     UnixListener::from_std(bind_unix(path, 0o600, None)?)
-}
-
-/// Whether `Host` is an address or `localhost`: a page of another origin that
-/// was made to resolve to us (DNS rebinding) comes with its own name.
-fn has_local_host<B>(request: &Request<B>) -> bool {
-    let Some(host) = request.headers().get(header::HOST) else {
-        return true;
-    };
-    let Ok(authority) = host
-        .to_str()
-        .unwrap_or_default()
-        .parse::<http::uri::Authority>()
-    else {
-        return false;
-    };
-    let host = authority
-        .host()
-        .trim_start_matches('[')
-        .trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok()
 }
 
 /// The page for people; nothing on it may come from, or go to, anywhere else.

@@ -112,6 +112,8 @@ pub struct ListenTls {
 pub struct Admin {
     /// Where the read-only endpoints listen; `None` when switched off.
     pub address: Option<SocketAddr>,
+    /// Names in `Host` that are let in besides IP addresses and localhost, in lower case.
+    pub hosts: Vec<String>,
     /// The Unix socket (mode 0600) for what a neighbour in the pod must not see or do.
     pub socket: Option<PathBuf>,
     /// The token that allows the same over TCP.

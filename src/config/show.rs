@@ -54,7 +54,11 @@ fn show_admin(admin: &Admin) -> Value {
     let address = admin
         .address
         .map_or_else(|| "off".to_owned(), |address| address.to_string());
-    let mut shown = json!({ "address": address, "socket": admin.socket });
+    let mut shown = json!({
+        "address": address,
+        "hosts": admin.hosts,
+        "socket": admin.socket,
+    });
     if let (Some(shown), Some(token)) = (shown.as_object_mut(), &admin.token) {
         shown.insert("token".to_owned(), show_token(token));
         if admin.address.is_some_and(|it| !it.ip().is_loopback()) {

@@ -245,6 +245,92 @@ fn an_admin_token_is_no_callers_and_does_not_travel_readable() {
 }
 
 #[test]
+fn a_host_of_the_admin_listener_is_a_plain_name() {
+    let hosts = |list: &str| with("keys:\n", &format!("admin:\n  hosts: {list}\nkeys:\n"));
+    assert_eq!(problems(&hosts("[a, Gateway_1.apps.svc, 3.a-b]")), "");
+    for bad in [
+        "a:9465", "http://a", "*.a", "a..b", "a.", "-a", "10.0.0.1", "a b",
+    ] {
+        let found = problems(&hosts(&format!("[good, \"{bad}\"]")));
+        let expected = format!(
+            "c.yaml:5:17: admin.hosts[1]: found \"{bad}\", expected a host name without scheme, port or wildcard"
+        );
+        assert!(found.starts_with(&expected), "{found}");
+    }
+    assert!(problems(&hosts("[~]")).contains("admin.hosts[0]: is empty"));
+}
+
+#[test]
+fn what_is_wrong_in_log_and_otlp_is_told_with_its_place_what_was_found_and_what_is_allowed() {
+    let sections = r#"log:
+  level: loud
+  format: xml
+  access: some
+  levl: info
+otlp:
+  endpoint: ftp://x
+  sampling: 1.5
+  timeout: 5m
+  service_name: "a b"
+  trust: nobody
+  headers: { host: { env: A }, "b c": { env: B }, x: { value: sk-live-1 } }
+  endpont: x
+keys:
+"#;
+    let found = problems(&with("keys:\n", sections));
+    for expected in [
+        "c.yaml:5:10: log.level: found \"loud\", expected a level (error, warn, info, debug, trace, off)",
+        "c.yaml:6:11: log.format: found \"xml\", expected auto or json or text",
+        "c.yaml:7:11: log.access: found \"some\", expected all or failures or off",
+        "c.yaml:8:3: log.levl: unknown key, did you mean level?; allowed here: level, format, access",
+        "c.yaml:10:13: otlp.endpoint: found \"ftp://x\", expected https://HOST or https://HOST:PORT",
+        "c.yaml:11:13: otlp.sampling: found 1.5, expected a share from 0.0 to 1.0",
+        "c.yaml:12:12: otlp.timeout: found \"5m\", the most is 1m",
+        "c.yaml:13:17: otlp.service_name: found \"a b\", expected 1 to 64 visible ASCII characters",
+        "c.yaml:14:10: otlp.trust: found \"nobody\", expected system, bundled or { file: PATH }",
+        "c.yaml:15:20: otlp.headers.host: is set by the gateway itself",
+        "c.yaml:15:39: otlp.headers.(unusual key): is not the name of a header field",
+        "c.yaml:15:63: otlp.headers.x.value: a secret in the config needs allow_inline_secrets: true",
+        "c.yaml:16:3: otlp.endpont: unknown key, did you mean endpoint?",
+    ] {
+        let mut lines = found.lines();
+        assert!(
+            lines.any(|line| line.starts_with(expected)),
+            "{expected}\n{found}"
+        );
+    }
+    assert_eq!(found.lines().count(), 13, "{found}");
+    assert!(!found.contains("sk-live"), "{found}");
+}
+
+#[test]
+fn an_endpoint_of_otlp_is_an_origin_that_nothing_readable_leaves_the_machine_for() {
+    let of = |lines: &str| problems(&with("keys:\n", &format!("otlp:\n{lines}keys:\n")));
+    for good in [
+        "http://127.0.0.1:4318",
+        "https://c/base",
+        "http://c\n  allow_plaintext: true",
+    ] {
+        assert_eq!(of(&format!("  endpoint: {good}\n")), "");
+    }
+    for (bad, expected) in [
+        ("http://c", "spans and headers would travel readable"),
+        ("https://c/v1/traces", "leave /v1/traces out"),
+        ("https://c/a?b", "has a path with other characters than"),
+    ] {
+        let found = of(&format!("  endpoint: {bad}\n"));
+        assert!(
+            found.starts_with(&format!("c.yaml:5:13: otlp.endpoint: {expected}")),
+            "{found}"
+        );
+    }
+    assert_eq!(
+        of("  sampling: 0.5\n").lines().next(),
+        Some("c.yaml:5:3: otlp.endpoint: is missing")
+    );
+}
+
+#[test]
 fn the_committed_schema_is_fresh() {
     let committed = include_str!("../../config/schema.json");
     assert!(

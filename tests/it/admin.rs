@@ -137,3 +137,39 @@ fn a_call_cannot_be_made_with_the_admin_token() {
     let response = gateway.send(delete(USER, "c1", token.reveal()));
     assert_refusal(&response, 401, "unauthenticated", "no");
 }
+
+#[test]
+fn a_name_that_the_config_does_not_know_is_not_let_in_and_a_reload_makes_it_known() {
+    let gateway = Gateway::start();
+    let status_for = |host: &str| {
+        let request = format!("GET /metrics HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        let answer = Connection::open(gateway.admin).send(request).receive();
+        if answer.status == 421 {
+            assert!(answer.text().contains("admin.hosts"), "{}", answer.text());
+        }
+        answer.status
+    };
+    for local in ["127.0.0.1", "[::1]:9465", "LocalHost:80"] {
+        assert_eq!(status_for(local), 200, "{local}");
+    }
+    let names = ["gateway.apps.svc:9465", "Gateway.Apps.SVC"];
+    for name in names {
+        assert_eq!(status_for(name), 421, "{name}");
+    }
+    let hosts = "  socket: admin.sock\n  hosts: [gateway.Apps.svc]\n";
+    gateway.edit_config(|text| text.replace("  socket: admin.sock\n", hosts));
+    assert_eq!(
+        gateway.admin_socket("POST", "/-/reload"),
+        (200, "loaded\n".to_owned())
+    );
+    for name in names {
+        assert_eq!(status_for(name), 200, "{name}");
+    }
+    for other in [
+        "apps.svc",
+        "x.gateway.apps.svc",
+        "gateway.apps.svc.evil.example",
+    ] {
+        assert_eq!(status_for(other), 421, "{other}");
+    }
+}

@@ -149,3 +149,13 @@ fn a_token_that_is_about_to_expire_is_told() {
     };
     assert_fires("AlloyGatewayTokenExpiresSoon", &with(15), &with(13));
 }
+
+#[test]
+fn a_key_that_finds_nothing_is_told() {
+    let gateway = Gateway::start();
+    let before = gateway.scrape();
+    for n in 0..60 {
+        assert_eq!(gateway.delete(USER, &format!("gone-{n}")).status, 404);
+    }
+    assert_fires("AlloyGatewayUnusual404s", &before, &gateway.scrape());
+}

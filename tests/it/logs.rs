@@ -1,10 +1,16 @@
 //! What the gateway says on stderr: names, levels, bounds, and that it never
 //! waits for whoever reads it.
 
+use std::{
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    process::{Command, Stdio},
+};
+
+use alloy_gateway::simulated_alloy::Behaviour;
 use serde_json::Value;
 
-use crate::support::{CREDENTIAL, Connection, Gateway, Setup, USER};
-use alloy_gateway::simulated_alloy::Behaviour;
+use crate::support::{CREDENTIAL, Connection, Gateway, Setup, USER, delete};
 
 /// The access lines so far.
 fn calls(gateway: &Gateway) -> Vec<Value> {
@@ -249,4 +255,59 @@ fn the_level_is_changed_while_it_runs_only_over_the_admin_socket_and_the_trail_s
         "{record}"
     );
     assert_eq!(calls(&gateway).len(), 1);
+}
+
+#[test]
+fn a_stderr_that_nobody_reads_costs_lines_which_are_counted_and_told_and_no_call() {
+    let mut gateway = Gateway::start();
+    assert!(gateway.stop().success());
+    let mut child = Command::new(env!("CARGO_BIN_EXE_alloy-gateway"))
+        .args(["serve", "-c"])
+        .arg(gateway.config_path())
+        .env("ALLOY_GATEWAY_LOG", "info")
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut lines = lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+    let mut listening = |listener: &str| -> SocketAddr {
+        let line = lines.find(|line| line["listener"] == listener && !line["address"].is_null());
+        line.unwrap()["address"].as_str().unwrap().parse().unwrap()
+    };
+    let (admin, data) = (listening("admin"), listening("data"));
+    let dropped = || -> u64 {
+        let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        let metrics = Connection::open(admin).send(request).receive().text();
+        let mut lines = metrics.lines();
+        let found =
+            lines.find_map(|line| line.strip_prefix("alloy_gateway_log_lines_dropped_total "));
+        found.unwrap().parse().unwrap()
+    };
+    // From here on nobody reads: the pipe fills, and then what is kept of lines.
+    let mut connection = Connection::open(data);
+    for _ in 0..1000 {
+        connection.send("GET /0 HTTP/1.1\r\nHost: x\r\n\r\n".repeat(50));
+        for _ in 0..50 {
+            assert_eq!(connection.receive().status, 404);
+        }
+        if dropped() > 0 {
+            break;
+        }
+    }
+    let lost = dropped();
+    assert!(lost > 0);
+    let call = delete(USER, CREDENTIAL, gateway.token());
+    assert_eq!(connection.send(call).receive().status, 200);
+    // Somebody reads again, and is told what is missing.
+    let told = lines.find(|line| !line["lines"].is_null()).unwrap();
+    assert!(told["lines"].as_u64().unwrap() >= lost, "{told}");
+    assert!(
+        told["message"]
+            .as_str()
+            .unwrap()
+            .starts_with("log lines were lost")
+    );
+    child.kill().unwrap();
+    child.wait().unwrap();
 }

@@ -313,6 +313,61 @@ fn a_collector_that_never_answers_costs_spans_and_no_call() {
 }
 
 #[test]
+fn what_does_not_fit_into_the_queue_is_dropped_and_counted_and_every_call_is_answered() {
+    let collector = Collector::start([Reply::Silence]);
+    let gateway = traced(&collector, "  timeout: 60s\n").log("warn,alloy_gateway::cli=info");
+    let gateway = gateway.start();
+    gateway.send("GET /0 HTTP/1.1\r\nHost: x\r\n\r\n");
+    // From now on nothing leaves the queue, which holds 2048 calls.
+    collector.wait_for(1);
+    let (room, more) = (2048, 52);
+    let mut connection = gateway.connect();
+    for _ in 0..(room + more) / 50 {
+        connection.send("GET /0 HTTP/1.1\r\nHost: x\r\n\r\n".repeat(50));
+        for _ in 0..50 {
+            assert_eq!(connection.receive().status, 404);
+        }
+    }
+    let metrics = gateway.admin("/metrics").text();
+    let line = format!("alloy_gateway_trace_spans_dropped_total{{reason=\"queue_full\"}} {more}\n");
+    assert!(metrics.contains(&line), "{line}{metrics}");
+    assert_eq!(call(&gateway, "c1", "").status, 200);
+}
+
+#[test]
+fn spans_go_over_tls_to_a_collector_that_the_named_authority_vouches_for_and_to_no_other() {
+    let mut gateway = Setup::default().workers(1).start();
+    assert!(gateway.stop().success());
+    // The simulated Alloy is the collector too: its authority is a private one.
+    gateway.alloy.always(Behaviour::answer(200, "", ""));
+    let endpoint = gateway.alloy.url();
+    let trusted = format!("otlp:\n  endpoint: {endpoint}\n  trust: {{ file: ca.pem }}\n");
+    gateway.edit_config(|text| text + &trusted);
+    gateway.start_again();
+    assert_eq!(call(&gateway, "c1", "").status, 200);
+    assert!(gateway.stop().success());
+    let posts = |gateway: &Gateway| {
+        let received = gateway.alloy.received();
+        let is_post = |text: &String| text.starts_with("POST /v1/traces HTTP/1.1\r\n");
+        let texts = received.iter().map(|received| received.text());
+        texts.filter(is_post).count()
+    };
+    assert_eq!(posts(&gateway), 1);
+    gateway.edit_config(|text| {
+        text.replace(&trusted, &trusted.replace("{ file: ca.pem }", "bundled"))
+    });
+    gateway.start_again();
+    assert_eq!(call(&gateway, "c2", "").status, 200);
+    let told = gateway.process.wait_for(|line| !line["why"].is_null());
+    assert!(
+        told["why"].as_str().unwrap().contains("certificate"),
+        "{told}"
+    );
+    assert!(gateway.stop().success());
+    assert_eq!(posts(&gateway), 1, "spans went to a stranger");
+}
+
+#[test]
 fn the_last_spans_are_sent_before_the_end() {
     let collector = Collector::start([]);
     let mut gateway = traced(&collector, "").start();

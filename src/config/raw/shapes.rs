@@ -112,6 +112,8 @@ pub struct Admin {
     /// IP address and port of the read-only endpoints, or off.
     #[schemars(extend("default" = "127.0.0.1:9465"))]
     pub address: Option<String>,
+    /// Names that a request to address may have in Host besides IP addresses and localhost: those by which scrapers and probes know it. Exact, in any case, without a port.
+    pub hosts: Option<Vec<Option<String>>>,
     /// Path of the Unix socket (mode 0600) for what callers must not see or do.
     pub socket: Option<String>,
     /// A token that allows the same over address; `alloy-gateway token new --admin` makes one.

@@ -152,9 +152,45 @@ pub fn admin(check: &mut Check, raw: raw::Admin) -> Admin {
     }
     Admin {
         address,
+        hosts: hosts(check, &at.clone().key("hosts"), raw.hosts),
         socket: raw.socket.map(|path| check.path(at.key("socket"), &path)),
         token,
     }
+}
+
+fn hosts(check: &mut Check, at: &FieldPath, raw: Option<Vec<Option<String>>>) -> Vec<String> {
+    let mut names = Vec::new();
+    for (index, name) in raw.unwrap_or_default().into_iter().enumerate() {
+        let at = at.clone().index(index);
+        let Some(name) = check.entry(&at, name) else {
+            continue;
+        };
+        if is_host_name(&name) {
+            names.push(name.to_ascii_lowercase());
+        } else {
+            let found = quote(&name);
+            check.problem(
+                at,
+                format!("found {found}, expected a host name without scheme, port or wildcard, as in alloy-gateway.apps.svc; IP addresses and localhost are let in anyway"),
+            );
+        }
+    }
+    names
+}
+
+/// Labels of letters, digits, `-` and `_`, as DNS has them. The last is no number,
+/// so that it is no IP address.
+fn is_host_name(name: &str) -> bool {
+    let is_label = |label: &str| {
+        let fits = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
+        (1..=63).contains(&label.len())
+            && label.bytes().all(fits)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let mut labels = name.split('.');
+    let is_number = |label: &str| label.bytes().all(|b| b.is_ascii_digit());
+    name.len() <= 253 && labels.all(is_label) && !name.rsplit('.').next().is_some_and(is_number)
 }
 
 fn address(check: &mut Check, at: &FieldPath, text: &str) -> Option<SocketAddr> {
