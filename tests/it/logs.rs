@@ -4,7 +4,7 @@
 use std::{
     io::{BufRead, BufReader},
     net::SocketAddr,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
 };
 
 use alloy_gateway::simulated_alloy::Behaviour;
@@ -261,15 +261,17 @@ fn the_level_is_changed_while_it_runs_only_over_the_admin_socket_and_the_trail_s
 fn a_stderr_that_nobody_reads_costs_lines_which_are_counted_and_told_and_no_call() {
     let mut gateway = Gateway::start();
     assert!(gateway.stop().success());
-    let mut child = Command::new(env!("CARGO_BIN_EXE_alloy-gateway"))
-        .args(["serve", "-c"])
-        .arg(gateway.config_path())
-        .env("ALLOY_GATEWAY_LOG", "info")
-        .stdin(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut child = Killed(
+        Command::new(env!("CARGO_BIN_EXE_alloy-gateway"))
+            .args(["serve", "-c"])
+            .arg(gateway.config_path())
+            .env("ALLOY_GATEWAY_LOG", "info")
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap(),
+    );
+    let lines = BufReader::new(child.0.stderr.take().unwrap()).lines();
     let mut lines = lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
     let mut listening = |listener: &str| -> SocketAddr {
         let line = lines.find(|line| line["listener"] == listener && !line["address"].is_null());
@@ -308,6 +310,14 @@ fn a_stderr_that_nobody_reads_costs_lines_which_are_counted_and_told_and_no_call
             .unwrap()
             .starts_with("log lines were lost")
     );
-    child.kill().unwrap();
-    child.wait().unwrap();
+}
+
+/// A process that ends with the test, however that ends.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
