@@ -33,7 +33,10 @@ pub async fn keep_watchdog(shared: Arc<Shared>) {
     loop {
         match shared.stuck_worker() {
             None => tell(&[NotifyState::Watchdog]),
-            Some(worker) => tracing::error!(worker, "a worker is stuck: systemd is told nothing"),
+            Some(worker) => tracing::error!(
+                worker,
+                "a worker is stuck: systemd is told nothing more, so that its watchdog restarts the process"
+            ),
         }
         tokio::time::sleep(every).await;
     }

@@ -83,7 +83,7 @@ impl Admin {
                 let path = request.uri().path();
                 let fields = [("peer", peer.to_string()), ("path", path.to_owned())];
                 self.shared.trail().changed_by("admin.refused", "", &fields);
-                tracing::warn!(client.address = %peer, path, "an admin token that is not good");
+                tracing::warn!(client.address = %peer, path, "somebody sent an admin token that is not good, and was refused");
                 Err(Box::new(challenge()))
             }
             Err(wait) => {

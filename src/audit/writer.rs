@@ -87,7 +87,7 @@ impl Writer {
         let hasher = Hasher::new(mac_key.as_ref());
         let found = recover(disk.as_mut(), &directory, &hasher, usage, count)?;
         if let Some(wrong) = &found.wrong {
-            tracing::error!(%wrong, "the trail does not verify; it goes on behind what is wrong, and says so");
+            tracing::error!(%wrong, "the trail does not verify: somebody changed it, or the disk did. It goes on behind what is wrong, and calls are taken; see alloy-gateway audit verify, and treat it as an incident");
         }
         let segment = Segment::create(disk.as_mut(), &directory, found.next_segment)?;
         let mut writer = Self {
@@ -124,7 +124,7 @@ impl Writer {
         if !found.open.is_empty() {
             tracing::warn!(
                 calls = found.open.len(),
-                "calls that an earlier run began and never finished are in doubt"
+                "calls that an earlier run began and never finished are in doubt: ask Alloy about those of alloy-gateway audit query --outcome in-doubt"
             );
         }
         Ok(writer)

@@ -309,13 +309,17 @@ impl Gateway {
         let ended = tokio::task::spawn_blocking(move || {
             for worker in workers {
                 if !matches!(worker.join(), Ok(Ok(()))) {
-                    tracing::error!("a worker ended with an error");
+                    tracing::error!(
+                        "a worker ended with an error: its last calls may be in doubt, see alloy-gateway audit query --outcome in-doubt after the next start"
+                    );
                 }
             }
             trail.close();
         });
         if ended.await.is_err() {
-            tracing::error!("the trail was not closed in order");
+            tracing::error!(
+                "the trail was not closed in order: the next start mends it, and says so in the trail"
+            );
         }
         stopped
     }

@@ -161,7 +161,7 @@ impl Host {
                 Err(error) if is_one_connection(&error) => {}
                 Err(error) => {
                     if !failing {
-                        tracing::error!(%error, "cannot accept connections for now");
+                        tracing::error!(%error, "cannot accept connections for now: new ones wait, open ones go on. It is tried again all the time; if files ran out, raise the limit (LimitNOFILE) or lower bounds.connections");
                     }
                     failing = true;
                     tokio::time::sleep(ACCEPT_PAUSE).await;
