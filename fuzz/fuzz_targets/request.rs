@@ -15,7 +15,7 @@ use std::{
 use alloy_gateway::{
     audit::{Options, Trail},
     config::{self, snapshot},
-    server::Gateway,
+    server::{Gateway, Inherited},
     simulated_alloy::{self, SimulatedAlloy},
 };
 use libfuzzer_sys::fuzz_target;
@@ -63,7 +63,7 @@ fn stage() -> &'static Stage {
             usage: Duration::ZERO,
         };
         let trail = Trail::open(options, &mut |_, _| {}).expect("a trail");
-        let gateway = Gateway::start(&loaded.settings, snapshot, trail).expect("a free port");
+        let gateway = Gateway::start(&loaded.settings, snapshot, trail, &mut Inherited::default()).expect("a free port");
         let address = gateway.address().expect("a TCP listener");
         Stage { alloy, address, _gateway: gateway }
     })
