@@ -93,6 +93,8 @@ Paste into another terminal:
   cat {trail}/*.jsonl
   {exe} audit verify {trail}
 
+  # how it goes, as a page: open {admin}/status in a browser
+
   # is it ready? what does it count?
   curl -i {admin}/readyz
   curl -s {admin}/metrics | grep requests_total
