@@ -1,0 +1,1 @@
+"""What `benches/peers.py` and `benches/instructions.py` are made of."""

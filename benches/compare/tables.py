@@ -1,0 +1,186 @@
+"""The tables: what is run for each, and how it is printed."""
+
+import statistics
+import time
+
+from . import figures
+from .checks import still_right
+from .stage import SIZES, fail, path
+
+
+def median(rounds):
+    return {name: statistics.median(found[name] for found in rounds) for name in rounds[0]}
+
+
+def spread(rounds, name):
+    values = [found[name] for found in rounds]
+    return f"{min(values):.1f} to {max(values):.1f}"
+
+
+def markdown(title, columns, rows):
+    """A table to paste into docs/performance.md."""
+    lines = [f"**{title}**", "", "| " + " | ".join(columns) + " |", "|---|" + "---:|" * (len(columns) - 1)]
+    lines += ["| " + " | ".join(map(str, row)) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def mb(kib):
+    return f"{kib * 1.024 / 1000:.1f}"
+
+
+class Bench:
+    def __init__(self, stage, subjects, args):
+        self.stage, self.subjects, self.args = stage, subjects, args
+
+    def interleaved(self, measure, subjects=None, **how):
+        """`measure(process, port)` in rounds, all subjects in turn: raw figures by name. All of
+        them are up the whole time; those whose turn it is not are idle."""
+        up = {s.name: s.start(self.stage, **how) for s in subjects or self.subjects}
+        for name, (process, port) in up.items():
+            still_right(self.stage, name, port)
+            figures.load(self.stage, process, port, 64, 1)
+        raw = {name: [] for name in up}
+        for _ in range(self.args.rounds):
+            for name, (process, port) in up.items():
+                raw[name].append(measure(process, port))
+        for name, (process, port) in up.items():
+            still_right(self.stage, name, port)
+            self.stage.end(process)
+        return raw
+
+    def alone(self, subject, measure, **how):
+        process, port = subject.start(self.stage, **how)
+        still_right(self.stage, subject.name, port)
+        found = measure(process, port)
+        self.stage.end(process)
+        return found
+
+    def load(self, connections, target=path(), seconds=None):
+        return lambda process, port: figures.load(self.stage, process, port, connections, seconds or self.args.seconds, target)
+
+    def main(self):
+        raw = self.interleaved(self.load(64))
+        best = min((median(rounds)["cpu_us"] for name, rounds in raw.items() if not name.startswith("gateway")), default=None)
+        rows = []
+        for name, rounds in raw.items():
+            m = median(rounds)
+            ratio = f"{m['cpu_us'] / best:.2f}" if best else ""
+            rows.append([name, f"{m['cpu_us']:.1f}", spread(rounds, "cpu_us"), ratio, f"{m['per_second']:,.0f}", f"{m['p50_us']:,.0f}", f"{m['p99_us']:,.0f}"])
+        title = f"64 connections, {self.args.rounds} interleaved rounds of {self.args.seconds} s, one CPU, medians"
+        return raw, markdown(title, ["", "CPU µs a call", "least to most", "× best peer", "calls/s", "p50 µs", "p99 µs"], rows)
+
+    def latency(self):
+        args = self.args
+        take = lambda port: figures.fixed_rate(self.stage, port, 16, args.rate, args.seconds)
+        direct = [take(self.stage.direct_port) for _ in range(args.rounds)]
+        raw = {"direct, plaintext": direct} | self.interleaved(lambda process, port: take(port))
+        base = median(direct)
+        rows = []
+        for name, rounds in raw.items():
+            m = median(rounds)
+            added = [f"{m[q] - base[q]:,.0f}" if rounds is not direct else "" for q in ("p50", "p99")]
+            rows.append([name, f"{m['p50']:,.0f}", added[0], f"{m['p99']:,.0f}", added[1], spread(rounds, "p99")])
+        title = f"Latency in µs at {args.rate:,} calls a second over 16 connections, from when a call was due, {args.rounds} rounds of {args.seconds} s, medians"
+        return raw, markdown(title, ["", "p50", "added", "p99", "added", "p99, least to most"], rows)
+
+    def memory(self):
+        raw, rows = {}, []
+        for subject in self.subjects:
+            raw[subject.name] = found = {}
+            process, port = subject.start(self.stage)
+            still_right(self.stage, subject.name, port)
+            time.sleep(1)
+            found["idle"] = figures.memory_kib(process.pid)
+            for connections in (64, 1000):
+                found[str(connections)] = self.load(connections)(process, port)["memory_kib"]
+            self.stage.end(process)
+            rows.append([subject.name, *map(mb, found.values())])
+        return raw, markdown("Memory in MB with 1,000 tenants, one worker", ["", "idle", "with 64 connections", "with 1,000"], rows)
+
+    def start(self):
+        raw = {s.name: [] for s in self.subjects}
+        for _ in range(max(5, self.args.rounds) if not self.args.quick else 1):
+            for subject in self.subjects:
+                process, port, took = figures.start_to_answer(self.stage, subject)
+                raw[subject.name].append(took)
+                self.stage.end(process)
+        rows = [[name, f"{statistics.median(times):.0f}", f"{min(times):.0f} to {max(times):.0f}"] for name, times in raw.items()]
+        return raw, markdown("Start to the first answered call in ms, 1,000 tenants, medians", ["", "ms", "least to most"], rows)
+
+    def idle(self):
+        seconds, raw = 2 if self.args.quick else 20, {}
+        for subject in self.subjects:
+            process, port = subject.start(self.stage)
+            still_right(self.stage, subject.name, port)
+            time.sleep(3)
+            woken, cpu = figures.wake_ups(process.pid), figures.cpu_seconds(process.pid)
+            time.sleep(seconds)
+            raw[subject.name] = {"wake_ups": figures.wake_ups(process.pid) - woken, "cpu_ms": (figures.cpu_seconds(process.pid) - cpu) * 1e3}
+            self.stage.end(process)
+        rows = [[name, found["wake_ups"], f"{found['cpu_ms']:.0f}"] for name, found in raw.items()]
+        return raw, markdown(f"Without callers for {seconds} s, one worker", ["", "wake-ups", "CPU ms"], rows)
+
+    def tenants(self):
+        raw, rows = {}, []
+        counts = [10, 1000] if self.args.quick else [10, 1000, 100_000]
+        sets = {count: self.stage.more_tokens(count) for count in counts}
+        subjects = [s for s in self.subjects if s.name in ("gateway, relaxed", "nginx", "HAProxy")]
+        for subject in subjects:
+            up = {count: subject.start(self.stage, tokens=tokens) for count, tokens in sets.items()}
+            rounds = raw[subject.name] = {str(count): [] for count in counts}
+            for _ in range(self.args.rounds):
+                for count, (process, port) in up.items():
+                    found = figures.load(self.stage, process, port, 64, self.args.seconds, tokens=sets[count])
+                    rounds[str(count)].append(found)
+            for process, _ in up.values():
+                self.stage.end(process)
+            cpu = [median(rounds[str(count)])["cpu_us"] for count in counts]
+            rows.append([subject.name, *(f"{value:.1f}" for value in cpu), f"{cpu[-1] / cpu[0]:.2f}", mb(median(rounds[str(counts[-1])])["memory_kib"])])
+        columns = ["", *(f"{count:,}" for count in counts), "most ÷ fewest", "MB with the most"]
+        return raw, markdown("CPU µs a call by number of tenants, every token in turn, medians", columns, rows)
+
+    def sizes(self):
+        sizes = SIZES[::2] if self.args.quick else SIZES
+        raw = {s.name: {} for s in self.subjects}
+        for size in sizes:
+            found = self.interleaved(self.load(64, path(f"size-{size}") if size > 16 else path()))
+            for name, rounds in found.items():
+                raw[name][str(size)] = rounds
+        rows = [[name, *(f"{median(by[str(size)])['cpu_us']:.0f}" for size in sizes)] for name, by in raw.items()]
+        columns = ["", *(f"{size >> 10} KiB" if size >= 1024 else f"{size} B" for size in sizes)]
+        return raw, markdown("CPU µs a call by size of the upstream's answer, 64 connections, medians (the gateway reads a body whole before it answers, the peers stream)", columns, rows)
+
+    def h2(self):
+        calls = 5_000 if self.args.quick else 100_000
+        subjects = [s for s in self.subjects if s.h2]
+        raw = self.interleaved(lambda process, port: figures.h2_load(self.stage, process, 16, 16, calls), subjects)
+        rows = [[name, f"{median(r)['cpu_us']:.1f}", f"{median(r)['per_second']:,.0f}"] for name, r in raw.items()]
+        return raw, markdown("Callers that speak HTTP/2 (prior knowledge), 16 connections of 16 streams, one token, medians", ["", "CPU µs a call", "calls/s"], rows)
+
+    def scaling(self):
+        connections = [1, 64] if self.args.quick else [1, 8, 64, 256, 1024]
+        raw = {s.name: {} for s in self.subjects}
+        for workers in (1, 2):
+            for many in connections:
+                for name, rounds in self.interleaved(self.load(many), workers=workers).items():
+                    raw[name][f"{workers}/{many}"] = rounds
+        rows = []
+        for name, by in raw.items():
+            for workers in (1, 2):
+                cells = [median(by[f"{workers}/{many}"]) for many in connections]
+                rows.append([name, workers, *(f"{c['cpu_us']:.1f} / {c['per_second']:,.0f}" for c in cells)])
+        columns = ["", "workers", *(f"{many:,}" for many in connections)]
+        return raw, markdown("CPU µs a call / calls a second by connections; with 2 workers load and upstream share the CPUs with them", columns, rows)
+
+
+TABLES = {
+    "main": Bench.main,
+    "latency": Bench.latency,
+    "memory": Bench.memory,
+    "start": Bench.start,
+    "idle": Bench.idle,
+    "tenants": Bench.tenants,
+    "sizes": Bench.sizes,
+    "h2": Bench.h2,
+    "scaling": Bench.scaling,
+}
