@@ -10,7 +10,8 @@ mod level;
 mod status;
 
 use std::{
-    convert::Infallible, fmt::Write as _, io, net::IpAddr, path::Path, sync::Arc, time::Duration,
+    collections::VecDeque, convert::Infallible, fmt::Write as _, io, net::IpAddr, path::Path,
+    sync::Arc, time::Duration,
 };
 
 use bytes::Bytes;
@@ -21,6 +22,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
+    task::AbortHandle,
 };
 
 use self::{disk::DiskLook, door::Door};
@@ -38,6 +40,24 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What there is to see, for those who look elsewhere.
 const PAGES: &str = "here are /livez /readyz /metrics /status /status.json /version /log-level, and for admin.socket or admin.token /config, PUT /log-level, POST /-/reload, /-/drain and /-/rotate-key/NAME\n";
+
+/// The open connections of one admin listener, oldest first. Who comes when all
+/// places are taken gets that of the oldest: somebody who opens them and never reads
+/// must not keep out the probe that decides whether we are restarted.
+#[derive(Debug, Default)]
+struct Guests(VecDeque<AbortHandle>);
+
+impl Guests {
+    fn let_in(&mut self, guest: AbortHandle) {
+        self.0.retain(|guest| !guest.is_finished());
+        if self.0.len() >= CONNECTIONS_MAX
+            && let Some(oldest) = self.0.pop_front()
+        {
+            oldest.abort();
+        }
+        self.0.push_back(guest);
+    }
+}
 
 /// What the admin endpoints show.
 #[derive(Debug)]
@@ -59,11 +79,10 @@ impl Admin {
 
     /// Answers on a TCP listener for as long as it is polled.
     pub async fn serve_tcp(self: Arc<Self>, listener: TcpListener) {
-        let places = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
+        let mut guests = Guests::default();
         loop {
-            let place = Arc::clone(&places).acquire_owned().await;
             match listener.accept().await {
-                Ok((stream, peer)) => self.spawn(stream, Door::Tcp(peer), place),
+                Ok((stream, peer)) => guests.let_in(self.spawn(stream, Door::Tcp(peer))),
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             }
         }
@@ -71,26 +90,24 @@ impl Admin {
 
     /// Answers on a Unix socket for as long as it is polled.
     pub async fn serve_socket(self: Arc<Self>, listener: UnixListener) {
-        let places = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
+        let mut guests = Guests::default();
         loop {
-            let place = Arc::clone(&places).acquire_owned().await;
             match listener.accept().await {
                 Ok((stream, _)) => {
                     let user = stream.peer_cred().ok().map(|peer| peer.uid());
-                    self.spawn(stream, Door::Socket(user), place);
+                    guests.let_in(self.spawn(stream, Door::Socket(user)));
                 }
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             }
         }
     }
 
-    fn spawn<S, P>(self: &Arc<Self>, stream: S, door: Door, place: P)
+    fn spawn<S>(self: &Arc<Self>, stream: S, door: Door) -> AbortHandle
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        P: Send + 'static,
     {
         let admin = Arc::clone(self);
-        tokio::spawn(async move {
+        let serving = tokio::spawn(async move {
             let service = service_fn(|request| {
                 let admin = Arc::clone(&admin);
                 async move { Ok::<_, Infallible>(admin.answer(request, door).await) }
@@ -102,8 +119,8 @@ impl Admin {
                 .max_buf_size(16 << 10)
                 .serve_connection(TokioIo::new(stream), service)
                 .await;
-            drop(place);
         });
+        serving.abort_handle()
     }
 
     async fn answer(

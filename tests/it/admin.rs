@@ -173,3 +173,23 @@ fn a_name_that_the_config_does_not_know_is_not_let_in_and_a_reload_makes_it_know
         assert_eq!(status_for(other), 421, "{other}");
     }
 }
+
+#[test]
+fn who_opens_connections_and_never_reads_does_not_keep_the_probe_out() {
+    let gateway = Gateway::start();
+    let many = format!("GET /metrics HTTP/1.1\r\nHost: {}\r\n\r\n", gateway.admin).repeat(200);
+    let unread: Vec<_> = (0..100)
+        .map(|_| {
+            let mut stream = std::net::TcpStream::connect(gateway.admin).unwrap();
+            let timeout = Some(std::time::Duration::from_secs(1));
+            stream.set_write_timeout(timeout).unwrap();
+            // It may be closed before all is written.
+            let _ = std::io::Write::write_all(&mut stream, many.as_bytes());
+            stream
+        })
+        .collect();
+    for _ in 0..3 {
+        assert_eq!(gateway.admin("/livez").status, 200);
+    }
+    drop(unread);
+}
