@@ -239,6 +239,12 @@ impl Trail {
         self.0.queue.push_unwaited(fragment);
     }
 
+    /// Records that somebody sent an admin token that is not good; coalesced under
+    /// flood, as all that strangers bring about.
+    pub fn admin_refused(&self, peer: &str, path: &str) {
+        self.0.queue.push_admin_refused(peer, path);
+    }
+
     /// Records that an operator changed something, or was not let to: `event` is
     /// `admin.` and what, and `by` is empty for a stranger.
     pub fn changed_by(&self, event: &'static str, by: &str, fields: &[(&str, String)]) {

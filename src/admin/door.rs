@@ -81,8 +81,7 @@ impl Admin {
         match snapshot.failed_auth.count(&Peer::Tcp(peer)) {
             Ok(()) => {
                 let path = request.uri().path();
-                let fields = [("peer", peer.to_string()), ("path", path.to_owned())];
-                self.shared.trail().changed_by("admin.refused", "", &fields);
+                self.shared.trail().admin_refused(&peer.to_string(), path);
                 tracing::warn!(client.address = %peer, path, "somebody sent an admin token that is not good, and was refused");
                 Err(Box::new(challenge()))
             }

@@ -81,6 +81,17 @@ impl Key {
             reason: Some(reason.to_owned()),
         }
     }
+
+    /// Of an admin token that was not good.
+    pub fn admin(peer: &str) -> Self {
+        Self {
+            tenant: None,
+            token: None,
+            peer: address_of(peer).to_owned(),
+            code: "admin-refused".to_owned(),
+            reason: None,
+        }
+    }
 }
 
 impl Allowance {

@@ -229,6 +229,16 @@ impl Queue {
         );
     }
 
+    /// Hands over that an admin token was not good; bounded as refusals are.
+    pub fn push_admin_refused(&self, peer: &str, path: &str) {
+        self.push_bounded(
+            true,
+            || Key::admin(peer),
+            || Fragment::admin_refused(peer, path),
+            Wake::Now,
+        );
+    }
+
     fn push_bounded(
         &self,
         is_stranger: bool,

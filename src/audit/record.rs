@@ -258,6 +258,13 @@ impl Fragment {
             .text("reason", reason)
     }
 
+    /// `admin.refused`: somebody sent an admin token that is not good.
+    pub fn admin_refused(peer: &str, path: &str) -> Self {
+        Self::now("admin.refused")
+            .text("peer", peer)
+            .text("path", path)
+    }
+
     /// `config.loaded`; `by` is what brought it about.
     pub fn config_loaded(digest: &str, tenants: usize, by: &str) -> Self {
         Self::now("config.loaded")

@@ -348,6 +348,24 @@ async fn a_flood_of_refusals_is_coalesced_and_none_goes_uncounted() {
 }
 
 #[tokio::test]
+async fn guesses_at_the_admin_token_are_coalesced_and_none_goes_uncounted() {
+    let directory = tempfile::tempdir().unwrap();
+    let trail = open(options(directory.path())).unwrap();
+    for n in 0..20_000 {
+        // A neighbour in the pod has all of 127.0.0.0/8.
+        trail.admin_refused(&format!("127.0.{}.{}:1", n / 250 % 250, n % 250), "/config");
+    }
+    trail.close();
+    let report = verify(directory.path()).unwrap();
+    assert!(report.records < 2_000, "{report}");
+    let one_by_one = lines(directory.path())
+        .iter()
+        .filter(|line| line.contains("\"admin.refused\""))
+        .count();
+    assert_eq!(report.refusals + one_by_one as u64, 20_000);
+}
+
+#[tokio::test]
 async fn a_closed_trail_takes_no_intent() {
     let directory = tempfile::tempdir().unwrap();
     let trail = open(options(directory.path())).unwrap();
