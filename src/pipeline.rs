@@ -210,8 +210,7 @@ impl Pipeline {
             .forwarder
             .send(&request, target, keys, began, began, retries)
             .await;
-        let made = u32::try_from(outcome.attempts().len()).unwrap_or(u32::MAX);
-        if made > retries || !outcome.is_clean_refusal_of_the_key() {
+        if !outcome.is_clean_refusal_of_the_key() {
             return outcome;
         }
         let Some(moved) = keys.move_on(&key) else {
@@ -224,6 +223,11 @@ impl Pipeline {
                 fingerprint = moved.key.fingerprint(),
                 "the upstream refused the key in use: the next one is used from now on"
             );
+        }
+        // The next key is in use now, also where this call may not be sent again.
+        let made = u32::try_from(outcome.attempts().len()).unwrap_or(u32::MAX);
+        if made > retries {
+            return outcome;
         }
         let request = inject::request(recorded, &moved.key, target, arrival);
         self.counts.retried_with_the_next_key();

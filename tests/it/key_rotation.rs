@@ -155,3 +155,19 @@ fn an_answer_that_holds_either_key_is_not_passed_on() {
         assert_refusal(&gateway.delete(USER, "c1"), 502, "upstream-protocol", "yes");
     }
 }
+
+#[test]
+fn without_retries_the_next_key_is_used_from_the_next_call_on() {
+    let gateway = Setup::default()
+        .file("api-key", OLD)
+        .file("next-key", KEY)
+        .key("next: { file: next-key }")
+        .upstream("retries: 0")
+        .start();
+    let refused = gateway.delete(USER, "c1");
+    assert_eq!(refused.status, 502, "{}", refused.text());
+    assert_eq!(refused.json()["code"], "upstream-rejected-key");
+    assert_eq!(gateway.delete(USER, "c1").status, 200);
+    assert_eq!(authorizations(&gateway).len(), 2);
+    gateway.record("the move", |record| record["event"] == "key.rotated");
+}
