@@ -187,7 +187,8 @@ impl Forwarder {
             }
             // Resolves at once; an error means that it was closed meanwhile.
             let Connection { sender, driver, .. } = &mut kept;
-            if driver.until(|cx| sender.poll_ready(cx)).await.is_ok() {
+            let is_ready = driver.until(|cx| sender.poll_ready(cx));
+            if let Ok(Ok(())) = self.timers.within(deadline, is_ready).await {
                 break kept;
             }
         };
