@@ -69,11 +69,14 @@ macro_rules! drive {
                 Word::Stop => true,
                 Word::Overstayed(why) => return Poll::Ready(Err(why)),
             };
-            if leaves && !is_leaving {
+            let mut ended = connection.as_mut().poll(cx);
+            // Only now: hyper closes a connection from which it has read nothing, and
+            // on one that begins while the gateway stops a request is waiting.
+            if ended.is_pending() && leaves && !is_leaving {
                 is_leaving = true;
                 connection.as_mut().graceful_shutdown();
+                ended = connection.as_mut().poll(cx);
             }
-            let ended = connection.as_mut().poll(cx);
             ended.map(|ended| ended.map_err(|error| reason(&error)))
         })
         .await

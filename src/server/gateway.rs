@@ -42,6 +42,8 @@ pub struct Shared {
     metrics: Metrics,
     places: Arc<Places>,
     in_flight: InFlightCount,
+    /// Listeners that may still begin connections.
+    accepting: InFlightCount,
     draining: AtomicBool,
     stopping: watch::Sender<bool>,
     started: Instant,
@@ -143,6 +145,10 @@ impl Shared {
         &self.places
     }
 
+    pub(super) fn accepting(&self) -> &InFlightCount {
+        &self.accepting
+    }
+
     pub(super) fn in_flight(&self) -> &InFlightCount {
         &self.in_flight
     }
@@ -236,6 +242,7 @@ impl Gateway {
             trail,
             places: Arc::new(Places::new(&settings.bounds)),
             in_flight: InFlightCount::new(settings.bounds.requests_in_flight),
+            accepting: InFlightCount::new(u32::MAX),
             draining: AtomicBool::new(false),
             stopping: watch::Sender::new(false),
             started: Instant::now(),
@@ -291,11 +298,11 @@ impl Gateway {
                 tokio::time::sleep(drain.delay).await;
             }
             shared.stopping.send_replace(true);
+            // Waiting for all places takes them: first who waited in the backlog gets one.
+            none_left(&shared.accepting).await;
             shared.places.all_free().await;
             // Work that outlived its connection.
-            while shared.in_flight.count() > 0 {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
+            none_left(&shared.in_flight).await;
         };
         let stopped = tokio::select! {
             biased;
@@ -325,6 +332,12 @@ impl Gateway {
     }
 }
 
+async fn none_left(count: &InFlightCount) {
+    while count.count() > 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 fn spawn(
     number: usize,
     shared: &Arc<Shared>,
@@ -332,7 +345,9 @@ fn spawn(
     finish: watch::Receiver<bool>,
 ) -> io::Result<thread::JoinHandle<io::Result<()>>> {
     let shared = Arc::clone(shared);
+    // Its backlog fills from now on, whenever the thread comes to it.
+    let starting = shared.accepting.enter();
     thread::Builder::new()
         .name(format!("worker-{number}"))
-        .spawn(move || worker::run(&shared, number, sockets, finish))
+        .spawn(move || worker::run(&shared, number, sockets, starting, finish))
 }

@@ -89,6 +89,10 @@ impl Watchdog {
     /// Looks whenever a connection can be due. Never ends.
     pub async fn run(&self, mut stopping: watch::Receiver<bool>) {
         let mut can_change = true;
+        if *stopping.borrow() {
+            // It began before this worker did.
+            self.tell_all(Word::Stop);
+        }
         loop {
             let looks_at_ms = self.0.looks_at_ms.load(Ordering::Acquire);
             let looks_at = self.0.start + std::time::Duration::from_millis(looks_at_ms);

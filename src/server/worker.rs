@@ -4,12 +4,12 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use futures_util::FutureExt;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
     runtime,
     sync::watch,
+    time::{Instant, timeout_at},
 };
 
 use super::{
@@ -20,8 +20,15 @@ use super::{
     rim::Rim,
     watchdog::Watchdog,
 };
-use crate::{audit::WorkerTrail, logging::access, metrics::Shard, pipeline::Pipeline};
+use crate::{
+    audit::WorkerTrail,
+    logging::access,
+    metrics::Shard,
+    pipeline::{Pipeline, limit::InFlight},
+};
 
+/// How long those are still let in who waited in the backlog when the gateway stops.
+const LAST_ROUND: Duration = Duration::from_millis(20);
 /// How long accepting pauses when the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often unused upstream connections are looked through.
@@ -36,6 +43,7 @@ pub fn run(
     shared: &Arc<Shared>,
     number: usize,
     sockets: Vec<Listening>,
+    starting: Option<InFlight>,
     mut finish: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let counts = shared.metrics().shards().get(number);
@@ -70,14 +78,15 @@ pub fn run(
                 counts: Arc::clone(counts),
                 listener,
             };
+            let accepting = shared.accepting().enter();
             match socket {
                 Listening::Tcp(socket, backlog) => {
                     let socket = tokio::net::TcpListener::from_std(socket)?;
-                    tokio::spawn(host.accept(socket, backlog));
+                    tokio::spawn(host.accept(socket, backlog, accepting));
                 }
                 Listening::Unix(socket, backlog) => {
                     let socket = tokio::net::UnixListener::from_std(socket)?;
-                    tokio::spawn(host.accept(socket, backlog));
+                    tokio::spawn(host.accept(socket, backlog, accepting));
                 }
             }
         }
@@ -88,6 +97,8 @@ pub fn run(
                 pipeline.sweep();
             }
         };
+        // Each listener has its own by now.
+        drop(starting);
         tokio::select! {
             // An error means that the gateway is gone: then there is nothing left to do either.
             _ = finish.wait_for(|finish| *finish) => {}
@@ -144,7 +155,7 @@ struct Host {
 
 impl Host {
     /// Accepts until the gateway stops, and then what was waiting already.
-    async fn accept<S: Socket>(self, socket: S, backlog: Backlog) {
+    async fn accept<S: Socket>(self, socket: S, backlog: Backlog, _accepting: Option<InFlight>) {
         let mut stopping = self.shared.stopping();
         let mut failing = false;
         loop {
@@ -171,7 +182,9 @@ impl Host {
         if backlog == Backlog::OfTheNext {
             return;
         }
-        while let Some(Ok((stream, peer))) = socket.accept().now_or_never() {
+        // A moment, and no single look: the system may not have told of it yet.
+        let end = Instant::now() + LAST_ROUND;
+        while let Ok(Ok((stream, peer))) = timeout_at(end, socket.accept()).await {
             self.begin(stream, peer).await;
         }
     }

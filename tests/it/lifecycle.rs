@@ -292,3 +292,34 @@ fn the_bound_of_connections_per_peer_holds() {
         assert!(Instant::now() < end, "places are never given back");
     }
 }
+
+#[test]
+fn who_waits_in_the_backlog_when_it_stops_is_answered() {
+    let mut gateway = Gateway::start();
+    // Frozen, it accepts nothing; what connects meanwhile waits in the backlog.
+    gateway.process.signal(Signal::STOP);
+    let mut waiting: Vec<_> = (0..50)
+        .map(|n| {
+            let mut connection = gateway.connect();
+            connection.send(delete(USER, &format!("b{n}"), gateway.token()));
+            connection
+        })
+        .collect();
+    gateway.process.signal(Signal::TERM);
+    gateway.process.signal(Signal::CONT);
+    let answers = waiting
+        .iter_mut()
+        .filter_map(|connection| connection.try_receive());
+    let statuses: Vec<_> = answers.map(|response| response.status).collect();
+    let code = gateway.process.wait().code();
+    assert!(
+        statuses.iter().all(|status| [200, 503].contains(status)),
+        "{statuses:?}"
+    );
+    assert_eq!(
+        (statuses.len(), code),
+        (50, Some(0)),
+        "{}",
+        gateway.process.output()
+    );
+}
