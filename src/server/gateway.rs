@@ -307,7 +307,13 @@ impl Gateway {
         let stopped = tokio::select! {
             biased;
             () = drained => Stopped::Clean,
-            () = tokio::time::sleep(drain.delay.saturating_add(drain.timeout)) => Stopped::Cut,
+            // Connections without a call, which only their peers keep open, are not cut short.
+            () = tokio::time::sleep(drain.delay.saturating_add(drain.timeout)) => {
+                match shared.in_flight.count() {
+                    0 => Stopped::Clean,
+                    _ => Stopped::Cut,
+                }
+            }
             () = cut => Stopped::Cut,
         };
         finish.send_replace(true);

@@ -260,8 +260,17 @@ impl<S> Watched<S> {
         }
     }
 
+    /// Of HTTP/1 each byte is of use. Over HTTP/2 a peer that never opens its window
+    /// can keep answers unwritten and a connection busy with PINGs for as long as it
+    /// likes: there only requests count, when they begin and when they are answered.
+    fn bytes_moved(&self) {
+        if let Guard::Heads(_) = self.guard {
+            self.progress.moved();
+        }
+    }
+
     fn see(&mut self, new: &[u8]) {
-        self.progress.moved();
+        self.bytes_moved();
         match &mut self.guard {
             Guard::Heads(heads) => self.progress.saw(heads.see(new)),
             Guard::Frames(frames) => {
@@ -306,7 +315,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.stream).poll_write(cx, buf));
-        self.progress.moved();
+        self.bytes_moved();
         Poll::Ready(written)
     }
 
@@ -316,7 +325,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bufs));
-        self.progress.moved();
+        self.bytes_moved();
         Poll::Ready(written)
     }
 

@@ -128,3 +128,24 @@ fn floods_end_in_goaway_enhance_your_calm_and_others_are_served_meanwhile() {
         .count();
     assert!(ended >= count - 1, "{ended} of {count} are in the trail");
 }
+
+/// RFC 9113 §6.9: without a window no answer can be written; a PING each moment is
+/// no request.
+#[test]
+fn a_peer_that_never_opens_its_window_ends_as_an_idle_one_however_much_it_pings() {
+    let gateway = Setup::default().bound("idle_timeout: 1s").start();
+    let mut raw = Raw::open(gateway.data);
+    let window_of_none = [0, 4, 0, 0, 0, 0];
+    assert!(raw.send(SETTINGS, 0, 0, &window_of_none));
+    for stream in 0..100 {
+        assert!(raw.headers(2 * stream + 1, &call("/nowhere", "Bearer bad")));
+    }
+    let pings_max = 100;
+    let pings = (0..pings_max).take_while(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        raw.send(PING, 0, 0, &[0; 8])
+    });
+    let pings = pings.count();
+    assert!(pings < pings_max, "it is still open after {pings} pings");
+    assert_eq!(gateway.delete(USER, "gone").status, 404);
+}
