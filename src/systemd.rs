@@ -1,25 +1,40 @@
 //! What systemd is told (`sd_notify(3)`): ready, reloading, stopping, alive.
 //! Without systemd, nothing is told to nobody.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use sd_notify::NotifyState;
 
 use crate::server::Shared;
 
+/// Whether the end was told: a config that is loaded meanwhile must not take it back.
+static STOPPING: Mutex<bool> = Mutex::new(false);
+
 /// Calls are taken, with this config.
 pub fn ready(summary: &str) {
-    tell(&[NotifyState::Ready, NotifyState::Status(summary)]);
+    tell_unless_stopping(&[NotifyState::Ready, NotifyState::Status(summary)]);
 }
 
 /// Another config is being loaded; [`ready`] follows, whatever came of it.
 pub fn reloading() {
-    tell(&[NotifyState::Reloading]);
+    tell_unless_stopping(&[NotifyState::Reloading]);
 }
 
-/// The end has begun.
+/// The end has begun. Nothing is told after it but that we are alive.
 pub fn stopping() {
+    let mut stopping = STOPPING.lock().unwrap_or_else(PoisonError::into_inner);
+    *stopping = true;
     tell(&[NotifyState::Stopping, NotifyState::Status("draining")]);
+}
+
+fn tell_unless_stopping(state: &[NotifyState<'_>]) {
+    let stopping = STOPPING.lock().unwrap_or_else(PoisonError::into_inner);
+    if !*stopping {
+        tell(state);
+    }
 }
 
 /// Tells systemd that the gateway is alive, as often as the unit asks for

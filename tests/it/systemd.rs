@@ -16,7 +16,9 @@ use std::{
 
 use rustix::process::Signal;
 
-use crate::support::{Connection, Gateway, Setup, USER, assert_refusal, delete, gateway::Process};
+use crate::support::{
+    Connection, Gateway, Setup, USER, assert_refusal, delete, gateway::Process, mount::run,
+};
 
 /// What the stand-in is told, datagram by datagram.
 struct Told(UnixDatagram);
@@ -73,6 +75,45 @@ fn systemd_is_told_of_start_reload_life_and_end() {
     gateway.process.signal(Signal::TERM);
     assert_eq!(told.next_change(), "STOPPING=1\nSTATUS=draining\n");
     assert!(gateway.process.wait().success());
+}
+
+#[test]
+fn a_config_that_is_loaded_while_it_stops_does_not_take_the_end_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("notify");
+    let told = Told::listen(&path);
+    let mut gateway = Setup::default()
+        .env("NOTIFY_SOCKET", path.to_str().unwrap())
+        .bound("drain_delay: 2s")
+        .start();
+    assert!(told.next().starts_with("READY=1\n"));
+    // Who reads a pipe waits for somebody to write: so long the config is being loaded.
+    let users = directory.path().join("users");
+    assert!(run("mkfifo", &[], &users));
+    gateway.edit_config(|text| {
+        text.replace(
+            "users: all",
+            &format!("users: {{ file: {} }}", users.display()),
+        )
+    });
+    gateway.process.signal(Signal::HUP);
+    assert_eq!(told.next(), "RELOADING=1\n");
+    gateway.process.signal(Signal::TERM);
+    assert_eq!(told.next(), "STOPPING=1\nSTATUS=draining\n");
+    // It is read more than once.
+    let pipe = users.clone();
+    thread::spawn(move || {
+        while fs::write(&pipe, "u1\n").is_ok() {
+            thread::sleep(Duration::from_millis(5));
+        }
+    });
+    gateway
+        .process
+        .wait_for(|line| line["message"] == "config loaded" && line["by"] == "SIGHUP");
+    assert!(gateway.process.wait().success());
+    told.0.set_nonblocking(true).unwrap();
+    let mut bytes = [0; 4096];
+    assert!(told.0.recv(&mut bytes).is_err(), "told after the end");
 }
 
 /// A gateway that is handed `socket` under the name `callers`.
