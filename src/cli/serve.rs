@@ -96,7 +96,7 @@ async fn serve(loaded: &Loaded, ready: Ready, mut inherited: Inherited) -> anyho
             delay: Duration::ZERO,
             timeout: Duration::ZERO,
         };
-        gateway.stop(at_once, std::future::ready(())).await;
+        gateway.stop(at_once, async || {}).await;
         return Err(error);
     }
     reloader.watch()?;
@@ -126,7 +126,7 @@ async fn serve(loaded: &Loaded, ready: Ready, mut inherited: Inherited) -> anyho
         timeout: bounds.drain_timeout,
     };
     tracing::info!(drain_delay = ?drain.delay, drain_timeout = ?drain.timeout, "stopping; a second signal ends it at once");
-    let stopped = gateway.stop(drain, signals.next()).await;
+    let stopped = gateway.stop(drain, async || signals.next().await).await;
     if let Some(exporter) = exporter {
         exporter.close().await;
     }

@@ -31,6 +31,9 @@ use crate::{
     traces::Traces,
 };
 
+/// How long the end itself may take once no call is waited for any more: a disk
+/// that hangs must not keep the process, whose outcomes are in doubt then.
+const END_MAX: Duration = Duration::from_secs(5);
 /// Workers look around every 15 s, whatever they do.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
 
@@ -284,8 +287,8 @@ impl Gateway {
     /// Stops: new calls are refused, after a while the listeners close, and calls
     /// under way are answered and have outcomes. When the time is over, or `cut`
     /// resolves, what is left is cut, and its outcomes are in doubt. Seals the
-    /// trail at last.
-    pub async fn stop(self, drain: Drain, cut: impl Future<Output = ()>) -> Stopped {
+    /// trail at last, in at most five seconds or until `cut` resolves once more.
+    pub async fn stop(self, drain: Drain, mut cut: impl AsyncFnMut()) -> Stopped {
         let Self {
             shared,
             workers,
@@ -314,7 +317,7 @@ impl Gateway {
                     _ => Stopped::Cut,
                 }
             }
-            () = cut => Stopped::Cut,
+            () = cut() => Stopped::Cut,
         };
         finish.send_replace(true);
         let trail = shared.trail.clone();
@@ -329,12 +332,19 @@ impl Gateway {
             }
             trail.close();
         });
-        if ended.await.is_err() {
-            tracing::error!(
-                "the trail was not closed in order: the next start mends it, and says so in the trail"
-            );
+        let in_order = tokio::select! {
+            biased;
+            ended = ended => ended.is_ok(),
+            () = tokio::time::sleep(END_MAX) => false,
+            () = cut() => false,
+        };
+        if in_order {
+            return stopped;
         }
-        stopped
+        tracing::error!(
+            "the trail was not closed in order: the next start mends it, and says so in the trail"
+        );
+        Stopped::Cut
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use alloy_gateway::simulated_alloy::Behaviour;
-use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 
 use crate::support::{
     Connection, Gateway, Setup, USER, assert_refusal, delete,
@@ -233,6 +233,34 @@ fn a_frozen_disk_refuses_calls_and_lets_answers_go_unrecorded() {
     );
     assert_eq!(sent(&gateway), ["c1", "c2", "back"]);
     finish(gateway, &["c1".to_owned(), "c2".to_owned()]);
+}
+
+/// The kernel lets nobody out of a frozen file system, so that the process is gone
+/// only once it thaws: that it wanted to go before is in the log.
+#[test]
+fn a_disk_that_does_not_answer_does_not_hold_up_the_end() {
+    let Some(mount) = Mount::of("ext4", 32) else {
+        return;
+    };
+    let mut gateway = generous(
+        Setup::default()
+            .audit_directory(&mount.at.join("audit"))
+            .audit("intent_wait: 300ms")
+            .bound("drain_timeout: 300ms"),
+    );
+    assert_eq!(gateway.delete(USER, "c1").status, 200);
+    if !mount.freeze(true) {
+        eprintln!("skipped: no file system can be frozen here");
+        return;
+    }
+    assert_eq!(gateway.delete(USER, "c2").status, 503);
+    gateway.process.signal(Signal::TERM);
+    let stopped = gateway
+        .process
+        .wait_for(|line| line["message"] == "stopped");
+    assert_eq!(stopped["clean"], false);
+    mount.freeze(false);
+    assert_eq!(gateway.process.wait().code(), Some(1));
 }
 
 #[test]

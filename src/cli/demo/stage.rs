@@ -144,7 +144,7 @@ impl Stage {
                     delay: Duration::ZERO,
                     timeout: Duration::from_secs(5),
                 },
-                std::future::pending(),
+                std::future::pending::<()>,
             )
             .await;
         drop(self.trail);
