@@ -8,6 +8,7 @@ mod config;
 mod demo;
 mod healthcheck;
 mod manual;
+mod memory;
 mod output;
 mod probe;
 mod process;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 
 use super::{
-    ConfigFile, Exit, color,
+    ConfigFile, Exit, color, memory,
     output::{err, errln, out, outln},
     probe,
     start::Ready,
@@ -130,6 +130,13 @@ fn summary(loaded: &Loaded, file: &str, verdict: &str) {
     if more > 0 {
         outln!("  … and {more} more limits");
     }
+    let bounds = &settings.bounds;
+    outln!(
+        "  memory: callers can take up to about {} MiB ({} connections, {} requests in flight)",
+        memory::bytes_max(bounds) >> 20,
+        bounds.connections,
+        bounds.requests_in_flight
+    );
 }
 
 /// Every limit with the name of what it limits.

@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{ConfigFile, Exit, color, output::err, process, start::Ready};
+use super::{ConfigFile, Exit, color, memory, output::err, process, start::Ready};
 use crate::{
     admin::{self, Admin},
     config::{self, Loaded, settings::Durability, snapshot},
@@ -49,6 +49,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     logging::panics::report();
     warn(path, &loaded);
     process::take_descriptors(&loaded.settings.bounds);
+    memory::warn_if_short(&loaded.settings.bounds);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

@@ -4,6 +4,7 @@ use std::{
     fs,
     io::Write,
     net::{Shutdown, SocketAddr, TcpStream},
+    path::{Path, PathBuf},
     process::Command,
     sync::{
         Arc,
@@ -123,6 +124,89 @@ fn it_takes_the_descriptors_it_may_have_and_says_if_they_are_too_few() {
     });
     // 100 connections, 1024 calls in flight, and 64 for all else.
     assert_eq!((&line["have"], &line["need"]), (&1000.into(), &1188.into()));
+}
+
+#[test]
+fn what_callers_can_take_is_held_against_the_memory_there_is() {
+    let mut gateway = Setup::default()
+        .bound("connections: 1024")
+        .bound("requests_in_flight: 512")
+        .bound("header_bytes: 16KiB")
+        .start();
+    assert!(gateway.stop().success());
+    let checked = Command::new(env!("CARGO_BIN_EXE_alloy-gateway"))
+        .arg("check")
+        .arg(gateway.config_path())
+        .output()
+        .unwrap();
+    let checked = String::from_utf8(checked.stdout).unwrap();
+    // 1024 heads of twice 16 KiB and 8 KiB, 512 calls of 64 KiB, and 16 MiB.
+    let line = "  memory: callers can take up to about 88 MiB (1024 connections, 512 requests in flight)\n";
+    assert!(checked.contains(line), "{checked}");
+    let Some(group) = Cgroup::new() else {
+        return;
+    };
+    let within = |mebibytes: u64| {
+        group.limit(mebibytes << 20);
+        let mut command = Command::new("sh");
+        let entering = "echo $$ > \"$1\" && exec \"$0\" serve -c \"$2\"";
+        command
+            .args(["-c", entering, env!("CARGO_BIN_EXE_alloy-gateway")])
+            .arg(group.0.join("cgroup.procs"))
+            .arg(gateway.config_path())
+            .env("ALLOY_GATEWAY_LOG", "info");
+        Process::run(command)
+    };
+    let enough = within(88);
+    enough.listening("data");
+    assert!(!enough.output().contains("more memory than there is"));
+    drop(enough);
+    let short = within(87);
+    let line = short.wait_for(|line| {
+        let message = line["message"].as_str().unwrap_or_default();
+        message.starts_with("callers can take more memory than there is")
+    });
+    assert_eq!(
+        (&line["have_mib"], &line["need_mib"]),
+        (&87.into(), &88.into())
+    );
+}
+
+/// A control group of its own, removed at the end.
+struct Cgroup(PathBuf);
+
+impl Cgroup {
+    /// `None` where one may not make any: then the test shows nothing and says so.
+    fn new() -> Option<Self> {
+        let name = format!("alloy-gateway-test-{}", std::process::id());
+        let roots = ["/sys/fs/cgroup/memory", "/sys/fs/cgroup"];
+        let made = roots
+            .map(|root| Path::new(root).join(&name))
+            .into_iter()
+            .find(|group| fs::create_dir(group).is_ok())
+            .map(Self)
+            .filter(|group| group.file().is_some());
+        if made.is_none() {
+            eprintln!("skipped: no control group can be made here");
+        }
+        made
+    }
+
+    fn file(&self) -> Option<PathBuf> {
+        let files = ["memory.max", "memory.limit_in_bytes"];
+        let mut files = files.map(|file| self.0.join(file)).into_iter();
+        files.find(|file| file.exists())
+    }
+
+    fn limit(&self, bytes: u64) {
+        fs::write(self.file().unwrap(), bytes.to_string()).unwrap();
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
 }
 
 /// What hostile callers do, again and again until they are told to stop.

@@ -1,0 +1,60 @@
+//! What callers can make the gateway hold, against what the system lets it have.
+
+use std::{fs, path::Path};
+
+use crate::config::settings::Bounds;
+
+/// What it takes without callers, a thousand tenants included.
+const ITSELF: u64 = 16 << 20;
+/// A connection beside its head: hyper's and ours.
+const PER_CONNECTION: u64 = 8 << 10;
+/// A call at a slow upstream: itself, its connection there and the TLS of that.
+const PER_CALL: u64 = 64 << 10;
+/// A cgroup without a limit says `max`, or in version 1 about 2^63.
+const UNLIMITED: u64 = 1 << 60;
+
+/// About the most bytes that callers can make the gateway hold, when all of `bounds`
+/// are taken at once: while a head comes in, hyper holds up to twice as much.
+/// Answers of the upstream are not in it: each call in flight may bring up to 1 MiB.
+pub fn bytes_max(bounds: &Bounds) -> u64 {
+    let connection = 2 * u64::from(bounds.header_bytes) + PER_CONNECTION;
+    let connections = u64::from(bounds.connections).saturating_mul(connection);
+    let calls = u64::from(bounds.requests_in_flight).saturating_mul(PER_CALL);
+    ITSELF.saturating_add(connections).saturating_add(calls)
+}
+
+/// Says so if the memory that the process may have is less than callers can take of
+/// it: then they can have it killed.
+pub fn warn_if_short(bounds: &Bounds) {
+    let need = bytes_max(bounds);
+    if let Some(have) = limit().filter(|have| *have < need) {
+        tracing::warn!(
+            have_mib = have >> 20,
+            need_mib = need >> 20,
+            "callers can take more memory than there is (memory limit of the container or unit): raise it, or lower bounds.connections, requests_in_flight or header_bytes"
+        );
+    }
+}
+
+/// The memory limit of the process's cgroup, in bytes, if it has one.
+fn limit() -> Option<u64> {
+    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let limits = groups.lines().filter_map(|line| {
+        // hierarchy:controllers:path; version 2 names no controller (cgroups(7)).
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (fields.next()?, fields.next()?);
+        let (root, file) = match controllers {
+            "" => ("/sys/fs/cgroup", "memory.max"),
+            _ if controllers.split(',').any(|name| name == "memory") => {
+                ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")
+            }
+            _ => return None,
+        };
+        // In a container the path is often that of the host: there it is the root.
+        let own = Path::new(root).join(path.trim_start_matches('/'));
+        let read = |directory: &Path| fs::read_to_string(directory.join(file)).ok();
+        let text = read(&own).or_else(|| read(Path::new(root)))?;
+        text.trim().parse().ok()
+    });
+    limits.filter(|limit| *limit < UNLIMITED).min()
+}
