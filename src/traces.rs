@@ -61,8 +61,7 @@ pub struct Traces {
     below: u64,
 }
 
-/// The bits of a trace id that are random by every standard (W3C Trace Context
-/// level 2 §5.1.2): the last 56.
+/// How many bits of a trace's id are random, see `context::random_part`.
 const RANDOM_BITS: u32 = 56;
 
 impl Traces {
@@ -82,8 +81,23 @@ impl Traces {
         if let Some(context) = Context::continued(fields) {
             return Some(context);
         }
-        let context = Context::new(request_id);
-        (context.random() < self.below).then_some(context)
+        let is_ours = self.is_among_ours(request_id);
+        is_ours.then(|| Context::new(request_id))
+    }
+
+    /// What is told of a call, now that it is known who sent it: what a caller's flag
+    /// says counts only if the token was good. A stranger must not be able to fill
+    /// the queue, so strangers' calls are sampled as those without a trace are.
+    pub fn judged(&self, context: Context, request_id: RequestId, is_known: bool) -> Context {
+        Context {
+            is_sampled: context.is_sampled && (is_known || self.is_among_ours(request_id)),
+            ..context
+        }
+    }
+
+    /// Whether a trace that begins with this request is among those that are sent.
+    fn is_among_ours(&self, request_id: RequestId) -> bool {
+        context::random_part(&request_id.bytes()) < self.below
     }
 
     /// Takes what became of a call of a sampled trace.

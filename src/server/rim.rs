@@ -77,6 +77,10 @@ impl Rim {
                 .refuse_unread(arrival, Refusal::InternalError(sent))
         });
         waiting.is_answered = true;
+        let trace = traces.zip(trace).map(|(traces, trace)| {
+            let is_known = answer.tenant.is_some();
+            traces.judged(trace, arrival.request_id, is_known)
+        });
         if access::is_wanted(answer.response.status().as_u16()) {
             let digest = &self.shared.snapshot().digest;
             access::answered(arrival, &answer, trace.as_ref(), digest);

@@ -197,11 +197,18 @@ fn what_is_not_sampled_is_not_sent_and_its_caller_still_finds_it_in_the_log() {
         "c3",
         &format!("traceparent: 00-{TRACE}-{PARENT}-01\r\n"),
     );
+    // A stranger does not decide what is sent: nobody knows whether he is one of many.
+    let line = format!("DELETE /users/{USER}/credentials/c4 HTTP/1.1");
+    let parent = format!("traceparent: 00-{TRACE}-{PARENT}-01\r\n");
+    let stranger = gateway.send(request(&line, "agw_stranger", &parent));
+    assert_eq!(stranger.status, 401);
     let line_of = |answer: &Response| {
         gateway
             .process
             .wait_for(|line| line["request.id"] == id(answer))
     };
+    assert_eq!(line_of(&stranger)["trace_id"], TRACE);
+    assert!(line_of(&stranger)["span_id"].is_null());
     assert!(line_of(&own)["trace_id"].is_null());
     assert_eq!(line_of(&not)["trace_id"], TRACE);
     assert!(line_of(&not)["span_id"].is_null());

@@ -30,7 +30,7 @@ pub struct Log {
 pub struct Otlp {
     /// Scheme, host, port and, if the collector wants one, a path before `/v1/traces`.
     pub endpoint: Option<String>,
-    /// The share of calls that are traced, 0.0 to 1.0. Of a trace that a caller brings (traceparent), the caller decides.
+    /// The share of calls that are traced, 0.0 to 1.0. Of a trace that a caller with a good token brings (traceparent), the caller decides.
     #[schemars(range(min = 0.0, max = 1.0), extend("default" = 1.0))]
     pub sampling: Option<f64>,
     /// Header fields of each request to the collector, read once at the start.
