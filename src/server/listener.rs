@@ -10,13 +10,21 @@ use std::{
     path::Path,
 };
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::inherited::Inherited;
 use crate::config::settings::{Listen, ListenPlace};
 
 /// How many connections may wait to be accepted; the system may cap it lower.
 const BACKLOG: i32 = 1024;
+
+/// What the system may hold of answers that a caller does not read, and of requests
+/// that we did not read yet, in bytes a connection (Linux takes twice as much, for its
+/// own needs). Left alone it grows to several MiB each (`tcp_wmem`, `tcp_rmem`), which
+/// counts against the memory of a container, and lets a caller who never reads have
+/// thousands of answers made.
+const SEND_BUFFER_BYTES: usize = 128 << 10;
+const RECEIVE_BUFFER_BYTES: usize = 128 << 10;
 
 /// A place with a listening socket for each worker.
 #[derive(Debug)]
@@ -79,6 +87,9 @@ pub fn bind(listen: &Listen, workers: usize, inherited: &mut Inherited) -> io::R
         } => {
             let socket = inherited.take(name)?;
             socket.is_private_enough(listen.tls.is_some() || *allow_plaintext)?;
+            if let Listening::Tcp(socket, _) = &socket {
+                bound_buffers(SockRef::from(socket))?;
+            }
             let sockets = (0..workers).map(|_| socket.try_clone());
             Ok(Bound {
                 place: place.clone(),
@@ -165,11 +176,19 @@ fn bind_tcp(address: SocketAddr, workers: usize) -> io::Result<(SocketAddr, Vec<
     let sockets = (0..workers)
         .map(|_| {
             let socket = socket(address, true)?;
+            bound_buffers(SockRef::from(&socket))?;
             socket.listen(BACKLOG)?;
             Ok(socket.into())
         })
         .collect::<io::Result<_>>()?;
     Ok((address, sockets))
+}
+
+/// Bounds what the system holds for each connection of a listener (`tcp(7)`:
+/// connections inherit it).
+fn bound_buffers(listener: SockRef<'_>) -> io::Result<()> {
+    listener.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    listener.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)
 }
 
 fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {

@@ -85,6 +85,12 @@ impl Rim {
             let digest = &self.shared.snapshot().digest;
             access::answered(arrival, &answer, trace.as_ref(), digest);
         }
+        if answer.upstream.is_none() {
+            // It was answered without waiting for anything, and hyper would go on with
+            // what is pipelined behind it: who sends thousands of bad requests at once
+            // gets one answer a turn, as everybody does.
+            tokio::task::yield_now().await;
+        }
         match (traces, trace) {
             (Some(traces), Some(trace)) if trace.is_sampled => {
                 let (response, call) = Finished::of(trace, arrival, answer);
