@@ -366,6 +366,34 @@ async fn guesses_at_the_admin_token_are_coalesced_and_none_goes_uncounted() {
 }
 
 #[tokio::test]
+async fn records_of_changes_wait_for_the_disk_up_to_a_bound_and_the_rest_is_counted() {
+    let parent = tempfile::tempdir().unwrap();
+    let directory = parent.path().join("audit");
+    let trail = open(options(&directory)).unwrap();
+    fs::remove_dir_all(&directory).unwrap();
+    for n in 0..10_000 {
+        trail.config_loaded("9f2c1a7b03de", n, "file");
+    }
+    let wait_until = async |is_writable| {
+        while trail.status().writable.is_ok() != is_writable {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    wait_until(false).await;
+    fs::create_dir(&directory).unwrap();
+    wait_until(true).await;
+    trail.close();
+    let lines = lines(&directory);
+    let of = |event: &str| {
+        let event = format!("\"event\":\"{event}\"");
+        lines.iter().filter(move |line| line.contains(&event))
+    };
+    assert_eq!(of("config.loaded").count(), 4096);
+    let recovered = of("trail.recovered").next().unwrap();
+    assert!(recovered.contains("\"not_kept\":5904"), "{recovered}");
+}
+
+#[tokio::test]
 async fn a_closed_trail_takes_no_intent() {
     let directory = tempfile::tempdir().unwrap();
     let trail = open(options(directory.path())).unwrap();

@@ -21,12 +21,18 @@ use crate::{
 /// Bytes that one record takes at most, as far as the reserve is concerned.
 const RECORD_BYTES: u64 = 1024;
 
+/// Records of changes that wait for the disk; what comes on top is only counted.
+/// Outcomes are not among them: there are never more than calls under way.
+const KEPT_MAX: usize = 4096;
+
 /// Since when something can't be done, and why.
 #[derive(Debug)]
 pub struct Outage {
     pub(super) why: Unwritable,
     since: Instant,
     next_try: Instant,
+    /// Records of changes that found no room.
+    not_kept: u64,
 }
 
 impl Outage {
@@ -36,6 +42,7 @@ impl Outage {
             why,
             since: now,
             next_try: now + TICK,
+            not_kept: 0,
         }
     }
 
@@ -58,10 +65,25 @@ impl Writer {
     }
 
     /// Intents are given up, since nothing was done yet and their callers are
-    /// told so; everything else waits for the disk.
+    /// told so; everything else waits for the disk, as long as there is room.
     pub(super) fn keep(&mut self, entries: Vec<Entry>) {
-        let is_kept = |entry: &Entry| matches!(entry.kind, Kind::Kept | Kind::Outcome(_));
-        self.pending.extend(entries.into_iter().filter(is_kept));
+        let is_change = |entry: &&Entry| entry.kind == Kind::Kept;
+        let mut changes = self.pending.iter().filter(is_change).count();
+        for entry in entries {
+            match entry.kind {
+                Kind::Intent | Kind::Segment => {}
+                Kind::Outcome(_) => self.pending.push(entry),
+                Kind::Kept if changes < KEPT_MAX => {
+                    changes += 1;
+                    self.pending.push(entry);
+                }
+                Kind::Kept => {
+                    if let Some(outage) = &mut self.outage {
+                        outage.not_kept += 1;
+                    }
+                }
+            }
+        }
     }
 
     pub(super) fn try_again(&mut self, is_last: bool) {
@@ -115,6 +137,10 @@ impl Writer {
             .text("cause", outage.why.cause)
             .text("detail", &outage.why.detail)
             .number("unwritable_ms", outage.unwritable_ms());
+        let recovered = match outage.not_kept {
+            0 => recovered,
+            lost => recovered.number("not_kept", lost),
+        };
         let recovered = Entry {
             fragment: recovered,
             reply: None,
