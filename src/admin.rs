@@ -164,11 +164,14 @@ impl Admin {
                 typed(&metrics, format.content_type())
             }
             "/version" => text(StatusCode::OK, concat!(env!("CARGO_PKG_VERSION"), "\n")),
-            "/status" => status_page(&self.facts(door).await),
-            "/status.json" => {
-                let status = status::json(&self.facts(door).await);
-                typed(&format!("{status:#}\n"), "application/json")
-            }
+            "/status" | "/status.json" => match self.facts(door, &request).await {
+                Ok(facts) if path == "/status" => status_page(&facts),
+                Ok(facts) => {
+                    let status = status::json(&facts);
+                    typed(&format!("{status:#}\n"), "application/json")
+                }
+                Err(refused) => *refused,
+            },
             "/log-level" => Self::level(),
             "/config" => match self.let_in(door, &request) {
                 Ok(_) => text(StatusCode::OK, &config::show(&self.reloader.settings())),
@@ -198,10 +201,31 @@ impl Admin {
 
     /// How the gateway is. What is wrong with a config can hold parts of it, so
     /// only those see it who may see the config.
-    async fn facts(&self, door: Door) -> status::Facts {
+    ///
+    /// # Errors
+    ///
+    /// The answer for somebody whose admin token is not good: nobody is to find out
+    /// here, uncounted, which one is.
+    async fn facts<B>(
+        &self,
+        door: Door,
+        request: &Request<B>,
+    ) -> Result<status::Facts, Box<Response<Full<Bytes>>>> {
+        let is_operator = match door {
+            Door::Socket(_) => true,
+            Door::Tcp(_) if self.is_token_sent(request) => {
+                self.let_in(door, request)?;
+                true
+            }
+            Door::Tcp(_) => false,
+        };
         let disk = self.disk.at(self.shared.trail()).await;
-        let is_operator = matches!(door, Door::Socket(_));
-        status::Facts::gather(&self.shared, &self.reloader, disk, is_operator)
+        Ok(status::Facts::gather(
+            &self.shared,
+            &self.reloader,
+            disk,
+            is_operator,
+        ))
     }
 
     /// Whether calls are taken; with `verbose` each reason by itself.

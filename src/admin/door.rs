@@ -43,6 +43,11 @@ impl Operator {
 }
 
 impl Admin {
+    /// Whether a request that needs none comes with an admin token, and there is one.
+    pub(super) fn is_token_sent<B>(&self, request: &Request<B>) -> bool {
+        self.reloader.settings().admin.token.is_some() && bearer(request.headers()).is_some()
+    }
+
     /// Who it is that asks for more than there is to see for everybody.
     ///
     /// # Errors

@@ -89,6 +89,28 @@ fn without_the_admin_token_nothing_is_changed_or_shown_and_guesses_are_bounded_a
 }
 
 #[test]
+fn what_is_wrong_with_a_config_is_shown_on_status_to_the_admin_token_and_to_no_guess() {
+    let gateway = Setup::default()
+        .bound("failed_auth: { requests: 2, per: 1h }")
+        .start();
+    let good = format!("Bearer {}", with_token(&gateway).reveal());
+    let stranger = format!("Bearer {}", NewToken::generate().unwrap().reveal());
+    gateway.edit_config(|text| text + "nonsense: 1\n");
+    assert_eq!(gateway.admin_socket("POST", "/-/reload").0, 400);
+    for path in ["/status", "/status.json"] {
+        let shown = |authorization: &[&str]| {
+            let response = ask(&gateway, "GET", path, authorization);
+            (response.status, response.text().contains("unknown key"))
+        };
+        assert_eq!(shown(&[]), (200, false));
+        assert_eq!(shown(&[&good]), (200, true));
+        // A guess is one, wherever it is made.
+        assert_eq!(shown(&[&stranger]), (401, false));
+    }
+    assert_eq!(ask(&gateway, "GET", "/status", &[&stranger]).status, 429);
+}
+
+#[test]
 fn a_removed_admin_token_is_refused_by_the_next_request_on_an_open_connection() {
     let gateway = Gateway::start();
     let token = with_token(&gateway);
