@@ -8,6 +8,7 @@ mod files;
 
 use std::{
     io,
+    panic::{self, AssertUnwindSafe},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     thread,
@@ -235,6 +236,24 @@ impl Reloader {
         Ok(())
     }
 
+    /// Does what is to be done now and then, so that an idle gateway wakes for this
+    /// and for little else. `before` is what the last look found changed; returns
+    /// what this one did.
+    fn look(&self, before: Option<Files>) -> Option<Files> {
+        let snapshot = self.shared.snapshot();
+        self.expiries.look(&snapshot, Timestamp::now());
+        self.shared.metrics().tick();
+        self.retired.clear();
+        let now = self.changed(before.as_ref());
+        let stands_still = now.is_some() && now == before;
+        if stands_still {
+            // Its problems are told where it is refused.
+            let _ = self.reload("file");
+            return None;
+        }
+        now
+    }
+
     /// What the watched files hold, if it is not what was loaded.
     fn changed(&self, before: Option<&Files>) -> Option<Files> {
         let (watched, loaded) = {
@@ -267,22 +286,14 @@ fn watch(reloader: &Weak<Reloader>) {
         let Some(reloader) = reloader.upgrade() else {
             return;
         };
-        // What else is to be done now and then is done here: an idle gateway wakes
-        // for this and for little else.
-        let snapshot = reloader.shared.snapshot();
-        reloader.expiries.look(&snapshot, Timestamp::now());
-        reloader.shared.metrics().tick();
-        reloader.retired.clear();
         let start = Instant::now();
-        let now = reloader.changed(before.as_ref());
+        // A bug in one look must not be the last of all looks.
+        let look = AssertUnwindSafe(|| reloader.look(before.take()));
+        before = panic::catch_unwind(look).unwrap_or_else(|_| {
+            tracing::error!("looking at the config ended with a bug");
+            None
+        });
         pause = LOOK_EVERY.max(start.elapsed() * LOOK_SHARE);
-        let stands_still = now.is_some() && now == before;
-        before = now;
-        if stands_still {
-            // Its problems are told where it is refused.
-            let _ = reloader.reload("file");
-            before = None;
-        }
     }
 }
 

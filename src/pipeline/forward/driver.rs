@@ -30,7 +30,9 @@ pub struct Driver {
     waker: Waker,
 }
 
-/// What the connection rings when there is something to do.
+/// What the connection rings when there is something to do. Who rings looks at
+/// `heeded` after `rung`, who polls at `rung` after `heeded`: only a total order of
+/// the four lets at least one of them see the other, whatever thread rings.
 #[derive(Debug, Default)]
 struct Bell {
     rung: AtomicBool,
@@ -45,8 +47,8 @@ impl Wake for Bell {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.rung.store(true, Ordering::Release);
-        if !self.heeded.load(Ordering::Acquire) {
+        self.rung.store(true, Ordering::SeqCst);
+        if !self.heeded.load(Ordering::SeqCst) {
             self.task.wake();
         }
     }
@@ -104,9 +106,9 @@ impl Driver {
             if polled.is_pending() {
                 self.bell.task.register(task.waker());
             }
-            self.bell.heeded.store(false, Ordering::Release);
+            self.bell.heeded.store(false, Ordering::SeqCst);
             // Rung after the last look at it, or there was too much to do.
-            if polled.is_pending() && self.bell.rung.load(Ordering::Acquire) {
+            if polled.is_pending() && self.bell.rung.load(Ordering::SeqCst) {
                 task.waker().wake_by_ref();
             }
             polled
