@@ -100,7 +100,7 @@ fn main() {
     let calm = Instant::now();
     thread::sleep(Duration::from_secs(15));
     let began = Instant::now();
-    let slowest = reload_all(&gateway, &load, reloads);
+    let done = reload_all(&gateway, &load, reloads);
     let ended = Instant::now();
     load.stop.store(true, Ordering::Relaxed);
     for caller in callers {
@@ -113,10 +113,23 @@ fn main() {
         "{:>22}  {:>7}  {:>8}  {:>8}  {:>8}",
         "", "calls", "p50", "p99", "max"
     );
-    percentiles("before", &took, calm, began);
-    percentiles("during the reloads", &took, began, ended);
-    for (kind, span) in KINDS.iter().zip(slowest) {
-        println!("slowest reload, {kind}: {span:.1?}");
+    percentiles("before", &took, |at| (calm..began).contains(&at));
+    percentiles("during the reloads", &took, |at| {
+        (began..ended).contains(&at)
+    });
+    // With what comes after a reload, until the next one begins.
+    let large = KINDS.len() - 1;
+    let is_in = |at: Instant, is_large: bool| {
+        let last = done.iter().rev().find(|reload| reload.began <= at);
+        at < ended && last.is_some_and(|reload| (reload.kind == large) == is_large)
+    };
+    percentiles("of them, large ones", &took, |at| is_in(at, true));
+    percentiles("of them, all others", &took, |at| is_in(at, false));
+    for (kind, name) in KINDS.iter().enumerate() {
+        let of_kind = done.iter().filter(|reload| reload.kind == kind);
+        if let Some(span) = of_kind.map(|reload| reload.took).max() {
+            println!("slowest reload, {name}: {span:.1?}");
+        }
     }
     let spent = load.spent.load(Ordering::Relaxed);
     println!("limited tenant: {spent} calls were let through, {BUDGET} a day are allowed");
@@ -206,9 +219,15 @@ fn limited(address: SocketAddr, token: String, load: &Arc<Load>) -> thread::Join
     })
 }
 
-/// The slowest reload of each kind.
-fn reload_all(gateway: &Gateway, load: &Load, reloads: u32) -> [Duration; 7] {
-    let mut slowest = [Duration::ZERO; 7];
+/// A reload that was done.
+struct Done {
+    kind: usize,
+    began: Instant,
+    took: Duration,
+}
+
+fn reload_all(gateway: &Gateway, load: &Load, reloads: u32) -> Vec<Done> {
+    let mut done = Vec::new();
     let good = fs::read_to_string(gateway.config_path()).unwrap();
     let (kept, leaver) = good.split_at(good.find("  - name: leaver").unwrap());
     let many: String = (0..100_000)
@@ -249,22 +268,26 @@ fn reload_all(gateway: &Gateway, load: &Load, reloads: u32) -> [Duration; 7] {
             }
             _ => gateway.edit_config(|_| format!("{good}{many}")),
         }
-        let start = Instant::now();
+        let began = Instant::now();
         reload(gateway, expected);
-        slowest[kind] = slowest[kind].max(start.elapsed());
+        let took = began.elapsed();
+        done.push(Done { kind, began, took });
         // Whoever begins now must be sent with the key that was loaded.
         load.key.store(generation, Ordering::SeqCst);
         thread::sleep(Duration::from_millis(150));
     }
     gateway.edit_config(|_| good.clone());
     reload(gateway, 200);
-    slowest
+    done
 }
 
-fn percentiles(name: &str, took: &[(Instant, Duration)], from: Instant, to: Instant) {
-    let within = took.iter().filter(|(at, _)| (from..to).contains(at));
-    let mut spans: Vec<_> = within.map(|(_, span)| *span).collect();
+fn percentiles(name: &str, took: &[(Instant, Duration)], is_wanted: impl Fn(Instant) -> bool) {
+    let wanted = took.iter().filter(|(at, _)| is_wanted(*at));
+    let mut spans: Vec<_> = wanted.map(|(_, span)| *span).collect();
     spans.sort();
+    if spans.is_empty() {
+        return;
+    }
     let at = |share: f64| {
         let index = (spans.len() as f64 * share) as usize;
         format!("{:.2?}", spans[index.min(spans.len() - 1)])

@@ -85,8 +85,10 @@ pub fn restarts() {
     gaps.sort();
     let took = std::mem::take(&mut *load.took.lock().unwrap());
     println!("\n{RESTARTS} restarts behind a Unix socket:");
-    percentiles("before", &took, calm, began);
-    percentiles("during the restarts", &took, began, ended);
+    percentiles("before", &took, |at| (calm..began).contains(&at));
+    percentiles("during the restarts", &took, |at| {
+        (began..ended).contains(&at)
+    });
     println!(
         "from SIGTERM to ready again: {:.1?} (median), {:.1?} (most); no call lost, {} refused with sent: no and sent again",
         gaps[gaps.len() / 2],
