@@ -84,7 +84,7 @@ impl Admin {
                     key = name,
                     fingerprint = moved.key.fingerprint(),
                     by = operator.by,
-                    "key rotated"
+                    "an operator moved to the next key: it is used from now on"
                 );
                 text(StatusCode::OK, "rotated\n")
             }

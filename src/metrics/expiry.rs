@@ -33,14 +33,8 @@ struct Seen {
 impl ExpiryWatch {
     /// Logs which tokens expire soon, if it is time to.
     pub fn look(&self, snapshot: &Snapshot, now: Timestamp) {
-        {
-            let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let is_known = seen.config.as_ref() == Some(&snapshot.digest);
-            if is_known && now < seen.next_look {
-                return;
-            }
-            seen.config = Some(snapshot.digest.clone());
-            seen.next_look = now.checked_add(AGAIN_AFTER).unwrap_or(Timestamp::MAX);
+        if !self.is_due(&snapshot.digest, now) {
+            return;
         }
         let found = expiring(snapshot, now);
         for (tenant, token, expires) in found.iter().take(NAMED_MAX) {
@@ -53,8 +47,22 @@ impl ExpiryWatch {
         }
         let unnamed = found.len().saturating_sub(NAMED_MAX);
         if unnamed > 0 {
-            tracing::warn!(tokens = unnamed, "further tokens expire soon");
+            tracing::warn!(
+                tokens = unnamed,
+                "so many more tokens expire soon: alloy_gateway_tenant_token_expiry_timestamp_seconds has their tenants"
+            );
         }
+    }
+
+    /// Whether this config was not looked at today.
+    fn is_due(&self, digest: &str, now: Timestamp) -> bool {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.config.as_deref() == Some(digest) && now < seen.next_look {
+            return false;
+        }
+        seen.config = Some(digest.into());
+        seen.next_look = now.checked_add(AGAIN_AFTER).unwrap_or(Timestamp::MAX);
+        true
     }
 }
 
@@ -71,4 +79,23 @@ fn expiring(snapshot: &Snapshot, now: Timestamp) -> Vec<(&str, &str, Timestamp)>
         .collect();
     found.sort_by_key(|(_, _, expires)| *expires);
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_config_is_looked_at_when_it_is_loaded_and_then_once_a_day() {
+        let watch = ExpiryWatch::default();
+        let start: Timestamp = "2026-11-01T00:00:00Z".parse().unwrap();
+        let after = |hours| start.checked_add(SignedDuration::from_hours(hours)).unwrap();
+        assert!(watch.is_due("one", start));
+        assert!(!watch.is_due("one", start));
+        assert!(!watch.is_due("one", after(23)));
+        assert!(watch.is_due("another", after(23)));
+        assert!(!watch.is_due("another", after(46)));
+        assert!(watch.is_due("another", after(47)));
+        assert!(!watch.is_due("another", after(48)));
+    }
 }

@@ -375,7 +375,7 @@ fn log_attempt(attempt: &Attempt, keys: &KeyRing) {
             );
         }
         (end, Some(_)) => {
-            tracing::warn!(end = %end.as_str(), detail = %attempt.detail, "upstream attempt failed")
+            tracing::warn!(end = %end.as_str(), detail = %attempt.detail, "an attempt to reach the upstream failed; the outcome of its call says what became of it")
         }
         (end, None) => tracing::debug!(end = %end.as_str(), "upstream attempt answered"),
     }

@@ -120,7 +120,9 @@ fn drive(gateway: &Gateway, stranger: &str) -> String {
     for path in [
         "/livez",
         "/readyz",
+        "/readyz?verbose",
         "/metrics",
+        "/status",
         "/version",
         "/config",
         "/status.json",

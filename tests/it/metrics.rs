@@ -380,6 +380,18 @@ fn promtool_finds_nothing_wrong() {
     if let Some((is_good, said)) = or_skipped(judged, "promtool") {
         assert!(is_good && said.is_empty(), "{said}");
     }
+    // What promtool takes without a word: a sample that no family announced.
+    let mut known = std::collections::BTreeSet::new();
+    for line in text.lines() {
+        if let Some(family) = line.strip_prefix("# TYPE ") {
+            known.insert(family.split(' ').next().unwrap());
+        } else if !line.starts_with('#') {
+            let name = line.split(['{', ' ']).next().unwrap();
+            let parts = ["_bucket", "_sum", "_count", ""];
+            let mut families = parts.iter().filter_map(|part| name.strip_suffix(part));
+            assert!(families.any(|family| known.contains(family)), "{line}");
+        }
+    }
 }
 
 /// The strictest reader of OpenMetrics there is: the reference parser in Python.

@@ -129,7 +129,7 @@ impl Writer {
     /// number's.
     fn note_clock(&mut self) {
         if let Some(by_ms) = self.clock.stepped_ms() {
-            tracing::warn!(by_ms, "the system's clock was set");
+            tracing::warn!(by_ms, "the system's clock was set: times in the trail step with it, numbers go on");
             let fragment = Fragment::now("clock.stepped").signed("by_ms", by_ms);
             self.queue.push_unwaited(fragment);
         }
@@ -197,7 +197,7 @@ impl Writer {
                 match retention::removable(&directory, &hasher, retention, current) {
                     // Nobody hears it if the gateway stops meanwhile.
                     Ok(removals) => drop(sender.send(removals)),
-                    Err(error) => tracing::warn!(%error, "cannot look for old segments"),
+                    Err(error) => tracing::warn!(%error, "audit.retention: old segments cannot be looked for; nothing is removed until they can"),
                 }
             })?;
         self.pruning.found = Some(found);
@@ -221,7 +221,7 @@ impl Writer {
         for removal in removals {
             // The trail itself is well; an operator may have forbidden it.
             if let Err(error) = self.disk.remove(&removal.path) {
-                tracing::warn!(segment = %removal.name, %error, "an old segment cannot be removed");
+                tracing::warn!(segment = %removal.name, %error, "audit.retention: an old segment cannot be removed, and stays; its removal is in the trail already");
                 return Ok(());
             }
         }
