@@ -89,7 +89,11 @@ mod tests {
     fn each_config_is_looked_at_when_it_is_loaded_and_then_once_a_day() {
         let watch = ExpiryWatch::default();
         let start: Timestamp = "2026-11-01T00:00:00Z".parse().unwrap();
-        let after = |hours| start.checked_add(SignedDuration::from_hours(hours)).unwrap();
+        let after = |hours| {
+            start
+                .checked_add(SignedDuration::from_hours(hours))
+                .unwrap()
+        };
         assert!(watch.is_due("one", start));
         assert!(!watch.is_due("one", start));
         assert!(!watch.is_due("one", after(23)));

@@ -129,7 +129,10 @@ impl Writer {
     /// number's.
     fn note_clock(&mut self) {
         if let Some(by_ms) = self.clock.stepped_ms() {
-            tracing::warn!(by_ms, "the system's clock was set: times in the trail step with it, numbers go on");
+            tracing::warn!(
+                by_ms,
+                "the system's clock was set: times in the trail step with it, numbers go on"
+            );
             let fragment = Fragment::now("clock.stepped").signed("by_ms", by_ms);
             self.queue.push_unwaited(fragment);
         }
