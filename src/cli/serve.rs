@@ -8,7 +8,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::{ConfigFile, Exit, color, memory, output::err, process, start::Ready};
 use crate::{
     admin::{self, Admin},
-    config::{self, Loaded, settings::Durability, snapshot},
+    config::{self, Loaded, settings::Durability, show_duration, snapshot},
     logging,
     reload::Reloader,
     server::{Drain, Gateway, Inherited, Stopped},
@@ -126,7 +126,11 @@ async fn serve(loaded: &Loaded, ready: Ready, mut inherited: Inherited) -> anyho
         delay: bounds.drain_delay,
         timeout: bounds.drain_timeout,
     };
-    tracing::info!(drain_delay = ?drain.delay, drain_timeout = ?drain.timeout, "stopping; a second signal ends it at once");
+    tracing::info!(
+        drain_delay = show_duration(drain.delay),
+        drain_timeout = show_duration(drain.timeout),
+        "stopping; a second signal ends it at once"
+    );
     let stopped = gateway.stop(drain, async || signals.next().await).await;
     if let Some(exporter) = exporter {
         exporter.close().await;

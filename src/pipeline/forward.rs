@@ -275,7 +275,7 @@ impl Forwarder {
             let now = Instant::now();
             attempt.took = now.duration_since(at);
             let pause = pause_before_retry(&attempts, &attempt, &result, retries);
-            log_attempt(&attempt, keys);
+            log_attempt(&attempt, request, keys);
             let ended = attempt.end.counted();
             self.counts.attempted(ended, attempt.took);
             attempts.push(attempt);
@@ -352,7 +352,7 @@ fn asked_to_wait(answer: &UpstreamAnswer) -> Option<Duration> {
     Some(asked.min(ASKED_MAX))
 }
 
-fn log_attempt(attempt: &Attempt, keys: &KeyRing) {
+fn log_attempt(attempt: &Attempt, request: &UpstreamRequest, keys: &KeyRing) {
     match attempt.status().and_then(|status| keys.answered(status)) {
         None => {}
         Some(Share::Unusual) => tracing::warn!(
@@ -375,8 +375,10 @@ fn log_attempt(attempt: &Attempt, keys: &KeyRing) {
             );
         }
         (end, Some(_)) => {
-            tracing::warn!(end = %end.as_str(), detail = %attempt.detail, "an attempt to reach the upstream failed; the outcome of its call says what became of it")
+            tracing::warn!(request.id = %request.id(), end = %end.as_str(), detail = %attempt.detail, "an attempt to reach the upstream failed; the outcome of its call says what became of it")
         }
-        (end, None) => tracing::debug!(end = %end.as_str(), "upstream attempt answered"),
+        (end, None) => {
+            tracing::debug!(request.id = %request.id(), end = %end.as_str(), "upstream attempt answered");
+        }
     }
 }

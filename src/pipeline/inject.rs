@@ -27,6 +27,11 @@ pub struct UpstreamRequest {
 }
 
 impl UpstreamRequest {
+    /// The id of the caller's request.
+    pub(super) fn id(&self) -> RequestId {
+        self.request_id
+    }
+
     /// What one attempt sends.
     pub(super) fn attempt(&self, room: Room) -> Request<Empty<Bytes>> {
         let mut request = Request::new(Empty::new());
