@@ -141,9 +141,7 @@ fn card(out: &mut String, title: &str, figure: Option<String>, draw: impl FnOnce
         "<section class=\"card\"><h3>{title}</h3><p class=\"figure\">{figure}</p>"
     );
     draw(out);
-    out.push_str(
-        "<p class=\"scale\"><small>5 min ago</small><small>now</small></p></section>\n",
-    );
+    out.push_str("<p class=\"scale\"><small>5 min ago</small><small>now</small></p></section>\n");
 }
 
 fn tenants(out: &mut String, facts: &Facts) {
