@@ -39,6 +39,7 @@ pub mod token;
 pub mod audit;
 pub mod config;
 pub mod fault_point;
+pub mod fleet;
 pub mod key_ring;
 pub mod pipeline;
 pub mod server;
