@@ -194,7 +194,7 @@ fn worker(trail: &Trail) -> (Runtime, WorkerTrail) {
 fn record_intent_and_outcome(bencher: Bencher, calls: usize) {
     let directory = tempfile::tempdir_in(concat!(env!("CARGO_MANIFEST_DIR"), "/target"))
         .expect("a directory on the disk that is measured");
-    let trail = Trail::open(options(directory.path()), &mut |_, _| {}).expect("a trail");
+    let trail = Trail::open(options(directory.path()), &mut |_| {}).expect("a trail");
     let (runtime, worker) = worker(&trail);
     bencher.counter(ItemsCount::new(calls)).bench_local(|| {
         runtime.block_on(join_all((0..calls).map(|_| record(&worker))));
@@ -207,7 +207,7 @@ fn record_intent_and_outcome(bencher: Bencher, calls: usize) {
 fn chain_verify(bencher: Bencher) {
     const CALLS: usize = 10_000;
     let directory = tempfile::tempdir().expect("a directory");
-    let trail = Trail::open(options(directory.path()), &mut |_, _| {}).expect("a trail");
+    let trail = Trail::open(options(directory.path()), &mut |_| {}).expect("a trail");
     let (runtime, worker) = worker(&trail);
     runtime.block_on(async {
         for _ in 0..CALLS / 100 {

@@ -130,7 +130,7 @@ fn runtime(trail: &Trail) -> tokio::runtime::Runtime {
 }
 
 fn write(directory: &Path, durability: Durability, callers: u32) {
-    let trail = Trail::open(options(directory, durability), &mut |_, _| {}).expect("a trail");
+    let trail = Trail::open(options(directory, durability), &mut |_| {}).expect("a trail");
     let before = trail.status().totals;
     let start = Instant::now();
     let calls: u64 = runtime(&trail).block_on(async {
@@ -179,8 +179,7 @@ fn write(directory: &Path, durability: Durability, callers: u32) {
 }
 
 fn make(directory: &Path, records: u64) {
-    let trail =
-        Trail::open(options(directory, Durability::Relaxed), &mut |_, _| {}).expect("a trail");
+    let trail = Trail::open(options(directory, Durability::Relaxed), &mut |_| {}).expect("a trail");
     runtime(&trail).block_on(async {
         let worker = trail.for_worker().flushed_on_park();
         let tasks: Vec<_> = (0..256)

@@ -19,6 +19,7 @@ mod record;
 mod recover;
 mod retention;
 mod segment;
+mod standing;
 mod ticket;
 mod verify;
 mod worker;
@@ -33,8 +34,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use jiff::Timestamp;
-
 pub use self::{
     board::Totals,
     cause::Unwritable,
@@ -43,9 +42,10 @@ pub use self::{
     query::{ENDS, Filter, Found, Row, query},
     queue::ENTRIES_MAX as QUEUE_CAPACITY,
     reader::{Fault, Wrong},
-    record::{IntentRecord, OutcomeKind, OutcomeRecord, RefusedRecord, Sent},
+    record::{FrozenRecord, IntentRecord, OutcomeKind, OutcomeRecord, RefusedRecord, Sent},
+    recover::Replayed,
     verify::{Known, Outcomes, Report, verify},
-    worker::{Intent, Recorded, Unavailable, WorkerTrail},
+    worker::{Intent, Promised, Recorded, Unavailable, WorkerTrail},
 };
 use self::{
     disk::{Disk, Lock, System},
@@ -68,7 +68,7 @@ pub struct Options {
     pub settings: Audit,
     /// The key that records are hashed with.
     pub mac_key: Option<MacKey>,
-    /// How far back intents count for a limit.
+    /// How far back intents count for a limit or a budget.
     pub usage: Duration,
 }
 
@@ -126,23 +126,20 @@ pub struct DiskSpace {
 
 impl Trail {
     /// Takes the directory's lock, brings in order what an earlier run left, and
-    /// starts the writer with a new segment. `count` hears, for each intent
-    /// within `options.usage`, the tenant and when it was.
+    /// starts the writer with a new segment. `replay` hears of the intents within
+    /// `options.usage`, of outcomes, and of the freezes that stand.
     ///
     /// # Errors
     ///
     /// See [`OpenError`].
-    pub fn open(
-        options: Options,
-        count: &mut dyn FnMut(&str, Timestamp),
-    ) -> Result<Self, OpenError> {
-        Self::open_on(Box::new(System), options, count)
+    pub fn open(options: Options, replay: &mut dyn FnMut(Replayed<'_>)) -> Result<Self, OpenError> {
+        Self::open_on(Box::new(System), options, replay)
     }
 
     fn open_on(
         disk: Box<dyn Disk>,
         options: Options,
-        count: &mut dyn FnMut(&str, Timestamp),
+        replay: &mut dyn FnMut(Replayed<'_>),
     ) -> Result<Self, OpenError> {
         let directory = options.settings.directory.clone();
         let waits = Waits {
@@ -168,7 +165,7 @@ impl Trail {
             .ok_or_else(|| OpenError::Locked(directory.clone()))?;
         let queue = Arc::new(Queue::new(waits.intent));
         let writer =
-            Writer::open(disk, lock, options, Arc::clone(&queue), count).map_err(unusable)?;
+            Writer::open(disk, lock, options, Arc::clone(&queue), replay).map_err(unusable)?;
         let writer = thread::Builder::new()
             .name("trail".to_owned())
             .spawn(move || writer.run())
@@ -237,6 +234,31 @@ impl Trail {
     pub fn key_rotated(&self, from: &UpstreamKey, to: &UpstreamKey, by: &str) {
         let fragment = Fragment::key_rotated(from, to, by);
         self.0.queue.push_unwaited(fragment);
+    }
+
+    /// Records that a tenant, or all of them, is frozen. The record is kept until it
+    /// can be written, whether somebody waits for it or not.
+    pub fn frozen(&self, record: &FrozenRecord<'_>) -> Promised {
+        let inbox = Arc::default();
+        let waiting = self.0.queue.push_frozen(Fragment::frozen(record), &inbox);
+        Promised::new(waiting, inbox, &self.0.queue)
+    }
+
+    /// Records that a freeze ends, which it does once the record is durable.
+    ///
+    /// # Errors
+    ///
+    /// If the trail can't be written now; then there is no record.
+    pub fn thawed(&self, record: &FrozenRecord<'_>) -> Result<Promised, Unavailable> {
+        let inbox = Arc::default();
+        let waiting = self.0.queue.push_thawed(Fragment::thawed(record), &inbox);
+        let waiting = waiting.ok_or(Unavailable)?;
+        Ok(Promised::new(waiting, inbox, &self.0.queue))
+    }
+
+    /// How long a call waits for the disk before it is refused.
+    pub fn patience(&self) -> Duration {
+        self.0.waits.intent
     }
 
     /// Records that somebody sent an admin token that is not good; coalesced under

@@ -62,7 +62,7 @@ fn stage() -> &'static Stage {
             mac_key: None,
             usage: Duration::ZERO,
         };
-        let trail = Trail::open(options, &mut |_, _| {}).expect("a trail");
+        let trail = Trail::open(options, &mut |_| {}).expect("a trail");
         let gateway = Gateway::start(&loaded.settings, snapshot, trail, &mut Inherited::default()).expect("a free port");
         let address = gateway.address().expect("a TCP listener");
         Stage { alloy, address, _gateway: gateway }

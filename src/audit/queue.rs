@@ -61,6 +61,10 @@ pub enum Kind {
     Outcome(u64),
     /// It is kept until it can be written.
     Kept,
+    /// It says that a tenant is frozen, which it is already: kept until it can be written.
+    Frozen,
+    /// It ends a freeze once it is written: given up if it can't be written now.
+    Thawed,
     /// It is about the segment it stands in, and makes no sense in another.
     Segment,
 }
@@ -193,6 +197,23 @@ impl Queue {
     /// Hands over a record that nobody waits for.
     pub fn push_unwaited(&self, fragment: Fragment) {
         self.push(fragment, None, Kind::Kept, Wake::Now);
+    }
+
+    /// Hands over that a tenant is frozen, which is always taken, and waits for it.
+    pub fn push_frozen(&self, fragment: Fragment, inbox: &Arc<Inbox>) -> Waiting {
+        let (reply, waiting) = reply_to(inbox);
+        self.push(fragment, Some(reply), Kind::Frozen, Wake::Now);
+        waiting
+    }
+
+    /// Hands over that a freeze ends; `None` if the trail can't be written now.
+    pub fn push_thawed(&self, fragment: Fragment, inbox: &Arc<Inbox>) -> Option<Waiting> {
+        if self.board.is_unwritable() {
+            return None;
+        }
+        let (reply, waiting) = reply_to(inbox);
+        self.push(fragment, Some(reply), Kind::Thawed, Wake::Now);
+        Some(waiting)
     }
 
     fn push(&self, fragment: Fragment, reply: Option<Reply>, kind: Kind, wake: Wake) {
@@ -363,6 +384,16 @@ impl Inbox {
             }
         }
     }
+}
+
+fn reply_to(inbox: &Arc<Inbox>) -> (Reply, Waiting) {
+    let (teller, waiting) = wait_with(Arc::default());
+    let reply = Reply {
+        teller,
+        inbox: Arc::clone(inbox),
+        intent_of: None,
+    };
+    (reply, waiting)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -404,6 +404,23 @@ pub fn first_record<T>(path: &Path, with: impl FnOnce(&Line<'_>) -> T) -> io::Re
         .map(|record| with(&record)))
 }
 
+/// Whether a segment begins with so many records that can be read.
+pub fn begins_with(path: &Path, records: u64) -> io::Result<bool> {
+    let mut reader = BufReader::new(File::open(path)?);
+    let mut line = Vec::new();
+    for _ in 0..records {
+        line.clear();
+        (&mut reader)
+            .take(LINE_BYTES_MAX)
+            .read_until(b'\n', &mut line)?;
+        let is_record = serde_json::from_slice::<Line<'_>>(&line).is_ok();
+        if !is_record || line.last() != Some(&b'\n') {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 fn file_name(path: &Path) -> String {
     path.file_name()
         .map_or_else(String::new, |name| name.to_string_lossy().into_owned())

@@ -3,13 +3,14 @@
 //! A worker makes the middle of a line, from its time to its last own field; the
 //! writer puts number, event and chain around it.
 
+mod freeze;
 mod line;
 
 use std::{cell::RefCell, fmt::Write};
 
 use jiff::Timestamp;
 
-pub use self::line::Line;
+pub use self::{freeze::FrozenRecord, line::Line};
 
 use crate::{ids::RequestId, secret::UpstreamKey};
 
@@ -118,6 +119,21 @@ impl OutcomeKind {
             Self::Failed => "failed",
             Self::DryRun => "dry-run",
         }
+    }
+
+    /// Whether the credential was deleted, or may have been.
+    pub fn is_deletion(self) -> bool {
+        match self {
+            Self::Deleted | Self::InDoubt => true,
+            Self::NotDeleted | Self::Failed | Self::DryRun => false,
+        }
+    }
+
+    /// The same of an outcome in the trail; one with a name that is not known may
+    /// have been one.
+    pub fn may_have_deleted(outcome: &str) -> bool {
+        let none = [Self::NotDeleted, Self::Failed, Self::DryRun];
+        none.iter().all(|kind| kind.as_str() != outcome)
     }
 }
 

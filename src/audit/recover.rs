@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io,
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
@@ -12,9 +12,10 @@ use jiff::Timestamp;
 use super::{
     chain::{Hasher, Head},
     disk::Disk,
-    reader::{Scope, Torn, Wrong, first_record, scan},
-    record::{Fragment, Line},
+    reader::{Scope, Torn, Wrong, begins_with, first_record, scan},
+    record::{Fragment, FrozenRecord, Line},
     segment,
+    standing::{self, Standing},
 };
 
 /// What an earlier run left.
@@ -26,6 +27,8 @@ pub struct Found {
     pub next_segment: u64,
     /// The calls that have no outcome, by number.
     pub open: BTreeMap<u64, Open>,
+    /// The freezes that stand.
+    pub standing: Standing,
     /// What was wrong, if anything was; to be written first.
     pub note: Option<Fragment>,
     /// The first bad record of what was read. The chain goes on behind it: the
@@ -43,16 +46,53 @@ pub struct Open {
     pub time: String,
 }
 
+/// What a start hears of earlier runs, in the order of the trail: freezes and
+/// their ends, and calls that are not too long ago.
+#[derive(Debug, Clone, Copy)]
+pub enum Replayed<'a> {
+    /// A call was about to be sent.
+    Intent {
+        /// Its number.
+        seq: u64,
+        /// Whose it was.
+        tenant: &'a str,
+        /// What it was to delete.
+        credential: &'a str,
+        /// When.
+        time: Timestamp,
+    },
+    /// A call ended.
+    Outcome {
+        /// The number of its intent, of which nothing may have been heard.
+        intent: u64,
+        /// How, by its name in the trail.
+        outcome: &'a str,
+    },
+    /// A tenant, or all of them, was frozen, or still is.
+    Frozen {
+        /// What the record says.
+        record: FrozenRecord<'a>,
+        /// When it began.
+        since: Timestamp,
+    },
+    /// A freeze ended.
+    Thawed {
+        /// Of which tenant; `None` for that of all.
+        tenant: Option<&'a str>,
+    },
+}
+
 /// Reads as much of the trail as is needed to go on, and cuts a torn last line.
-/// `count` hears of each intent of the last `usage` and its time.
+/// `replay` hears of each intent of the last `usage`, of outcomes, and of freezes.
 pub fn recover(
     disk: &mut dyn Disk,
     directory: &Path,
     hasher: &Hasher,
     usage: Duration,
-    count: &mut dyn FnMut(&str, Timestamp),
+    replay: &mut dyn FnMut(Replayed<'_>),
 ) -> io::Result<Found> {
     let mut open = BTreeMap::new();
+    let mut standing = Standing::default();
     let counted_from = Timestamp::try_from(SystemTime::now())
         .ok()
         .and_then(|now| now.checked_sub(usage).ok())
@@ -63,11 +103,9 @@ pub fn recover(
     };
     let scan = scan(directory, &scope, |record, _| {
         follow(&mut open, record);
-        if &*record.event == "request.intent"
-            && let (Some(tenant), Ok(time)) = (&record.tenant, record.time.parse())
-            && time >= counted_from
-        {
-            count(tenant, time);
+        standing.follow(record);
+        if let Some(heard) = heard(record, counted_from) {
+            replay(heard);
         }
     })?;
     if let Some(torn) = &scan.torn {
@@ -83,12 +121,45 @@ pub fn recover(
         note: (scan.torn.is_some() || scan.wrong.is_some())
             .then(|| note(scan.torn.as_ref(), scan.wrong.as_ref())),
         open,
+        standing,
         wrong: scan.wrong,
     })
 }
 
-/// The first segment that may hold a call without an outcome, or an intent that
-/// counts for a limit. Not the whole trail: it may be very long.
+/// What a record is to those who rebuild what was when the last run ended.
+fn heard<'a>(record: &'a Line<'_>, counted_from: Timestamp) -> Option<Replayed<'a>> {
+    match &*record.event {
+        "request.intent" => {
+            let time = record.time.parse().ok()?;
+            (time >= counted_from).then_some(Replayed::Intent {
+                seq: record.seq,
+                tenant: record.tenant.as_deref()?,
+                credential: record.credential.as_deref().unwrap_or_default(),
+                time,
+            })
+        }
+        "request.outcome" => Some(Replayed::Outcome {
+            intent: record.intent?,
+            outcome: record.outcome.as_deref()?,
+        }),
+        standing::FROZEN => {
+            let read = FrozenRecord::read(record);
+            let since = read.since.unwrap_or(&record.time);
+            Some(Replayed::Frozen {
+                record: read,
+                since: since.parse().unwrap_or(Timestamp::UNIX_EPOCH),
+            })
+        }
+        standing::THAWED => Some(Replayed::Thawed {
+            tenant: record.tenant.as_deref(),
+        }),
+        _ => None,
+    }
+}
+
+/// The first segment that may hold a call without an outcome, an intent that
+/// counts for a limit, or a freeze that stands. Not the whole trail: it may be
+/// very long.
 fn first_needed(directory: &Path, counted_from: Timestamp) -> io::Result<u64> {
     let segments = segment::list(directory)?;
     let mut begins = Vec::new();
@@ -110,11 +181,34 @@ fn first_needed(directory: &Path, counted_from: Timestamp) -> io::Result<u64> {
     let is_late = |time: Option<Timestamp>| time.is_none_or(|time| time > counted_from);
     let begins_late = begins.iter().position(|(_, _, time, _)| is_late(*time));
     let holds_counted = begins_late.unwrap_or(begins.len()).saturating_sub(1);
-    let first = holds_open.unwrap_or(0).min(holds_counted);
+    let numbers = begins.iter().map(|(number, ..)| *number);
+    let holds_standing = last_that_says_all(&segments, numbers)?;
+    let first = holds_open
+        .unwrap_or(0)
+        .min(holds_counted)
+        .min(holds_standing);
     Ok(begins
         .get(first)
         .filter(|_| first > 0)
         .map_or(all, |(number, ..)| *number))
+}
+
+/// The last of the segments that begin with all freezes that stood then: a crash
+/// may have cut the records with which the last ones begin.
+fn last_that_says_all(
+    segments: &[(u64, PathBuf)],
+    numbers: impl DoubleEndedIterator<Item = u64> + ExactSizeIterator,
+) -> io::Result<usize> {
+    for (at, number) in numbers.enumerate().rev() {
+        let Some((_, path)) = segments.iter().find(|(known, _)| *known == number) else {
+            continue;
+        };
+        let frozen = first_record(path, |record| record.frozen)?.flatten();
+        if begins_with(path, frozen.map_or(1, |frozen| frozen.saturating_add(1)))? {
+            return Ok(at);
+        }
+    }
+    Ok(0)
 }
 
 fn follow(open: &mut BTreeMap<u64, Open>, record: &Line<'_>) {

@@ -13,6 +13,7 @@ mod edits;
 mod faults;
 mod keyed;
 mod rotation;
+mod standing;
 
 fn options(directory: &Path) -> Options {
     Options {
@@ -36,7 +37,7 @@ fn options(directory: &Path) -> Options {
 }
 
 fn open(options: Options) -> Result<Trail, OpenError> {
-    Trail::open(options, &mut |_, _| {})
+    Trail::open(options, &mut |_| {})
 }
 
 fn verify(directory: &Path) -> io::Result<Report> {

@@ -6,8 +6,8 @@ use tokio::time::Instant;
 
 use super::{
     queue::{Inbox, Queue, Wake},
-    record::{Fragment, IntentRecord, OutcomeRecord, RefusedRecord},
-    ticket::Ticket,
+    record::{Fragment, FrozenRecord, IntentRecord, OutcomeRecord, RefusedRecord},
+    ticket::{Ticket, Waiting},
 };
 use crate::{ids::RequestId, secret::UpstreamKey, timers::Timers};
 
@@ -137,9 +137,47 @@ impl WorkerTrail {
             .push_unwaited(Fragment::key_rotated(from, to, by));
     }
 
+    /// Writes that a tenant is frozen, without waiting for it: what this worker hands
+    /// over later is not durable before it is.
+    pub fn frozen(&self, record: &FrozenRecord<'_>) {
+        self.queue
+            .push_frozen(Fragment::frozen(record), &self.inbox);
+    }
+
     /// Writes that a connection ended before there was a request to answer.
     pub fn connection_refused(&self, peer: &str, reason: &str) {
         self.queue.push_connection_refused(peer, reason);
+    }
+}
+
+/// A record that was handed over, and can be waited for outside of workers.
+#[derive(Debug)]
+#[must_use]
+pub struct Promised {
+    waiting: Waiting,
+    inbox: Arc<Inbox>,
+    queue: Arc<Queue>,
+}
+
+impl Promised {
+    pub(super) fn new(waiting: Waiting, inbox: Arc<Inbox>, queue: &Arc<Queue>) -> Self {
+        Self {
+            waiting,
+            inbox,
+            queue: Arc::clone(queue),
+        }
+    }
+
+    /// Resolves when the record is durable.
+    ///
+    /// # Errors
+    ///
+    /// If it was given up, since the trail can't be written.
+    pub async fn durable(self) -> Result<(), Unavailable> {
+        tokio::select! {
+            written = self.waiting => written.map(drop).map_err(|_| Unavailable),
+            () = self.inbox.hand_out(&self.queue) => Err(Unavailable),
+        }
     }
 }
 

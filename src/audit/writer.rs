@@ -12,8 +12,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jiff::Timestamp;
-
 use self::{
     outage::Outage,
     upkeep::{Checkpoints, Pruning, WallClock},
@@ -24,8 +22,9 @@ use super::{
     disk::{Disk, Lock},
     queue::{Answer, Entry, Kind, Queue},
     record::{Fragment, write_time},
-    recover::recover,
+    recover::{Replayed, recover},
     segment::Segment,
+    standing::Standing,
 };
 use crate::{
     config::settings::{Audit, Durability},
@@ -57,6 +56,8 @@ pub struct Writer {
     pending: Vec<Entry>,
     /// Intents that are in the trail and have no outcome there yet.
     open: BTreeSet<u64>,
+    /// Freezes that are in the trail and were not ended there yet.
+    standing: Standing,
     /// Nothing can be written.
     outage: Option<Outage>,
     /// There is only the reserve to write to: outcomes, and no intents.
@@ -76,7 +77,7 @@ impl Writer {
         lock: Lock,
         options: Options,
         queue: Arc<Queue>,
-        count: &mut dyn FnMut(&str, Timestamp),
+        replay: &mut dyn FnMut(Replayed<'_>),
     ) -> io::Result<Self> {
         let Options {
             settings,
@@ -85,7 +86,7 @@ impl Writer {
         } = options;
         let directory = settings.directory.clone();
         let hasher = Hasher::new(mac_key.as_ref());
-        let found = recover(disk.as_mut(), &directory, &hasher, usage, count)?;
+        let found = recover(disk.as_mut(), &directory, &hasher, usage, replay)?;
         if let Some(wrong) = &found.wrong {
             tracing::error!(%wrong, "the trail does not verify: somebody changed it, or the disk did. It goes on behind what is wrong, and calls are taken; see alloy-gateway audit verify, and treat it as an incident");
         }
@@ -101,6 +102,7 @@ impl Writer {
             head: found.head,
             pending: Vec::new(),
             open: found.open.keys().copied().collect(),
+            standing: found.standing,
             outage: None,
             shortage: None,
             checkpoints: Checkpoints::new(settings.checkpoint),
@@ -111,7 +113,7 @@ impl Writer {
             settings,
         };
         writer.queue.board.begin_at(&writer.confirmed);
-        writer.pending.push(writer.opened());
+        writer.pending.extend(writer.beginning());
         writer.pending.extend(found.note.map(kept));
         for (seq, call) in &found.open {
             writer.pending.push(Entry {
@@ -236,6 +238,7 @@ impl Writer {
                 Kind::Outcome(intent) => {
                     self.open.remove(&intent);
                 }
+                Kind::Frozen | Kind::Thawed => self.standing.follow_own(&entry.fragment),
                 Kind::Kept | Kind::Segment => {}
             }
             let Some(reply) = entry.reply else { continue };
@@ -258,7 +261,13 @@ impl Writer {
         }
     }
 
-    /// The first record of each segment: what is needed to read it.
+    /// The first records of each segment: what is needed to read it, and the
+    /// freezes that stand.
+    fn beginning(&self) -> Vec<Entry> {
+        let opened = std::iter::once(self.opened());
+        opened.chain(self.standing.anew()).collect()
+    }
+
     fn opened(&self) -> Entry {
         let mac = self.hasher.key_fingerprint();
         let fragment = Fragment::now("trail.opened")
@@ -267,6 +276,7 @@ impl Writer {
             .optional("mac", mac.map(|_| "hmac-sha256"))
             .optional("mac_key", mac)
             .optional_number("open", self.open.first().copied())
+            .optional_number("frozen", self.standing.count())
             .text("version", env!("CARGO_PKG_VERSION"));
         Entry {
             fragment,

@@ -8,7 +8,7 @@ use std::{
 use super::histogram::{BATCH, Histogram, SYNC};
 
 /// The events of the trail.
-pub const EVENTS: [&str; 20] = [
+pub const EVENTS: [&str; 22] = [
     "request.intent",
     "request.outcome",
     "request.refused",
@@ -17,6 +17,8 @@ pub const EVENTS: [&str; 20] = [
     "config.loaded",
     "config.rejected",
     "key.rotated",
+    "tenant.frozen",
+    "tenant.thawed",
     "admin.drain",
     "admin.reload",
     "admin.rotate-key",

@@ -65,12 +65,27 @@ pub struct Line<'a> {
     /// From the request's head to its outcome, in µs.
     #[serde(default)]
     pub latency_us: Option<u64>,
+    /// Which freeze a record is about.
+    #[serde(borrow, default)]
+    pub freeze: Option<Text<'a>>,
+    /// Who brought it about, in a change.
+    #[serde(borrow, default)]
+    pub by: Option<Text<'a>>,
+    /// For whom, as they say themselves, in a change.
+    #[serde(borrow, default)]
+    pub on_behalf_of: Option<Text<'a>>,
+    /// Since when what the record says again is so.
+    #[serde(borrow, default)]
+    pub since: Option<Text<'a>>,
     /// How many refusals a coalesced record stands for.
     #[serde(default)]
     pub count: Option<u64>,
     /// In `trail.opened`: the number of the oldest intent without an outcome.
     #[serde(default)]
     pub open: Option<u64>,
+    /// In `trail.opened`: how many freezes stand; that many records follow that say so.
+    #[serde(default)]
+    pub frozen: Option<u64>,
     /// In `trail.opened`: the fingerprint of the key that records are hashed with.
     #[serde(borrow, default)]
     pub mac_key: Option<Text<'a>>,

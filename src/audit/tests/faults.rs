@@ -107,7 +107,7 @@ async fn drive(fault: Fault, at: u64, for_ops: u64) {
         for_ops,
         done,
     };
-    let Ok(trail) = Trail::open_on(Box::new(disk), options, &mut |_, _| {}) else {
+    let Ok(trail) = Trail::open_on(Box::new(disk), options, &mut |_| {}) else {
         // It never came to take calls; what it left must not be worse for it.
         assert!(verify(directory.path()).unwrap().is_intact());
         return;
@@ -234,7 +234,7 @@ async fn strict_means_synced_before_anything_follows_and_relaxed_means_never() {
         let mut options = options(directory.path());
         options.settings.durability = durability;
         let disk = Counting::default();
-        let trail = Trail::open_on(Box::new(disk.clone()), options, &mut |_, _| {}).unwrap();
+        let trail = Trail::open_on(Box::new(disk.clone()), options, &mut |_| {}).unwrap();
         let unsynced = || {
             let synced = disk.synced.load(Ordering::SeqCst);
             disk.written.load(Ordering::SeqCst) - synced

@@ -3,7 +3,10 @@
 use std::time::Instant;
 
 use super::*;
-use crate::audit::disk::{Disk, System};
+use crate::audit::{
+    Replayed,
+    disk::{Disk, System},
+};
 
 fn segments(directory: &Path) -> Vec<String> {
     let mut names: Vec<_> = fs::read_dir(directory)
@@ -147,7 +150,7 @@ async fn half_pruned(directory: &Path, lets_go: &str) -> Vec<String> {
     let disk = Stubborn {
         lets_go: lets_go.to_owned(),
     };
-    let trail = Trail::open_on(Box::new(disk), options, &mut |_, _| {}).unwrap();
+    let trail = Trail::open_on(Box::new(disk), options, &mut |_| {}).unwrap();
     wait_until(|| events(directory).contains(&"trail.pruned".to_owned()));
     calls(&trail, 1).await;
     assert!(trail.status().writable.is_ok(), "it is no reason to stop");
@@ -262,9 +265,11 @@ async fn a_clock_that_was_set_back_hides_nothing_from_a_query_or_a_start() {
     let mut recent = small(directory.path());
     recent.usage = Duration::from_secs(36_000);
     let mut counted = 0;
-    Trail::open(recent, &mut |_, _| counted += 1)
-        .unwrap()
-        .close();
+    Trail::open(recent, &mut |heard| {
+        counted += u32::from(matches!(heard, Replayed::Intent { .. }))
+    })
+    .unwrap()
+    .close();
     assert_eq!(counted, 1);
 }
 
@@ -278,9 +283,13 @@ async fn a_start_counts_recent_intents_from_every_segment() {
     let mut recent = small(directory.path());
     recent.usage = Duration::from_secs(3600);
     let mut counted = Vec::new();
-    Trail::open(recent, &mut |tenant, _| counted.push(tenant.to_owned()))
-        .unwrap()
-        .close();
+    Trail::open(recent, &mut |heard| {
+        if let Replayed::Intent { tenant, .. } = heard {
+            counted.push(tenant.to_owned());
+        }
+    })
+    .unwrap()
+    .close();
     assert_eq!(counted, vec!["billing"; 60]);
 }
 

@@ -64,15 +64,16 @@ impl Writer {
         self.keep(pending);
     }
 
-    /// Intents are given up, since nothing was done yet and their callers are
-    /// told so; everything else waits for the disk, as long as there is room.
+    /// Intents and thaws are given up, since nothing was done yet and whoever waits
+    /// is told so; everything else waits for the disk, as long as there is room.
     pub(super) fn keep(&mut self, entries: Vec<Entry>) {
         let is_change = |entry: &&Entry| entry.kind == Kind::Kept;
         let mut changes = self.pending.iter().filter(is_change).count();
         for entry in entries {
             match entry.kind {
-                Kind::Intent | Kind::Segment => {}
-                Kind::Outcome(_) => self.pending.push(entry),
+                Kind::Intent | Kind::Thawed | Kind::Segment => {}
+                // One for each call under way; one for each freeze, which stands already.
+                Kind::Outcome(_) | Kind::Frozen => self.pending.push(entry),
                 Kind::Kept if changes < KEPT_MAX => {
                     changes += 1;
                     self.pending.push(entry);
@@ -146,8 +147,9 @@ impl Writer {
             reply: None,
             kind: Kind::Segment,
         };
-        let opened = self.opened();
-        self.pending.splice(0..0, [opened, recovered]);
+        let mut beginning = self.beginning();
+        beginning.push(recovered);
+        self.pending.splice(0..0, beginning);
         self.write_from(0, true)
     }
 

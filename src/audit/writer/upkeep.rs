@@ -165,8 +165,8 @@ impl Writer {
         let next = self.segment.number() + 1;
         self.doing = TrailOp::Rotate;
         self.segment = Segment::create(self.disk.as_mut(), &self.directory, next)?;
-        let opened = self.opened();
-        self.write_own([opened])?;
+        let beginning = self.beginning();
+        self.write_own(beginning)?;
         self.pruning.looked_at = None;
         Ok(())
     }
