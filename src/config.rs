@@ -27,7 +27,12 @@ use self::{
     settings::Settings,
     validate::Invalid,
 };
-pub use self::{raw::schema, show::show, unit::duration, unit::show_duration};
+pub use self::{
+    raw::schema,
+    show::show,
+    suggest::{did_you_mean, quote},
+    unit::{duration, show_duration},
+};
 use crate::secret::hex;
 
 /// The longest config that is read; 100,000 tenants take some 20 MiB.

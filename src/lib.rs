@@ -14,6 +14,7 @@
 //!
 //! [`config`] turns one YAML file into the immutable snapshot that a request
 //! sees. [`audit`] is the trail: one thread that writes hash-chained records.
+//! [`containment`] is what stops a tenant.
 //! The modules below stand in the order in which a request meets them.
 #![cfg_attr(
     test,
@@ -38,6 +39,7 @@ pub mod token;
 
 pub mod audit;
 pub mod config;
+pub mod containment;
 pub mod fault_point;
 pub mod fleet;
 pub mod key_ring;

@@ -35,7 +35,7 @@ use self::{
     room::Room,
 };
 use crate::{
-    audit::{OutcomeKind, RefusedRecord, WorkerTrail},
+    audit::{FrozenRecord, OutcomeKind, RefusedRecord, WorkerTrail},
     config::{
         settings::Mode,
         snapshot::{Snapshot, Target, Tenant},
@@ -154,6 +154,10 @@ impl Pipeline {
         let target = &snapshot.upstream;
         let admitted = limit::admit(entered).await?;
         let waited = admitted.waited();
+        if tenant.switch.is_frozen() {
+            // While its body came, or while it waited for its turn.
+            return Err(Refusal::TenantFrozen);
+        }
         self.counts.admitted(&tenant.counts, waited);
         fault_point::reach("admitted");
         let recorded = record::intent(admitted, &self.trail, arrival, &snapshot.digest).await?;
@@ -163,6 +167,12 @@ impl Pipeline {
             Mode::DryRun => Outcome::dry_run(),
             _ => self.send(&recorded, target, arrival).await,
         };
+        if outcome.kind().is_deletion() {
+            // Before the outcome: a crossing call is answered once the freeze is durable.
+            let credential = recorded.permit().call().credential();
+            let record = |record: FrozenRecord<'_>| self.trail.frozen(&record);
+            snapshot.containment().count(tenant, credential, record);
+        }
         fault_point::reach("answer-read");
         if let Some(span) = outcome.upstream_asks_to_wait() {
             tenant.limits.gate().close_for(span);

@@ -7,7 +7,8 @@ use crate::{
         problem::Problems,
         snapshot::{self, Snapshot},
     },
-    pipeline::limit::Replay,
+    containment,
+    pipeline::limit,
     secret::MacKey,
     traces::Way,
 };
@@ -46,16 +47,23 @@ impl Ready {
         }
     }
 
-    /// Opens the trail, and counts what it says was spent of each limit.
+    /// Opens the trail, and takes from it what was spent of each limit and what is
+    /// frozen.
     pub fn open_trail(&self, loaded: &Loaded) -> anyhow::Result<Trail> {
-        let mut replay = Replay::new(&self.snapshot);
+        let mut limits = limit::Replay::new(&self.snapshot);
+        let mut freezes = containment::Replay::new(&self.snapshot);
         let options = Options {
             settings: loaded.settings.audit.clone(),
             mac_key: self.mac_key.clone(),
-            usage: replay.span(),
+            usage: limits.span().max(freezes.span()),
         };
-        let trail = Trail::open(options, &mut |tenant, time| replay.count(tenant, time))?;
-        replay.finish();
+        let trail = Trail::open(options, &mut |heard| {
+            freezes.hear(&heard);
+            limits.hear(&heard);
+        })?;
+        limits.finish();
+        // Kept until it is written, and before any call of its tenant.
+        freezes.finish(|record| drop(trail.frozen(&record)));
         trail.config_loaded(&loaded.digest, loaded.settings.tenants.len(), "start");
         Ok(trail)
     }

@@ -14,8 +14,8 @@ pub use self::{
     observe::{Log, Otlp},
     one_of::OneOf,
     shapes::{
-        Admin, Audit, Bounds, CircuitBreaker, FileOf, Key, Listen, ListenTls, Nothing, Pairs, Raw,
-        Secret, Tenant, Token, UnixSocket, Upstream, Window,
+        Admin, Audit, Bounds, CircuitBreaker, FileOf, FreezeAfter, Key, Listen, ListenTls, Nothing,
+        Pairs, Raw, Secret, Tenant, Token, UnixSocket, Upstream, Window,
     },
 };
 

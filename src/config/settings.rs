@@ -279,6 +279,17 @@ pub struct Tenant {
     pub in_flight: u32,
     /// What happens with a call that is allowed.
     pub mode: Mode,
+    /// The budget of deletions that freezes it; `None` if none does.
+    pub freeze_after: Option<FreezeAfter>,
+}
+
+/// So many different credentials deleted within any span of `per` freeze a tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FreezeAfter {
+    /// How many different credentials, 1 to 100,000.
+    pub deletions: NonZeroU32,
+    /// Within which span; 1 s to 366 days.
+    pub per: Duration,
 }
 
 /// Whom a tenant may touch.

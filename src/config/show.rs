@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json};
 use super::{
     raw::to_yaml,
     settings::{
-        Admin, Audit, Bounds, Durability, Key, Listen, ListenPlace, Mode, SecretSource, Settings,
-        Tenant, TokenEntry, Trust, Upstream, UpstreamUrl, Users, Window,
+        Admin, Audit, Bounds, Durability, FreezeAfter, Key, Listen, ListenPlace, Mode,
+        SecretSource, Settings, Tenant, TokenEntry, Trust, Upstream, UpstreamUrl, Users, Window,
     },
     unit::show_duration,
 };
@@ -216,7 +216,7 @@ fn show_secret(source: &SecretSource) -> Value {
 
 fn show_tenant(tenant: &Tenant, settings: &Settings) -> Value {
     let tokens: Vec<_> = tenant.tokens.iter().map(show_token).collect();
-    json!({
+    let mut shown = json!({
         "name": tenant.name,
         "key": settings.keys.get(tenant.key).map(|key| key.name.as_str()),
         "users": match &tenant.users {
@@ -234,7 +234,14 @@ fn show_tenant(tenant: &Tenant, settings: &Settings) -> Value {
             Mode::DryRun => "dry_run",
             Mode::Suspended => "suspended",
         },
-    })
+    });
+    if let (Some(shown), Some(FreezeAfter { deletions, per })) =
+        (shown.as_object_mut(), tenant.freeze_after)
+    {
+        let budget = json!({ "deletions": deletions, "per": show_duration(per) });
+        shown.insert("freeze_after".to_owned(), budget);
+    }
+    shown
 }
 
 fn show_token(token: &TokenEntry) -> Value {

@@ -19,8 +19,9 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::settings::{Bounds, Mode, Upstream};
+use super::settings::{Bounds, FreezeAfter, Mode, Upstream};
 use crate::{
+    containment::{Containment, Switch},
     ids::UserId,
     key_ring::KeyRing,
     metrics::TenantCounts,
@@ -34,7 +35,7 @@ use crate::{
 
 pub use self::{
     files::named_files,
-    load::{build, unreadable},
+    load::{build, unreadable, user_set},
     otlp::otlp,
     secrets::{loose_secrets, mac_key, read_file},
 };
@@ -59,6 +60,7 @@ pub struct Snapshot {
     by_token: HashMap<TokenDigest, TokenPlace>,
     /// Spent limits of what is not in this config.
     left: Left,
+    containment: Arc<Containment>,
 }
 
 /// The one upstream: a pooled connection belongs to the target it was opened for.
@@ -96,6 +98,10 @@ pub struct Tenant {
     pub users: UserSet,
     /// What happens with a call that is allowed.
     pub mode: Mode,
+    /// Whether it is frozen.
+    pub switch: Arc<Switch>,
+    /// The budget of deletions that freezes it.
+    pub freeze_after: Option<FreezeAfter>,
     /// Everything that limits its calls.
     pub limits: Limits,
     /// How long a call may wait for its turn.
@@ -203,6 +209,11 @@ impl Snapshot {
     /// How the listener with this number speaks TLS.
     pub fn listen_tls(&self, listener: usize) -> Option<&ServerTls> {
         self.listen.get(listener)?.tls.as_ref()
+    }
+
+    /// What is frozen, whatever the config says.
+    pub fn containment(&self) -> &Arc<Containment> {
+        &self.containment
     }
 
     /// All tenants, in the order of the config.

@@ -1,5 +1,6 @@
 //! All metrics of the process as text: what callers see here, the rest below.
 
+mod freezes;
 mod gateway;
 mod upstream;
 
@@ -47,6 +48,7 @@ pub fn render(shared: &Shared, disk: Option<DiskSpace>, format: Format) -> Strin
     connections(&mut text, shared);
     auth(&mut text, shared, &snapshot);
     limits(&mut text, shared, &snapshot, &counts);
+    freezes::freezes(&mut text, &snapshot);
     upstream::upstream(&mut text, shared);
     upstream::keys(&mut text, &snapshot);
     gateway::trail(&mut text, shared, disk);

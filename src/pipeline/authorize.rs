@@ -34,9 +34,12 @@ impl<'a> Permit<'a> {
 ///
 /// # Errors
 ///
-/// `tenant-suspended` before `user-not-allowed`.
+/// `tenant-frozen` before `tenant-suspended` before `user-not-allowed`.
 pub fn permit<'a>(identity: Identity<'a>, call: &'a Call) -> Result<Permit<'a>, Refusal> {
     let tenant = identity.tenant();
+    if tenant.switch.is_frozen() {
+        return Err(Refusal::TenantFrozen);
+    }
     if tenant.mode == Mode::Suspended {
         return Err(Refusal::TenantSuspended);
     }

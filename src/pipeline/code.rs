@@ -15,6 +15,7 @@ pub enum Code {
     ApiVersionMismatch,
     MalformedRequest,
     Unauthenticated,
+    TenantFrozen,
     TenantSuspended,
     UserNotAllowed,
     DryRun,
@@ -40,7 +41,7 @@ pub enum Code {
 
 impl Code {
     /// How many there are.
-    pub const COUNT: usize = 26;
+    pub const COUNT: usize = 27;
 
     /// All of them, each at its own index.
     pub const ALL: [Self; Self::COUNT] = [
@@ -50,6 +51,7 @@ impl Code {
         Self::ApiVersionMismatch,
         Self::MalformedRequest,
         Self::Unauthenticated,
+        Self::TenantFrozen,
         Self::TenantSuspended,
         Self::UserNotAllowed,
         Self::DryRun,
@@ -86,6 +88,7 @@ impl Code {
             Self::ApiVersionMismatch => "api-version-mismatch",
             Self::MalformedRequest => "malformed-request",
             Self::Unauthenticated => "unauthenticated",
+            Self::TenantFrozen => "tenant-frozen",
             Self::TenantSuspended => "tenant-suspended",
             Self::UserNotAllowed => "user-not-allowed",
             Self::DryRun => "dry-run",
@@ -134,6 +137,7 @@ impl Code {
         matches!(
             self,
             Self::PassedOn
+                | Self::TenantFrozen
                 | Self::TenantSuspended
                 | Self::UserNotAllowed
                 | Self::DryRun

@@ -19,6 +19,9 @@ pub enum Refusal {
     MalformedRequest(&'static str),
     /// The token is missing or not good. Callers see one answer for all reasons.
     Unauthenticated(AuthFailure),
+    /// The tenant deleted more than its budget, or an operator stopped it: until an
+    /// operator thaws it.
+    TenantFrozen,
     /// The operator suspended the tenant.
     TenantSuspended,
     /// The tenant may not touch this user.
@@ -154,6 +157,7 @@ impl Refusal {
             Self::ApiVersionMismatch => Code::ApiVersionMismatch,
             Self::MalformedRequest(_) => Code::MalformedRequest,
             Self::Unauthenticated(_) => Code::Unauthenticated,
+            Self::TenantFrozen => Code::TenantFrozen,
             Self::TenantSuspended => Code::TenantSuspended,
             Self::UserNotAllowed => Code::UserNotAllowed,
             Self::DryRun => Code::DryRun,

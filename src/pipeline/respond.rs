@@ -184,6 +184,7 @@ fn proxy_status(refusal: &Refusal) -> &'static str {
         | Refusal::ContentTooLarge
         | Refusal::HeadersTooLarge => "alloy-gateway; error=http_request_error",
         Refusal::Unauthenticated(_)
+        | Refusal::TenantFrozen
         | Refusal::TenantSuspended
         | Refusal::UserNotAllowed
         | Refusal::DryRun
@@ -265,7 +266,9 @@ fn status(code: Code) -> Option<StatusCode> {
         | Code::ApiVersionMismatch
         | Code::MalformedRequest => StatusCode::BAD_REQUEST,
         Code::Unauthenticated => StatusCode::UNAUTHORIZED,
-        Code::TenantSuspended | Code::UserNotAllowed | Code::DryRun => StatusCode::FORBIDDEN,
+        Code::TenantFrozen | Code::TenantSuspended | Code::UserNotAllowed | Code::DryRun => {
+            StatusCode::FORBIDDEN
+        }
         Code::NoSuchRoute => StatusCode::NOT_FOUND,
         Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         Code::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -303,6 +306,9 @@ fn detail(refusal: &Refusal) -> &'static str {
         }
         Refusal::Unauthenticated(_) => {
             "Send a valid gateway token as `Authorization: Bearer agw_...`."
+        }
+        Refusal::TenantFrozen => {
+            "Your tenant is frozen: nothing is deleted for it until the operator of this gateway thaws it. A retry will not help before."
         }
         Refusal::TenantSuspended => "The operator of this gateway has suspended your tenant.",
         Refusal::UserNotAllowed => "Your tenant may not touch this user.",

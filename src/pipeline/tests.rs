@@ -89,7 +89,7 @@ fn stage_with(tokens: &[NewToken; 6], upstream: &str, of_all: &str) -> Stage {
         mac_key: None,
         usage: Duration::ZERO,
     };
-    let trail = Trail::open(options, &mut |_, _| {}).unwrap();
+    let trail = Trail::open(options, &mut |_| {}).unwrap();
     Stage {
         pipeline: Pipeline::new(trail.for_worker(), Arc::new(Shard::new(0, 1))),
         snapshot,

@@ -256,6 +256,25 @@ pub struct Tenant {
     /// What happens with a call that is allowed.
     #[schemars(extend("enum" = ["enforce", "dry_run", "suspended"], "default" = "enforce"))]
     pub mode: Option<String>,
+    /// How many credentials it may delete before it is frozen, until an operator thaws it; never if absent.
+    pub freeze_after: Option<FreezeAfter>,
+}
+
+/// A budget of deletions: a tenant that spends it is frozen until an operator thaws it.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(
+    deny_unknown_fields,
+    default,
+    expecting = "a map with deletions and per"
+)]
+#[schemars(extend("required" = ["deletions", "per"]))]
+pub struct FreezeAfter {
+    /// How many different credentials; the call that deletes the last of them is answered as always.
+    #[schemars(extend("minimum" = 1, "maximum" = 100_000))]
+    pub deletions: Option<u64>,
+    /// Within which span, 1s to 366d: any span of that length, not one by the clock.
+    #[schemars(schema_with = "duration")]
+    pub per: Option<String>,
 }
 
 /// A token, as the config knows it; `alloy-gateway token new` makes one.

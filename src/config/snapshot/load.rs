@@ -53,6 +53,8 @@ pub fn build(
         .iter()
         .filter_map(|key| load_key(key, &settings.upstream, (previous, left), &mut problems))
         .collect();
+    let containment =
+        previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.containment));
     let whole = keys.len() == settings.keys.len();
     let known: HashMap<_, _> = previous
         .into_iter()
@@ -81,7 +83,11 @@ pub fn build(
         }
         let known = known.get(&*tenant.name).copied();
         let counts = counts(at < named_max, known, &others);
-        tenants.push(ready(tenant, key, users, counts, (known, left)));
+        let mut ready = ready(tenant, key, users, counts, (known, left));
+        if known.is_none() {
+            ready.switch = containment.switch_of(&tenant.name);
+        }
+        tenants.push(ready);
     }
     match (target, problems.is_empty()) {
         (Some(upstream), true) => Ok(Snapshot {
@@ -99,6 +105,7 @@ pub fn build(
             tenants,
             counts_of_others: others,
             by_token,
+            containment,
             left: previous.map_or_else(Left::default, |previous| Left::since(settings, previous)),
         }),
         _ => Err(problems),
@@ -199,6 +206,8 @@ fn ready(
         key: Arc::clone(&key.ring),
         users,
         mode: tenant.mode,
+        switch: known.map_or_else(Arc::default, |known| Arc::clone(&known.switch)),
+        freeze_after: tenant.freeze_after,
         limits: Limits::new(
             buckets("tenant", &tenant.limits, &own),
             key.buckets.iter().cloned(),
@@ -277,12 +286,7 @@ fn users(
     grammar: IdGrammar,
     problems: &mut Vec<Problem>,
 ) -> Option<UserSet> {
-    let path = match &tenant.users {
-        Users::All => return Some(UserSet::All),
-        Users::Listed(users) => return Some(UserSet::Only(users.iter().cloned().collect())),
-        Users::File(path) => path,
-    };
-    read_users(path, grammar)
+    user_set(&tenant.users, grammar)
         .map_err(|message| {
             let at = FieldPath::root()
                 .key("tenants")
@@ -292,7 +296,19 @@ fn users(
             problems.push(Problem::new(at, message));
         })
         .ok()
-        .map(UserSet::Only)
+}
+
+/// Whom a tenant may touch; its file is read, if it has one.
+///
+/// # Errors
+///
+/// What is wrong with the file.
+pub fn user_set(users: &Users, grammar: IdGrammar) -> Result<UserSet, String> {
+    Ok(match users {
+        Users::All => UserSet::All,
+        Users::Listed(users) => UserSet::Only(users.iter().cloned().collect()),
+        Users::File(path) => UserSet::Only(read_users(path, grammar)?),
+    })
 }
 
 fn read_users(

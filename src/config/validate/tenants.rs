@@ -1,6 +1,6 @@
 //! `keys` and `tenants`.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, num::NonZeroU32, time::Duration};
 
 use jiff::Timestamp;
 
@@ -13,11 +13,14 @@ use crate::{
     config::{
         problem::FieldPath,
         raw::{self, OneOf, Pairs},
-        settings::{Bounds, Key, Mode, SecretSource, Tenant, Users},
+        settings::{Bounds, FreezeAfter, Key, Mode, SecretSource, Tenant, Users},
         suggest::{did_you_mean, is_repeatable, quote},
     },
     ids::{IdGrammar, UserId},
 };
+
+/// The largest budget of deletions; each takes some 90 bytes of memory while it counts.
+const DELETIONS_MAX: u32 = 100_000;
 
 pub fn keys(check: &mut Check, raw: Option<Pairs<raw::Key>>, allow_inline: bool) -> Vec<Key> {
     let at = FieldPath::root().key("keys");
@@ -137,7 +140,7 @@ fn tenant(
         users,
         tokens: tokens::of_tenant(check, &field("tokens"), raw.tokens, now, &mut seen.tokens),
         limits,
-        wait: check.span(field("wait"), raw.wait, "0s", std::time::Duration::ZERO),
+        wait: check.span(field("wait"), raw.wait, "0s", Duration::ZERO),
         wait_queue: check.count(field("wait_queue"), raw.wait_queue, 64, 1..=100_000),
         in_flight: check.count(
             field("in_flight"),
@@ -146,6 +149,22 @@ fn tenant(
             1..=bounds.requests_in_flight,
         ),
         mode: check.choice(field("mode"), raw.mode, &modes, Mode::Enforce),
+        freeze_after: raw
+            .freeze_after
+            .map(|raw| freeze_after(check, &field("freeze_after"), raw)),
+    }
+}
+
+fn freeze_after(check: &mut Check, at: &FieldPath, raw: raw::FreezeAfter) -> FreezeAfter {
+    let field = |name: &str| at.clone().key(name);
+    let deletions = check.required(field("deletions"), raw.deletions);
+    let deletions = deletions.map_or(1, |found| {
+        check.count(field("deletions"), Some(found), 1, 1..=DELETIONS_MAX)
+    });
+    let per = check.required(field("per"), raw.per);
+    FreezeAfter {
+        deletions: NonZeroU32::new(deletions).unwrap_or(NonZeroU32::MIN),
+        per: check.span(field("per"), per, "1h", Duration::from_secs(1)),
     }
 }
 

@@ -9,7 +9,10 @@ use std::{
 use jiff::Timestamp;
 
 use super::Bucket;
-use crate::config::snapshot::{Snapshot, Tenant};
+use crate::{
+    audit::Replayed,
+    config::snapshot::{Snapshot, Tenant},
+};
 
 /// Shorter windows are full again by the time that a restart takes.
 const WINDOW_MIN: Duration = Duration::from_secs(60);
@@ -50,8 +53,15 @@ impl<'a> Replay<'a> {
         self.span
     }
 
+    /// Hears of a record of the trail; they come in its order.
+    pub fn hear(&mut self, heard: &Replayed<'_>) {
+        if let Replayed::Intent { tenant, time, .. } = heard {
+            self.count(tenant, *time);
+        }
+    }
+
     /// Counts an intent of `tenant`; they come in the order of the trail.
-    pub fn count(&mut self, tenant: &str, time: Timestamp) {
+    fn count(&mut self, tenant: &str, time: Timestamp) {
         let Some(tenant) = self.tenants.get(tenant) else {
             return;
         };

@@ -1,0 +1,325 @@
+//! Stopping a tenant: by an operator, or by a budget of deletions that it spent.
+//!
+//! A freeze takes effect in memory at once and stands until an operator thaws it:
+//! over reloads, since it is kept by the tenant's name and not with the config,
+//! and over restarts, since it is in the trail. A thaw is in the trail before it
+//! takes effect. So whatever fails, nothing thaws by itself.
+
+mod budget;
+mod replay;
+mod switch;
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use jiff::Timestamp;
+
+pub use self::{replay::Replay, switch::Switch};
+use crate::{
+    audit::FrozenRecord,
+    config::{settings::FreezeAfter, show_duration, snapshot::Tenant},
+    ids::{CredentialId, RequestId},
+};
+
+/// The name under which a spent budget freezes.
+const BUDGET: &str = "freeze_after";
+/// What stands for all tenants in the log.
+const ALL: &str = "(all)";
+
+/// What is frozen, and since when. One for the life of the process: a snapshot
+/// hands it on to the next.
+#[derive(Debug)]
+pub struct Containment {
+    state: Mutex<State>,
+    /// What the times of deletions are counted from.
+    born: Instant,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    all: Option<Freeze>,
+    tenants: BTreeMap<Box<str>, Freeze>,
+    /// Switches of tenants that are not in the config just now and deleted something
+    /// lately: one that is put back must not get its budget anew.
+    left: HashMap<Box<str>, Arc<Switch>>,
+}
+
+/// What is, or was, frozen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope<'a> {
+    /// The tenant of this name, in the config or not.
+    Tenant(&'a str),
+    /// Every tenant, those included that come with a later config.
+    All,
+}
+
+impl<'a> Scope<'a> {
+    /// The tenant, if it is one.
+    pub fn tenant(self) -> Option<&'a str> {
+        match self {
+            Self::Tenant(name) => Some(name),
+            Self::All => None,
+        }
+    }
+}
+
+/// A freeze that stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Freeze {
+    /// Tells it from others of the same tenant: a UUIDv7.
+    pub id: Box<str>,
+    /// Who froze, as the trail names them.
+    pub by: Box<str>,
+    /// For whom, as they said themselves.
+    pub on_behalf_of: Option<Box<str>>,
+    /// Why.
+    pub reason: Box<str>,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+impl Freeze {
+    /// What the trail says of it.
+    pub fn record<'a>(&'a self, scope: Scope<'a>) -> FrozenRecord<'a> {
+        FrozenRecord {
+            id: &self.id,
+            tenant: scope.tenant(),
+            by: &self.by,
+            on_behalf_of: self.on_behalf_of.as_deref(),
+            reason: &self.reason,
+            since: None,
+        }
+    }
+
+    /// One that begins now.
+    pub fn new(by: &str, on_behalf_of: Option<&str>, reason: &str) -> Self {
+        Self {
+            id: RequestId::next().as_str().into(),
+            by: by.into(),
+            on_behalf_of: on_behalf_of.map(Into::into),
+            reason: reason.into(),
+            since: Timestamp::now(),
+        }
+    }
+
+    fn of_budget(budget: FreezeAfter) -> Self {
+        let (deletions, per) = (budget.deletions, show_duration(budget.per));
+        let reason = format!("{deletions} different credentials deleted within {per}");
+        Self::new(BUDGET, None, &reason)
+    }
+}
+
+impl Default for Containment {
+    fn default() -> Self {
+        Self {
+            state: Mutex::default(),
+            born: Instant::now(),
+        }
+    }
+}
+
+impl Containment {
+    /// Freezes at once. `record` hands the freeze over to the trail, while nothing
+    /// else can come between: the order of the trail is that of what happened.
+    /// `tenants` are those in effect, of which `scope` is one or all.
+    pub fn freeze<'t, T>(
+        &self,
+        scope: Scope<'_>,
+        freeze: Freeze,
+        tenants: impl IntoIterator<Item = &'t Tenant>,
+        record: impl FnOnce(FrozenRecord<'_>) -> T,
+    ) -> T {
+        let mut state = self.state();
+        state.freeze(scope, freeze, tenants, record)
+    }
+
+    /// Begins to thaw: `record` hands the end of the freeze over to the trail, and
+    /// [`thawed`](Self::thawed) follows once that is durable. `None` if `scope` is
+    /// not frozen by itself.
+    pub fn thaw<T>(&self, scope: Scope<'_>, record: impl FnOnce(&Freeze) -> T) -> Option<T> {
+        let state = self.state();
+        Some(record(state.get(scope)?))
+    }
+
+    /// Ends the freeze `id`, whose end is in the trail, unless another one stands by
+    /// now; a tenant begins with a new budget. Whether it did.
+    pub fn thawed<'t>(
+        &self,
+        scope: Scope<'_>,
+        id: &str,
+        by: &str,
+        tenants: impl IntoIterator<Item = &'t Tenant> + Clone,
+    ) -> bool {
+        let mut state = self.state();
+        if state.get(scope).is_none_or(|freeze| *freeze.id != *id) {
+            return false;
+        }
+        state.remove(scope, tenants);
+        tracing::warn!(
+            tenant.id = scope.tenant().unwrap_or(ALL),
+            by,
+            "thawed: calls are taken again"
+        );
+        true
+    }
+
+    /// Counts a deletion that was carried out, or may have been, and freezes its
+    /// tenant if that spends its budget. Whoever is answered after `record` returned
+    /// is answered after the freeze is durable.
+    pub fn count(
+        &self,
+        tenant: &Tenant,
+        credential: &CredentialId,
+        record: impl FnOnce(FrozenRecord<'_>),
+    ) {
+        let Some(budget) = tenant.freeze_after else {
+            return;
+        };
+        let credential = budget::fingerprint(credential.as_str());
+        if tenant.switch.count(budget, credential, self.now_ms()) {
+            self.freeze_spent(tenant, budget, record);
+        }
+    }
+
+    fn freeze_spent(
+        &self,
+        tenant: &Tenant,
+        budget: FreezeAfter,
+        record: impl FnOnce(FrozenRecord<'_>),
+    ) {
+        let scope = Scope::Tenant(&tenant.name);
+        let mut state = self.state();
+        // Calls that were under way when it was frozen may spend more than all of it.
+        if state.get(scope).is_none() {
+            let freeze = Freeze::of_budget(budget);
+            state.freeze(scope, freeze, [tenant], record);
+        }
+    }
+
+    /// Lets a config take effect (`swap`) such that no call sees a tenant of it that
+    /// is frozen as one that is not.
+    pub fn settle<T>(&self, before: &[Tenant], after: &[Tenant], swap: impl FnOnce() -> T) -> T {
+        let mut state = self.state();
+        state.keep_left(before, after, self.now_ms());
+        if !state.is_empty() {
+            state.apply(after);
+        }
+        swap()
+    }
+
+    /// The switch of a tenant that is new in the config.
+    pub fn switch_of(&self, tenant: &str) -> Arc<Switch> {
+        let left = self.state().left.get(tenant).cloned();
+        left.unwrap_or_default()
+    }
+
+    /// The freeze of a scope itself; a tenant may be frozen by that of all, too.
+    pub fn standing(&self, scope: Scope<'_>) -> Option<Freeze> {
+        self.state().get(scope).cloned()
+    }
+
+    /// The tenants that are frozen by themselves, by name.
+    pub fn tenants(&self) -> Vec<Box<str>> {
+        self.state().tenants.keys().cloned().collect()
+    }
+
+    fn now_ms(&self) -> i64 {
+        i64::try_from(self.born.elapsed().as_millis()).unwrap_or(i64::MAX)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn freeze<'t, T>(
+        &mut self,
+        scope: Scope<'_>,
+        freeze: Freeze,
+        tenants: impl IntoIterator<Item = &'t Tenant>,
+        record: impl FnOnce(FrozenRecord<'_>) -> T,
+    ) -> T {
+        tracing::warn!(
+            tenant.id = scope.tenant().unwrap_or(ALL),
+            by = &*freeze.by,
+            reason = &*freeze.reason,
+            "frozen: calls are refused until an operator thaws it, with alloy-gateway thaw"
+        );
+        let recorded = record(freeze.record(scope));
+        self.insert(scope, freeze);
+        self.apply(tenants);
+        recorded
+    }
+
+    fn get(&self, scope: Scope<'_>) -> Option<&Freeze> {
+        match scope {
+            Scope::Tenant(name) => self.tenants.get(name),
+            Scope::All => self.all.as_ref(),
+        }
+    }
+
+    fn insert(&mut self, scope: Scope<'_>, freeze: Freeze) {
+        match scope {
+            Scope::Tenant(name) => {
+                self.tenants.insert(name.into(), freeze);
+            }
+            Scope::All => self.all = Some(freeze),
+        }
+    }
+
+    fn remove<'t>(
+        &mut self,
+        scope: Scope<'_>,
+        tenants: impl IntoIterator<Item = &'t Tenant> + Clone,
+    ) {
+        match scope {
+            Scope::Tenant(name) => {
+                self.tenants.remove(name);
+                self.left.remove(name);
+                let tenants = tenants.clone().into_iter();
+                let named = tenants.filter(|tenant| &*tenant.name == name);
+                named.for_each(|tenant| tenant.switch.forget());
+            }
+            Scope::All => self.all = None,
+        }
+        self.apply(tenants);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.all.is_none() && self.tenants.is_empty()
+    }
+
+    /// Turns every switch to what the state says.
+    fn apply<'t>(&self, tenants: impl IntoIterator<Item = &'t Tenant>) {
+        let tenants = tenants.into_iter();
+        let tenants = tenants.map(|tenant| (&*tenant.name, &tenant.switch));
+        let left = self.left.iter().map(|(name, switch)| (&**name, switch));
+        for (name, switch) in tenants.chain(left) {
+            switch.turn(self.all.is_some() || self.tenants.contains_key(name));
+        }
+    }
+
+    /// Keeps what tenants spent that are not in the config any more, and lets go of
+    /// it when it would not count any more: there is never more than was deleted
+    /// within the tenants' own spans.
+    fn keep_left(&mut self, before: &[Tenant], after: &[Tenant], now_ms: i64) {
+        let spent = before.iter().filter(|tenant| tenant.switch.counts(now_ms));
+        let spent: Vec<_> = spent.collect();
+        if spent.is_empty() && self.left.is_empty() {
+            return;
+        }
+        let named: HashSet<_> = after.iter().map(|tenant| &*tenant.name).collect();
+        self.left
+            .retain(|name, switch| !named.contains(&**name) && switch.counts(now_ms));
+        let gone = spent.iter().filter(|tenant| !named.contains(&*tenant.name));
+        let gone = gone.map(|tenant| ((&*tenant.name).into(), Arc::clone(&tenant.switch)));
+        self.left.extend(gone);
+    }
+}
+
+#[cfg(test)]
+mod tests;

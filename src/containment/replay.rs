@@ -1,0 +1,149 @@
+//! Freezes and budgets survive restarts: both stand in the trail.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::{Duration, SystemTime},
+};
+
+use jiff::Timestamp;
+
+use super::{Containment, Freeze, Scope, budget};
+use crate::{
+    audit::{FrozenRecord, OutcomeKind, Replayed},
+    config::snapshot::{Snapshot, Tenant},
+};
+
+/// A call may end later than it began.
+const SLACK: Duration = Duration::from_secs(600);
+
+/// Rebuilds what is frozen, and what was deleted lately, from the trail of earlier
+/// runs.
+#[derive(Debug)]
+pub struct Replay<'a> {
+    containment: &'a Containment,
+    tenants: &'a [Tenant],
+    /// Those with a budget.
+    with_budget: HashMap<&'a str, &'a Tenant>,
+    /// Deletions whose end was not read yet, by the number of their intent.
+    open: HashMap<u64, (&'a Tenant, u128, i64)>,
+    /// Tenants that spent their budget, and no record says that they were frozen.
+    spent: BTreeSet<&'a str>,
+    now: Timestamp,
+    span: Duration,
+}
+
+impl<'a> Replay<'a> {
+    /// Nothing heard yet.
+    pub fn new(snapshot: &'a Snapshot) -> Self {
+        let tenants = snapshot.tenants();
+        let budgets = tenants.iter().filter_map(|tenant| tenant.freeze_after);
+        let span = budgets.map(|budget| budget.per.saturating_add(SLACK));
+        let with_budget = tenants.iter().filter(|it| it.freeze_after.is_some());
+        Self {
+            containment: snapshot.containment(),
+            tenants,
+            with_budget: with_budget.map(|tenant| (&*tenant.name, tenant)).collect(),
+            open: HashMap::new(),
+            spent: BTreeSet::new(),
+            now: Timestamp::try_from(SystemTime::now()).unwrap_or(Timestamp::UNIX_EPOCH),
+            span: span.max().unwrap_or_default(),
+        }
+    }
+
+    /// How far back an intent may still count.
+    pub fn span(&self) -> Duration {
+        self.span
+    }
+
+    /// Hears of a record; they come in the order of the trail.
+    pub fn hear(&mut self, heard: &Replayed<'_>) {
+        match *heard {
+            Replayed::Intent {
+                seq,
+                tenant,
+                credential,
+                time,
+            } => {
+                if let Some(tenant) = self.with_budget.get(tenant).copied() {
+                    let deletion = (tenant, budget::fingerprint(credential), self.at_ms(time));
+                    self.open.insert(seq, deletion);
+                }
+            }
+            Replayed::Outcome { intent, outcome } => {
+                let ended = self.open.remove(&intent);
+                if let Some(deletion) = ended.filter(|_| OutcomeKind::may_have_deleted(outcome)) {
+                    self.count(deletion);
+                }
+            }
+            Replayed::Frozen { record, since } => self.freeze(record, since),
+            Replayed::Thawed { tenant } => {
+                if let Some(name) = tenant {
+                    self.spent.remove(name);
+                }
+                let scope = tenant.map_or(Scope::All, Scope::Tenant);
+                self.containment.state().remove(scope, self.tenants);
+            }
+        }
+    }
+
+    fn freeze(&mut self, record: FrozenRecord<'_>, since: Timestamp) {
+        let scope = record.tenant.map_or(Scope::All, Scope::Tenant);
+        if let Some(name) = record.tenant {
+            self.spent.remove(name);
+        }
+        let freeze = Freeze {
+            id: record.id.into(),
+            by: record.by.into(),
+            on_behalf_of: record.on_behalf_of.map(Into::into),
+            reason: record.reason.into(),
+            since,
+        };
+        self.containment.state().insert(scope, freeze);
+    }
+
+    fn count(&mut self, (tenant, credential, at_ms): (&'a Tenant, u128, i64)) {
+        let Some(budget) = tenant.freeze_after else {
+            return;
+        };
+        let scope = Scope::Tenant(&tenant.name);
+        if tenant.switch.count(budget, credential, at_ms)
+            && self.containment.standing(scope).is_none()
+        {
+            self.spent.insert(&tenant.name);
+        }
+    }
+
+    /// What the clock of budgets showed; a clock that was set back must not make the
+    /// future count for longer.
+    fn at_ms(&self, time: Timestamp) -> i64 {
+        let age = self.now.duration_since(time).as_millis().max(0);
+        let age = i64::try_from(age).unwrap_or(i64::MAX);
+        self.containment.now_ms().saturating_sub(age)
+    }
+
+    /// Turns the switches. Deletions without an end are in doubt, and count; a
+    /// tenant that had spent its budget when the process died is frozen now, which
+    /// `record` hears of.
+    pub fn finish(mut self, mut record: impl FnMut(FrozenRecord<'_>)) {
+        for deletion in std::mem::take(&mut self.open).into_values() {
+            self.count(deletion);
+        }
+        for name in &self.spent {
+            if let Some(tenant) = self.with_budget.get(name)
+                && let Some(budget) = tenant.freeze_after
+            {
+                self.containment.freeze_spent(tenant, budget, &mut record);
+            }
+        }
+        let state = self.containment.state();
+        state.apply(self.tenants);
+        let (all, tenants) = (state.all.is_some(), state.tenants.len());
+        if !state.is_empty() {
+            tracing::warn!(
+                all,
+                tenants,
+                "frozen since before the start: their calls are refused until an operator thaws them"
+            );
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! What is frozen.
+
+use std::sync::Arc;
+
+use super::OTHER;
+use crate::{
+    config::snapshot::Snapshot,
+    metrics::text::{Kind, Text},
+};
+
+/// Which tenants are frozen, by themselves or with all.
+pub fn freezes(text: &mut Text, snapshot: &Snapshot) {
+    text.family(
+        "tenant_frozen",
+        Kind::Gauge,
+        "Whether calls of the tenant are refused until an operator thaws it; for _other, whether those of any are",
+    );
+    let other = snapshot.counts_of_others();
+    let mut of_others = None;
+    for tenant in snapshot.tenants() {
+        let is_frozen = tenant.switch.is_frozen();
+        if Arc::ptr_eq(&tenant.counts, other) {
+            of_others = Some(of_others.unwrap_or(false) || is_frozen);
+        } else {
+            text.flag(&[("tenant", &*tenant.name)], is_frozen);
+        }
+    }
+    if let Some(is_frozen) = of_others {
+        text.flag(&[("tenant", OTHER)], is_frozen);
+    }
+}
