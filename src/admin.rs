@@ -3,9 +3,11 @@
 //! config are for the Unix socket or the admin token, since in a pod the callers
 //! share our loopback.
 
+mod body;
 mod change;
 mod disk;
 mod door;
+mod freeze;
 mod level;
 mod status;
 
@@ -39,7 +41,7 @@ const CONNECTIONS_MAX: usize = 64;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What there is to see, for those who look elsewhere.
-const PAGES: &str = "here are /livez /readyz /metrics /status /status.json /version /log-level, and for admin.socket or admin.token /config, PUT /log-level, POST /-/reload, /-/drain and /-/rotate-key/NAME\n";
+const PAGES: &str = "here are /livez /readyz /metrics /status /status.json /version /log-level, and for admin.socket or admin.token /config, PUT /log-level, POST /-/reload, /-/drain, /-/rotate-key/NAME, /-/freeze and /-/thaw\n";
 
 /// The open connections of one admin listener, oldest first. Who comes when all
 /// places are taken gets that of the oldest: somebody who opens them and never reads
@@ -137,7 +139,7 @@ impl Admin {
         let path = request.uri().path();
         if request.method() == Method::POST {
             return match self.let_in(door, &request) {
-                Ok(operator) => self.change(path, &operator).await,
+                Ok(operator) => self.change(request, &operator).await,
                 Err(refused) => *refused,
             };
         }

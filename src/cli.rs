@@ -1,15 +1,18 @@
 //! The command line: one file per verb. Data goes to stdout, logs and errors to
 //! stderr.
 
+mod admin_socket;
 mod audit;
 mod check;
 mod color;
 mod config;
 mod demo;
+mod freeze;
 mod healthcheck;
 mod manual;
 mod memory;
 mod output;
+mod policy;
 mod probe;
 mod process;
 mod progress;
@@ -62,6 +65,13 @@ enum Verb {
     /// Read the audit trail: verify it, ask it, follow it
     #[command(subcommand)]
     Audit(Box<audit::Verb>),
+    /// Say what would happen to a call, and why, from the config alone
+    #[command(subcommand)]
+    Policy(policy::Verb),
+    /// Refuse all calls of a tenant of a running gateway, until it is thawed
+    Freeze(freeze::Args),
+    /// Let a frozen tenant go on, with a new budget of deletions
+    Thaw(freeze::Args),
     /// Ask a running gateway whether it is alive, or ready
     Healthcheck(healthcheck::Args),
     /// Play with a real gateway before a simulated Alloy
@@ -119,6 +129,9 @@ pub fn main() -> ExitCode {
         Verb::Config(verb) => config::run(&verb),
         Verb::Token(verb) => token::run(&verb),
         Verb::Audit(verb) => audit::run(&verb),
+        Verb::Policy(verb) => policy::run(&verb),
+        Verb::Freeze(args) => freeze::freeze(&args),
+        Verb::Thaw(args) => freeze::thaw(&args),
         Verb::Healthcheck(args) => healthcheck::run(&args),
         Verb::Demo(args) => demo::run(&args),
         Verb::Completions(shell) => Ok(shell.print(&mut Cli::command())),

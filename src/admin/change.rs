@@ -3,19 +3,21 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use http_body_util::Full;
+use hyper::body::Incoming;
 
 use super::{Admin, door::Operator, text};
 
 impl Admin {
-    /// Does what `POST path` asks for.
+    /// Does what a `POST` asks for.
     pub(super) async fn change(
         self: &Arc<Self>,
-        path: &str,
+        request: Request<Incoming>,
         operator: &Operator,
     ) -> Response<Full<Bytes>> {
-        match path {
+        let (head, body) = request.into_parts();
+        match head.uri.path() {
             "/-/reload" => self.reload(operator).await,
             "/-/drain" => {
                 self.record("admin.drain", operator, None);
@@ -26,11 +28,13 @@ impl Admin {
                 );
                 text(StatusCode::OK, "draining\n")
             }
-            _ => match path.strip_prefix("/-/rotate-key/") {
+            "/-/freeze" => self.freeze(body, operator).await,
+            "/-/thaw" => self.thaw(body, operator).await,
+            path => match path.strip_prefix("/-/rotate-key/") {
                 Some(name) => self.rotate_key(name, operator),
                 None => text(
                     StatusCode::NOT_FOUND,
-                    "here are /-/reload, /-/drain and /-/rotate-key/NAME\n",
+                    "here are /-/reload, /-/drain, /-/rotate-key/NAME, /-/freeze and /-/thaw\n",
                 ),
             },
         }

@@ -33,6 +33,14 @@ pub struct Operator {
 }
 
 impl Operator {
+    /// Who, and over TCP from where, in one text.
+    pub fn who(&self) -> String {
+        match self.peer {
+            Some(peer) => format!("{} from {peer}", self.by),
+            None => self.by.clone(),
+        }
+    }
+
     /// The gateway itself, for what is undone after a while.
     pub fn itself() -> Self {
         Self {

@@ -2,21 +2,16 @@
 //! looks for a fault at night forgets to turn it down again, so that happens by
 //! itself.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body::Body;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::Full;
 use jiff::Timestamp;
 
-use super::{Admin, door::Operator, text};
+use super::{Admin, body, door::Operator, text};
 use crate::logging::{self, Control, Level};
-
-/// The longest body that is read, in bytes.
-const BODY_BYTES_MAX: usize = 2048;
-/// By when it must be in.
-const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Admin {
     /// The level in effect, and for how long.
@@ -40,21 +35,9 @@ impl Admin {
         let Some(control) = logging::control() else {
             return not_started();
         };
-        let reading = Limited::new(body, BODY_BYTES_MAX).collect();
-        let read = match tokio::time::timeout(BODY_TIMEOUT, reading).await {
-            Ok(Ok(body)) => body.to_bytes(),
-            Ok(Err(_)) => {
-                return text(
-                    StatusCode::BAD_REQUEST,
-                    "the body is cut short or too long\n",
-                );
-            }
-            Err(_) => {
-                return text(
-                    StatusCode::REQUEST_TIMEOUT,
-                    "the body did not come in time\n",
-                );
-            }
+        let read = match body::read(body).await {
+            Ok(read) => read,
+            Err(refused) => return *refused,
         };
         let level = str::from_utf8(&read).unwrap_or_default().trim();
         let level: Level = match level.parse() {

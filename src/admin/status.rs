@@ -20,6 +20,7 @@ use crate::{
         settings::{Durability, Mode},
         snapshot::{Snapshot, Tenant},
     },
+    containment::{Freeze, Scope},
     metrics::{Incident, Span, earliest_expiry},
     pipeline::limit::BreakerState,
     reload::{Reload, Reloader},
@@ -49,6 +50,9 @@ pub struct Facts {
     upstream: String,
     keys: Vec<KeyFacts>,
     tenants: Vec<TenantFacts>,
+    all_frozen: Option<Freeze>,
+    /// Frozen by themselves, in the config or not.
+    frozen: Vec<Box<str>>,
     others: Option<OtherTenants>,
     requests_in_flight: u32,
     connections: u32,
@@ -80,6 +84,8 @@ struct TenantFacts {
     waiting: u32,
     limits: Vec<LimitFacts>,
     expires: Option<Timestamp>,
+    is_frozen: bool,
+    frozen: Option<Freeze>,
 }
 
 /// One limit, and what is left of it.
@@ -138,6 +144,8 @@ impl Facts {
             upstream: settings.upstream.url.authority(),
             keys: keys.collect(),
             tenants,
+            all_frozen: snapshot.containment().standing(Scope::All),
+            frozen: snapshot.containment().tenants(),
             others,
             requests_in_flight: shared.requests_in_flight(),
             connections: shared.connections(),
@@ -158,6 +166,7 @@ impl Facts {
         if let Some(why) = &self.unready {
             concerns.push(format!("No calls are taken: {why}."));
         }
+        concerns.extend(self.frozen());
         for key in self
             .keys
             .iter()
@@ -208,6 +217,42 @@ impl Facts {
     }
 }
 
+impl Facts {
+    /// What is frozen. Who did it and why is for those who may see the config.
+    fn frozen(&self) -> Vec<String> {
+        let mut said = Vec::new();
+        let because = |freeze: &Freeze| {
+            let since = words::moment(freeze.since);
+            if self.shows_problems {
+                let Freeze { by, reason, .. } = freeze;
+                format!("since {since}, by {by}: {reason}")
+            } else {
+                format!("since {since}")
+            }
+        };
+        if let Some(freeze) = &self.all_frozen {
+            said.push(format!("Every tenant is frozen, {}.", because(freeze)));
+        }
+        let shown = self.tenants.iter();
+        let shown = shown.filter_map(|tenant| Some((tenant, tenant.frozen.as_ref()?)));
+        let shown: Vec<_> = shown.collect();
+        for (tenant, freeze) in &shown {
+            said.push(format!(
+                "Tenant {} is frozen, {}.",
+                tenant.name,
+                because(freeze)
+            ));
+        }
+        let more = self.frozen.len().saturating_sub(shown.len());
+        if more > 0 {
+            said.push(format!(
+                "{more} more tenants are frozen, some of which may not be in the config."
+            ));
+        }
+        said
+    }
+}
+
 fn is_low(disk: DiskSpace) -> bool {
     disk.free < disk.size / 100 * DISK_LOW_PERCENT
 }
@@ -220,7 +265,7 @@ fn tenants(snapshot: &Snapshot, now: Timestamp) -> (Vec<TenantFacts>, Option<Oth
         if Arc::ptr_eq(&tenant.counts, shared_counts) {
             others.push(tenant);
         } else {
-            shown.push(facts(tenant, now));
+            shown.push(facts(tenant, snapshot, now));
         }
     }
     // Stable: those with as many calls stay in the order of the config.
@@ -246,7 +291,7 @@ fn tenants(snapshot: &Snapshot, now: Timestamp) -> (Vec<TenantFacts>, Option<Oth
     (shown, Some(sum))
 }
 
-fn facts(tenant: &Tenant, now: Timestamp) -> TenantFacts {
+fn facts(tenant: &Tenant, snapshot: &Snapshot, now: Timestamp) -> TenantFacts {
     let counted = tenant.counts.sum();
     let limits = tenant.limits.all().map(|(_, bucket)| {
         let window = bucket.window();
@@ -268,6 +313,12 @@ fn facts(tenant: &Tenant, now: Timestamp) -> TenantFacts {
         waiting: tenant.line.waiting(),
         limits: limits.collect(),
         expires: earliest_expiry(tenant, now),
+        is_frozen: tenant.switch.is_frozen(),
+        frozen: if tenant.switch.is_frozen() {
+            snapshot.containment().standing(Scope::Tenant(&tenant.name))
+        } else {
+            None
+        },
     }
 }
 

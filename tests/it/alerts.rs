@@ -159,3 +159,16 @@ fn a_key_that_finds_nothing_is_told() {
     }
     assert_fires("AlloyGatewayUnusual404s", &before, &gateway.scrape());
 }
+
+#[test]
+fn a_tenant_that_is_frozen_pages() {
+    let gateway = Setup::default()
+        .tenant(
+            "billing",
+            &["users: all", "freeze_after: { deletions: 1, per: 1h }"],
+        )
+        .start();
+    let before = gateway.scrape();
+    assert_eq!(gateway.delete(USER, "c1").status, 200);
+    assert_fires("AlloyGatewayTenantFrozen", &before, &gateway.scrape());
+}

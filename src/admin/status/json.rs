@@ -33,6 +33,7 @@ pub fn json(facts: &Facts) -> Value {
             shown
         }),
         "history": facts.spans.iter().map(rates).collect::<Vec<_>>(),
+        "all_frozen_since": facts.all_frozen.as_ref().map(|freeze| time(freeze.since)),
         "tenants": facts.tenants.iter().map(tenant).collect::<Vec<_>>(),
         "other_tenants": facts.others.as_ref().map(others),
         "requests_in_flight": facts.requests_in_flight,
@@ -82,6 +83,8 @@ fn tenant(tenant: &TenantFacts) -> Value {
     json!({
         "name": &*tenant.name,
         "mode": mode(tenant.mode),
+        "frozen": tenant.is_frozen,
+        "frozen_since": tenant.frozen.as_ref().map(|freeze| time(freeze.since)),
         "passed_on": tenant.passed_on,
         "refused": tenant.refused,
         "in_flight": tenant.in_flight,

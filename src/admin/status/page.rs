@@ -183,6 +183,9 @@ fn row(out: &mut String, tenant: &TenantFacts, now: Timestamp) {
             mode(tenant.mode)
         );
     }
+    if tenant.is_frozen {
+        name += " <span class=\"tag bad\">frozen</span>";
+    }
     if let Some(expires) = tenant.expires {
         let left = span(until(now, expires));
         let _ = write!(

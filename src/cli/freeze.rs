@@ -1,0 +1,77 @@
+//! `freeze` and `thaw`: stopping tenants of a running gateway, and letting them go on.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+
+use super::{
+    ConfigFile, Exit,
+    admin_socket::post,
+    output::{err, errln, outln},
+};
+use crate::config;
+
+/// Arguments of `freeze` and `thaw`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The tenant
+    #[arg(required_unless_present = "all")]
+    tenant: Option<String>,
+    /// Every tenant, those included that a later config brings. It is a freeze of its own: ended with thaw --all, after which tenants that were frozen by themselves still are
+    #[arg(long, conflicts_with = "tenant")]
+    all: bool,
+    /// Why: it stands in the trail
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    /// Who asks, if not whom the gateway sees: a name for the trail, beside the user of the socket
+    #[arg(long, value_name = "NAME")]
+    by: Option<String>,
+    /// The gateway's admin socket, if no config is to be read for it
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigFile,
+}
+
+/// Refuses all calls of a tenant until it is thawed.
+pub fn freeze(args: &Args) -> anyhow::Result<Exit> {
+    order(args, "/-/freeze")
+}
+
+/// Ends a freeze.
+pub fn thaw(args: &Args) -> anyhow::Result<Exit> {
+    order(args, "/-/thaw")
+}
+
+fn order(args: &Args, path: &str) -> anyhow::Result<Exit> {
+    let socket = match &args.socket {
+        Some(socket) => socket.clone(),
+        None => match config::load(&args.config.path) {
+            Ok(loaded) => loaded.settings.admin.socket.clone().context(
+                "the config has no admin.socket: that is where a running gateway is told so",
+            )?,
+            Err(problems) => {
+                err!("{problems}");
+                return Ok(Exit::Config);
+            }
+        },
+    };
+    let mut order = serde_json::json!({ "reason": args.reason });
+    if let Some(order) = order.as_object_mut() {
+        match &args.tenant {
+            Some(tenant) => order.insert("tenant".to_owned(), tenant.as_str().into()),
+            None => order.insert("all".to_owned(), true.into()),
+        };
+        if let Some(by) = &args.by {
+            order.insert("by".to_owned(), by.as_str().into());
+        }
+    }
+    let answer = post(&socket, path, &order.to_string())?;
+    if answer.status == 200 {
+        outln!("{}", answer.said);
+        return Ok(Exit::Ok);
+    }
+    // Also where it took effect, and is not in the trail yet.
+    errln!("alloy-gateway: {}", answer.said);
+    Ok(Exit::Failure)
+}
