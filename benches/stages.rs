@@ -145,9 +145,11 @@ fn options(directory: &Path) -> Options {
                 every: Duration::from_secs(600),
             },
             mac_key: None,
+            ship: None,
         },
         mac_key: None,
         usage: Duration::ZERO,
+        collected: None,
     }
 }
 

@@ -80,9 +80,11 @@ fn options(directory: &Path, durability: Durability) -> Options {
                 every: Duration::from_secs(600),
             },
             mac_key: None,
+            ship: None,
         },
         mac_key: None,
         usage: Duration::ZERO,
+        collected: None,
     }
 }
 

@@ -10,6 +10,7 @@ mod board;
 mod cause;
 mod chain;
 mod coalesce;
+mod collected;
 mod disk;
 mod follow;
 mod query;
@@ -20,6 +21,7 @@ mod recover;
 mod retention;
 mod segment;
 mod standing;
+mod tail;
 mod ticket;
 mod verify;
 mod worker;
@@ -28,7 +30,7 @@ mod writer;
 use std::{
     fs, io,
     os::unix::fs::DirBuilderExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     thread,
     time::{Duration, SystemTime},
@@ -38,13 +40,15 @@ pub use self::{
     board::Totals,
     cause::Unwritable,
     chain::{Hash, Head},
+    collected::{Collected, new_chain},
     follow::Follower,
-    query::{ENDS, Filter, Found, Row, query},
+    query::{ENDS, Filter, Found, Row, query, row},
     queue::ENTRIES_MAX as QUEUE_CAPACITY,
     reader::{Fault, Wrong},
-    record::{FrozenRecord, IntentRecord, OutcomeKind, OutcomeRecord, RefusedRecord, Sent},
+    record::{FrozenRecord, IntentRecord, Line, OutcomeKind, OutcomeRecord, RefusedRecord, Sent},
     recover::Replayed,
-    verify::{Known, Outcomes, Report, verify},
+    tail::{Batch, Holds, Tail, holds},
+    verify::{Known, LineCheck, Outcomes, Report, verify},
     worker::{Intent, Promised, Recorded, Unavailable, WorkerTrail},
 };
 use self::{
@@ -70,6 +74,8 @@ pub struct Options {
     pub mac_key: Option<MacKey>,
     /// How far back intents count for a limit or a budget.
     pub usage: Duration,
+    /// What the database of `audit.ship` has of it; `None` if it goes nowhere.
+    pub collected: Option<Arc<Collected>>,
 }
 
 /// Why a trail could not be opened.
@@ -97,6 +103,7 @@ struct Inner {
     directory: PathBuf,
     queue: Arc<Queue>,
     waits: Waits,
+    collected: Option<Arc<Collected>>,
     writer: Mutex<Option<thread::JoinHandle<()>>>,
 }
 
@@ -164,6 +171,7 @@ impl Trail {
             .map_err(unusable)?
             .ok_or_else(|| OpenError::Locked(directory.clone()))?;
         let queue = Arc::new(Queue::new(waits.intent));
+        let collected = options.collected.clone();
         let writer =
             Writer::open(disk, lock, options, Arc::clone(&queue), replay).map_err(unusable)?;
         let writer = thread::Builder::new()
@@ -174,6 +182,7 @@ impl Trail {
             directory,
             queue,
             waits,
+            collected,
             writer: Mutex::new(Some(writer)),
         })))
     }
@@ -198,6 +207,16 @@ impl Trail {
             last_sync: notice.last_sync,
             totals: notice.totals,
         }
+    }
+
+    /// Where its segments are.
+    pub fn directory(&self) -> &Path {
+        &self.0.directory
+    }
+
+    /// What the database of `audit.ship` has of it; `None` if it goes nowhere.
+    pub fn collected(&self) -> Option<&Arc<Collected>> {
+        self.0.collected.as_ref()
     }
 
     /// What the writer counts.

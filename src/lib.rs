@@ -51,6 +51,7 @@ pub mod admin;
 pub mod logging;
 pub mod metrics;
 pub mod reload;
+pub mod ship;
 pub mod systemd;
 pub mod tls;
 pub mod traces;

@@ -25,13 +25,14 @@ const ROOTS_BYTES_MAX: u64 = 4 << 20;
 /// What is spoken inside.
 const HTTP_1_1: &[u8] = b"http/1.1";
 const H2: &[u8] = b"h2";
+const POSTGRESQL: &[u8] = b"postgresql";
 
-/// How the gateway speaks TLS to the upstream; cheap to clone.
+/// How the gateway speaks TLS as a client; cheap to clone.
 #[derive(Clone)]
 pub struct ClientTls(TlsConnector);
 
-/// A connection to the upstream.
-pub type ClientStream = client::TlsStream<TcpStream>;
+/// A connection to a server.
+pub type ClientStream<S = TcpStream> = client::TlsStream<S>;
 /// A connection from a client.
 pub type ServerStream<S = TcpStream> = server::TlsStream<S>;
 
@@ -63,6 +64,19 @@ pub enum TrustError {
 ///
 /// If there are no roots to trust.
 pub fn client_config(trust: &Trust) -> Result<ClientTls, TrustError> {
+    client(trust, HTTP_1_1)
+}
+
+/// The same for a database that speaks PostgreSQL's protocol.
+///
+/// # Errors
+///
+/// If there are no roots to trust.
+pub fn database_config(trust: &Trust) -> Result<ClientTls, TrustError> {
+    client(trust, POSTGRESQL)
+}
+
+fn client(trust: &Trust, alpn: &[u8]) -> Result<ClientTls, TrustError> {
     let roots = match trust {
         Trust::System => system_roots()?,
         Trust::Bundled => RootCertStore {
@@ -78,7 +92,7 @@ pub fn client_config(trust: &Trust) -> Result<ClientTls, TrustError> {
         .map_err(|error| TrustError::Setup(error.to_string()))?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    config.alpn_protocols = vec![HTTP_1_1.to_vec()];
+    config.alpn_protocols = vec![alpn.to_vec()];
     // A DELETE must not travel in data that an attacker can replay.
     config.enable_early_data = false;
     // A full handshake costs a round trip: tickets of one host are worth it.
@@ -92,9 +106,12 @@ impl ClientTls {
     /// # Errors
     ///
     /// With a text for operators: what is wrong with the peer or its certificate.
-    pub async fn connect(&self, host: &str, tcp: TcpStream) -> io::Result<ClientStream> {
+    pub async fn connect<S>(&self, host: &str, stream: S) -> io::Result<ClientStream<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-        self.0.connect(name, tcp).await
+        self.0.connect(name, stream).await
     }
 }
 

@@ -61,6 +61,7 @@ fn stage() -> &'static Stage {
             settings: loaded.settings.audit.clone(),
             mac_key: None,
             usage: Duration::ZERO,
+            collected: None,
         };
         let trail = Trail::open(options, &mut |_| {}).expect("a trail");
         let gateway = Gateway::start(&loaded.settings, snapshot, trail, &mut Inherited::default()).expect("a free port");

@@ -60,10 +60,21 @@ pub struct Facts {
     durability: Durability,
     trail: audit::Status,
     disk: Option<DiskSpace>,
+    shipping: Option<ShippingFacts>,
     refusals: Vec<Seen>,
     failures: Vec<Seen>,
     spans: Vec<Span>,
     lately: Option<(Span, Duration)>,
+}
+
+/// How the trail gets into the database of `audit.ship`.
+struct ShippingFacts {
+    is_up: bool,
+    records: u64,
+    missing: u64,
+    missing_for: Duration,
+    held_segments: u64,
+    trouble: Option<String>,
 }
 
 /// A key, and how calls with it go.
@@ -153,6 +164,7 @@ impl Facts {
             durability: settings.audit.durability,
             trail: shared.trail().status(),
             disk,
+            shipping: shipping(shared),
             refusals: seen(metrics.latest(false), now),
             failures: seen(metrics.latest(true), now),
             spans: metrics.history().spans(),
@@ -189,6 +201,21 @@ impl Facts {
             concerns.push(format!(
                 "The trail's disk is nearly full: {} left.",
                 words::bytes(disk.free)
+            ));
+        }
+        if let Some(shipping) = self.shipping.as_ref().filter(|it| !it.is_up)
+            && let Some(why) = &shipping.trouble
+        {
+            concerns.push(format!(
+                "The trail does not get into the database: {why}. {} records wait on disk.",
+                shipping.missing
+            ));
+        }
+        if let Some(held) = self.shipping.as_ref().map(|it| it.held_segments)
+            && held > 0
+        {
+            concerns.push(format!(
+                "{held} old segments of the trail are kept until the database has them."
             ));
         }
         if self.disk.is_none() {
@@ -251,6 +278,19 @@ impl Facts {
         }
         said
     }
+}
+
+fn shipping(shared: &Shared) -> Option<ShippingFacts> {
+    let shipping = shared.shipping()?;
+    let (missing, missing_for) = shipping.lag(shared.trail().status().head.seq);
+    Some(ShippingFacts {
+        is_up: shipping.is_up(),
+        records: shipping.records(),
+        missing,
+        missing_for,
+        held_segments: shipping.collected().held(),
+        trouble: shipping.trouble(),
+    })
 }
 
 fn is_low(disk: DiskSpace) -> bool {

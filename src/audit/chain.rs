@@ -40,6 +40,24 @@ impl Hash {
         text.bytes().all(lower_hex).then_some(Self(digits))
     }
 
+    /// Of 32 bytes, as a database has them.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        (bytes.len() == Self::LEN / 2).then(|| Self::of(bytes))
+    }
+
+    /// The 32 bytes.
+    pub fn to_bytes(&self) -> [u8; Self::LEN / 2] {
+        let mut bytes = [0; Self::LEN / 2];
+        let digit = |digit: u8| match digit {
+            b'a'..=b'f' => digit - b'a' + 10,
+            _ => digit & 15,
+        };
+        for (byte, pair) in bytes.iter_mut().zip(self.0.chunks_exact(2)) {
+            *byte = pair.iter().fold(0, |byte, hex| byte << 4 | digit(*hex));
+        }
+        bytes
+    }
+
     /// 64 lower-case hex digits.
     pub fn as_str(&self) -> &str {
         // It always is.

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{
     chain::Hasher,
-    reader::{Scope, Wrong, first_record, scan},
+    reader::{Scope, Wrong, first_record, is_what_was_hashed, scan},
     record::Line,
     segment,
 };
@@ -59,6 +59,8 @@ pub struct Row {
     pub hash: String,
     /// The hash of the record that ended it, if that is another one.
     pub end_hash: Option<String>,
+    /// The gateway whose trail it is in, where several are collected.
+    pub gateway: Option<String>,
 }
 
 /// Which rows are wanted; what is absent does not matter.
@@ -107,7 +109,17 @@ pub struct Found {
 }
 
 impl Found {
-    fn count(&mut self, row: &Row) {
+    /// Nothing so far.
+    pub fn none() -> Self {
+        Self {
+            rows: 0,
+            ended: [0; ENDS.len()],
+            wrong: None,
+        }
+    }
+
+    /// Counts a row.
+    pub fn count(&mut self, row: &Row) {
         self.rows += 1;
         let counts = ENDS.iter().zip(&mut self.ended);
         for (_, count) in counts.filter(|(end, _)| **end == row.ended) {
@@ -131,11 +143,7 @@ pub fn query(
     mut progress: impl FnMut(u64),
 ) -> io::Result<Found> {
     let mut joiner = Joiner::default();
-    let mut found = Found {
-        rows: 0,
-        ended: [0; ENDS.len()],
-        wrong: None,
-    };
+    let mut found = Found::none();
     let mut show = |row: Row| {
         if filter.wants(&row) {
             found.count(&row);
@@ -182,6 +190,22 @@ fn first_segment(directory: &Path, since: Option<Timestamp>) -> io::Result<u64> 
         before = number;
     }
     Ok(before)
+}
+
+/// The row of a call, from its first line and, if it has one, that of its outcome, both
+/// without their ends; and whether each of them is what was hashed. `None` if the first
+/// is no call's.
+pub fn row(first: &str, end: Option<&str>, mac_key: Option<&MacKey>) -> Option<(Row, bool)> {
+    let hasher = Hasher::new(mac_key);
+    let mut joiner = Joiner::default();
+    let mut row = None;
+    let mut is_right = true;
+    for line in [Some(first), end].into_iter().flatten() {
+        let record: Line<'_> = serde_json::from_str(line).ok()?;
+        is_right &= is_what_was_hashed(line, &record, &hasher);
+        row = joiner.add(&record).or(row);
+    }
+    Some((row.or_else(|| joiner.open().next())?, is_right))
 }
 
 /// Joins the records of each call.
@@ -253,6 +277,7 @@ impl Row {
             seq: record.seq,
             hash: record.hash.to_string(),
             end_hash: None,
+            gateway: None,
         }
     }
 

@@ -11,8 +11,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub use self::fault::{At, Fault, Wrong};
-use self::rest::Rest;
+pub use self::{
+    fault::{At, Fault, Wrong},
+    rest::Rest,
+};
 use super::{
     chain::{AFTER_HASH, BEFORE_HASH, Hash, Hasher, Head},
     record::Line,
@@ -20,7 +22,7 @@ use super::{
 };
 
 /// The longest line that is read; ours are below 4 KiB.
-const LINE_BYTES_MAX: u64 = 64 << 10;
+pub const LINE_BYTES_MAX: u64 = 64 << 10;
 /// The version of the format that this reader knows.
 const VERSION: u32 = 1;
 
@@ -114,18 +116,10 @@ fn scan_all(
     each: &mut impl FnMut(&Line<'_>, At<'_>),
 ) -> io::Result<Scan> {
     let mut scan = Scan {
-        head: Head::empty(),
         segments: segments.len() as u64,
         last_segment: segments.last().cloned(),
-        keyed: 0,
-        torn: None,
-        wrong: None,
-        good_bytes: 0,
-        last_line: 0,
         is_whole: scope.from_segment == 0,
-        is_after_gap: false,
-        gaps: Vec::new(),
-        stated_mac: None,
+        ..Scan::new()
     };
     let mut bytes = 0;
     for (_, path) in segments {
@@ -152,6 +146,24 @@ fn scan_all(
 }
 
 impl Scan {
+    /// Of a whole trail, before anything of it was read.
+    pub fn new() -> Self {
+        Self {
+            head: Head::empty(),
+            segments: 0,
+            last_segment: None,
+            keyed: 0,
+            torn: None,
+            wrong: None,
+            good_bytes: 0,
+            last_line: 0,
+            is_whole: true,
+            is_after_gap: false,
+            gaps: Vec::new(),
+            stated_mac: None,
+        }
+    }
+
     /// Reads one segment; how many lines it has.
     fn segment(
         &mut self,
@@ -200,23 +212,31 @@ impl Scan {
                 self.note(&file, number, self.next_seq(), Fault::TooLong);
                 continue;
             }
-            match serde_json::from_slice(&line) {
-                Ok(record) => {
-                    self.record(&file, number, &line, &record, &scope.hasher);
-                    if self.wrong.is_none() {
-                        self.good_bytes = offset;
-                    }
-                    let at = At {
-                        file: &file,
-                        line: number,
-                        bytes: *bytes,
-                    };
-                    each(&record, at);
+            let at = At {
+                file: &file,
+                line: number,
+                bytes: *bytes,
+            };
+            if let Some(record) = self.line(at, &line, &scope.hasher) {
+                if self.wrong.is_none() {
+                    self.good_bytes = offset;
                 }
-                Err(error) => {
-                    let fault = Fault::Unreadable(format!("column {}", error.column()));
-                    self.note(&file, number, self.next_seq(), fault);
-                }
+                each(&record, at);
+            }
+        }
+    }
+
+    /// Checks a whole line, with its end; what it says, if that can be read.
+    pub fn line<'a>(&mut self, at: At<'_>, line: &'a [u8], hasher: &Hasher) -> Option<Line<'a>> {
+        match serde_json::from_slice(line) {
+            Ok(record) => {
+                self.record(at.file, at.line, line, &record, hasher);
+                Some(record)
+            }
+            Err(error) => {
+                let fault = Fault::Unreadable(format!("column {}", error.column()));
+                self.note(at.file, at.line, self.next_seq(), fault);
+                None
             }
         }
     }
@@ -262,12 +282,7 @@ impl Scan {
         if record.v != VERSION {
             return Err(Fault::Version(record.v));
         }
-        // The hash stands last, and nothing may hide behind it.
-        let content = line
-            .strip_suffix(AFTER_HASH.as_bytes())
-            .and_then(|line| line.strip_suffix(record.hash.as_bytes()))
-            .and_then(|line| line.strip_suffix(BEFORE_HASH.as_bytes()))
-            .ok_or(Fault::Content)?;
+        let content = content(line, record).ok_or(Fault::Content)?;
         let fits = |hasher: &Hasher| hasher.hash(content).as_str() == &*record.hash;
         if fits(hasher) {
             self.keyed += u64::from(hasher.key_fingerprint().is_some());
@@ -360,14 +375,28 @@ impl Scan {
         is_rest_zeros && is_beginning && (!is_whole || records.byte_offset() == end)
     }
 
-    fn judge_gaps(&mut self) {
+    /// What is told to have been before the first record, if that is not number 1.
+    pub fn removed(&self) -> Option<Head> {
+        self.gaps.first().map(|gap| gap.removed)
+    }
+
+    /// Something else than a record explains what is missing before the first one.
+    pub fn explain_beginning(&mut self) {
+        if let Some(gap) = self.gaps.first_mut() {
+            gap.is_explained = true;
+        }
+    }
+
+    /// Says what is missing, and no record explains; once all is read.
+    pub fn judge_gaps(&mut self) {
         let unexplained = self.gaps.iter().find(|gap| !gap.is_explained);
         if let Some(place) = unexplained.map(|gap| gap.place.clone()) {
             self.note_at(place);
         }
     }
 
-    fn note(&mut self, file: &str, line: u64, seq: Option<u64>, fault: Fault) {
+    /// Keeps what is wrong with a record, if nothing before it is.
+    pub fn note(&mut self, file: &str, line: u64, seq: Option<u64>, fault: Fault) {
         // Nearly always there is none, or one before it already.
         if self
             .wrong
@@ -391,6 +420,23 @@ impl Scan {
             self.wrong = Some(found);
         }
     }
+}
+
+/// What was hashed of a whole line. The hash stands last, and nothing may hide behind it.
+fn content<'a>(line: &'a [u8], record: &Line<'_>) -> Option<&'a [u8]> {
+    line.strip_suffix(AFTER_HASH.as_bytes())
+        .and_then(|line| line.strip_suffix(record.hash.as_bytes()))
+        .and_then(|line| line.strip_suffix(BEFORE_HASH.as_bytes()))
+}
+
+/// Whether a line, without its end, is what was hashed, with the key or without. That
+/// says nothing of its place in the chain.
+pub fn is_what_was_hashed(line: &str, record: &Line<'_>, hasher: &Hasher) -> bool {
+    let whole = [line.as_bytes(), b"\n"].concat();
+    content(&whole, record).is_some_and(|content| {
+        let fits = |hasher: &Hasher| hasher.hash(content).as_str() == &*record.hash;
+        fits(hasher) || fits(&Hasher::Sha256)
+    })
 }
 
 /// Reads the first record of a segment, if it is one, and gives it to `with`.

@@ -8,6 +8,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use super::{
     chain::{Hasher, Head},
@@ -31,6 +32,8 @@ pub struct Found {
     pub standing: Standing,
     /// What was wrong, if anything was; to be written first.
     pub note: Option<Fragment>,
+    /// The id under which the trail is collected, if it has one.
+    pub chain: Option<Uuid>,
     /// The first bad record of what was read. The chain goes on behind it: the
     /// evidence stays, and a gateway that refused to start would only be an
     /// invitation to delete it.
@@ -93,6 +96,7 @@ pub fn recover(
 ) -> io::Result<Found> {
     let mut open = BTreeMap::new();
     let mut standing = Standing::default();
+    let mut chain = None;
     let counted_from = Timestamp::try_from(SystemTime::now())
         .ok()
         .and_then(|now| now.checked_sub(usage).ok())
@@ -104,6 +108,12 @@ pub fn recover(
     let scan = scan(directory, &scope, |record, _| {
         follow(&mut open, record);
         standing.follow(record);
+        // Once it has one, each segment says it.
+        chain = record
+            .chain
+            .as_ref()
+            .and_then(|chain| chain.parse().ok())
+            .or(chain);
         if let Some(heard) = heard(record, counted_from) {
             replay(heard);
         }
@@ -122,6 +132,7 @@ pub fn recover(
             .then(|| note(scan.torn.as_ref(), scan.wrong.as_ref())),
         open,
         standing,
+        chain,
         wrong: scan.wrong,
     })
 }

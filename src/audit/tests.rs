@@ -14,6 +14,7 @@ mod faults;
 mod keyed;
 mod rotation;
 mod standing;
+mod tail;
 
 fn options(directory: &Path) -> Options {
     Options {
@@ -30,9 +31,11 @@ fn options(directory: &Path) -> Options {
                 every: Duration::from_secs(600),
             },
             mac_key: None,
+            ship: None,
         },
         mac_key: None,
         usage: Duration::ZERO,
+        collected: None,
     }
 }
 

@@ -82,45 +82,116 @@ pub fn verify(
         hasher: Hasher::new(known.mac_key.as_ref()),
         ..Scope::default()
     };
-    let mut scan = scan(directory, &scope, |record, at| {
+    let scan = scan(directory, &scope, |record, at| {
         counts.add(record);
         if let Some(expected) = &mut expected {
             expected.look_at(record, at);
         }
         progress(at.bytes);
     })?;
-    let never_keyed = known.mac_key.is_some() && scan.keyed == 0 && counts.records > 0;
-    let missing = never_keyed
-        .then(|| scan.wrong_at_end(Fault::NeverKeyed))
-        .or_else(|| expected?.verdict(&scan));
-    scan.wrong = scan.wrong.or(missing);
-    Ok(Report {
-        keyed: scan.keyed,
-        records: counts.records,
-        intents: counts.intents,
-        outcomes: counts.outcomes,
-        open: counts.open.len() as u64,
-        refusals: counts.refusals,
-        segments: scan.segments,
-        head: scan.head,
-        wrong: scan.wrong,
-        torn_bytes: scan.torn.as_ref().map_or(0, |torn: &Torn| torn.bytes),
-    })
+    Ok(counts.report(scan, known.mac_key.is_some(), expected))
+}
+
+/// Checks lines of one chain that come from elsewhere than segment files, one by one
+/// and in constant memory.
+#[derive(Debug)]
+pub struct LineCheck {
+    name: String,
+    hasher: Hasher,
+    is_keyed: bool,
+    line: u64,
+    scan: Scan,
+    counts: Counts,
+    expected: Option<Expected>,
+}
+
+impl LineCheck {
+    /// Nothing read yet; `name` stands where a segment's file name would.
+    pub fn new(name: String, known: &Known) -> Self {
+        Self {
+            name,
+            hasher: Hasher::new(known.mac_key.as_ref()),
+            is_keyed: known.mac_key.is_some(),
+            line: 0,
+            scan: Scan::new(),
+            counts: Counts::default(),
+            expected: known.head.as_ref().map(Expected::new),
+        }
+    }
+
+    /// Checks the next line, which is given without its end; `columns` tells which of
+    /// the columns beside it says something else than the line.
+    pub fn add(&mut self, line: &str, columns: impl FnOnce(&Line<'_>) -> Option<&'static str>) {
+        self.line += 1;
+        let at = At {
+            file: &self.name,
+            line: self.line,
+            bytes: 0,
+        };
+        let whole = [line.as_bytes(), b"\n"].concat();
+        let Some(record) = self.scan.line(at, &whole, &self.hasher) else {
+            return;
+        };
+        if let Some(column) = columns(&record) {
+            let fault = Fault::Column(column);
+            self.scan
+                .note(&self.name, self.line, Some(record.seq), fault);
+        }
+        self.counts.add(&record);
+        if let Some(expected) = &mut self.expected {
+            expected.look_at(&record, at);
+        }
+    }
+
+    /// The record before the first one, if that is not number 1.
+    pub fn begins_behind(&self) -> Option<Head> {
+        self.scan.removed()
+    }
+
+    /// The beginning is explained by something else than a record.
+    pub fn explain_beginning(&mut self) {
+        self.scan.explain_beginning();
+    }
+
+    /// Whether the head that was noted elsewhere is in it. In which of many chains it is
+    /// may not be known: so it is no fault of one that it is not.
+    pub fn holds_expected(&self) -> bool {
+        self.expected
+            .as_ref()
+            .is_some_and(|expected| expected.is_found)
+    }
+
+    /// What was found. The last record must be `end`, if that is known.
+    pub fn finish(mut self, end: Option<&Head>) -> Report {
+        self.scan.judge_gaps();
+        if let Some(end) = end.filter(|end| **end != self.scan.head) {
+            let seq = Some(self.scan.head.seq);
+            self.scan
+                .note(&self.name, self.line + 1, seq, Fault::Ends(end.to_string()));
+        }
+        let mut report = self.counts.report(self.scan, self.is_keyed, None);
+        if let Some(wrong) = &mut report.wrong
+            && wrong.file.is_empty()
+        {
+            wrong.file.clone_from(&self.name);
+        }
+        report
+    }
 }
 
 /// Looks for a head that was noted elsewhere.
 #[derive(Debug)]
-struct Expected<'a> {
-    head: &'a Head,
+struct Expected {
+    head: Head,
     is_found: bool,
     instead: Option<Wrong>,
 }
 
-impl<'a> Expected<'a> {
-    fn new(head: &'a Head) -> Self {
+impl Expected {
+    fn new(head: &Head) -> Self {
         Self {
-            head,
-            is_found: head == &Head::empty(),
+            head: *head,
+            is_found: *head == Head::empty(),
             instead: None,
         }
     }
@@ -207,6 +278,28 @@ impl Counts {
     }
 }
 
+impl Counts {
+    fn report(self, mut scan: Scan, is_keyed: bool, expected: Option<Expected>) -> Report {
+        let never_keyed = is_keyed && scan.keyed == 0 && self.records > 0;
+        let missing = never_keyed
+            .then(|| scan.wrong_at_end(Fault::NeverKeyed))
+            .or_else(|| expected?.verdict(&scan));
+        scan.wrong = scan.wrong.or(missing);
+        Report {
+            keyed: scan.keyed,
+            records: self.records,
+            intents: self.intents,
+            outcomes: self.outcomes,
+            open: self.open.len() as u64,
+            refusals: self.refusals,
+            segments: scan.segments,
+            head: scan.head,
+            wrong: scan.wrong,
+            torn_bytes: scan.torn.as_ref().map_or(0, |torn: &Torn| torn.bytes),
+        }
+    }
+}
+
 impl Outcomes {
     fn add(&mut self, outcome: Option<&str>) {
         let count = match outcome {
@@ -244,8 +337,14 @@ impl fmt::Display for Report {
         } = self.outcomes;
         write!(
             f,
-            "{} records in {} segment(s), {} intents (",
-            self.records, self.segments, self.intents
+            "{} records{}, {} intents (",
+            self.records,
+            match self.segments {
+                // Not from files.
+                0 if self.records > 0 => String::new(),
+                segments => format!(" in {segments} segment(s)"),
+            },
+            self.intents
         )?;
         write!(
             f,

@@ -12,13 +12,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+use uuid::Uuid;
+
 use self::{
     outage::Outage,
     upkeep::{Checkpoints, Pruning, WallClock},
 };
 use super::{
-    Options,
+    Collected, Options,
     chain::{AFTER_HASH, BEFORE_HASH, Hasher, Head},
+    collected::new_chain,
     disk::{Disk, Lock},
     queue::{Answer, Entry, Kind, Queue},
     record::{Fragment, write_time},
@@ -64,6 +67,9 @@ pub struct Writer {
     shortage: Option<Outage>,
     checkpoints: Checkpoints,
     pruning: Pruning,
+    /// The id under which the trail is collected, if it ever was.
+    chain: Option<Uuid>,
+    collected: Option<Arc<Collected>>,
     clock: WallClock,
     /// What it is at, should that fail.
     doing: TrailOp,
@@ -83,6 +89,7 @@ impl Writer {
             settings,
             mac_key,
             usage,
+            collected,
         } = options;
         let directory = settings.directory.clone();
         let hasher = Hasher::new(mac_key.as_ref());
@@ -107,11 +114,18 @@ impl Writer {
             shortage: None,
             checkpoints: Checkpoints::new(settings.checkpoint),
             pruning: Pruning::default(),
+            chain: found
+                .chain
+                .or_else(|| collected.as_ref().map(|_| new_chain())),
+            collected,
             clock: WallClock::now(),
             doing: TrailOp::Write,
             buffer: Vec::new(),
             settings,
         };
+        if let (Some(collected), Some(chain)) = (&writer.collected, writer.chain) {
+            collected.is_chain(chain);
+        }
         writer.queue.board.begin_at(&writer.confirmed);
         writer.pending.extend(writer.beginning());
         writer.pending.extend(found.note.map(kept));
@@ -270,6 +284,7 @@ impl Writer {
 
     fn opened(&self) -> Entry {
         let mac = self.hasher.key_fingerprint();
+        let chain = self.chain.map(|chain| chain.to_string());
         let fragment = Fragment::now("trail.opened")
             .text("segment", &self.segment.name())
             .text("durability", self.durability())
@@ -277,6 +292,7 @@ impl Writer {
             .optional("mac_key", mac)
             .optional_number("open", self.open.first().copied())
             .optional_number("frozen", self.standing.count())
+            .optional("chain", chain.as_deref())
             .text("version", env!("CARGO_PKG_VERSION"));
         Entry {
             fragment,

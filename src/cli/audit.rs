@@ -1,6 +1,8 @@
 //! `audit`: reading the trail.
 
+mod database;
 pub(super) mod format;
+mod migrate;
 mod query;
 mod tail;
 mod verify;
@@ -32,6 +34,8 @@ pub enum Verb {
     Query(query::Args),
     /// Show the last calls, and follow
     Tail(tail::Args),
+    /// Make the tables of the database in which trails are collected (audit.ship)
+    Migrate(migrate::Args),
 }
 
 /// Runs one of the verbs.
@@ -40,6 +44,7 @@ pub fn run(verb: &Verb) -> anyhow::Result<Exit> {
         Verb::Verify(args) => verify::run(args),
         Verb::Query(args) => query::run(args),
         Verb::Tail(args) => tail::run(args),
+        Verb::Migrate(args) => migrate::run(args),
     }
 }
 
@@ -65,7 +70,7 @@ impl Trail {
     /// Finds it. A config is read only if no directory is named, so that an
     /// auditor needs none.
     fn open(&self) -> anyhow::Result<Opened> {
-        let mut mac_key = self.mac_key.as_deref().map(read_key).transpose()?;
+        let mut mac_key = self.key()?;
         let directory = if let Some(directory) = &self.directory {
             directory.clone()
         } else {
@@ -86,6 +91,13 @@ impl Trail {
         let found = fs::read_dir(&directory);
         found.with_context(|| format!("cannot read the trail in {}", directory.display()))?;
         Ok(Opened { directory, mac_key })
+    }
+}
+
+impl Trail {
+    /// The key alone, for records that are not in the directory.
+    fn key(&self) -> anyhow::Result<Option<MacKey>> {
+        self.mac_key.as_deref().map(read_key).transpose()
     }
 }
 

@@ -17,6 +17,14 @@ pub fn harden() {
     }
 }
 
+/// Runs what a verb does that waits for others, on this thread.
+pub fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(work)
+}
+
 /// Takes all file descriptors that the process may have, and says so if the
 /// bounds of the config need more: then a caller could take them all, and new
 /// connections would wait although there were places.

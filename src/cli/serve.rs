@@ -12,6 +12,7 @@ use crate::{
     logging,
     reload::Reloader,
     server::{Drain, Gateway, Inherited, Stopped},
+    ship::Shipper,
     systemd,
     traces::{Exporter, Way},
 };
@@ -102,6 +103,7 @@ async fn serve(loaded: &Loaded, ready: Ready, mut inherited: Inherited) -> anyho
     }
     reloader.watch()?;
     let exporter = start_exporter(&gateway, settings, otlp);
+    let shipper = start_shipper(&gateway, settings)?;
     for place in gateway.places() {
         tracing::info!(listener = "data", address = %place, "listening");
     }
@@ -135,6 +137,9 @@ async fn serve(loaded: &Loaded, ready: Ready, mut inherited: Inherited) -> anyho
     if let Some(exporter) = exporter {
         exporter.close().await;
     }
+    if let Some(shipper) = shipper {
+        shipper.close().await;
+    }
     let head = trail.status().head;
     tracing::info!(
         trail.seq = head.seq,
@@ -157,6 +162,19 @@ fn start_exporter(
     let traces = Arc::clone(gateway.shared().traces()?);
     let (otlp, upstream) = (settings.otlp.as_ref()?, &settings.upstream.url);
     Some(Exporter::start(traces, otlp, way?, upstream))
+}
+
+/// Writes the trail to a database from now on, if the config says where.
+fn start_shipper(
+    gateway: &Gateway,
+    settings: &config::settings::Settings,
+) -> anyhow::Result<Option<Shipper>> {
+    let shared = gateway.shared();
+    let (Some(state), Some(ship)) = (shared.shipping(), &settings.audit.ship) else {
+        return Ok(None);
+    };
+    let shipper = Shipper::start(shared.trail(), ship, state);
+    Ok(Some(shipper.context("cannot start collecting the trail")?))
 }
 
 /// Loads the config anew at each SIGHUP. Never ends.

@@ -1,5 +1,7 @@
 //! What every start of a gateway needs beside its listeners.
 
+use std::sync::Arc;
+
 use crate::{
     audit::{Options, Trail},
     config::{
@@ -33,14 +35,15 @@ impl Ready {
         let snapshot = snapshot::build(&loaded.settings, &loaded.digest, None);
         let mac_key = snapshot::mac_key(&loaded.settings.audit);
         let otlp = snapshot::otlp(loaded.settings.otlp.as_ref());
-        match (snapshot, mac_key, otlp) {
-            (Ok(snapshot), Ok(mac_key), Ok(otlp)) => Ok(Self {
+        let ship = snapshot::ship(&loaded.settings.audit);
+        match (snapshot, mac_key, otlp, ship) {
+            (Ok(snapshot), Ok(mac_key), Ok(otlp), Ok(())) => Ok(Self {
                 snapshot,
                 mac_key,
                 otlp,
             }),
-            (snapshot, mac_key, otlp) => {
-                let problems = [snapshot.err(), mac_key.err(), otlp.err()];
+            (snapshot, mac_key, otlp, ship) => {
+                let problems = [snapshot.err(), mac_key.err(), otlp.err(), ship.err()];
                 let problems = problems.into_iter().flatten();
                 Err(loaded.locate(problems.flatten().collect()))
             }
@@ -56,6 +59,7 @@ impl Ready {
             settings: loaded.settings.audit.clone(),
             mac_key: self.mac_key.clone(),
             usage: limits.span().max(freezes.span()),
+            collected: loaded.settings.audit.ship.as_ref().map(|_| Arc::default()),
         };
         let trail = Trail::open(options, &mut |heard| {
             freezes.hear(&heard);

@@ -6,6 +6,7 @@ pub mod locate;
 mod observe;
 mod one_of;
 mod shapes;
+mod ship;
 
 use serde_yaml::Value;
 
@@ -17,6 +18,7 @@ pub use self::{
         Admin, Audit, Bounds, CircuitBreaker, FileOf, FreezeAfter, Key, Listen, ListenTls, Nothing,
         Pairs, Raw, Secret, Tenant, Token, UnixSocket, Upstream, Window,
     },
+    ship::Ship,
 };
 
 /// The JSON Schema of the config.

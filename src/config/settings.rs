@@ -360,6 +360,22 @@ pub struct Audit {
     pub checkpoint: Checkpoint,
     /// The key that makes the hash an HMAC.
     pub mac_key: Option<SecretSource>,
+    /// Where it is collected; `None` if it stays here.
+    pub ship: Option<Ship>,
+}
+
+/// Where the trails of many gateways are collected: a database that speaks
+/// PostgreSQL's protocol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ship {
+    /// What people call this gateway; `None` for the name of its host.
+    pub gateway: Option<String>,
+    /// Where the database's URL is read from, for each connection anew.
+    pub url: SecretSource,
+    /// Which roots vouch for the database's certificate.
+    pub trust: Trust,
+    /// Whether a host that is not loopback may be spoken to in plaintext.
+    pub allow_plaintext: bool,
 }
 
 /// How often the trail states its head, to be noted outside.

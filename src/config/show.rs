@@ -6,7 +6,8 @@ use super::{
     raw::to_yaml,
     settings::{
         Admin, Audit, Bounds, Durability, FreezeAfter, Key, Listen, ListenPlace, Mode,
-        SecretSource, Settings, Tenant, TokenEntry, Trust, Upstream, UpstreamUrl, Users, Window,
+        SecretSource, Settings, Ship, Tenant, TokenEntry, Trust, Upstream, UpstreamUrl, Users,
+        Window,
     },
     unit::show_duration,
 };
@@ -123,7 +124,22 @@ fn show_audit(audit: &Audit) -> Value {
     if let (Some(shown), Some(key)) = (shown.as_object_mut(), &audit.mac_key) {
         shown.insert("mac_key".to_owned(), show_secret(key));
     }
+    if let (Some(shown), Some(ship)) = (shown.as_object_mut(), &audit.ship) {
+        shown.insert("ship".to_owned(), show_ship(ship));
+    }
     shown
+}
+
+fn show_ship(ship: &Ship) -> Value {
+    let postgres = json!({
+        "url": show_secret(&ship.url),
+        "trust": show_trust(&ship.trust),
+        "allow_plaintext": ship.allow_plaintext,
+    });
+    match &ship.gateway {
+        Some(gateway) => json!({ "gateway": gateway, "postgres": postgres }),
+        None => json!({ "postgres": postgres }),
+    }
 }
 
 fn show_log(log: &logging::Settings) -> Value {

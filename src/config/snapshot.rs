@@ -10,6 +10,7 @@ mod listeners;
 mod load;
 mod otlp;
 mod secrets;
+mod ship;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -38,6 +39,7 @@ pub use self::{
     load::{build, unreadable, user_set},
     otlp::otlp,
     secrets::{loose_secrets, mac_key, read_file},
+    ship::{database, ship},
 };
 use self::{left::Left, listeners::Listener};
 

@@ -389,3 +389,24 @@ proptest! {
         prop_assert!(!problems(&text).contains(secret), "{}", problems(&text));
     }
 }
+
+#[test]
+fn where_the_trail_is_collected_is_named_wholly_or_not_at_all() {
+    let said = |ship: &str| problems(&format!("{GOOD}audit:\n  ship: {ship}\n"));
+    assert!(said("{}").contains("audit.ship.postgres: is missing"));
+    assert!(said("{ postgres: {} }").contains("audit.ship.postgres.url: is missing"));
+    let odd = said("{ gateway: a b, postgres: { url: { file: url, env: URL } } }");
+    assert!(odd.contains("audit.ship.gateway: found"), "{odd}");
+    assert!(
+        odd.contains("exactly one of file, env, credential"),
+        "{odd}"
+    );
+    let good = "{ postgres: { url: { env: URL } } }";
+    assert_eq!(said(good), "");
+    let text = format!("{GOOD}audit:\n  ship: {good}\n");
+    let (settings, _) = parse("c.yaml", &text, Path::new(""), |_| Vec::new()).unwrap();
+    let shown = show(&settings);
+    for expected in ["env: URL", "trust: system", "allow_plaintext: false"] {
+        assert!(shown.contains(expected), "{expected} in\n{shown}");
+    }
+}

@@ -52,6 +52,7 @@ pub fn render(shared: &Shared, disk: Option<DiskSpace>, format: Format) -> Strin
     upstream::upstream(&mut text, shared);
     upstream::keys(&mut text, &snapshot);
     gateway::trail(&mut text, shared, disk);
+    gateway::ship(&mut text, shared);
     gateway::config(&mut text, shared, &snapshot);
     gateway::about(&mut text, shared);
     process::render(&mut text, shared.metrics().started_at);

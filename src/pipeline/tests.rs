@@ -88,6 +88,7 @@ fn stage_with(tokens: &[NewToken; 6], upstream: &str, of_all: &str) -> Stage {
         settings: loaded.settings.audit.clone(),
         mac_key: None,
         usage: Duration::ZERO,
+        collected: None,
     };
     let trail = Trail::open(options, &mut |_| {}).unwrap();
     Stage {

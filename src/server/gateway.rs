@@ -28,6 +28,7 @@ use crate::{
     },
     metrics::Metrics,
     pipeline::limit::InFlightCount,
+    ship,
     traces::Traces,
 };
 
@@ -52,6 +53,7 @@ pub struct Shared {
     started: Instant,
     pulses: Box<[Pulse]>,
     traces: Option<Arc<Traces>>,
+    shipping: Option<Arc<ship::State>>,
 }
 
 /// When a worker was last seen to do something, in seconds since the start.
@@ -93,6 +95,11 @@ impl Shared {
     /// What is told of calls to a collector; `None` if nothing is.
     pub fn traces(&self) -> Option<&Arc<Traces>> {
         self.traces.as_ref()
+    }
+
+    /// How the trail gets into the database of `audit.ship`; `None` if it stays here.
+    pub fn shipping(&self) -> Option<&Arc<ship::State>> {
+        self.shipping.as_ref()
     }
 
     /// The metrics.
@@ -243,6 +250,8 @@ impl Gateway {
                 worker.push(socket);
             }
         }
+        let shipping = trail.collected().map(Arc::clone);
+        let shipping = shipping.map(|collected| Arc::new(ship::State::new(collected)));
         let shared = Arc::new(Shared {
             metrics: Metrics::new(workers, places.iter().map(ToString::to_string)),
             snapshot: ArcSwap::from_pointee(snapshot),
@@ -255,6 +264,7 @@ impl Gateway {
             started: Instant::now(),
             pulses: (0..workers).map(|_| Pulse::default()).collect(),
             traces: settings.otlp.as_ref().map(Traces::new),
+            shipping,
         });
         let finish = watch::Sender::new(false);
         let workers = (0..)

@@ -85,6 +85,13 @@ fn only_forward_opens_upstream_connections() {
     lives_only_in("client::conn", &["pipeline/forward/", COLLECTOR]);
 }
 
+/// The database of the collected trail gets records that are in the trail already, from
+/// a thread that no call waits for, and stands in the config by itself.
+#[test]
+fn only_the_shipper_speaks_to_a_database() {
+    lives_only_in("tokio_postgres", &["ship"]);
+}
+
 #[test]
 fn only_inject_reads_a_key() {
     lives_only_in("expose_authorization", &["secret.rs", "pipeline/inject.rs"]);

@@ -75,6 +75,14 @@ fn trail(facts: &Facts) -> Value {
         "bytes": trail.totals.bytes,
         "syncs": trail.totals.syncs,
         "errors": trail.totals.errors,
+        "ship": facts.shipping.as_ref().map(|ship| json!({
+            "up": ship.is_up,
+            "records": ship.records,
+            "lag_records": ship.missing,
+            "lag_seconds": ship.missing_for.as_secs_f64(),
+            "held_segments": ship.held_segments,
+            "down_because": ship.trouble,
+        })),
         "disk": facts.disk.map(|disk| json!({ "free": disk.free, "size": disk.size })),
     })
 }

@@ -340,6 +340,18 @@ fn trail(out: &mut String, facts: &Facts) {
         }
     };
     entry(out, "disk", &disk);
+    if let Some(ship) = &facts.shipping {
+        let (class, state) = match (ship.is_up, ship.missing) {
+            (true, 0) => ("good", "has everything".to_owned()),
+            (true, missing) => ("good", format!("{missing} records to go")),
+            (false, missing) => ("bad", format!("{missing} records wait for it")),
+        };
+        entry(
+            out,
+            "database",
+            &format!("<span class=\"tag {class}\">{state}</span>"),
+        );
+    }
     entry(out, "waiting to be written", &trail.queue_depth.to_string());
     out.push_str("</dl></section>\n");
 }

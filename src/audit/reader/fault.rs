@@ -70,6 +70,12 @@ pub enum Fault {
     /// What stands behind the last record is not the beginning of the next.
     #[error("it is neither a record nor the beginning of one, as a crash leaves it")]
     Foreign,
+    /// In the database: a column says something else than its line.
+    #[error("its column {0} is not what its line says")]
+    Column(&'static str),
+    /// In the database: the records end elsewhere than the chain's own row says.
+    #[error("the last record should be {0}: what follows is missing, or was put in")]
+    Ends(String),
     /// A head that was noted elsewhere is not in the trail.
     #[error("record {seq} should have the hash {expected}, {found}")]
     Expected {

@@ -86,6 +86,9 @@ pub struct Line<'a> {
     /// In `trail.opened`: how many freezes stand; that many records follow that say so.
     #[serde(default)]
     pub frozen: Option<u64>,
+    /// In `trail.opened`: the id under which the trail is collected.
+    #[serde(borrow, default)]
+    pub chain: Option<Text<'a>>,
     /// In `trail.opened`: the fingerprint of the key that records are hashed with.
     #[serde(borrow, default)]
     pub mac_key: Option<Text<'a>>,

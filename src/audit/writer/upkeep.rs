@@ -63,6 +63,7 @@ impl Checkpoints {
 #[derive(Debug, Default)]
 pub struct Pruning {
     looked_at: Option<Instant>,
+    is_held: bool,
     found: Option<mpsc::Receiver<Vec<Removal>>>,
 }
 
@@ -184,6 +185,7 @@ impl Writer {
                 Err(mpsc::TryRecvError::Disconnected) => Vec::new(),
             };
             self.pruning.found = None;
+            let removals = self.collected_of(removals);
             return self.remove(&removals);
         }
         let is_due = |at: Instant| at.elapsed() >= PRUNE_EVERY;
@@ -205,6 +207,30 @@ impl Writer {
             })?;
         self.pruning.found = Some(found);
         Ok(())
+    }
+
+    /// Those of the segments that the database of `audit.ship` has, if there is one: the
+    /// others wait for it, however old they are.
+    fn collected_of(&mut self, mut removals: Vec<Removal>) -> Vec<Removal> {
+        let Some(collected) = &self.collected else {
+            return removals;
+        };
+        let until = collected.until();
+        let kept = removals.partition_point(|removal| removal.until.seq <= until);
+        let held = removals.split_off(kept).len();
+        collected.hold(held);
+        if (held > 0) != self.pruning.is_held {
+            self.pruning.is_held = held > 0;
+            if held > 0 {
+                tracing::warn!(
+                    segments = held,
+                    "old segments are not removed: the database of audit.ship does not have them yet"
+                );
+            } else {
+                tracing::info!("no old segment waits for the database of audit.ship any more");
+            }
+        }
+        removals
     }
 
     /// One record for each: a crash, or a disk that fails, leaves a trail that one

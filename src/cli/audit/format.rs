@@ -101,6 +101,11 @@ fn columns(row: &Row) -> [String; HEADER.len()] {
     };
     let number = |number: Option<u64>| number.map_or_else(dash, |number| number.to_string());
     let text = |text: &Option<String>| text.clone().unwrap_or_else(dash);
+    // Of many gateways, at which of them.
+    let from = match &row.gateway {
+        Some(gateway) => format!("{} at {gateway}", text(&row.peer)),
+        None => text(&row.peer),
+    };
     let ms = |us: u64| format!("{}.{}", us / 1000, us % 1000 / 100);
     [
         row.time.clone(),
@@ -112,7 +117,7 @@ fn columns(row: &Row) -> [String; HEADER.len()] {
         number(row.attempts.map(u64::from)),
         row.latency_us.map_or_else(dash, ms),
         text(&row.request_id),
-        text(&row.peer),
+        from,
     ]
 }
 
@@ -162,6 +167,7 @@ fn json_row(row: &Row) -> Value {
         ("seq", json!(row.seq)),
         ("hash", json!(row.hash)),
         ("end_hash", json!(row.end_hash)),
+        ("gateway", json!(row.gateway)),
     ];
     without_nulls(fields)
 }

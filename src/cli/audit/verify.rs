@@ -1,5 +1,7 @@
 //! `audit verify`.
 
+use std::time::Duration;
+
 use anyhow::Context;
 
 use crate::{
@@ -7,8 +9,11 @@ use crate::{
     cli::{
         Exit,
         output::{errln, outln},
+        process::block_on,
         progress::Progress,
     },
+    config::{duration, show_duration},
+    ship::{self, ChainReport},
 };
 
 /// Arguments of `audit verify`.
@@ -16,6 +21,14 @@ use crate::{
 pub struct Args {
     #[command(flatten)]
     trail: super::Trail,
+    #[command(flatten)]
+    source: super::database::Source,
+    /// In a database: only chains of the gateways of this name
+    #[arg(long, value_name = "NAME")]
+    gateway: Option<String>,
+    /// In a database: a gateway that has not been heard of for so long, and was not stopped, is named, and the exit code is 1
+    #[arg(long, value_name = "SPAN", value_parser = duration)]
+    silent_after: Option<Duration>,
     /// A head that was noted elsewhere, as logs, metrics and checkpoints state it
     #[arg(long, value_name = "SEQ:HASH", value_parser = Head::parse)]
     expect: Option<Head>,
@@ -23,6 +36,9 @@ pub struct Args {
 
 /// Reads and checks the whole trail.
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
+    if args.source.is_given() {
+        return verify_database(args);
+    }
     let trail = args.trail.open()?;
     let mut progress = Progress::of(trail.bytes());
     let known = Known {
@@ -42,4 +58,73 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         );
     }
     Ok(Exit::Ok)
+}
+
+/// What is said of a gateway without being asked for.
+const SILENT_AFTER: Duration = Duration::from_secs(15 * 60);
+
+/// The same of every collected chain.
+fn verify_database(args: &Args) -> anyhow::Result<Exit> {
+    let known = Known {
+        mac_key: args.trail.key()?,
+        head: args.expect,
+    };
+    let mut found = Chains::default();
+    block_on(async {
+        let mut connected = args.source.connect(&args.trail.config).await?;
+        let gateway = args.gateway.as_deref();
+        let each = |chain: ChainReport| found.add(&chain, args);
+        Ok(ship::verify(&mut connected.client, &known, gateway, each).await?)
+    })?;
+    Ok(found.verdict(args))
+}
+
+/// What was found in a database.
+#[derive(Debug, Default)]
+struct Chains {
+    chains: u64,
+    tampered: u64,
+    silent: u64,
+    is_expected_found: bool,
+}
+
+impl Chains {
+    fn add(&mut self, chain: &ChainReport, args: &Args) {
+        self.chains += 1;
+        let gateway = chain.gateway.as_deref().unwrap_or("(no name)");
+        outln!("{gateway} {}: {}", chain.chain, chain.report);
+        self.tampered += u64::from(!chain.report.is_intact());
+        self.is_expected_found |= chain.holds_expected;
+        if chain.is_fork {
+            errln!(
+                "note: {gateway} {}: this trail was set back or copied; what differed by then is another chain of this gateway",
+                chain.chain
+            );
+        }
+        let silent_after = args.silent_after.unwrap_or(SILENT_AFTER);
+        if chain.silent_for > silent_after && !chain.has_stopped {
+            self.silent += 1;
+            errln!(
+                "silent: {gateway} {} has not been heard of for {}, and was not stopped",
+                chain.chain,
+                show_duration(Duration::from_secs(chain.silent_for.as_secs()))
+            );
+        }
+    }
+
+    fn verdict(&self, args: &Args) -> Exit {
+        if self.chains == 0 {
+            errln!("there is no chain of that kind in the database");
+            return Exit::Failure;
+        }
+        if let Some(head) = args.expect.filter(|_| !self.is_expected_found) {
+            errln!("TAMPERED: no chain holds the head {head}");
+            return Exit::Tampered;
+        }
+        match (self.tampered, self.silent) {
+            (1.., _) => Exit::Tampered,
+            (0, 1..) if args.silent_after.is_some() => Exit::Failure,
+            _ => Exit::Ok,
+        }
+    }
 }

@@ -12,6 +12,7 @@ use serde::{
 use super::{
     OneOf,
     observe::{Log, Otlp},
+    ship::Ship,
 };
 
 /// The config of alloy-gateway.
@@ -344,6 +345,8 @@ pub struct Audit {
     pub checkpoint: Option<Checkpoint>,
     /// A key of at least 32 bytes that makes each record's hash an HMAC-SHA256.
     pub mac_key: Option<Secret>,
+    /// A database in which the trails of many gateways are collected; retention waits for it. The trail on disk stays the one that counts.
+    pub ship: Option<Ship>,
 }
 
 /// How often the trail states its head.

@@ -9,6 +9,7 @@ use super::{
     left::Left,
     listeners,
     secrets::{api_key, mac_key, read_file},
+    ship::ship,
 };
 use crate::{
     config::{
@@ -116,7 +117,8 @@ pub fn build(
 pub fn unreadable(settings: &Settings) -> Vec<Problem> {
     let snapshot = build(settings, "", None).err();
     let mac_key = mac_key(&settings.audit).err();
-    [snapshot, mac_key]
+    let ship = ship(&settings.audit).err();
+    [snapshot, mac_key, ship]
         .into_iter()
         .flatten()
         .flatten()

@@ -73,6 +73,10 @@ pub fn loose_secrets(settings: &Settings) -> Vec<Problem> {
         let at = FieldPath::root().key("audit").key("mac_key");
         (at, source)
     });
+    let ship = settings.audit.ship.as_ref().map(|ship| {
+        let at = FieldPath::root().key("audit").key("ship").key("postgres");
+        (at.key("url"), &ship.url)
+    });
     let headers = settings.otlp.iter().flat_map(|otlp| {
         let at = |name: &HeaderName| {
             let at = FieldPath::root().key("otlp").key("headers");
@@ -82,7 +86,7 @@ pub fn loose_secrets(settings: &Settings) -> Vec<Problem> {
             .iter()
             .map(move |(name, source)| (at(name), source))
     });
-    for (at, source) in keys.chain(mac_key).chain(headers) {
+    for (at, source) in keys.chain(mac_key).chain(ship).chain(headers) {
         let SecretSource::File(path) = source else {
             continue;
         };

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::{check::Check, secret};
+use super::{check::Check, secret, upstream};
 use crate::config::{
     problem::FieldPath,
     raw,
-    settings::{Audit, Checkpoint, Durability},
+    settings::{Audit, Checkpoint, Durability, Ship},
 };
 
 /// The longest retention.
@@ -64,6 +64,9 @@ pub fn audit(check: &mut Check, raw: raw::Audit, allow_inline: bool) -> Audit {
         mac_key: raw
             .mac_key
             .map(|raw| secret::source(check, &at("mac_key"), raw, allow_inline)),
+        ship: raw
+            .ship
+            .and_then(|raw| ship(check, &at("ship"), raw, allow_inline)),
     }
     .checked(check, minute)
 }
@@ -82,6 +85,22 @@ impl Audit {
         }
         self
     }
+}
+
+fn ship(check: &mut Check, at: &FieldPath, raw: raw::Ship, allow_inline: bool) -> Option<Ship> {
+    let gateway = raw.gateway;
+    if let Some(gateway) = &gateway {
+        check.name(at.clone().key("gateway"), gateway);
+    }
+    let at = at.clone().key("postgres");
+    let postgres = check.required(at.clone(), raw.postgres)?;
+    let url = check.required(at.clone().key("url"), postgres.url)?;
+    Some(Ship {
+        gateway,
+        url: secret::source(check, &at.clone().key("url"), url, allow_inline),
+        trust: upstream::trust(check, &at.key("trust"), postgres.trust),
+        allow_plaintext: postgres.allow_plaintext == Some(true),
+    })
 }
 
 fn retention(check: &mut Check, at: FieldPath, raw: Option<String>) -> Option<Duration> {

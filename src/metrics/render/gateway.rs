@@ -13,6 +13,7 @@ use crate::{
         text::{Kind, Text},
     },
     server::Shared,
+    ship::Reason,
     traces::Counts,
 };
 
@@ -99,6 +100,57 @@ pub fn trail(text: &mut Text, shared: &Shared, disk: Option<DiskSpace>) {
         );
         text.number(&[], disk.size);
     }
+}
+
+/// The trail's way into the database of `audit.ship`; all zero if it has none.
+pub fn ship(text: &mut Text, shared: &Shared) {
+    let shipping = shared.shipping();
+    text.family(
+        "audit_ship_up",
+        Kind::Gauge,
+        "Whether the database of audit.ship takes records",
+    );
+    text.flag(&[], shipping.is_some_and(|shipping| shipping.is_up()));
+    text.family(
+        "audit_ship_records",
+        Kind::Counter,
+        "Records written to the database of audit.ship",
+    );
+    text.number(&[], shipping.map_or(0, |shipping| shipping.records()));
+    let head = shared.trail().status().head.seq;
+    let lag = shipping.map(|shipping| shipping.lag(head));
+    let (records, span) = lag.unwrap_or_default();
+    text.family(
+        "audit_ship_lag_records",
+        Kind::Gauge,
+        "Records that the database of audit.ship does not have yet; all of them before it was asked",
+    );
+    text.number(&[], records);
+    text.family(
+        "audit_ship_lag_seconds",
+        Kind::Gauge,
+        "For how long the database of audit.ship has not had every record; 0 if it has",
+    );
+    text.figure(&[], span.as_secs_f64());
+    text.family(
+        "audit_ship_errors",
+        Kind::Counter,
+        "How often records could not be written to the database of audit.ship, by reason",
+    );
+    for (at, reason) in Reason::ALL.into_iter().enumerate() {
+        let count = shipping.and_then(|shipping| shipping.errors().nth(at));
+        let count = count.map_or(0, |(_, count)| count);
+        text.number(&[("reason", reason.as_str())], count);
+    }
+    text.family(
+        "audit_ship_held_segments",
+        Kind::Gauge,
+        "Segments that retention would remove, if the database of audit.ship had them",
+    );
+    text.number(
+        &[],
+        shipping.map_or(0, |shipping| shipping.collected().held()),
+    );
 }
 
 /// The config and its reloads.

@@ -8,6 +8,7 @@ pub mod gateway;
 pub mod h2;
 pub mod metrics;
 pub mod mount;
+pub mod postgres;
 pub mod raw_h2;
 pub mod refusal;
 pub mod trail;

@@ -154,6 +154,7 @@ fn unmapped(row: &Row) -> Value {
         ("reason", json!(row.reason)),
         ("hash", json!(row.hash)),
         ("end_hash", json!(row.end_hash)),
+        ("gateway", json!(row.gateway)),
     ])
 }
 
@@ -194,6 +195,7 @@ mod tests {
             seq: 7,
             hash: "h".to_owned(),
             end_hash: text("e"),
+            gateway: text("billing-1"),
         };
         let bare = Row {
             time: whole.time.clone(),

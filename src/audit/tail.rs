@@ -1,0 +1,250 @@
+//! Reading a trail line by line while it is written, from behind a record on, and
+//! never further than what the writer acknowledged.
+
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader, Read, Seek, SeekFrom},
+    path::{Path, PathBuf},
+};
+
+use super::{
+    chain::{Hash, Head},
+    reader::{LINE_BYTES_MAX, Rest, first_record},
+    record::Line,
+    segment,
+};
+
+/// Records of one batch.
+const RECORDS_MAX: usize = 5000;
+/// Bytes of one batch, but for its last line.
+const BYTES_MAX: usize = 2 << 20;
+
+/// Where in a trail somebody is who copies it.
+#[derive(Debug)]
+pub struct Tail {
+    directory: PathBuf,
+    segment: u64,
+    offset: u64,
+    last: Head,
+}
+
+/// Lines that follow each other.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// The lines, without their ends.
+    pub lines: Vec<String>,
+    /// The last of them; `None` if there is none.
+    pub last: Option<Head>,
+    /// How often a line could not be read, or numbers are missing before one: the
+    /// trail is not as it was written.
+    pub faults: u64,
+    bytes: usize,
+}
+
+/// What a trail knows of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holds {
+    /// It is in it, or was the last that retention removed.
+    It,
+    /// Another record has its number.
+    Another,
+    /// It ends before.
+    NotYet,
+    /// It begins behind.
+    NotAnyMore,
+}
+
+/// How reading a segment ended.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    /// Nothing more is in it, or nothing that counts.
+    Of,
+    /// There is more, for another batch or another time.
+    Before,
+}
+
+impl Tail {
+    /// Goes on behind `last`.
+    ///
+    /// # Errors
+    ///
+    /// If the directory or a segment can't be read.
+    pub fn behind(directory: &Path, last: Head) -> io::Result<Self> {
+        let begins = begins(directory)?;
+        let before = begins.iter().rfind(|begin| begin.seq <= last.seq);
+        Ok(Self {
+            directory: directory.to_owned(),
+            segment: before.map_or(0, |begin| begin.segment),
+            offset: 0,
+            last,
+        })
+    }
+
+    /// The next lines, up to the record `acknowledged`: what the writer may still take
+    /// back is not read. Ask for that before calling this.
+    ///
+    /// # Errors
+    ///
+    /// If a segment can't be read, or holds something else than was acknowledged.
+    pub fn read(&mut self, acknowledged: &Head) -> io::Result<Batch> {
+        let mut batch = Batch::default();
+        let segments = segment::list(&self.directory)?;
+        for (at, (number, path)) in segments.iter().enumerate() {
+            if *number < self.segment {
+                continue;
+            }
+            if *number > self.segment {
+                (self.segment, self.offset) = (*number, 0);
+            }
+            // After a failure the next segment begins with what counts of this one's end.
+            let next = segments.get(at + 1);
+            let next = next.map(|(_, next)| first_record(next, |first| first.seq));
+            let next = next.transpose()?.flatten();
+            let until = next.map_or(u64::MAX, |next| next.saturating_sub(1));
+            if self.segment(path, until, acknowledged, &mut batch)? == End::Before {
+                break;
+            }
+        }
+        Ok(batch)
+    }
+
+    fn segment(
+        &mut self,
+        path: &Path,
+        until: u64,
+        acknowledged: &Head,
+        batch: &mut Batch,
+    ) -> io::Result<End> {
+        let mut reader = BufReader::with_capacity(1 << 16, File::open(path)?);
+        reader.seek(SeekFrom::Start(self.offset))?;
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            let mut read = (&mut reader)
+                .take(LINE_BYTES_MAX)
+                .read_until(b'\n', &mut line)? as u64;
+            if line.pop() != Some(b'\n') {
+                // Longer than any line, or not finished yet.
+                let rest = Rest::of_line(&mut reader)?;
+                if !rest.is_ended {
+                    return Ok(End::Of);
+                }
+                read += rest.bytes;
+                line.clear();
+            }
+            let Some((record, head)) = readable(&line) else {
+                batch.faults += 1;
+                self.offset += read;
+                continue;
+            };
+            if head.seq > until {
+                return Ok(End::Of);
+            }
+            if head.seq > acknowledged.seq || batch.is_full() {
+                return Ok(End::Before);
+            }
+            if head.seq == acknowledged.seq && head != *acknowledged {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "the trail on disk is not what was written to it",
+                ));
+            }
+            self.offset += read;
+            // What was copied already stands before the first that was not.
+            if head.seq > self.last.seq {
+                let is_gap = self.last.seq > 0 && head.seq > self.last.seq + 1;
+                batch.faults += u64::from(is_gap);
+                batch.bytes += record.len();
+                batch.lines.push(record.to_owned());
+                batch.last = Some(head);
+                self.last = head;
+            }
+        }
+    }
+}
+
+impl Batch {
+    fn is_full(&self) -> bool {
+        self.lines.len() >= RECORDS_MAX || self.bytes >= BYTES_MAX
+    }
+}
+
+/// A line as text, and its number and hash.
+fn readable(line: &[u8]) -> Option<(&str, Head)> {
+    let record: Line<'_> = serde_json::from_slice(line).ok()?;
+    let head = Head {
+        seq: record.seq,
+        hash: Hash::parse(&record.hash)?,
+    };
+    Some((str::from_utf8(line).ok()?, head))
+}
+
+/// What the trail in `directory` knows of a record.
+///
+/// # Errors
+///
+/// If the directory or a segment can't be read.
+pub fn holds(directory: &Path, head: &Head) -> io::Result<Holds> {
+    if head.seq == 0 {
+        return Ok(Holds::It);
+    }
+    let begins = begins(directory)?;
+    let Some(first) = begins.first() else {
+        return Ok(Holds::NotYet);
+    };
+    let is_it = |hash: Option<Hash>| match hash {
+        Some(hash) if hash == head.hash => Holds::It,
+        _ => Holds::Another,
+    };
+    if head.seq < first.seq {
+        return Ok(if head.seq + 1 == first.seq {
+            is_it(first.prev)
+        } else {
+            Holds::NotAnyMore
+        });
+    }
+    let Some(begin) = begins.iter().rfind(|begin| begin.seq <= head.seq) else {
+        return Ok(Holds::NotYet);
+    };
+    let mut reader = BufReader::new(File::open(&begin.path)?);
+    let mut line = Vec::new();
+    while (&mut reader)
+        .take(LINE_BYTES_MAX)
+        .read_until(b'\n', &mut line)?
+        > 0
+    {
+        if let Some((_, found)) = readable(&line)
+            && found.seq == head.seq
+        {
+            return Ok(is_it(Some(found.hash)));
+        }
+        line.clear();
+    }
+    Ok(Holds::NotYet)
+}
+
+/// How a segment begins.
+struct Begin {
+    segment: u64,
+    path: PathBuf,
+    seq: u64,
+    prev: Option<Hash>,
+}
+
+fn begins(directory: &Path) -> io::Result<Vec<Begin>> {
+    let mut begins = Vec::new();
+    for (segment, path) in segment::list(directory)? {
+        let first = first_record(&path, |first| (first.seq, Hash::parse(&first.prev)));
+        match first {
+            // Retention took it away meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            first => begins.extend(first?.map(|(seq, prev)| Begin {
+                segment,
+                path,
+                seq,
+                prev,
+            })),
+        }
+    }
+    Ok(begins)
+}

@@ -1,0 +1,156 @@
+//! What is read of a trail to be copied elsewhere.
+
+use std::{fs, path::Path};
+
+use super::super::{
+    chain::{Hash, Head},
+    tail::{Batch, Holds, Tail, holds},
+};
+
+/// A record whose hash tells its number and what it is.
+fn head(seq: u64, kind: char) -> Head {
+    let hash = format!("{seq:063}{kind}");
+    Head {
+        seq,
+        hash: Hash::parse(&hash).unwrap(),
+    }
+}
+
+fn line(seq: u64, kind: char, before: char) -> String {
+    let prev = if seq == 1 {
+        Head::empty()
+    } else {
+        head(seq - 1, before)
+    };
+    format!(
+        "{{\"v\":1,\"seq\":{seq},\"time\":\"2026-11-23T18:22:53.123456Z\",\"event\":\"x\",\"prev\":\"{}\",\"hash\":\"{}\"}}\n",
+        prev.hash.as_str(),
+        head(seq, kind).hash.as_str()
+    )
+}
+
+fn segment(directory: &Path, number: u32, lines: &[String]) {
+    fs::write(
+        directory.join(format!("{number:010}.jsonl")),
+        lines.concat(),
+    )
+    .unwrap();
+}
+
+fn numbers(batch: &Batch) -> Vec<(u64, char)> {
+    let lines = batch.lines.iter();
+    lines
+        .map(|line| {
+            let record: serde_json::Value = serde_json::from_str(line).unwrap();
+            let kind = record["hash"].as_str().unwrap().chars().last().unwrap();
+            (record["seq"].as_u64().unwrap(), kind)
+        })
+        .collect()
+}
+
+#[test]
+fn nothing_is_read_beyond_what_the_writer_acknowledged() {
+    let directory = tempfile::tempdir().unwrap();
+    let lines: Vec<_> = (1..=4).map(|seq| line(seq, 'a', 'a')).collect();
+    segment(directory.path(), 1, &lines);
+    let mut tail = Tail::behind(directory.path(), Head::empty()).unwrap();
+    let batch = tail.read(&head(2, 'a')).unwrap();
+    assert_eq!(numbers(&batch), [(1, 'a'), (2, 'a')]);
+    assert_eq!(batch.last, Some(head(2, 'a')));
+    // The rest was taken back, and came otherwise.
+    let lines = [line(1, 'a', 'a'), line(2, 'a', 'a'), line(3, 'b', 'a')];
+    segment(directory.path(), 1, &lines);
+    assert_eq!(numbers(&tail.read(&head(2, 'a')).unwrap()), []);
+    assert_eq!(numbers(&tail.read(&head(3, 'b')).unwrap()), [(3, 'b')]);
+}
+
+#[test]
+fn what_a_failure_left_at_the_end_of_a_segment_does_not_count() {
+    let directory = tempfile::tempdir().unwrap();
+    let lines: Vec<_> = (1..=4).map(|seq| line(seq, 'a', 'a')).collect();
+    segment(directory.path(), 1, &lines);
+    let lines = [line(3, 'b', 'a'), line(4, 'b', 'b'), line(5, 'b', 'b')];
+    segment(directory.path(), 2, &lines);
+    let mut tail = Tail::behind(directory.path(), Head::empty()).unwrap();
+    let batch = tail.read(&head(5, 'b')).unwrap();
+    let expected = [(1, 'a'), (2, 'a'), (3, 'b'), (4, 'b'), (5, 'b')];
+    assert_eq!(numbers(&batch), expected);
+    assert_eq!(batch.faults, 0);
+    // The same from somewhere behind.
+    for from in 1..5 {
+        let kind = if from < 3 { 'a' } else { 'b' };
+        let mut tail = Tail::behind(directory.path(), head(from, kind)).unwrap();
+        let from = usize::try_from(from).unwrap();
+        assert_eq!(
+            numbers(&tail.read(&head(5, 'b')).unwrap()),
+            expected[from..]
+        );
+    }
+    // What is on disk is not what was written.
+    let mut tail = Tail::behind(directory.path(), Head::empty()).unwrap();
+    assert!(tail.read(&head(5, 'c')).is_err());
+}
+
+#[test]
+fn a_line_that_cannot_be_read_is_left_out_and_counted() {
+    let directory = tempfile::tempdir().unwrap();
+    let long = format!("{}\n", "x".repeat(200_000));
+    let lines = [
+        line(1, 'a', 'a'),
+        "nonsense\n".to_owned(),
+        line(2, 'a', 'a'),
+        long,
+        line(4, 'a', 'a'),
+        "{\"v\":1,\"seq\":5,".to_owned(),
+    ];
+    segment(directory.path(), 1, &lines);
+    let mut tail = Tail::behind(directory.path(), Head::empty()).unwrap();
+    let batch = tail.read(&head(9, 'a')).unwrap();
+    assert_eq!(numbers(&batch), [(1, 'a'), (2, 'a'), (4, 'a')]);
+    assert_eq!(batch.faults, 3, "two lines, and a number that is missing");
+}
+
+#[test]
+fn a_batch_is_bounded_and_the_next_goes_on_behind_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let lines: Vec<_> = (1..=12_000).map(|seq| line(seq, 'a', 'a')).collect();
+    segment(directory.path(), 1, &lines[..7000]);
+    segment(directory.path(), 2, &lines[7000..]);
+    let mut tail = Tail::behind(directory.path(), Head::empty()).unwrap();
+    let mut next = 1;
+    let mut batches = 0;
+    loop {
+        let batch = tail.read(&head(12_000, 'a')).unwrap();
+        if batch.last.is_none() {
+            break;
+        }
+        assert!(batch.lines.len() <= 5000);
+        batches += 1;
+        for (seq, _) in numbers(&batch) {
+            assert_eq!(seq, next);
+            next += 1;
+        }
+    }
+    assert_eq!((next, batches), (12_001, 3));
+}
+
+#[test]
+fn a_trail_knows_its_own_records_and_the_last_that_was_removed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    assert_eq!(holds(path, &Head::empty()).unwrap(), Holds::It);
+    assert_eq!(holds(path, &head(1, 'a')).unwrap(), Holds::NotYet);
+    segment(path, 3, &[line(11, 'a', 'a'), line(12, 'a', 'a')]);
+    segment(path, 4, &[line(13, 'a', 'a')]);
+    for (asked, expected) in [
+        (head(9, 'a'), Holds::NotAnyMore),
+        (head(10, 'a'), Holds::It),
+        (head(10, 'b'), Holds::Another),
+        (head(12, 'a'), Holds::It),
+        (head(12, 'b'), Holds::Another),
+        (head(13, 'a'), Holds::It),
+        (head(14, 'a'), Holds::NotYet),
+    ] {
+        assert_eq!(holds(path, &asked).unwrap(), expected, "{asked}");
+    }
+}

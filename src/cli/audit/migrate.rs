@@ -1,0 +1,45 @@
+//! `audit migrate`.
+
+use super::database::Source;
+use crate::{
+    cli::{
+        ConfigFile, Exit,
+        output::{errln, out, outln},
+        process::block_on,
+    },
+    ship::{self, Migrated, SCHEMA_VERSION},
+};
+
+/// Arguments of `audit migrate`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    source: Source,
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Print the SQL that makes all tables, and change nothing
+    #[arg(long, conflicts_with_all = ["from", "collected"])]
+    print: bool,
+}
+
+/// Makes the tables of the database, or brings them up to date.
+pub fn run(args: &Args) -> anyhow::Result<Exit> {
+    if args.print {
+        out!("{}", ship::schema_sql());
+        return Ok(Exit::Ok);
+    }
+    if !args.source.is_given() {
+        errln!("name the database: --from FILE or --collected");
+        return Ok(Exit::Failure);
+    }
+    let Migrated { from, to } = block_on(async {
+        let mut connected = args.source.connect(&args.config).await?;
+        Ok(ship::migrate(&mut connected.client).await?)
+    })?;
+    if from == to {
+        outln!("the tables are of version {SCHEMA_VERSION} already");
+    } else {
+        outln!("the tables were of version {from}, and are of version {to} now");
+    }
+    Ok(Exit::Ok)
+}

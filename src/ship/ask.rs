@@ -1,0 +1,370 @@
+//! Questions to the database: calls, joined as the trail's own query joins them, and
+//! whether each chain is as it was written. Rows come as they are read: neither side
+//! holds more than a few of them.
+
+use std::{pin::pin, time::Duration};
+
+use futures_util::TryStreamExt;
+use jiff::Timestamp;
+use tokio_postgres::{
+    Client, IsolationLevel, Row as Columns,
+    types::{ToSql, Type},
+};
+use uuid::Uuid;
+
+use super::{fault::Failure, write::head};
+use crate::{
+    audit::{self, Fault, Filter, Found, Head, Known, Line, LineCheck, Report, Row, Wrong},
+    secret::MacKey,
+};
+
+/// What stands in the database of one chain.
+#[derive(Debug)]
+pub struct ChainReport {
+    /// What people call the gateway; `None` if the chain's own row is missing.
+    pub gateway: Option<String>,
+    /// The chain's id.
+    pub chain: Uuid,
+    /// What its records say, and whether they are as they were written.
+    pub report: Report,
+    /// How long the gateway has not been heard of, by the database's clock.
+    pub silent_for: Duration,
+    /// Its last record is that of an orderly end.
+    pub has_stopped: bool,
+    /// The head that was noted elsewhere is in it.
+    pub holds_expected: bool,
+    /// It goes on from a chain that has more: the trail was set back, or copied.
+    pub is_fork: bool,
+}
+
+/// What is to be said beside the rows of a question.
+#[derive(Debug)]
+pub struct Asked {
+    /// Rows, and the first record that is not what was hashed.
+    pub found: Found,
+    /// There were records that only the `mac_key` can verify, and it was not given.
+    pub wants_key: bool,
+}
+
+/// An owned parameter of a statement, and its type.
+type Parameter = (Box<dyn ToSql + Sync + Send>, Type);
+
+/// Gives each row that is wanted to `each`, in the order of time. `gateway`: only calls
+/// of gateways of that name. Each record is held against its own hash; whether records
+/// are missing tells [`verify`] alone.
+///
+/// # Errors
+///
+/// If the database refuses.
+pub async fn ask(
+    client: &Client,
+    filter: &Filter,
+    gateway: Option<&str>,
+    mac_key: Option<&MacKey>,
+    mut each: impl FnMut(Row),
+) -> Result<Asked, Failure> {
+    let (sql, parameters) = question(filter, gateway);
+    let rows = client.query_typed_raw(&sql, parameters).await?;
+    let mut rows = pin!(rows);
+    let mut found = Found::none();
+    let mut doubtful = None;
+    while let Some(columns) = rows.try_next().await? {
+        let (gateway, chain): (Option<String>, Uuid) = (columns.try_get(0)?, columns.try_get(1)?);
+        let (first, end): (&str, Option<&str>) = (columns.try_get(2)?, columns.try_get(3)?);
+        let Some((mut row, is_right)) = audit::row(first, end, mac_key) else {
+            continue;
+        };
+        if !is_right && doubtful.is_none() {
+            doubtful = Some((chain, gateway.clone(), row.seq));
+        }
+        row.gateway = gateway;
+        if filter.wants(&row) {
+            found.count(&row);
+            each(row);
+        }
+    }
+    let mut wants_key = false;
+    if let Some((chain, gateway, seq)) = doubtful {
+        wants_key = mac_key.is_none() && is_keyed(client, chain).await?;
+        if !wants_key {
+            found.wrong = Some(Wrong {
+                file: name(gateway.as_deref(), chain),
+                line: seq,
+                seq: Some(seq),
+                fault: Fault::Content,
+            });
+        }
+    }
+    Ok(Asked { found, wants_key })
+}
+
+/// The statement that answers a question. Values are parameters, always.
+fn question(filter: &Filter, gateway: Option<&str>) -> (String, Vec<Parameter>) {
+    let mut sql = "\
+SELECT c.gateway, r.chain, r.line, o.line FROM alloy_gateway.record r
+LEFT JOIN alloy_gateway.chain c ON c.id = r.chain
+LEFT JOIN alloy_gateway.record o ON r.event = 'request.intent' AND o.request_id = r.request_id AND o.chain = r.chain AND o.intent = r.seq
+WHERE r.intent IS NULL AND r.event IN ('request.intent', 'request.refused', 'refusals.coalesced', 'connection.refused')"
+        .to_owned();
+    let mut parameters: Vec<Parameter> = Vec::new();
+    let mut next = |parameter: Parameter| {
+        parameters.push(parameter);
+        parameters.len()
+    };
+    let texts = [
+        ("c.gateway", gateway.map(ToOwned::to_owned)),
+        ("r.tenant", filter.tenant.clone()),
+        ("r.token", filter.token.clone()),
+        ("r.user_id", filter.user.clone()),
+        ("r.credential_id", filter.credential.clone()),
+    ];
+    for (column, text) in texts {
+        if let Some(text) = text {
+            let at = next((Box::new(text), Type::TEXT));
+            sql += &format!(" AND {column} = ${at}");
+        }
+    }
+    if let Some(id) = &filter.request_id {
+        let at = next((Box::new(id.clone()), Type::TEXT));
+        // Ours is one; a caller's own may be anything.
+        let ours = id.parse::<Uuid>().ok();
+        let ours = ours.map(|id| next((Box::new(id), Type::UUID)));
+        let ours = ours.map_or_else(String::new, |at| format!(" OR r.request_id = ${at}"));
+        sql += &format!(" AND (r.caller_request_id = ${at}{ours})");
+    }
+    for (than, time) in [(">=", filter.since), ("<", filter.until)] {
+        if let Some(time) = time {
+            let at = next((Box::new(time), Type::TIMESTAMPTZ));
+            sql += &format!(" AND r.time {than} ${at}");
+        }
+    }
+    match filter.ended.as_deref() {
+        None => {}
+        Some("refused") => sql += " AND r.event <> 'request.intent'",
+        Some("open") => sql += " AND r.event = 'request.intent' AND o.seq IS NULL",
+        Some(ended) => {
+            let at = next((Box::new(ended.to_owned()), Type::TEXT));
+            sql += &format!(" AND o.outcome = ${at}");
+        }
+    }
+    sql += " ORDER BY r.time, r.chain, r.seq";
+    (sql, parameters)
+}
+
+async fn is_keyed(client: &Client, chain: Uuid) -> Result<bool, Failure> {
+    let rows = client
+        .query_typed(
+            "SELECT 1 FROM alloy_gateway.record WHERE chain = $1 AND event = 'trail.opened' AND line LIKE '%\"mac\":\"hmac-sha256\"%' LIMIT 1",
+            &[(&chain, Type::UUID)],
+        )
+        .await?;
+    Ok(!rows.is_empty())
+}
+
+/// Reads each chain whole and tells what was found, in constant memory. `gateway`: only
+/// chains of gateways of that name.
+///
+/// # Errors
+///
+/// If the database refuses.
+pub async fn verify(
+    client: &mut Client,
+    known: &Known,
+    gateway: Option<&str>,
+    mut each: impl FnMut(ChainReport),
+) -> Result<(), Failure> {
+    for chain in chains(client, gateway).await? {
+        each(verify_one(client, known, chain).await?);
+    }
+    Ok(())
+}
+
+/// The chains that have a row of their own, and then those that have none.
+async fn chains(client: &Client, gateway: Option<&str>) -> Result<Vec<Uuid>, Failure> {
+    let rows = client
+        .query_typed(
+            "SELECT id FROM alloy_gateway.chain WHERE $1::text IS NULL OR gateway = $1 ORDER BY gateway, since, id",
+            &[(&gateway, Type::TEXT)],
+        )
+        .await?;
+    let mut chains = rows
+        .iter()
+        .map(|row| row.try_get(0))
+        .collect::<Result<Vec<_>, _>>()?;
+    if gateway.is_none() {
+        // From one to the next by the index: counting all records would take long.
+        let rows = client
+            .query_typed(
+                "\
+WITH RECURSIVE found (id) AS (
+    (SELECT r.chain FROM alloy_gateway.record r ORDER BY r.chain LIMIT 1)
+    UNION ALL
+    SELECT (SELECT r.chain FROM alloy_gateway.record r WHERE r.chain > f.id ORDER BY r.chain LIMIT 1)
+    FROM found f WHERE f.id IS NOT NULL
+)
+SELECT f.id FROM found f WHERE f.id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM alloy_gateway.chain c WHERE c.id = f.id)",
+                &[],
+            )
+            .await?;
+        for row in rows {
+            chains.push(row.try_get(0)?);
+        }
+    }
+    Ok(chains)
+}
+
+async fn verify_one(
+    client: &mut Client,
+    known: &Known,
+    chain: Uuid,
+) -> Result<ChainReport, Failure> {
+    // What is written meanwhile must not look like a gap.
+    let transaction = client
+        .build_transaction()
+        .isolation_level(IsolationLevel::RepeatableRead)
+        .read_only(true)
+        .start()
+        .await?;
+    let row = transaction
+        .query_typed(
+            "SELECT gateway, origin, last_seq, last_hash, last_event, extract(epoch FROM now() - seen_at)::float8 FROM alloy_gateway.chain WHERE id = $1",
+            &[(&chain, Type::UUID)],
+        )
+        .await?;
+    let row = row.first();
+    let gateway: Option<String> = row.map(|row| row.try_get(0)).transpose()?;
+    let origin: Option<Uuid> = row.map(|row| row.try_get(1)).transpose()?;
+    let end = row
+        .map(|row| Ok::<_, Failure>(head(row.try_get(2)?, row.try_get(3)?)))
+        .transpose()?
+        .flatten();
+    let last_event: Option<String> = row.map(|row| row.try_get(4)).transpose()?;
+    let silent: Option<f64> = row.map(|row| row.try_get(5)).transpose()?;
+    let mut check = LineCheck::new(name(gateway.as_deref(), chain), known);
+    let records = transaction
+        .query_typed_raw(RECORDS, vec![(chain, Type::UUID)])
+        .await?;
+    let mut records = pin!(records);
+    while let Some(columns) = records.try_next().await? {
+        check.add(columns.try_get("line")?, |record| {
+            differing(&columns, record)
+        });
+    }
+    let is_fork = origin.is_some_and(|origin| origin != chain);
+    if let (true, Some(origin), Some(before)) = (is_fork, origin, check.begins_behind()) {
+        let (seq, hash) = (
+            i64::try_from(before.seq).unwrap_or(i64::MAX),
+            before.hash.to_bytes().to_vec(),
+        );
+        let there = transaction
+            .query_typed(
+                "SELECT 1 FROM alloy_gateway.record r JOIN alloy_gateway.chain c ON c.id = r.chain WHERE c.origin = $1 AND r.seq = $2 AND r.hash = $3 LIMIT 1",
+                &[
+                    (&origin, Type::UUID),
+                    (&seq, Type::INT8),
+                    (&hash, Type::BYTEA),
+                ],
+            )
+            .await?;
+        if !there.is_empty() {
+            check.explain_beginning();
+        }
+    }
+    // Without a row nobody says where it ends: that is wrong already.
+    let end = end.unwrap_or_else(Head::empty);
+    Ok(ChainReport {
+        gateway,
+        chain,
+        holds_expected: check.holds_expected(),
+        report: check.finish(Some(&end)),
+        silent_for: Duration::try_from_secs_f64(silent.unwrap_or_default()).unwrap_or_default(),
+        has_stopped: last_event.as_deref() == Some("trail.sealed"),
+        is_fork,
+    })
+}
+
+const RECORDS: &str = "\
+SELECT seq, time, event, request_id, caller_request_id, tenant, token, user_id, credential_id, intent, outcome, status, hash, line
+FROM alloy_gateway.record WHERE chain = $1 ORDER BY seq";
+
+/// The column that says something else than its line: whoever asks would be misled.
+fn differing(columns: &Columns, record: &Line<'_>) -> Option<&'static str> {
+    let is_text = |name: &str, said: Option<&str>| {
+        let found: Option<Option<&str>> = columns.try_get(name).ok();
+        found == Some(said.filter(|said| !said.contains('\0')))
+            || said.is_some_and(|said| said.contains('\0'))
+    };
+    let is_number = |name: &str, said: Option<u64>| {
+        let found: Option<Option<i64>> = columns.try_get(name).ok();
+        found == Some(said.and_then(|said| i64::try_from(said).ok()))
+    };
+    let request_id = record.request_id.as_ref();
+    let request_id: Option<Uuid> = request_id.and_then(|id| id.parse().ok());
+    let status: Option<i16> = record.status.and_then(|status| status.try_into().ok());
+    let time: Timestamp = record.time.parse().unwrap_or_default();
+    let hash: &[u8] = columns.try_get("hash").unwrap_or_default();
+    let number = |name| columns.try_get::<_, Option<i16>>(name).ok();
+    [
+        ("seq", is_number("seq", Some(record.seq))),
+        ("time", columns.try_get("time").ok() == Some(time)),
+        ("event", is_text("event", Some(&record.event))),
+        (
+            "request_id",
+            columns.try_get("request_id").ok() == Some(request_id),
+        ),
+        (
+            "caller_request_id",
+            is_text("caller_request_id", record.caller_request_id.as_deref()),
+        ),
+        ("tenant", is_text("tenant", record.tenant.as_deref())),
+        ("token", is_text("token", record.token.as_deref())),
+        ("user_id", is_text("user_id", record.user.as_deref())),
+        (
+            "credential_id",
+            is_text("credential_id", record.credential.as_deref()),
+        ),
+        ("intent", is_number("intent", record.intent)),
+        ("outcome", is_text("outcome", record.outcome.as_deref())),
+        ("status", number("status") == Some(status)),
+        (
+            "hash",
+            head(0, hash).is_some_and(|it| it.hash.as_str() == &*record.hash),
+        ),
+    ]
+    .into_iter()
+    .find_map(|(name, is_same)| (!is_same).then_some(name))
+}
+
+/// How a chain is called in messages.
+fn name(gateway: Option<&str>, chain: Uuid) -> String {
+    match gateway {
+        Some(gateway) => format!("{gateway} (chain {chain})"),
+        None => format!("a gateway without a row in alloy_gateway.chain (chain {chain})"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::ENDS;
+
+    #[test]
+    fn what_somebody_asks_for_is_never_a_part_of_the_statement() {
+        let odd = "'; DROP TABLE alloy_gateway.record; --".to_owned();
+        let filter = Filter {
+            tenant: Some(odd.clone()),
+            token: Some(odd.clone()),
+            user: Some(odd.clone()),
+            credential: Some(odd.clone()),
+            request_id: Some(odd.clone()),
+            ended: Some(odd.clone()),
+            since: Some(Timestamp::UNIX_EPOCH),
+            until: Some(Timestamp::UNIX_EPOCH),
+        };
+        let (sql, parameters) = question(&filter, Some(&odd));
+        assert!(!sql.contains("DROP"), "{sql}");
+        assert_eq!(parameters.len(), 9);
+        assert!(sql.contains("$9") && !sql.contains("$10"), "{sql}");
+        assert_eq!(ENDS.len(), 7, "each of them is asked for in its own way");
+    }
+}

@@ -1,0 +1,237 @@
+//! The way to the database.
+
+use std::{fmt, net::IpAddr, str, time::Duration};
+
+use tokio::task::AbortHandle;
+use tokio_postgres::{
+    Client, Config, NoTls,
+    config::{Host, SslMode},
+};
+
+use super::{
+    fault::{Failure, Reason},
+    stream::Tls,
+};
+use crate::tls::ClientTls;
+
+/// By when one address must take a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// By when a connection must be there, let in and ready.
+const READY_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long what was sent may stay without an acknowledgement.
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(30);
+/// After how long without a word the other side is asked whether it lives.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+/// What a URL looks like.
+const FORM: &str = "expected postgres://USER:PASSWORD@HOST:5432/DATABASE, with what is special in the password percent-encoded; of options sslmode=require and sslmode=disable are taken, certificate authorities stand in trust beside it";
+
+/// Where the database is, and how it is spoken to. It holds a password, and shows none.
+#[derive(Clone)]
+pub struct Database {
+    config: Config,
+    tls: Option<ClientTls>,
+    shown: String,
+}
+
+/// A connection to the database. Dropped, it is closed.
+pub struct Connected {
+    /// What statements are sent with.
+    pub client: Client,
+    task: AbortHandle,
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Database({}, redacted)", self.shown)
+    }
+}
+
+impl fmt::Debug for Connected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Connected")
+    }
+}
+
+impl Database {
+    /// Reads a URL; trailing newlines are dropped. TLS is spoken, and the certificate
+    /// verified, unless it says `sslmode=disable`: that is for loopback, Unix sockets,
+    /// and where `allow_plaintext` is given.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, without anything of the URL: a part of it that was not understood
+    /// may be a part of the password.
+    pub fn parse(raw: &[u8], allow_plaintext: bool) -> Result<Self, String> {
+        let text = str::from_utf8(raw).map_err(|_| FORM.to_owned())?;
+        let text = text.trim_end_matches(['\r', '\n']);
+        if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
+            return Err(FORM.to_owned());
+        }
+        let mut config: Config = text.parse().map_err(|_| FORM.to_owned())?;
+        let hosts = config.get_hosts();
+        let is_unix = |host: &Host| matches!(host, Host::Unix(_));
+        let (Some(user), Some(name), false) =
+            (config.get_user(), config.get_dbname(), hosts.is_empty())
+        else {
+            return Err(format!("a user, a host or a database is missing: {FORM}"));
+        };
+        let (user, name) = (user.to_owned(), name.to_owned());
+        if hosts.iter().any(is_unix) && !hosts.iter().all(is_unix) {
+            return Err("names Unix sockets beside other hosts".to_owned());
+        }
+        let is_local = |host: &Host| match host {
+            Host::Unix(_) => true,
+            Host::Tcp(name) => {
+                name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+            }
+        };
+        let ssl_mode = match config.get_ssl_mode() {
+            _ if hosts.iter().all(is_unix) => SslMode::Disable,
+            SslMode::Disable => SslMode::Disable,
+            // Never what an attacker on the way can choose.
+            _ => SslMode::Require,
+        };
+        if ssl_mode == SslMode::Disable && !allow_plaintext && !hosts.iter().all(is_local) {
+            return Err(
+                "password and records would travel readable: take sslmode=disable out, or put allow_plaintext: true beside url".to_owned(),
+            );
+        }
+        let shown = shown(&config, &name);
+        config
+            .user(&user)
+            .dbname(&name)
+            .ssl_mode(ssl_mode)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_user_timeout(UNACKNOWLEDGED_MAX)
+            .keepalives_idle(KEEPALIVE);
+        if config.get_application_name().is_none() {
+            config.application_name("alloy-gateway");
+        }
+        Ok(Self {
+            config,
+            tls: None,
+            shown,
+        })
+    }
+
+    /// Whether TLS is to be spoken.
+    pub fn wants_tls(&self) -> bool {
+        self.config.get_ssl_mode() != SslMode::Disable
+    }
+
+    /// The same, with the way to speak TLS.
+    #[must_use]
+    pub fn with_tls(self, tls: ClientTls) -> Self {
+        Self {
+            tls: Some(tls),
+            ..self
+        }
+    }
+
+    /// Hosts and database, without user and password.
+    pub fn shown(&self) -> &str {
+        &self.shown
+    }
+
+    /// Connects, within bounds of time.
+    ///
+    /// # Errors
+    ///
+    /// What went wrong.
+    pub async fn connect(&self) -> Result<Connected, Failure> {
+        match tokio::time::timeout(READY_TIMEOUT, self.connect_at_leisure()).await {
+            Ok(Ok(connected)) => Ok(connected),
+            Ok(Err(failure)) => Err(Failure::new(
+                Reason::Connect,
+                format!("{}: {failure}", self.shown),
+            )),
+            Err(_) => Err(Failure::new(
+                Reason::Timeout,
+                format!("{}: not ready within {READY_TIMEOUT:?}", self.shown),
+            )),
+        }
+    }
+
+    async fn connect_at_leisure(&self) -> Result<Connected, Failure> {
+        // What went wrong on a connection reaches whoever waits for an answer.
+        Ok(match &self.tls {
+            Some(tls) => {
+                let (client, connection) = self.config.connect(Tls(tls.clone())).await?;
+                let task = tokio::spawn(async move { drop(connection.await) });
+                Connected {
+                    client,
+                    task: task.abort_handle(),
+                }
+            }
+            None => {
+                let (client, connection) = self.config.connect(NoTls).await?;
+                let task = tokio::spawn(async move { drop(connection.await) });
+                Connected {
+                    client,
+                    task: task.abort_handle(),
+                }
+            }
+        })
+    }
+}
+
+fn shown(config: &Config, name: &str) -> String {
+    let ports = config.get_ports();
+    let hosts = config.get_hosts().iter().enumerate();
+    let hosts = hosts.map(|(at, host)| {
+        let port = ports.get(at).or(ports.first()).copied().unwrap_or(5432);
+        match host {
+            Host::Tcp(host) => format!("{host}:{port}"),
+            Host::Unix(path) => format!("{}:{port}", path.display()),
+        }
+    });
+    format!("{}/{name}", hosts.collect::<Vec<_>>().join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_part_of_a_url_is_told_that_may_be_a_part_of_its_password() {
+        for url in [
+            "postgres://gateway:s3cret@db.example/audit?sslmode=disable",
+            "postgres://gateway@db.example/audit?s3cret=1",
+            "postgres://gateway:s3cret@db.example:s3cret/audit",
+            "postgres://gateway:s3cret@db.example",
+            "host=db.example password=s3cret user=gateway dbname=audit",
+            "s3cret",
+        ] {
+            let said = Database::parse(url.as_bytes(), false).unwrap_err();
+            assert!(!said.contains("s3"), "{said}");
+        }
+        let good = "postgres://gateway:s3cret@db.example/audit\n";
+        let database = Database::parse(good.as_bytes(), false).unwrap();
+        assert_eq!(
+            format!("{database:?}"),
+            "Database(db.example:5432/audit, redacted)"
+        );
+    }
+
+    #[test]
+    fn plaintext_is_spoken_only_where_nobody_can_listen_or_it_is_allowed() {
+        let parse = |url: &str, allow| Database::parse(url.as_bytes(), allow);
+        let wants_tls = |url: &str| parse(url, false).unwrap().wants_tls();
+        assert!(wants_tls("postgres://u@db.example/a"));
+        assert!(wants_tls("postgres://u@db.example/a?sslmode=prefer"));
+        assert!(wants_tls("postgres://u@127.0.0.1/a"));
+        assert!(!wants_tls("postgres://u@127.0.0.1/a?sslmode=disable"));
+        assert!(!wants_tls("postgres://u@localhost/a?sslmode=disable"));
+        assert!(!wants_tls("postgres://u@%2Frun%2Fpostgresql/a"));
+        let far = "postgres://u@db.example,127.0.0.1/a?sslmode=disable";
+        assert!(parse(far, false).is_err());
+        assert!(!parse(far, true).unwrap().wants_tls());
+        assert!(parse("postgres://u@%2Frun,db.example/a", true).is_err());
+    }
+}

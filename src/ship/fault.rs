@@ -1,0 +1,141 @@
+//! Why records do not get into the database.
+
+use std::{error::Error, fmt};
+
+use tokio_postgres::error::SqlState;
+
+/// The longest text of an error that is shown, in bytes.
+const TEXT_BYTES_MAX: usize = 300;
+
+/// Why records do not get into the database, for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "as_str says it")]
+pub enum Reason {
+    Config,
+    Connect,
+    Timeout,
+    Lost,
+    Schema,
+    Refused,
+    Conflict,
+    Diverged,
+    Trail,
+}
+
+impl Reason {
+    /// All of them, each at its own index.
+    pub const ALL: [Self; 9] = [
+        Self::Config,
+        Self::Connect,
+        Self::Timeout,
+        Self::Lost,
+        Self::Schema,
+        Self::Refused,
+        Self::Conflict,
+        Self::Diverged,
+        Self::Trail,
+    ];
+
+    /// Its name in the metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            // The URL can't be read any more.
+            Self::Config => "config",
+            // No connection, or not let in.
+            Self::Connect => "connect",
+            // No answer in time.
+            Self::Timeout => "timeout",
+            // The connection broke.
+            Self::Lost => "lost",
+            // The tables are missing, or of another version.
+            Self::Schema => "schema",
+            // The database does not want to: rights, disk, read-only.
+            Self::Refused => "refused",
+            // Other records stand there under our numbers.
+            Self::Conflict => "conflict",
+            // The database has records of this trail that are not in it.
+            Self::Diverged => "diverged",
+            // The trail on disk is not as it was written.
+            Self::Trail => "trail",
+        }
+    }
+}
+
+/// Why something could not be done with the database. Its text never holds anything of
+/// the URL but the host.
+#[derive(Debug)]
+pub struct Failure {
+    /// What kind of failure.
+    pub reason: Reason,
+    /// What happened, for operators.
+    pub what: String,
+}
+
+impl Failure {
+    /// Of a kind, with a text.
+    pub fn new(reason: Reason, what: impl Into<String>) -> Self {
+        Self {
+            reason,
+            what: what.into(),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl Error for Failure {}
+
+impl From<tokio_postgres::Error> for Failure {
+    fn from(error: tokio_postgres::Error) -> Self {
+        let Some(said) = error.as_db_error() else {
+            let reason = match error.is_closed() {
+                true => Reason::Lost,
+                false => match error
+                    .source()
+                    .is_some_and(<dyn Error>::is::<std::io::Error>)
+                {
+                    true => Reason::Lost,
+                    false => Reason::Refused,
+                },
+            };
+            return Self::new(reason, chained(&error));
+        };
+        let reason = match *said.code() {
+            SqlState::UNDEFINED_TABLE
+            | SqlState::UNDEFINED_COLUMN
+            | SqlState::INVALID_SCHEMA_NAME => Reason::Schema,
+            SqlState::ADMIN_SHUTDOWN | SqlState::CRASH_SHUTDOWN | SqlState::CANNOT_CONNECT_NOW => {
+                Reason::Lost
+            }
+            _ => Reason::Refused,
+        };
+        // Detail and hint can hold values of rows; the message names what went wrong.
+        let text = format!("{} (SQLSTATE {})", said.message(), said.code().code());
+        Self::new(reason, cut(&text))
+    }
+}
+
+/// An error with what brought it about.
+fn chained(error: &tokio_postgres::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let more = cause.to_string();
+        if !text.ends_with(&more) {
+            text = format!("{text}: {more}");
+        }
+        source = cause.source();
+    }
+    cut(&text)
+}
+
+fn cut(text: &str) -> String {
+    let end = (0..=TEXT_BYTES_MAX.min(text.len()))
+        .rfind(|end| text.is_char_boundary(*end))
+        .unwrap_or_default();
+    text.get(..end).unwrap_or_default().replace('\n', " ")
+}

@@ -1,0 +1,206 @@
+//! The thread's work: connect, ask where the database stands, and write what is behind
+//! that, for as long as it goes well; then again, after a pause.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
+
+use super::{
+    State,
+    fault::{Failure, Reason},
+    host_name, schema,
+    write::{self, Cursor},
+};
+use crate::{
+    audit::{Tail, Trail},
+    config::{settings::Ship, snapshot},
+    ids::random,
+};
+
+/// How long records wait for others.
+const GATHER: Duration = Duration::from_millis(250);
+/// By when a batch must be written, and any question answered.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often the database hears of a gateway that has nothing to say.
+const SEEN_EVERY: Duration = Duration::from_secs(60);
+/// The pause after the first failure; doubled for each further one, and jittered.
+const BACK_OFF: Duration = Duration::from_millis(500);
+/// Doublings of the pause at most: 16 s.
+const DOUBLINGS_MAX: u32 = 5;
+
+/// What the thread works with.
+pub struct Work {
+    trail: Trail,
+    settings: Ship,
+    gateway: String,
+    state: Arc<State>,
+    closing: watch::Receiver<bool>,
+    has_told_divergence: bool,
+    has_told_faults: bool,
+}
+
+/// How a time with a working database ended.
+enum Ended {
+    /// All is written, and it is to end.
+    Closing,
+    /// Somebody else wrote: ask anew.
+    Moved,
+}
+
+impl Work {
+    pub fn new(
+        trail: Trail,
+        settings: Ship,
+        state: Arc<State>,
+        closing: watch::Receiver<bool>,
+    ) -> Self {
+        Self {
+            gateway: settings.gateway.clone().unwrap_or_else(host_name),
+            trail,
+            settings,
+            state,
+            closing,
+            has_told_divergence: false,
+            has_told_faults: false,
+        }
+    }
+
+    /// Until it is told to end.
+    pub async fn run(mut self) {
+        let state = Arc::clone(&self.state);
+        let _guard = Guard(&state);
+        let mut failures = 0;
+        while !*self.closing.borrow() {
+            let before = self.state.records();
+            match self.session().await {
+                Ok(Ended::Closing) => return,
+                Ok(Ended::Moved) => failures = 1,
+                Err(failure) => {
+                    self.state.failed(&failure);
+                    // Whoever wrote something begins with short pauses again.
+                    let has_worked = self.state.records() > before;
+                    failures = if has_worked { 1 } else { failures + 1 };
+                }
+            }
+            tokio::select! {
+                () = sleep(back_off(failures)) => {}
+                _ = self.closing.wait_for(|closing| *closing) => {}
+            }
+        }
+    }
+
+    /// One connection, as long as it is good.
+    async fn session(&mut self) -> Result<Ended, Failure> {
+        let database = snapshot::database(&self.settings)
+            .map_err(|problem| Failure::new(Reason::Config, problem.to_string()))?;
+        let mut connected = database.connect().await?;
+        let client = &mut connected.client;
+        in_time(schema::check(client)).await?;
+        let head = self.trail.status().head;
+        let Some(chain) = self.state.collected().chain() else {
+            return Err(Failure::new(Reason::Trail, "the trail carries no id"));
+        };
+        let directory = self.trail.directory().to_owned();
+        let mut cursor = in_time(write::find(client, &directory, chain, &head)).await?;
+        self.tell_divergence(&cursor);
+        let mut tail = Tail::behind(&directory, cursor.last).map_err(unreadable)?;
+        self.state.wrote(0, cursor.last.seq);
+        let missing = head.seq.saturating_sub(cursor.last.seq);
+        self.state.works(database.shown(), missing);
+        let mut seen = Instant::now();
+        loop {
+            // Asked first: what is there afterwards is not taken back any more.
+            let closing = *self.closing.borrow();
+            let (head, now) = (self.trail.status().head, std::time::Instant::now());
+            loop {
+                let batch = tail.read(&head).map_err(unreadable)?;
+                self.tell_faults(batch.faults);
+                let Some(last) = batch.last else { break };
+                let written = write::write(client, &mut cursor, &self.gateway, &batch);
+                if !in_time(written).await? {
+                    return Ok(Ended::Moved);
+                }
+                self.state.wrote(batch.lines.len(), last.seq);
+                seen = Instant::now();
+            }
+            self.state.whole(now);
+            if closing {
+                return Ok(Ended::Closing);
+            }
+            if seen.elapsed() >= SEEN_EVERY {
+                in_time(write::seen(client, &cursor, &self.gateway)).await?;
+                seen = Instant::now();
+            }
+            tokio::select! {
+                () = sleep(GATHER) => {}
+                _ = self.closing.wait_for(|closing| *closing) => {}
+            }
+            if client.is_closed() {
+                return Err(Failure::new(
+                    Reason::Lost,
+                    "the database closed the connection",
+                ));
+            }
+        }
+    }
+
+    /// Said once: it stays so.
+    fn tell_divergence(&mut self, cursor: &Cursor) {
+        if cursor.has_diverged && !self.has_told_divergence {
+            self.has_told_divergence = true;
+            self.state.count(Reason::Diverged, 1);
+            tracing::error!(
+                chain = %cursor.chain,
+                behind = cursor.last.seq,
+                "the database has records of this trail that are not in it: it was set back or copied. What differs is collected as a chain of its own; if nobody did that, treat it as an incident"
+            );
+        }
+    }
+
+    fn tell_faults(&mut self, faults: u64) {
+        if faults == 0 {
+            return;
+        }
+        self.state.count(Reason::Trail, faults);
+        if !self.has_told_faults {
+            self.has_told_faults = true;
+            tracing::error!(
+                "lines of the trail are missing or can't be read, and are not collected: see alloy-gateway audit verify, and treat it as an incident"
+            );
+        }
+    }
+}
+
+/// However the thread ends, the metrics must not say that it works.
+struct Guard<'a>(&'a State);
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        self.0.ended();
+    }
+}
+
+async fn in_time<T>(answer: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    match timeout(ANSWER_TIMEOUT, answer).await {
+        Ok(answer) => answer,
+        Err(_) => Err(Failure::new(
+            Reason::Timeout,
+            format!("the database does not answer within {ANSWER_TIMEOUT:?}"),
+        )),
+    }
+}
+
+/// Between half and one and a half times the pause, so that gateways that failed
+/// together do not come back together.
+fn back_off(failures: u32) -> Duration {
+    let span = BACK_OFF * 2_u32.saturating_pow(failures.saturating_sub(1).min(DOUBLINGS_MAX));
+    let [random] = random::<1>();
+    span / 2 + span * u32::from(random) / 256
+}
+
+fn unreadable(error: std::io::Error) -> Failure {
+    Failure::new(Reason::Trail, format!("the trail cannot be read: {error}"))
+}

@@ -1,0 +1,132 @@
+//! The tables, and how they come to be. An operator makes them, with a role that owns
+//! them; gateways only look whether they are those that they know.
+
+use tokio_postgres::{Client, Row, types::Type};
+
+use super::fault::{Failure, Reason};
+
+/// The version of the tables that this program knows.
+pub const VERSION: i32 = 1;
+/// What leads from each version to the next.
+const STEPS: [&str; VERSION as usize] = [include_str!("schema/0001.sql")];
+/// Where it is noted which of them were taken.
+const VERSIONS: &str = "\
+CREATE TABLE IF NOT EXISTS alloy_gateway.schema_version (
+    version integer PRIMARY KEY,
+    applied_at timestamptz NOT NULL DEFAULT now(),
+    applied_by text NOT NULL
+);
+";
+/// Who makes or changes the tables holds this lock: a number of our own.
+const LOCK: i64 = 0x0061_6c6c_6f79_6777;
+/// What an operator is to do about tables.
+const ADVICE: &str = "`alloy-gateway audit migrate` makes them, with a role that may";
+
+/// What [`migrate`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Migrated {
+    /// The version that was there; 0 for none.
+    pub from: i32,
+    /// The version that is there.
+    pub to: i32,
+}
+
+/// All of it as SQL, for those who let nothing but their own tools make tables.
+pub fn sql() -> String {
+    let mut text = format!("CREATE SCHEMA IF NOT EXISTS alloy_gateway;\n{VERSIONS}");
+    for (version, step) in (1..).zip(STEPS) {
+        text += step;
+        text += &note(version);
+    }
+    text
+}
+
+/// Brings the tables to [`VERSION`], in one transaction. Many may do so at once: one of
+/// them does it.
+///
+/// # Errors
+///
+/// If the tables are newer than this program, or the database refuses.
+pub async fn migrate(client: &mut Client) -> Result<Migrated, Failure> {
+    let transaction = client.transaction().await?;
+    transaction
+        .query_typed("SELECT pg_advisory_xact_lock($1)", &[(&LOCK, Type::INT8)])
+        .await?;
+    // CREATE SCHEMA wants a right on the database, also where the schema is there.
+    let schemas = transaction
+        .query_typed(
+            "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = 'alloy_gateway'",
+            &[],
+        )
+        .await?;
+    if schemas.is_empty() {
+        transaction
+            .batch_execute("CREATE SCHEMA alloy_gateway")
+            .await?;
+    }
+    transaction.batch_execute(VERSIONS).await?;
+    let found = transaction.query_typed(LATEST, &[]).await?;
+    let from = version(&found)?;
+    if from > VERSION {
+        return Err(newer(from));
+    }
+    let known = usize::try_from(from).unwrap_or_default();
+    for (version, step) in (1..).zip(STEPS).skip(known) {
+        transaction.batch_execute(step).await?;
+        transaction.batch_execute(&note(version)).await?;
+    }
+    transaction.commit().await?;
+    Ok(Migrated { from, to: VERSION })
+}
+
+/// Whether the tables are those that this program knows.
+///
+/// # Errors
+///
+/// If they are not, or not there.
+pub async fn check(client: &Client) -> Result<(), Failure> {
+    let found = client.query_typed(LATEST, &[]).await.map_err(|error| {
+        let failure = Failure::from(error);
+        match failure.reason {
+            Reason::Schema => Failure::new(
+                Reason::Schema,
+                format!("the database has no tables for trails: {ADVICE}"),
+            ),
+            _ => failure,
+        }
+    })?;
+    match version(&found)? {
+        VERSION => Ok(()),
+        newer_one if newer_one > VERSION => Err(newer(newer_one)),
+        older => Err(Failure::new(
+            Reason::Schema,
+            format!(
+                "the database's tables are of version {older}, this program needs {VERSION}: {ADVICE}"
+            ),
+        )),
+    }
+}
+
+/// 0 if none is noted.
+fn version(found: &[Row]) -> Result<i32, Failure> {
+    let found: Option<Option<i32>> = found.first().map(|row| row.try_get(0)).transpose()?;
+    Ok(found.flatten().unwrap_or(0))
+}
+
+const LATEST: &str = "SELECT max(version) FROM alloy_gateway.schema_version";
+
+fn newer(found: i32) -> Failure {
+    Failure::new(
+        Reason::Schema,
+        format!(
+            "the database's tables are of version {found}, this program knows {VERSION}: it leaves them alone; use a newer program"
+        ),
+    )
+}
+
+fn note(version: i32) -> String {
+    format!(
+        "INSERT INTO alloy_gateway.schema_version (version, applied_by) VALUES ({version}, 'alloy-gateway {}');\n",
+        env!("CARGO_PKG_VERSION")
+    )
+}
