@@ -167,8 +167,8 @@ impl UpstreamKey {
     }
 
     /// The value of `authorization`. Only the `inject` stage may ask for it.
-    pub(crate) fn expose_authorization(&self) -> HeaderValue {
-        self.authorization.clone()
+    pub(crate) fn expose_authorization(&self) -> &HeaderValue {
+        &self.authorization
     }
 
     /// Whether `bytes` hold the key in plain, base64 or percent form.
@@ -231,8 +231,11 @@ impl KeyEcho {
     }
 
     fn is_in(&self, bytes: &[u8]) -> bool {
-        // No form of the key is shorter than the key.
-        if bytes.len() < self.plain.needle().len() {
+        // No form of the key is shorter than the key, nor has it a byte that is not
+        // visible: without a word as long as the key, it is not there.
+        let length = self.plain.needle().len();
+        let mut words = bytes.split(|byte| !byte.is_ascii_graphic());
+        if !words.any(|word| word.len() >= length) {
             return false;
         }
         self.plain.find(bytes).is_some()

@@ -6,12 +6,12 @@
 
 mod answer;
 mod attempt;
-mod driver;
-mod interim;
+mod chunks;
+mod connection;
 mod look_up;
 mod pool;
 mod probe;
-mod wire;
+mod reply;
 
 use std::{
     sync::Arc,
@@ -196,25 +196,37 @@ impl Outcome {
         }
     }
 
-    fn of(
-        began: Instant,
-        attempts: Vec<Attempt>,
-        results: Vec<Result<UpstreamAnswer, Failure>>,
-    ) -> Self {
-        let sent = attempts.iter().map(|a| a.sent).max().unwrap_or(Sent::No);
-        let kind = strongest(&attempts);
-        // The attempt that got furthest speaks for the call, the latest among equals.
-        let furthest = attempts
-            .iter()
-            .zip(results)
-            .max_by_key(|(attempt, _)| attempt.sent);
-        let result = furthest.map_or(Err(Failure::Unreachable), |(_, result)| result);
+    fn of(began: Instant, attempts: Vec<Attempt>, furthest: Furthest) -> Self {
         Self {
-            result,
+            result: furthest.result,
+            kind: strongest(&attempts),
             attempts,
-            kind,
-            sent,
+            sent: furthest.sent,
             began: Some(began),
+        }
+    }
+}
+
+/// The attempt that got furthest speaks for the call, the latest among equals.
+#[derive(Debug)]
+struct Furthest {
+    sent: Sent,
+    result: Result<UpstreamAnswer, Failure>,
+}
+
+impl Furthest {
+    /// Before any attempt.
+    fn none() -> Self {
+        Self {
+            sent: Sent::No,
+            result: Err(Failure::Unreachable),
+        }
+    }
+
+    fn or(self, sent: Sent, result: Result<UpstreamAnswer, Failure>) -> Self {
+        match sent >= self.sent {
+            true => Self { sent, result },
+            false => self,
         }
     }
 }
@@ -268,18 +280,18 @@ impl Forwarder {
     ) -> Outcome {
         let deadline = began + target.settings.request_timeout;
         self.budget.deposit();
-        let (mut attempts, mut results) = (Vec::with_capacity(1), Vec::with_capacity(1));
+        let (mut attempts, mut furthest) = (Vec::with_capacity(1), Furthest::none());
         loop {
-            let (mut attempt, result) = self.attempt(request, target, keys, deadline).await;
+            let (now, ended) = self.exchange(request, target, at, deadline).await;
+            let (mut attempt, result) = attempt::judged(ended, keys);
             attempt.after = at.duration_since(began);
-            let now = Instant::now();
             attempt.took = now.duration_since(at);
             let pause = pause_before_retry(&attempts, &attempt, &result, retries);
             log_attempt(&attempt, request, keys);
             let ended = attempt.end.counted();
             self.counts.attempted(ended, attempt.took);
+            furthest = furthest.or(attempt.sent, result);
             attempts.push(attempt);
-            results.push(result);
             let Some(pause) = pause else { break };
             at = now + pause;
             if at >= deadline {
@@ -292,7 +304,7 @@ impl Forwarder {
             self.counts.retried(ended);
             sleep_until(at).await;
         }
-        Outcome::of(began, attempts, results)
+        Outcome::of(began, attempts, furthest)
     }
 
     /// Closes connections that stood unused for too long.

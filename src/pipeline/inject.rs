@@ -1,52 +1,38 @@
 //! [`Recorded`] → the upstream request: built new, never a filtered copy.
 
-use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Request, Uri, header};
-use http_body_util::Empty;
+use std::fmt;
 
-use super::{record::Recorded, room::Room};
+use super::record::Recorded;
 use crate::{config::snapshot::Target, ids::RequestId, secret::UpstreamKey, server::Arrival};
 
 /// The `user-agent` of every upstream request.
-const USER_AGENT: HeaderValue =
-    HeaderValue::from_static(concat!("alloy-gateway/", env!("CARGO_PKG_VERSION")));
+const USER_AGENT: &str = concat!("alloy-gateway/", env!("CARGO_PKG_VERSION"));
 
-const X_API_VERSION: HeaderName = HeaderName::from_static("x-api-version");
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Room for a request with a key and ids of the usual length, in bytes.
+const USUAL_BYTES: usize = 512;
 
 /// The one request that may be sent for a recorded intent. Making it takes the
 /// intent, so that nothing unrecorded can be sent.
-#[derive(Debug)]
 pub struct UpstreamRequest {
-    uri: Uri,
-    authorization: HeaderValue,
-    host: HeaderValue,
-    api_version: HeaderValue,
-    via: &'static str,
-    request_id: RequestId,
+    bytes: Vec<u8>,
+    id: RequestId,
 }
 
 impl UpstreamRequest {
     /// The id of the caller's request.
     pub(super) fn id(&self) -> RequestId {
-        self.request_id
+        self.id
     }
 
-    /// What one attempt sends.
-    pub(super) fn attempt(&self, room: Room) -> Request<Empty<Bytes>> {
-        let mut request = Request::new(Empty::new());
-        *request.method_mut() = Method::DELETE;
-        *request.uri_mut() = self.uri.clone();
-        let mut fields = room.for_fields(7);
-        fields.insert(header::HOST, self.host.clone());
-        fields.insert(header::AUTHORIZATION, self.authorization.clone());
-        fields.insert(X_API_VERSION, self.api_version.clone());
-        fields.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-        fields.insert(header::USER_AGENT, USER_AGENT);
-        fields.insert(header::VIA, HeaderValue::from_static(self.via));
-        fields.insert(X_REQUEST_ID, self.request_id.header_value());
-        *request.headers_mut() = fields;
-        request
+    /// Its bytes, with the key among them: for the connection alone.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl fmt::Debug for UpstreamRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("UpstreamRequest(redacted)")
     }
 }
 
@@ -59,19 +45,32 @@ pub fn request(
     arrival: &Arrival,
 ) -> UpstreamRequest {
     let call = recorded.permit().call();
-    let parts = [
-        "/users/",
-        call.user().as_str(),
-        "/credentials/",
-        call.credential().as_str(),
-    ];
+    let mut bytes = Vec::with_capacity(USUAL_BYTES);
+    for part in [
+        // Ids hold unreserved characters only, and the rest are values of fields:
+        // none of them has a line end or anything else that could end its place.
+        b"DELETE /users/",
+        call.user().as_str().as_bytes(),
+        b"/credentials/",
+        call.credential().as_str().as_bytes(),
+        b" HTTP/1.1\r\nhost: ",
+        target.authority.as_bytes(),
+        b"\r\nauthorization: ",
+        key.expose_authorization().as_bytes(),
+        b"\r\nx-api-version: ",
+        target.api_version.as_bytes(),
+        b"\r\naccept: application/json\r\nuser-agent: ",
+        USER_AGENT.as_bytes(),
+        b"\r\nvia: ",
+        arrival.via().as_bytes(),
+        b"\r\nx-request-id: ",
+        arrival.request_id.as_str().as_bytes(),
+        b"\r\n\r\n",
+    ] {
+        bytes.extend_from_slice(part);
+    }
     UpstreamRequest {
-        // Ids hold unreserved characters only, so they always make a path.
-        uri: Uri::try_from(parts.concat()).unwrap_or_default(),
-        authorization: key.expose_authorization(),
-        host: target.authority.clone(),
-        api_version: target.api_version.clone(),
-        via: arrival.via(),
-        request_id: arrival.request_id,
+        bytes,
+        id: arrival.request_id,
     }
 }

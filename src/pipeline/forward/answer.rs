@@ -1,7 +1,8 @@
 //! What the upstream answered, and whether it may be passed on.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue, header};
+use httparse::Header;
 
 use super::Failure;
 use crate::{audit::OutcomeKind, key_ring::KeyRing};
@@ -23,20 +24,38 @@ pub struct UpstreamAnswer {
 }
 
 impl UpstreamAnswer {
-    /// Takes from a head what matters of it, as values of their own: a field of the
-    /// head would keep all of the connection's buffer.
-    pub fn new(status: u16, fields: &HeaderMap, body: Bytes) -> Self {
-        let mut codings = fields.get_all(header::CONTENT_ENCODING).iter();
-        let own = |name| fields.get(name).map(owned);
-        Self {
+    /// What Alloy says when it has deleted, word for word, nearly always.
+    pub const SUCCESS: &[u8] = br#"{"success":true}"#;
+
+    /// Takes from a head what matters of it; of a field that stands there several
+    /// times, the first. The body is not there yet.
+    pub fn new(status: u16, fields: &[Header<'_>]) -> Self {
+        let mut answer = Self {
             status,
-            body,
-            is_coded: codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")),
-            content_type: own(header::CONTENT_TYPE),
-            date: own(header::DATE),
-            cache_control: own(header::CACHE_CONTROL),
-            retry_after: own(header::RETRY_AFTER),
+            body: Bytes::new(),
+            is_coded: false,
+            content_type: None,
+            date: None,
+            cache_control: None,
+            retry_after: None,
+        };
+        for field in fields {
+            let place = match field.name {
+                name if name.eq_ignore_ascii_case("content-type") => &mut answer.content_type,
+                name if name.eq_ignore_ascii_case("date") => &mut answer.date,
+                name if name.eq_ignore_ascii_case("cache-control") => &mut answer.cache_control,
+                name if name.eq_ignore_ascii_case("retry-after") => &mut answer.retry_after,
+                name if name.eq_ignore_ascii_case("content-encoding") => {
+                    answer.is_coded |= !field.value.eq_ignore_ascii_case(b"identity");
+                    continue;
+                }
+                _ => continue,
+            };
+            if place.is_none() {
+                *place = Some(owned(field.value));
+            }
         }
+        answer
     }
 
     /// The fields that are passed on, in a fixed order.
@@ -98,8 +117,7 @@ impl UpstreamAnswer {
 
     /// The vendor's contract: `{"success": true}`.
     fn success(&self) -> Option<bool> {
-        // Word for word what Alloy says, nearly always.
-        if *self.body == *br#"{"success":true}"# {
+        if *self.body == *Self::SUCCESS {
             return Some(true);
         }
         let body: serde_json::Value = serde_json::from_slice(&self.body).ok()?;
@@ -107,11 +125,11 @@ impl UpstreamAnswer {
     }
 }
 
-/// The same value in memory of its own.
-fn owned(value: &HeaderValue) -> HeaderValue {
-    match value.as_bytes() {
+/// The value in memory of its own.
+fn owned(value: &[u8]) -> HeaderValue {
+    match value {
         b"application/json" => HeaderValue::from_static("application/json"),
-        // It was a value before.
+        // It was parsed as a value.
         other => HeaderValue::from_bytes(other).unwrap_or(HeaderValue::from_static("")),
     }
 }

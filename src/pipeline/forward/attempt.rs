@@ -1,30 +1,20 @@
 //! One attempt: a connection, a request, an answer read whole.
 
-use std::{
-    borrow::Cow,
-    error::Error as _,
-    mem,
-    pin::{Pin, pin},
-    sync::Arc,
-    time::Duration,
-};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
-use bytes::{Bytes, BytesMut};
-use hyper::body::{Body as _, Incoming};
 use tokio::time::Instant;
 
 use super::{
-    BODY_BYTES_MAX, Failure, Forwarder, UpstreamAnswer,
-    driver::Driver,
-    interim,
-    pool::{ConnectError, Connection},
+    Failure, Forwarder, UpstreamAnswer,
+    connection::{Broken, Connection},
+    pool::ConnectError,
 };
 use crate::{
     audit::{OutcomeKind, Sent},
     config::snapshot::Target,
     key_ring::KeyRing,
     metrics::{Ended, UpstreamError},
-    pipeline::{inject::UpstreamRequest, limit::Health, room::Room},
+    pipeline::{inject::UpstreamRequest, limit::Health},
 };
 
 /// What became of one attempt.
@@ -148,73 +138,52 @@ impl Attempt {
     }
 }
 
-/// An attempt that ended without an answer.
-type Broken = Attempt;
-
 impl Forwarder {
-    /// Sends the request once. A kept-alive connection that turns out to be
-    /// closed before the request left is no attempt: the next one is taken.
-    pub(super) async fn attempt(
+    /// Sends the request once; when that ended, and the answer or how it ended
+    /// without one. A kept-alive connection that turns out to be closed before the
+    /// request left is no attempt: the next one is taken. It is `at` now.
+    pub(super) async fn exchange(
         &self,
         request: &UpstreamRequest,
         target: &Arc<Target>,
-        keys: &KeyRing,
+        at: Instant,
         deadline: Instant,
-    ) -> (Attempt, Result<UpstreamAnswer, Failure>) {
-        let ended = match self.exchange(request, target, deadline).await {
-            Ok(answer) => return judged(answer, keys),
-            Err(ended) => ended,
+    ) -> (Instant, Result<UpstreamAnswer, Attempt>) {
+        let mut connection = match self.pool.take(target, at) {
+            Some(kept) => kept,
+            // Seldom, and large: not part of every call's future.
+            None => match Box::pin(self.connect(target, deadline)).await {
+                Ok(new) => new,
+                Err(ended) => return (Instant::now(), Err(ended)),
+            },
         };
-        let failure = ended.failure.unwrap_or(Failure::Protocol);
-        (ended, Err(failure))
-    }
-
-    async fn exchange(
-        &self,
-        request: &UpstreamRequest,
-        target: &Arc<Target>,
-        deadline: Instant,
-    ) -> Result<UpstreamAnswer, Broken> {
+        // From here on something may have been written: a byte that may have left is
+        // never taken for unsent.
+        let exchange = connection.exchange(request.bytes());
+        let ended = self.timers.within(deadline, exchange).await;
         let now = Instant::now();
-        let mut connection = loop {
-            let Some(mut kept) = self.pool.take(target, now) else {
-                // Seldom, and large: not part of every call's future.
-                let connecting = Box::pin(self.connect(target, deadline));
-                break connecting.await?;
-            };
-            if kept.sender.is_ready() {
-                break kept;
+        let ended = match ended {
+            Ok(Ok(whole)) => {
+                if whole.stays_open {
+                    self.pool.put_back(connection, now);
+                }
+                Ok(whole.answer)
             }
-            // Resolves at once; an error means that it was closed meanwhile.
-            let Connection { sender, driver, .. } = &mut kept;
-            let is_ready = driver.until(|cx| sender.poll_ready(cx));
-            if let Ok(Ok(())) = self.timers.within(deadline, is_ready).await {
-                break kept;
-            }
-        };
-        let exchange = exchange_on(&mut connection, request);
-        match self.timers.within(deadline, exchange).await {
-            Ok(Ok(answer)) => {
-                self.pool.put_back(connection, Instant::now());
-                Ok(answer)
-            }
-            Ok(Err(ended)) => Err(ended),
-            Err(_) if connection.is_unwritten() => Err(Attempt::failed(
-                AttemptEnd::ConnectTimeout,
-                Failure::Unreachable,
-                "the deadline passed before anything was written",
-            )),
+            Ok(Err(broken)) => Err(unanswered(broken)),
             Err(_) => Err(Attempt::failed(
                 AttemptEnd::Timeout,
                 Failure::Timeout,
                 "no whole answer within request_timeout",
             )),
-        }
+        };
+        (now, ended)
     }
-}
 
-impl Forwarder {
-    async fn connect(&self, target: &Arc<Target>, deadline: Instant) -> Result<Connection, Broken> {
+    async fn connect(
+        &self,
+        target: &Arc<Target>,
+        deadline: Instant,
+    ) -> Result<Connection, Attempt> {
         let began = Instant::now();
         let connected = self
             .pool
@@ -226,75 +195,30 @@ impl Forwarder {
             Err(broken) => broken.end.counted().map(|_| ()),
         };
         self.counts.connection_tried(ended, began.elapsed());
-        connected
+        let mut connection = connected?;
+        if !connection.is_open() {
+            return Err(Attempt::failed(
+                AttemptEnd::Closed,
+                Failure::Unreachable,
+                "the upstream closed the connection before the request left",
+            ));
+        }
+        Ok(connection)
     }
 }
 
-async fn exchange_on(
-    connection: &mut Connection,
-    request: &UpstreamRequest,
-) -> Result<UpstreamAnswer, Broken> {
-    connection.mark_written();
-    let response = {
-        let Connection {
-            sender,
-            driver,
-            room,
-            ..
-        } = &mut *connection;
-        let request = request.attempt(mem::take(room));
-        let mut sending = pin!(sender.try_send_request(request));
-        driver.until(|cx| sending.as_mut().poll(cx)).await
+/// What an exchange means for the call. No answer passes that holds one of `keys`.
+pub(super) fn judged(
+    ended: Result<UpstreamAnswer, Attempt>,
+    keys: &KeyRing,
+) -> (Attempt, Result<UpstreamAnswer, Failure>) {
+    let answer = match ended {
+        Ok(answer) => answer,
+        Err(ended) => {
+            let failure = ended.failure.unwrap_or(Failure::Protocol);
+            return (ended, Err(failure));
+        }
     };
-    match response {
-        Ok(response) => {
-            let (head, body) = response.into_parts();
-            let body = match head.status.is_informational() {
-                true => Bytes::new(),
-                false => read_whole(&mut connection.driver, body).await?,
-            };
-            let answer = UpstreamAnswer::new(head.status.as_u16(), &head.headers, body);
-            connection.room = Room::emptied(head.headers);
-            Ok(answer)
-        }
-        Err(mut error) => {
-            let unsent = error.take_message().is_some() || connection.is_unwritten();
-            Err(broken(error.error(), unsent))
-        }
-    }
-}
-
-async fn read_whole(driver: &mut Driver, mut body: Incoming) -> Result<Bytes, Broken> {
-    let cut = |why| {
-        let end = AttemptEnd::Protocol(why);
-        Err(Attempt::failed(end, Failure::Protocol, why))
-    };
-    // Copied: a piece would keep all of the connection's buffer.
-    let mut whole = BytesMut::new();
-    while !body.is_end_stream() {
-        let Some(frame) = driver.until(|cx| Pin::new(&mut body).poll_frame(cx)).await else {
-            break;
-        };
-        let Ok(frame) = frame else {
-            return cut("the answer's body was cut short");
-        };
-        // Trailers are dropped.
-        let Ok(piece) = frame.into_data() else {
-            continue;
-        };
-        if whole.len() + piece.len() > BODY_BYTES_MAX {
-            return cut("the answer's body is longer than 1 MiB");
-        }
-        if whole.is_empty() && body.is_end_stream() {
-            // As nearly always.
-            return Ok(Bytes::copy_from_slice(&piece));
-        }
-        whole.extend_from_slice(&piece);
-    }
-    Ok(whole.freeze())
-}
-
-fn judged(answer: UpstreamAnswer, keys: &KeyRing) -> (Attempt, Result<UpstreamAnswer, Failure>) {
     let checked = answer.check(keys);
     let attempt = Attempt {
         end: AttemptEnd::Status(answer.status),
@@ -312,7 +236,7 @@ fn judged(answer: UpstreamAnswer, keys: &KeyRing) -> (Attempt, Result<UpstreamAn
     (attempt, result)
 }
 
-fn unreachable(error: ConnectError) -> Broken {
+fn unreachable(error: ConnectError) -> Attempt {
     let end = match error {
         ConnectError::Dns(_) => AttemptEnd::Dns,
         ConnectError::Tcp(_) => AttemptEnd::Connect,
@@ -322,18 +246,16 @@ fn unreachable(error: ConnectError) -> Broken {
     Attempt::failed(end, Failure::Unreachable, error.to_string())
 }
 
-/// What an error of hyper means for the call.
-fn broken(error: &hyper::Error, unsent: bool) -> Broken {
-    let source = error.source().map(ToString::to_string).unwrap_or_default();
-    let detail = format!("{error} {source}");
-    if unsent {
-        Attempt::failed(AttemptEnd::Closed, Failure::Unreachable, detail)
-    } else if interim::is_storm(error) {
-        let why = "too many interim answers";
-        Attempt::failed(AttemptEnd::Protocol(why), Failure::Protocol, why)
-    } else if error.is_parse() {
-        Attempt::failed(AttemptEnd::Protocol("not HTTP"), Failure::Protocol, detail)
-    } else {
-        Attempt::failed(AttemptEnd::Reset, Failure::Reset, detail)
+/// What an exchange without an answer means for the call.
+fn unanswered(broken: Broken) -> Attempt {
+    match broken {
+        Broken::Reset(error) => {
+            Attempt::failed(AttemptEnd::Reset, Failure::Reset, error.to_string())
+        }
+        Broken::Wrong(wrong) => Attempt::failed(
+            AttemptEnd::Protocol(wrong.why),
+            Failure::Protocol,
+            wrong.detail,
+        ),
     }
 }

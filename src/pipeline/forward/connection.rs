@@ -1,0 +1,174 @@
+//! An open connection to the upstream, and one exchange after another on it.
+//!
+//! The call that has it moves it: no task, no channel. An unused connection is not
+//! polled at all; that it was closed meanwhile shows when it is looked at.
+
+use std::{
+    future::poll_fn,
+    io,
+    mem::MaybeUninit,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker, ready},
+};
+
+use tokio::{
+    io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::Instant,
+};
+
+use super::reply::{Reply, Whole, Wrong};
+use crate::{config::snapshot::Target, tls::ClientStream};
+
+/// How much is read at once without TLS, in bytes.
+const READ_BYTES: usize = 8 << 10;
+
+/// An open connection. Dropped, it is closed at once: nothing half-read is reused.
+#[derive(Debug)]
+pub struct Connection {
+    stream: Stream,
+    target: Arc<Target>,
+    born: Instant,
+    /// Since when nobody uses it.
+    pub idle_since: Instant,
+}
+
+/// What it goes over.
+#[derive(Debug)]
+pub enum Stream {
+    /// TLS; on its own, since connections are moved.
+    Tls(Box<ClientStream>),
+    /// Plaintext, for an upstream on this machine.
+    Plain(TcpStream),
+}
+
+/// How an exchange ended that has no answer. Something may have been written.
+#[derive(Debug)]
+pub enum Broken {
+    /// The connection ended before there was one.
+    Reset(io::Error),
+    /// What was read is none that can be passed on.
+    Wrong(Wrong),
+}
+
+impl Connection {
+    /// A connection that has just been opened.
+    pub fn new(stream: Stream, target: &Arc<Target>) -> Self {
+        let now = Instant::now();
+        Self {
+            stream,
+            target: Arc::clone(target),
+            born: now,
+            idle_since: now,
+        }
+    }
+
+    /// Where it goes to.
+    pub fn target(&self) -> &Arc<Target> {
+        &self.target
+    }
+
+    /// Whether it is young enough to be used.
+    pub fn is_fresh(&self, now: Instant) -> bool {
+        let bounds = &self.target.settings;
+        now.duration_since(self.born) < bounds.connection_max_age
+            && now.duration_since(self.idle_since) < bounds.idle_timeout
+    }
+
+    /// Whether the upstream has it open and has said nothing unasked, as far as can
+    /// be seen without waiting.
+    pub fn is_open(&mut self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        self.stream.poll_read(&mut cx, |_| ()).is_pending()
+    }
+
+    /// Writes a request and reads its answer whole.
+    ///
+    /// # Errors
+    ///
+    /// If there is no whole answer. The connection is of no use then.
+    pub async fn exchange(&mut self, request: &[u8]) -> Result<Whole, Broken> {
+        let stream = &mut self.stream;
+        let mut unwritten = request;
+        let mut reply = Reply::default();
+        poll_fn(|cx| {
+            ready!(stream.poll_write_all(cx, &mut unwritten)).map_err(Broken::Reset)?;
+            loop {
+                let read = ready!(stream.poll_read(cx, |bytes| {
+                    let taken = (!bytes.is_empty()).then(|| reply.take(bytes));
+                    taken.transpose()
+                }));
+                match read {
+                    Ok(Ok(None)) => return Poll::Ready(closed(std::mem::take(&mut reply))),
+                    Ok(Ok(Some(None))) => {}
+                    Ok(Ok(Some(Some(whole)))) => return Poll::Ready(Ok(whole)),
+                    Ok(Err(wrong)) => return Poll::Ready(Err(Broken::Wrong(wrong))),
+                    Err(_) if reply.has_begun() => {
+                        return Poll::Ready(Err(Broken::Wrong(
+                            "the answer's body was cut short".into(),
+                        )));
+                    }
+                    Err(error) => return Poll::Ready(Err(Broken::Reset(error))),
+                }
+            }
+        })
+        .await
+    }
+}
+
+/// What it means that the upstream has closed the connection after this much.
+fn closed(reply: Reply) -> Result<Whole, Broken> {
+    match reply.close() {
+        Ok(Some(whole)) => Ok(whole),
+        Ok(None) => Err(Broken::Reset(io::ErrorKind::UnexpectedEof.into())),
+        Err(wrong) => Err(Broken::Wrong(wrong)),
+    }
+}
+
+impl Stream {
+    /// Hands what can be read to `see`: nothing at the end.
+    fn poll_read<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        see: impl FnOnce(&[u8]) -> T,
+    ) -> Poll<io::Result<T>> {
+        match self {
+            Self::Tls(stream) => {
+                let mut stream = Pin::new(&mut **stream);
+                let bytes = ready!(stream.as_mut().poll_fill_buf(cx))?;
+                let (length, seen) = (bytes.len(), see(bytes));
+                stream.consume(length);
+                Poll::Ready(Ok(seen))
+            }
+            Self::Plain(stream) => {
+                let mut space = [const { MaybeUninit::uninit() }; READ_BYTES];
+                let mut buffer = ReadBuf::uninit(&mut space);
+                ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
+                Poll::Ready(Ok(see(buffer.filled())))
+            }
+        }
+    }
+
+    fn poll_write_all(&mut self, cx: &mut Context<'_>, bytes: &mut &[u8]) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tls(stream) => write_all(Pin::new(&mut **stream), cx, bytes),
+            Self::Plain(stream) => write_all(Pin::new(stream), cx, bytes),
+        }
+    }
+}
+
+fn write_all(
+    mut stream: Pin<&mut impl AsyncWrite>,
+    cx: &mut Context<'_>,
+    bytes: &mut &[u8],
+) -> Poll<io::Result<()>> {
+    while !bytes.is_empty() {
+        let written = ready!(stream.as_mut().poll_write(cx, bytes))?;
+        if written == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        *bytes = bytes.get(written..).unwrap_or_default();
+    }
+    stream.poll_flush(cx)
+}
