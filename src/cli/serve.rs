@@ -28,7 +28,6 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
     // Before there is a second thread.
     let inherited = Inherited::from_env().context("a socket from systemd (LISTEN_FDS)")?;
-    gather_randomness();
     let path = &args.config.path;
     let loaded = match config::load(path) {
         Ok(loaded) => loaded,
@@ -58,17 +57,6 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     // A file system that does not answer must not hold up the end.
     runtime.shutdown_background();
     ended
-}
-
-/// The first random number of a process takes the crypto library some 20 ms, in
-/// which it measures the processor's jitter: that goes on beside reading the
-/// config, and the first call does not wait for it.
-fn gather_randomness() {
-    std::thread::spawn(|| {
-        let mut byte = [0];
-        // An error shows where random numbers are needed.
-        let _ = aws_lc_rs::rand::fill(&mut byte);
-    });
 }
 
 async fn serve(loaded: &Loaded, ready: Ready, mut inherited: Inherited) -> anyhow::Result<Exit> {
