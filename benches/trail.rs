@@ -112,7 +112,7 @@ async fn call(trail: &WorkerTrail) {
                 code: None,
                 upstream_status: Some(200),
                 attempts: 1,
-                attempt_ends: &["200"],
+                attempt_ends: &[],
                 sent: Sent::Yes,
                 latency_us: 81_234,
             },

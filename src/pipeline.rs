@@ -181,7 +181,8 @@ impl Pipeline {
         let written = record::outcome(recorded, &self.trail, arrival, &outcome, seen).await;
         fault_point::reach("outcome-durable");
         arrival.conclude();
-        let took = arrival.started.elapsed();
+        let now = Instant::now();
+        let took = now.duration_since(arrival.started);
         let own = took.saturating_sub(waited + outcome.took());
         let (status, code) = (seen.0, outcome.code());
         self.counts
@@ -191,7 +192,7 @@ impl Pipeline {
             self.keep(arrival, Some(tenant), code, status);
         }
         Ok(Answer {
-            response: respond::outcome(arrival, &outcome, written, &tenant.limits, room),
+            response: respond::outcome(arrival, &outcome, written, (&tenant.limits, now), room),
             tenant: Some(Arc::clone(&tenant.name)),
             token: Some(Arc::clone(&token.id)),
             code: seen.1.unwrap_or_default(),

@@ -47,7 +47,9 @@ impl<'a> Token<'a> {
     /// See [`BadToken`].
     pub fn parse(bytes: &'a [u8]) -> Result<Self, BadToken> {
         let body = bytes.strip_prefix(PREFIX).ok_or(BadToken::Malformed)?;
-        if body.len() != RANDOM_LEN + CHECKSUM_LEN || !body.iter().all(u8::is_ascii_alphanumeric) {
+        // All are looked at, not only those up to the first bad one: several at a time.
+        let is_plain = |plain: bool, byte: &u8| plain & byte.is_ascii_alphanumeric();
+        if body.len() != RANDOM_LEN + CHECKSUM_LEN || !body.iter().fold(true, is_plain) {
             return Err(BadToken::Malformed);
         }
         let (signed, sum) = bytes

@@ -61,7 +61,8 @@ pub struct OutcomeRecord<'a> {
     pub upstream_status: Option<u16>,
     /// How many attempts were made.
     pub attempts: u32,
-    /// How each ended: a status or a word.
+    /// How each ended, a status or a word; none where one attempt was answered, and
+    /// `upstream_status` says it.
     pub attempt_ends: &'a [&'a str],
     /// Whether a DELETE may have reached the upstream.
     pub sent: Sent,
@@ -216,11 +217,9 @@ impl Fragment {
             .optional("code", record.code)
             .optional_number("upstream_status", record.upstream_status.map(u64::from))
             .number("attempts", u64::from(record.attempts));
-        let speaks = record.attempt_ends.len() > 1 || record.upstream_status.is_none();
-        let fragment = if speaks && !record.attempt_ends.is_empty() {
-            fragment.list("attempt_ends", record.attempt_ends)
-        } else {
-            fragment
+        let fragment = match record.attempt_ends {
+            [] => fragment,
+            ends => fragment.list("attempt_ends", ends),
         };
         fragment
             .text("sent", record.sent.as_str())

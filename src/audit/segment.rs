@@ -24,6 +24,8 @@ pub struct Segment {
     number: u64,
     path: PathBuf,
     file: File,
+    /// Device and inode of `file`.
+    identity: (u64, u64),
     born: Instant,
     /// Bytes written.
     len: u64,
@@ -43,6 +45,7 @@ impl Segment {
         Ok(Self {
             number,
             path,
+            identity: identity(&file.metadata()?),
             file,
             born: Instant::now(),
             len: 0,
@@ -126,8 +129,7 @@ impl Segment {
             io::ErrorKind::NotFound => Misplaced::Deleted.into(),
             _ => error,
         })?;
-        let ours = self.file.metadata()?;
-        if (ours.dev(), ours.ino()) != (found.dev(), found.ino()) {
+        if identity(&found) != self.identity {
             return Err(Misplaced::Replaced.into());
         }
         if found.len() != self.len {
@@ -171,8 +173,7 @@ impl Segment {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             found => found?,
         };
-        let ours = self.file.metadata()?;
-        let is_ours = (ours.dev(), ours.ino()) == (found.dev(), found.ino());
+        let is_ours = identity(&found) == self.identity;
         if is_ours && keep == 0 {
             // An empty file would only puzzle.
             disk.remove(&self.path)
@@ -219,6 +220,10 @@ impl Segment {
         }
         disk.sync(copy)
     }
+}
+
+fn identity(file: &fs::Metadata) -> (u64, u64) {
+    (file.dev(), file.ino())
 }
 
 fn is_unsupported(error: &io::Error) -> bool {

@@ -1,6 +1,9 @@
 //! Raw request → [`Call`]: the one operation there is, matched on the raw bytes.
 
-use http::{HeaderMap, HeaderName, Method, Uri, Version, header, request::Parts, uri::Authority};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header, request::Parts,
+    uri::Authority,
+};
 
 use super::refusal::Refusal;
 use crate::{
@@ -40,8 +43,14 @@ impl Call {
 /// The refusal of the first rule that the request breaks: framing, size, path,
 /// method, query, version.
 pub fn read(head: &Parts, upstream: &Upstream, bounds: &Bounds) -> Result<Call, Refusal> {
-    framing(head)?;
-    size(head, bounds)?;
+    let fields = Fields::of(&head.headers, &upstream.api_version);
+    fields.framing(head.version)?;
+    let target = head.uri.path().len() + head.uri.query().map_or(0, str::len);
+    let bytes = u32::try_from(target.saturating_add(fields.bytes)).unwrap_or(u32::MAX);
+    let count = u32::try_from(head.headers.len()).unwrap_or(u32::MAX);
+    if count > bounds.headers || bytes > bounds.header_bytes {
+        return Err(Refusal::HeadersTooLarge);
+    }
     let route = route(&head.uri);
     if head.method == Method::CONNECT {
         return Err(Refusal::MethodNotAllowed);
@@ -59,8 +68,7 @@ pub fn read(head: &Parts, upstream: &Upstream, bounds: &Bounds) -> Result<Call, 
     if head.uri.query().is_some() {
         return Err(Refusal::UnexpectedQuery);
     }
-    let mut versions = head.headers.get_all(X_API_VERSION).iter();
-    if versions.any(|version| version.as_bytes() != upstream.api_version.as_bytes()) {
+    if fields.has_other_version {
         return Err(Refusal::ApiVersionMismatch);
     }
     Ok(Call { user, credential })
@@ -73,59 +81,63 @@ fn route(target: &Uri) -> Option<(&str, &str)> {
     (!credential.contains('/')).then_some((user, credential))
 }
 
-/// RFC 9112 §3.2 and §6 where hyper is more lenient than the gateway may be;
-/// what hyper hides is found by the connection's own look at the head.
-fn framing(head: &Parts) -> Result<(), Refusal> {
-    let mut hosts = head.headers.get_all(header::HOST).iter();
-    match hosts.next() {
-        None if head.version == Version::HTTP_11 => {
-            return Err(Refusal::MalformedRequest("no Host field"));
+/// What matters of a head's fields, from one look at each.
+#[derive(Default)]
+struct Fields<'a> {
+    host: Option<&'a HeaderValue>,
+    has_several_hosts: bool,
+    coding: Option<&'a HeaderValue>,
+    has_several_codings: bool,
+    has_length: bool,
+    has_other_version: bool,
+    /// Their size as HTTP/1.1 writes them.
+    bytes: usize,
+}
+
+impl<'a> Fields<'a> {
+    fn of(fields: &'a HeaderMap, api_version: &str) -> Self {
+        let mut seen = Self::default();
+        for (name, value) in fields {
+            seen.bytes += name.as_str().len() + value.len() + ": \r\n".len();
+            if name == header::HOST {
+                seen.has_several_hosts = seen.host.replace(value).is_some();
+            } else if name == header::TRANSFER_ENCODING {
+                seen.has_several_codings = seen.coding.replace(value).is_some();
+            } else if name == header::CONTENT_LENGTH {
+                seen.has_length = true;
+            } else if name == X_API_VERSION {
+                seen.has_other_version |= value.as_bytes() != api_version.as_bytes();
+            }
         }
-        Some(host) if !is_host(host.as_bytes()) => {
-            return Err(Refusal::MalformedRequest("an invalid Host field"));
-        }
-        _ => {}
+        seen
     }
-    if hosts.next().is_some() {
-        return Err(Refusal::MalformedRequest("several Host fields"));
-    }
-    let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
-    if let Some(coding) = codings.next() {
-        if !coding.as_bytes().eq_ignore_ascii_case(b"chunked") || codings.next().is_some() {
-            return Err(Refusal::MalformedRequest(
-                "a Transfer-Encoding other than one chunked",
-            ));
+
+    /// RFC 9112 §3.2 and §6 where hyper is more lenient than the gateway may be;
+    /// what hyper hides is found by the connection's own look at the head.
+    fn framing(&self, version: Version) -> Result<(), Refusal> {
+        let malformed = |what| Err(Refusal::MalformedRequest(what));
+        match self.host {
+            None if version == Version::HTTP_11 => return malformed("no Host field"),
+            Some(_) if self.has_several_hosts => return malformed("several Host fields"),
+            Some(host) if !is_host(host.as_bytes()) => return malformed("an invalid Host field"),
+            _ => {}
         }
-        if head.headers.contains_key(header::CONTENT_LENGTH) {
-            return Err(Refusal::MalformedRequest(
-                "Content-Length beside Transfer-Encoding",
-            ));
+        let Some(coding) = self.coding else {
+            return Ok(());
+        };
+        if !coding.as_bytes().eq_ignore_ascii_case(b"chunked") || self.has_several_codings {
+            return malformed("a Transfer-Encoding other than one chunked");
         }
+        if self.has_length {
+            return malformed("Content-Length beside Transfer-Encoding");
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// A host with or without a port, or nothing (RFC 9110 §7.2).
 fn is_host(host: &[u8]) -> bool {
     host.is_empty() || (!host.contains(&b'@') && Authority::try_from(host).is_ok())
-}
-
-fn size(head: &Parts, bounds: &Bounds) -> Result<(), Refusal> {
-    let fields = u32::try_from(head.headers.len()).unwrap_or(u32::MAX);
-    if fields > bounds.headers || head_bytes(&head.uri, &head.headers) > bounds.header_bytes {
-        return Err(Refusal::HeadersTooLarge);
-    }
-    Ok(())
-}
-
-/// The size of a head as HTTP/1.1 writes it, without the method.
-fn head_bytes(target: &Uri, fields: &HeaderMap) -> u32 {
-    let target = target.path().len() + target.query().map_or(0, str::len);
-    let fields: usize = fields
-        .iter()
-        .map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len())
-        .sum();
-    u32::try_from(target.saturating_add(fields)).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

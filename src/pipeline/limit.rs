@@ -159,13 +159,13 @@ impl Limits {
         }
     }
 
-    /// `RateLimit-Policy` and `RateLimit`, if there is any limit.
-    pub fn headers(&self) -> Option<(HeaderValue, HeaderValue)> {
+    /// `RateLimit-Policy` and `RateLimit`, if there is any limit, as of `now`.
+    pub fn headers(&self, now: Instant) -> Option<(HeaderValue, HeaderValue)> {
         let policy = self.policy.clone()?;
         let mut levels = BytesMut::with_capacity(32 * self.buckets.len());
         let mut digits = itoa::Buffer::new();
         for (_, bucket) in &self.buckets {
-            let level = bucket.level();
+            let level = bucket.level_at(now);
             let comma = if levels.is_empty() { "\"" } else { ", \"" };
             for part in [
                 comma,

@@ -74,10 +74,13 @@ pub async fn outcome(
     // The clock was read when the last attempt ended.
     let ended = outcome.ended().unwrap_or_else(Instant::now);
     let latency = ended.saturating_duration_since(arrival.started);
-    let ends: Vec<_> = attempts
-        .iter()
-        .map(|attempt| attempt.end.as_str())
-        .collect();
+    let upstream_status = outcome.upstream_status();
+    // Where one attempt was answered, its status says it all.
+    let told: &[_] = match (attempts, upstream_status) {
+        ([_], Some(_)) => &[],
+        _ => attempts,
+    };
+    let ends: Vec<_> = told.iter().map(|attempt| attempt.end.as_str()).collect();
     let ends: Vec<_> = ends.iter().map(AsRef::as_ref).collect();
     trail
         .outcome(
@@ -86,7 +89,7 @@ pub async fn outcome(
                 outcome: outcome.kind(),
                 status,
                 code,
-                upstream_status: outcome.upstream_status(),
+                upstream_status,
                 attempts: u32::try_from(attempts.len()).unwrap_or(u32::MAX),
                 attempt_ends: &ends,
                 sent: outcome.sent(),

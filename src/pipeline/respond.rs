@@ -9,6 +9,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
+use tokio::time::Instant;
 
 use super::{
     code::Code,
@@ -55,12 +56,12 @@ pub fn status_of(code: Code) -> Option<u16> {
     status(code).map(|status| status.as_u16())
 }
 
-/// The answer to a call whose intent was recorded.
+/// The answer to a call whose intent was recorded, with the limits as of now.
 pub fn outcome(
     arrival: &Arrival,
     outcome: &Outcome,
     recorded: Recorded,
-    limits: &Limits,
+    (limits, now): (&Limits, Instant),
     room: Room,
 ) -> Response<Body> {
     let mut response = match outcome.result() {
@@ -79,7 +80,7 @@ pub fn outcome(
     } else if outcome.is_gone_after_retry() {
         fields.insert(OUTCOME, HeaderValue::from_static("gone-after-retry"));
     }
-    rate_limit(&mut response, limits);
+    rate_limit(&mut response, limits, now);
     response
 }
 
@@ -106,7 +107,7 @@ pub fn refusal(arrival: &Arrival, refusal: &Refusal, limits: Option<&Limits>) ->
         fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     if let Some(limits) = limits {
-        rate_limit(&mut response, limits);
+        rate_limit(&mut response, limits, Instant::now());
     }
     response
 }
@@ -246,8 +247,8 @@ fn date_now() -> HeaderValue {
     })
 }
 
-fn rate_limit(response: &mut Response<Body>, limits: &Limits) {
-    if let Some((policy, levels)) = limits.headers() {
+fn rate_limit(response: &mut Response<Body>, limits: &Limits, now: Instant) {
+    if let Some((policy, levels)) = limits.headers(now) {
         let fields = response.headers_mut();
         fields.insert(HeaderName::from_static("ratelimit-policy"), policy);
         fields.insert(HeaderName::from_static("ratelimit"), levels);

@@ -175,7 +175,11 @@ impl HeadGuard {
                 self.head.name = Name::default();
                 self.head.digits = Digits::None;
                 self.head.name.push(other);
-                State::Name
+                match other.to_ascii_lowercase() {
+                    b'c' | b't' => State::Name,
+                    // No name that matters: of the rest of the line only the end does.
+                    _ => State::Value,
+                }
             }
             (State::Name, b'\n') => State::LineStart,
             (State::Name, other) => {

@@ -113,9 +113,14 @@ impl Bucket {
 
     /// What the bucket holds, without taking anything.
     pub fn level(&self) -> Level {
+        self.level_at(Instant::now())
+    }
+
+    /// What the bucket holds at `now`, which is about now.
+    pub fn level_at(&self, now: Instant) -> Level {
         let one = nanos(interval(self.window)).max(1);
         let full = one.saturating_mul(u64::from(self.window.burst.get()));
-        let now = nanos(self.start.elapsed());
+        let now = nanos(now.saturating_duration_since(self.start));
         let spent = self.cell.0.load(Ordering::Acquire).saturating_sub(now);
         let free = full.saturating_sub(spent);
         Level {

@@ -46,7 +46,7 @@ async fn a_refused_call_spends_nothing_of_any_window() {
         assert_eq!(policy.as_deref(), Some("tenant-3600s"));
         assert_eq!(wait, Duration::from_secs(1200) - SECOND);
     }
-    let (_, levels) = limits.headers().unwrap();
+    let (_, levels) = limits.headers(Instant::now()).unwrap();
     assert_eq!(
         levels,
         "\"tenant-1s\";r=1, \"key-60s\";r=2, \"tenant-3600s\";r=0;t=1199"
