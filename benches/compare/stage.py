@@ -73,6 +73,10 @@ def fail(what):
     sys.exit(f"peers: {what}")
 
 
+class Failed(Exception):
+    """A subject could not do what is measured: told, and the rest goes on."""
+
+
 class Recorder:
     """An upstream that keeps the heads that it got, for the check before timing."""
 
@@ -179,7 +183,7 @@ http {{ access_log off; keepalive_requests 100000000; keepalive_timeout 1h; send
     location ~ ^/users/size-([0-9]+)/ {{ error_page 418 =200 /$1.json; return 418; }}
     location ~ ^/[0-9]+[.]json$ {{ internal; root {self.directory}; }} }} }}
 """)
-        self.run({cpu}, "nginx", "-c", config, "-p", self.path(""))
+        self.upstream_process = self.run({cpu}, "nginx", "-c", config, "-p", self.path(""))
         self.wait_for(self.upstream_port, "the upstream")
 
     def wait_for(self, port, what, process=None):
@@ -203,6 +207,11 @@ http {{ access_log off; keepalive_requests 100000000; keepalive_timeout 1h; send
             process.wait()
         if process in self.started:
             self.started.remove(process)
+
+    def stop_all_but_the_upstream(self):
+        for process in list(reversed(self.started)):
+            if process is not self.upstream_process:
+                self.end(process)
 
     def stop(self):
         for process in list(reversed(self.started)):

@@ -1,11 +1,12 @@
 """The tables: what is run for each, and how it is printed."""
 
 import statistics
+import sys
 import time
 
 from . import figures
 from .checks import still_right
-from .stage import SIZES, fail, path
+from .stage import SIZES, Failed, path
 
 
 def median(rounds):
@@ -24,59 +25,73 @@ def markdown(title, columns, rows):
     return "\n".join(lines) + "\n"
 
 
+def cell(rounds, text):
+    return text.format(**median(rounds)) if rounds else "failed"
+
+
 def mb(kib):
     return f"{kib * 1.024 / 1000:.1f}"
 
 
 class Bench:
+    """What is run for each table. `main` and `latency`, which have goals, take the rounds that were
+    asked for; the others fewer and shorter ones, so that all of it takes less than half an hour."""
+
     def __init__(self, stage, subjects, args):
         self.stage, self.subjects, self.args = stage, subjects, args
+        self.few = min(2, args.rounds)
+        self.short = min(2, args.seconds)
 
-    def interleaved(self, measure, subjects=None, **how):
-        """`measure(process, port)` in rounds, all subjects in turn: raw figures by name. All of
-        them are up the whole time; those whose turn it is not are idle."""
+    def interleaved(self, points, rounds=None, subjects=None, **how):
+        """Each of `points`, a `measure(process, port)` by name, in rounds, all subjects in turn: raw
+        figures by point and subject. All of them are up the whole time; those whose turn it is not
+        are idle. One that fails at a point has no figures there, and that is told."""
         up = {s.name: s.start(self.stage, **how) for s in subjects or self.subjects}
         for name, (process, port) in up.items():
             still_right(self.stage, name, port)
             figures.load(self.stage, process, port, 64, 1)
-        raw = {name: [] for name in up}
-        for _ in range(self.args.rounds):
-            for name, (process, port) in up.items():
-                raw[name].append(measure(process, port))
+        raw = {point: {name: [] for name in up} for point in points}
+        for point, measure in points.items():
+            for _ in range(rounds or self.args.rounds):
+                for name, (process, port) in up.items():
+                    try:
+                        raw[point][name].append(measure(process, port))
+                    except Failed as why:
+                        print(f"{name}, {point}: {why}", file=sys.stderr)
         for name, (process, port) in up.items():
             still_right(self.stage, name, port)
             self.stage.end(process)
         return raw
 
-    def alone(self, subject, measure, **how):
-        process, port = subject.start(self.stage, **how)
-        still_right(self.stage, subject.name, port)
-        found = measure(process, port)
-        self.stage.end(process)
-        return found
-
     def load(self, connections, target=path(), seconds=None):
-        return lambda process, port: figures.load(self.stage, process, port, connections, seconds or self.args.seconds, target)
+        return lambda process, port: figures.load(self.stage, process, port, connections, seconds or self.short, target)
 
     def main(self):
-        raw = self.interleaved(self.load(64))
-        best = min((median(rounds)["cpu_us"] for name, rounds in raw.items() if not name.startswith("gateway")), default=None)
+        raw = self.interleaved({"64": self.load(64, seconds=self.args.seconds)})["64"]
+        peers = [median(rounds) for name, rounds in raw.items() if rounds and not name.startswith("gateway")]
+        cheapest = min((m["cpu_us"] for m in peers), default=None)
+        fastest = max((m["per_second"] for m in peers), default=None)
+        ratio = lambda value, best: f"{value / best:.2f}" if best else ""
         rows = []
         for name, rounds in raw.items():
+            if not rounds:
+                continue
             m = median(rounds)
-            ratio = f"{m['cpu_us'] / best:.2f}" if best else ""
-            rows.append([name, f"{m['cpu_us']:.1f}", spread(rounds, "cpu_us"), ratio, f"{m['per_second']:,.0f}", f"{m['p50_us']:,.0f}", f"{m['p99_us']:,.0f}"])
+            cpu, speed = m["cpu_us"], m["per_second"]
+            rows.append([name, f"{cpu:.1f}", spread(rounds, "cpu_us"), ratio(cpu, cheapest), f"{speed:,.0f}", ratio(speed, fastest), f"{m['p50_us']:,.0f}", f"{m['p99_us']:,.0f}"])
         title = f"64 connections, {self.args.rounds} interleaved rounds of {self.args.seconds} s, one CPU, medians"
-        return raw, markdown(title, ["", "CPU µs a call", "least to most", "× best peer", "calls/s", "p50 µs", "p99 µs"], rows)
+        return raw, markdown(title, ["", "CPU µs a call", "least to most", "× best peer", "calls/s", "× best peer", "p50 µs", "p99 µs"], rows)
 
     def latency(self):
         args = self.args
         take = lambda port: figures.fixed_rate(self.stage, port, 16, args.rate, args.seconds)
         direct = [take(self.stage.direct_port) for _ in range(args.rounds)]
-        raw = {"direct, plaintext": direct} | self.interleaved(lambda process, port: take(port))
+        raw = {"direct, plaintext": direct} | self.interleaved({"": lambda process, port: take(port)})[""]
         base = median(direct)
         rows = []
         for name, rounds in raw.items():
+            if not rounds:
+                continue
             m = median(rounds)
             added = [f"{m[q] - base[q]:,.0f}" if rounds is not direct else "" for q in ("p50", "p99")]
             rows.append([name, f"{m['p50']:,.0f}", added[0], f"{m['p99']:,.0f}", added[1], spread(rounds, "p99")])
@@ -92,9 +107,12 @@ class Bench:
             time.sleep(1)
             found["idle"] = figures.memory_kib(process.pid)
             for connections in (64, 1000):
-                found[str(connections)] = self.load(connections)(process, port)["memory_kib"]
+                try:
+                    found[str(connections)] = self.load(connections)(process, port)["memory_kib"]
+                except Failed as why:
+                    print(f"{subject.name}, {connections}: {why}", file=sys.stderr)
             self.stage.end(process)
-            rows.append([subject.name, *map(mb, found.values())])
+            rows.append([subject.name, *(mb(found[point]) if point in found else "failed" for point in ("idle", "64", "1000"))])
         return raw, markdown("Memory in MB with 1,000 tenants, one worker", ["", "idle", "with 64 connections", "with 1,000"], rows)
 
     def start(self):
@@ -109,13 +127,16 @@ class Bench:
 
     def idle(self):
         seconds, raw = 2 if self.args.quick else 20, {}
-        for subject in self.subjects:
-            process, port = subject.start(self.stage)
-            still_right(self.stage, subject.name, port)
-            time.sleep(3)
-            woken, cpu = figures.wake_ups(process.pid), figures.cpu_seconds(process.pid)
-            time.sleep(seconds)
-            raw[subject.name] = {"wake_ups": figures.wake_ups(process.pid) - woken, "cpu_ms": (figures.cpu_seconds(process.pid) - cpu) * 1e3}
+        up = {s.name: s.start(self.stage) for s in self.subjects}
+        for name, (process, port) in up.items():
+            still_right(self.stage, name, port)
+        time.sleep(3)
+        seen = lambda process: (figures.wake_ups(process.pid), figures.cpu_seconds(process.pid))
+        before = {name: seen(process) for name, (process, _) in up.items()}
+        time.sleep(seconds)
+        for name, (process, _) in up.items():
+            woken, cpu = (after - was for after, was in zip(seen(process), before[name]))
+            raw[name] = {"wake_ups": woken, "cpu_ms": cpu * 1e3}
             self.stage.end(process)
         rows = [[name, found["wake_ups"], f"{found['cpu_ms']:.0f}"] for name, found in raw.items()]
         return raw, markdown(f"Without callers for {seconds} s, one worker", ["", "wake-ups", "CPU ms"], rows)
@@ -128,10 +149,12 @@ class Bench:
         for subject in subjects:
             up = {count: subject.start(self.stage, tokens=tokens) for count, tokens in sets.items()}
             rounds = raw[subject.name] = {str(count): [] for count in counts}
-            for _ in range(self.args.rounds):
+            # The first round only warms what the others are to find.
+            for number in range(self.few + 1):
                 for count, (process, port) in up.items():
-                    found = figures.load(self.stage, process, port, 64, self.args.seconds, tokens=sets[count])
-                    rounds[str(count)].append(found)
+                    found = figures.load(self.stage, process, port, 64, self.short, tokens=sets[count])
+                    if number or self.args.quick:
+                        rounds[str(count)].append(found)
             for process, _ in up.values():
                 self.stage.end(process)
             cpu = [median(rounds[str(count)])["cpu_us"] for count in counts]
@@ -141,34 +164,25 @@ class Bench:
 
     def sizes(self):
         sizes = SIZES[::2] if self.args.quick else SIZES
-        raw = {s.name: {} for s in self.subjects}
-        for size in sizes:
-            found = self.interleaved(self.load(64, path(f"size-{size}") if size > 16 else path()))
-            for name, rounds in found.items():
-                raw[name][str(size)] = rounds
-        rows = [[name, *(f"{median(by[str(size)])['cpu_us']:.0f}" for size in sizes)] for name, by in raw.items()]
+        points = {str(size): self.load(64, path(f"size-{size}") if size > 16 else path()) for size in sizes}
+        raw = self.interleaved(points, self.few)
+        rows = [[s.name, *(cell(raw[point][s.name], "{cpu_us:.0f}") for point in points)] for s in self.subjects]
         columns = ["", *(f"{size >> 10} KiB" if size >= 1024 else f"{size} B" for size in sizes)]
         return raw, markdown("CPU µs a call by size of the upstream's answer, 64 connections, medians (the gateway reads a body whole before it answers, the peers stream)", columns, rows)
 
     def h2(self):
-        calls = 5_000 if self.args.quick else 100_000
+        calls = 5_000 if self.args.quick else 60_000
         subjects = [s for s in self.subjects if s.h2]
-        raw = self.interleaved(lambda process, port: figures.h2_load(self.stage, process, 16, 16, calls), subjects)
-        rows = [[name, f"{median(r)['cpu_us']:.1f}", f"{median(r)['per_second']:,.0f}"] for name, r in raw.items()]
+        measure = lambda process, port: figures.h2_load(self.stage, process, 16, 16, calls)
+        raw = self.interleaved({"": measure}, self.few, subjects)[""]
+        rows = [[name, cell(r, "{cpu_us:.1f}"), cell(r, "{per_second:,.0f}")] for name, r in raw.items()]
         return raw, markdown("Callers that speak HTTP/2 (prior knowledge), 16 connections of 16 streams, one token, medians", ["", "CPU µs a call", "calls/s"], rows)
 
     def scaling(self):
         connections = [1, 64] if self.args.quick else [1, 8, 64, 256, 1024]
-        raw = {s.name: {} for s in self.subjects}
-        for workers in (1, 2):
-            for many in connections:
-                for name, rounds in self.interleaved(self.load(many), workers=workers).items():
-                    raw[name][f"{workers}/{many}"] = rounds
-        rows = []
-        for name, by in raw.items():
-            for workers in (1, 2):
-                cells = [median(by[f"{workers}/{many}"]) for many in connections]
-                rows.append([name, workers, *(f"{c['cpu_us']:.1f} / {c['per_second']:,.0f}" for c in cells)])
+        points = {str(many): self.load(many) for many in connections}
+        raw = {str(workers): self.interleaved(points, self.few, workers=workers) for workers in (1, 2)}
+        rows = [[s.name, workers, *(cell(raw[workers][point][s.name], "{cpu_us:.1f} / {per_second:,.0f}") for point in points)] for s in self.subjects for workers in raw]
         columns = ["", "workers", *(f"{many:,}" for many in connections)]
         return raw, markdown("CPU µs a call / calls a second by connections; with 2 workers load and upstream share the CPUs with them", columns, rows)
 
