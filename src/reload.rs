@@ -3,7 +3,7 @@
 //! The new snapshot is built aside and swapped whole. A config that is invalid
 //! changes nothing. What can't be changed without a restart is named.
 
-mod background;
+pub(crate) mod background;
 mod files;
 
 use std::{

@@ -26,7 +26,7 @@ pub use self::{
     schema::{Migrated, VERSION as SCHEMA_VERSION, migrate, sql as schema_sql},
     state::State,
 };
-use crate::{audit::Trail, config::settings::Ship};
+use crate::{audit::Trail, config::settings::Ship, reload::background};
 
 /// How long the end waits for the last records.
 const CLOSE_WAIT: Duration = Duration::from_secs(3);
@@ -52,7 +52,11 @@ impl Shipper {
         let work = run::Work::new(trail.clone(), settings.clone(), Arc::clone(state), closes);
         let thread = thread::Builder::new()
             .name("ship".to_owned())
-            .spawn(move || runtime.block_on(work.run()))?;
+            .spawn(move || {
+                // What waited for days must not take the processor from calls.
+                background::stand_behind();
+                runtime.block_on(work.run());
+            })?;
         Ok(Self { closing, thread })
     }
 

@@ -115,7 +115,8 @@ impl Work {
             // Asked first: what is there afterwards is not taken back any more.
             let closing = *self.closing.borrow();
             let (head, now) = (self.trail.status().head, std::time::Instant::now());
-            loop {
+            // Mostly there is nothing, and nothing to look for.
+            while cursor.last.seq < head.seq {
                 let batch = tail.read(&head).map_err(unreadable)?;
                 self.tell_faults(batch.faults);
                 let Some(last) = batch.last else { break };

@@ -1,0 +1,210 @@
+//! Who gets in: the database to us, and we to the database.
+
+use std::{
+    fs,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{PATIENCE, assert_collected, said, shipping, wait_until_whole};
+use crate::support::{
+    Setup, USER,
+    gateway::secret,
+    postgres::{PASSWORD, Postgres},
+};
+
+#[test]
+fn many_make_the_tables_at_once_and_newer_ones_are_left_alone() {
+    let Some(postgres) = Postgres::start() else {
+        return;
+    };
+    let gateway = shipping(&postgres, "early").start();
+    let made: Vec<_> = thread::scope(|scope| {
+        let makers: Vec<_> = (0..12)
+            .map(|_| scope.spawn(|| postgres.audit("migrate", &[])))
+            .collect();
+        makers
+            .into_iter()
+            .map(|maker| maker.join().unwrap())
+            .collect()
+    });
+    let did = made
+        .iter()
+        .filter(|made| said(made).contains("were of version 0"))
+        .count();
+    assert_eq!(did, 1, "{made:?}");
+    assert!(made.iter().all(|made| made.status.success()), "{made:?}");
+    let printed = Command::new(env!("CARGO_BIN_EXE_alloy-gateway"))
+        .args(["audit", "migrate", "--print"])
+        .output()
+        .unwrap();
+    postgres.sql(&format!(
+        "DROP SCHEMA alloy_gateway CASCADE; {}",
+        said(&printed)
+    ));
+    assert!(said(&postgres.audit("migrate", &[])).contains("already"));
+    // A gateway that was there before the tables and its role begins by itself.
+    let postgres = {
+        postgres.sql("DROP SCHEMA alloy_gateway CASCADE");
+        postgres.with_tables()
+    };
+    wait_until_whole(&gateway);
+    postgres.sql("INSERT INTO alloy_gateway.schema_version VALUES (2, now(), 'the future')");
+    let newer = shipping(&postgres, "late").start();
+    let end = Instant::now() + PATIENCE;
+    while newer
+        .scrape()
+        .get("audit_ship_errors_total{reason=\"schema\"}")
+        == 0.0
+    {
+        assert!(Instant::now() < end, "{}", newer.process.output());
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert!(
+        newer
+            .process
+            .output()
+            .contains("are of version 2, this program knows 1")
+    );
+    let refused = postgres.audit("migrate", &[]);
+    assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
+    assert_eq!(newer.delete(USER, "c1").status, 200);
+}
+
+#[test]
+fn the_password_of_the_database_is_told_nowhere() {
+    let Some(postgres) = Postgres::start() else {
+        return;
+    };
+    let mut postgres = postgres.with_tables();
+    let secrets = [PASSWORD, "a-pass%2Fword", "wrong-s3cret"];
+    let wrong = postgres.url_with("gateway", "wrong-s3cret", "?sslmode=disable");
+    let gateway = Setup::default()
+        .log("trace")
+        .audit("ship: { postgres: { url: { file: postgres-url } } }")
+        .file("postgres-url", wrong)
+        .start();
+    let end = Instant::now() + PATIENCE;
+    while gateway
+        .scrape()
+        .get("audit_ship_errors_total{reason=\"connect\"}")
+        == 0.0
+    {
+        assert!(Instant::now() < end, "{}", gateway.process.output());
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert!(
+        gateway
+            .process
+            .output()
+            .contains("password authentication failed")
+    );
+    // It is read anew each time: the right one is found without a restart.
+    secret(&gateway.path("postgres-url"), &postgres.url("gateway"));
+    wait_until_whole(&gateway);
+    postgres.kill();
+    assert_eq!(gateway.delete(USER, "c1").status, 200);
+    let broken = gateway.path("broken");
+    secret(&broken, "postgres://gateway:wrong-s3cret?x@127.0.0.1/x");
+    let cli = Command::new(env!("CARGO_BIN_EXE_alloy-gateway"))
+        .args(["audit", "verify", "--from"])
+        .arg(&broken)
+        .output()
+        .unwrap();
+    assert_eq!(cli.status.code(), Some(1));
+    let config = gateway.admin_socket("GET", "/config").1;
+    assert!(config.contains("postgres-url"), "{config}");
+    let all = [
+        gateway.process.output(),
+        gateway.admin("/status").text(),
+        gateway.admin("/status.json").text(),
+        gateway.scrape().text().to_owned(),
+        said(&cli),
+        said(&postgres.audit("verify", &[])),
+        config,
+    ];
+    for text in all {
+        for secret in secrets {
+            assert!(!text.contains(secret), "{secret} in {text}");
+        }
+    }
+}
+
+#[test]
+fn a_database_that_is_not_who_it_should_be_gets_neither_password_nor_records() {
+    let authority = Authority::new("ours");
+    let made = authority.certificate("127.0.0.1");
+    let options = [
+        "-c",
+        "ssl=on",
+        "-c",
+        "ssl_cert_file=../tls.crt",
+        "-c",
+        "ssl_key_file=../tls.key",
+    ];
+    let Some(postgres) = Postgres::start_with(&options, |directory| {
+        fs::write(directory.join("tls.crt"), &made.0).unwrap();
+        secret(&directory.join("tls.key"), &made.1);
+    }) else {
+        return;
+    };
+    let postgres = postgres.with_tables();
+    let with = |pem: &str| {
+        Setup::default()
+            .audit("ship: { postgres: { url: { file: postgres-url }, trust: { file: database-ca.pem } } }")
+            .file("postgres-url", postgres.url_with("gateway", "a-pass%2Fword%2Bthat%3Fis%3Dodd", ""))
+            .file("database-ca.pem", pem)
+            .start()
+    };
+    let stranger = with(&Authority::new("theirs").pem);
+    let end = Instant::now() + PATIENCE;
+    while stranger
+        .scrape()
+        .get("audit_ship_errors_total{reason=\"connect\"}")
+        == 0.0
+    {
+        assert!(Instant::now() < end, "{}", stranger.process.output());
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert!(
+        stranger.process.output().contains("UnknownIssuer"),
+        "{}",
+        stranger.process.output()
+    );
+    let mut good = with(&authority.pem);
+    wait_until_whole(&good);
+    let tls = postgres.sql("SELECT version FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE usename = 'gateway'");
+    assert_eq!(tls[0].get::<_, String>(0), "TLSv1.3");
+    assert_eq!(good.stop().code(), Some(0));
+    assert_collected(&postgres, &good);
+}
+
+struct Authority {
+    pem: String,
+    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
+}
+
+impl Authority {
+    fn new(name: &str) -> Self {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::default();
+        params
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, name);
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self {
+            pem,
+            issuer: rcgen::Issuer::new(params, key),
+        }
+    }
+
+    /// A certificate and its key, PEM.
+    fn certificate(&self, name: &str) -> (String, String) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new([name.to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+}

@@ -1,0 +1,154 @@
+//! Rows that somebody changes, removes or puts in.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{
+    PATIENCE, assert_collected, assert_verifies, chain_of, said, shipping, wait_until_whole,
+};
+use crate::support::{USER, postgres::Postgres};
+
+/// What somebody may do to the rows, and what is said of it.
+#[test]
+fn verify_names_each_row_that_was_changed_removed_or_put_in() {
+    let Some(postgres) = Postgres::start() else {
+        return;
+    };
+    let postgres = postgres.with_tables();
+    let mut gateway = shipping(&postgres, "billing-1").start();
+    for n in 0..5 {
+        assert_eq!(gateway.delete(USER, &format!("c{n}")).status, 200);
+    }
+    wait_until_whole(&gateway);
+    assert_eq!(gateway.stop().code(), Some(0));
+    assert_collected(&postgres, &gateway);
+    let chain = chain_of(&gateway);
+    let end = gateway.trail().len();
+    let last = gateway.trail().pop().unwrap();
+    let head = format!("{}:{}", last["seq"], last["hash"].as_str().unwrap());
+    assert_eq!(
+        postgres.audit("verify", &["--expect", &head]).status.code(),
+        Some(0)
+    );
+    postgres.sql(
+        "CREATE TABLE kept_record AS SELECT * FROM alloy_gateway.record; \
+         CREATE TABLE kept_chain AS SELECT * FROM alloy_gateway.chain",
+    );
+    let record = "alloy_gateway.record";
+    let cases = [
+        (format!("DELETE FROM {record} WHERE seq = 5"), "(seq 6): record 5 should stand here".to_owned()),
+        (format!("DELETE FROM {record} WHERE seq = 1"), "the records up to 1 are missing".to_owned()),
+        (format!("DELETE FROM {record} WHERE seq = {end}"), format!("the last record should be {head}")),
+        (format!("DELETE FROM {record}"), format!("the last record should be {head}")),
+        (
+            format!("UPDATE {record} SET line = replace(line, '\"credential\":\"c1\"', '\"credential\":\"c9\"')"),
+            "its content is not what was hashed".to_owned(),
+        ),
+        (
+            format!("UPDATE {record} SET credential_id = 'c9' WHERE credential_id = 'c1'"),
+            "its column credential_id is not what its line says".to_owned(),
+        ),
+        (
+            format!("UPDATE {record} SET outcome = 'failed' WHERE outcome = 'deleted'"),
+            "its column outcome is not what its line says".to_owned(),
+        ),
+        (
+            format!(
+                "INSERT INTO {record} (chain, seq, time, event, hash, line) \
+                 SELECT chain, seq + 1, time, event, hash, line FROM {record} WHERE seq = {end}"
+            ),
+            format!("record {} should stand here", end + 1),
+        ),
+        (
+            "DELETE FROM alloy_gateway.chain".to_owned(),
+            "a gateway without a row in alloy_gateway.chain".to_owned(),
+        ),
+        (
+            "UPDATE alloy_gateway.chain SET last_seq = 3, last_hash = (SELECT hash FROM alloy_gateway.record WHERE seq = 3)".to_owned(),
+            "the last record should be 3:".to_owned(),
+        ),
+    ];
+    for (change, expected) in cases {
+        postgres.sql(&change);
+        let verified = postgres.audit("verify", &[]);
+        let text = said(&verified);
+        assert_eq!(verified.status.code(), Some(3), "{change}: {text}");
+        assert!(
+            text.contains("TAMPERED") && text.contains(&expected),
+            "{change}: {text}"
+        );
+        assert!(text.contains(&chain), "{change}: {text}");
+        postgres.sql(
+            "TRUNCATE alloy_gateway.record, alloy_gateway.chain; \
+             INSERT INTO alloy_gateway.record SELECT * FROM kept_record; \
+             INSERT INTO alloy_gateway.chain SELECT * FROM kept_chain",
+        );
+        assert_verifies(&postgres);
+    }
+    // A row that answers a question is held against its hash.
+    postgres.sql(&format!(
+        "UPDATE {record} SET line = replace(line, '\"outcome\":\"deleted\"', '\"outcome\":\"failed\"') WHERE outcome = 'deleted'"
+    ));
+    let asked = postgres.audit("query", &["--credential", "c1"]);
+    assert_eq!(asked.status.code(), Some(3), "{}", said(&asked));
+    // Cut with the row that says where it ends: that needs a head noted elsewhere.
+    postgres.sql(&format!(
+        "DELETE FROM {record} WHERE seq > 3; UPDATE alloy_gateway.chain SET last_seq = 3, last_hash = (SELECT hash FROM {record} WHERE seq = 3)"
+    ));
+    let verified = postgres.audit("verify", &["--expect", &head]);
+    assert_eq!(verified.status.code(), Some(3), "{}", said(&verified));
+    assert!(said(&verified).contains("no chain holds the head"));
+}
+
+#[test]
+fn another_record_under_our_number_stops_the_shipper_and_is_never_taken_for_ours() {
+    let Some(postgres) = Postgres::start() else {
+        return;
+    };
+    let postgres = postgres.with_tables();
+    let gateway = shipping(&postgres, "billing-1").start();
+    wait_until_whole(&gateway);
+    postgres.sql(
+        "INSERT INTO alloy_gateway.record (chain, seq, time, event, hash, line) \
+         SELECT chain, seq + 1, time, event, hash, line FROM alloy_gateway.record ORDER BY seq DESC LIMIT 1",
+    );
+    assert_eq!(gateway.delete(USER, "c1").status, 200);
+    let end = Instant::now() + PATIENCE;
+    while gateway
+        .scrape()
+        .get("audit_ship_errors_total{reason=\"conflict\"}")
+        == 0.0
+    {
+        assert!(Instant::now() < end, "{}", gateway.process.output());
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert!(gateway.scrape().get("audit_ship_lag_records") > 0.0);
+    // Taken away, it goes on by itself.
+    postgres.sql("DELETE FROM alloy_gateway.record r USING alloy_gateway.chain c WHERE c.id = r.chain AND r.seq > c.last_seq");
+    wait_until_whole(&gateway);
+    assert_collected(&postgres, &gateway);
+    assert_verifies(&postgres);
+}
+
+#[test]
+fn a_gateway_can_neither_read_nor_change_what_it_wrote() {
+    let Some(postgres) = Postgres::start() else {
+        return;
+    };
+    let postgres = postgres.with_tables();
+    let gateway = shipping(&postgres, "billing-1").start();
+    wait_until_whole(&gateway);
+    for statement in [
+        "SELECT line FROM alloy_gateway.record",
+        "UPDATE alloy_gateway.record SET line = ''",
+        "DELETE FROM alloy_gateway.record",
+        "DELETE FROM alloy_gateway.chain",
+        "DROP TABLE alloy_gateway.record",
+    ] {
+        let tried = postgres.try_sql("gateway", statement).unwrap_err();
+        let code = tried.code().map(|code| code.code().to_owned());
+        assert_eq!(code.as_deref(), Some("42501"), "{statement}: {tried}");
+    }
+}
