@@ -6,9 +6,14 @@ SET synchronous_commit = off;
 SET maintenance_work_mem = '512MB';
 ALTER TABLE alloy_gateway.record SET UNLOGGED;
 DROP INDEX alloy_gateway.record_credential, alloy_gateway.record_user, alloy_gateway.record_tenant,
-    alloy_gateway.record_time, alloy_gateway.record_request, alloy_gateway.record_caller_request;
+    alloy_gateway.record_time, alloy_gateway.record_outcome, alloy_gateway.record_opened,
+    alloy_gateway.record_request, alloy_gateway.record_caller_request;
 INSERT INTO alloy_gateway.chain (id, origin, gateway, version, last_seq, last_hash, last_event, last_time)
 SELECT md5('chain' || n)::uuid, md5('chain' || n)::uuid, 'gateway-' || n, '0.1.0', :calls / 25, sha256('x'), 'checkpoint', now()
+FROM generate_series(0, 49) n;
+-- They count as hashed with a key that nobody has.
+INSERT INTO alloy_gateway.record (chain, seq, time, event, hash, line)
+SELECT md5('chain' || n)::uuid, 0, timestamptz '2026-08-25 00:00:00Z', 'trail.opened', sha256('x'), '{"mac":"hmac-sha256"}'
 FROM generate_series(0, 49) n;
 WITH calls AS (
     SELECT n, md5('chain' || n % 50)::uuid AS chain, n / 50 * 2 + 1 AS seq,
@@ -35,6 +40,8 @@ CREATE INDEX record_credential ON alloy_gateway.record (credential_id, time) WHE
 CREATE INDEX record_user ON alloy_gateway.record (user_id, time) WHERE user_id IS NOT NULL;
 CREATE INDEX record_tenant ON alloy_gateway.record (tenant, time) WHERE tenant IS NOT NULL;
 CREATE INDEX record_time ON alloy_gateway.record (time) WHERE intent IS NULL;
+CREATE INDEX record_outcome ON alloy_gateway.record (outcome, time) WHERE outcome IN ('in-doubt', 'not-deleted', 'failed');
+CREATE INDEX record_opened ON alloy_gateway.record (chain, seq) WHERE event = 'trail.opened';
 CREATE INDEX record_request ON alloy_gateway.record (request_id) WHERE request_id IS NOT NULL;
 CREATE INDEX record_caller_request ON alloy_gateway.record (caller_request_id) WHERE caller_request_id IS NOT NULL;
 VACUUM ANALYZE alloy_gateway.record, alloy_gateway.chain;

@@ -5,7 +5,7 @@
 use std::{pin::pin, time::Duration};
 
 use futures_util::TryStreamExt;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio_postgres::{
     Client, IsolationLevel, Row as Columns,
     types::{ToSql, Type},
@@ -17,6 +17,9 @@ use crate::{
     audit::{self, Fault, Filter, Found, Head, Known, Line, LineCheck, Report, Row, Wrong},
     secret::MacKey,
 };
+
+/// How much earlier than its beginning a call's end may be dated.
+const SLACK: SignedDuration = SignedDuration::from_hours(1);
 
 /// What stands in the database of one chain.
 #[derive(Debug)]
@@ -145,6 +148,12 @@ WHERE r.intent IS NULL AND r.event IN ('request.intent', 'request.refused', 'ref
         Some(ended) => {
             let at = next((Box::new(ended.to_owned()), Type::TEXT));
             sql += &format!(" AND o.outcome = ${at}");
+            // A call ends after it began, but for clocks that are set.
+            let since = filter.since.and_then(|since| since.checked_sub(SLACK).ok());
+            if let Some(since) = since {
+                let at = next((Box::new(since), Type::TIMESTAMPTZ));
+                sql += &format!(" AND o.time >= ${at}");
+            }
         }
     }
     sql += " ORDER BY r.time, r.chain, r.seq";
@@ -154,7 +163,7 @@ WHERE r.intent IS NULL AND r.event IN ('request.intent', 'request.refused', 'ref
 async fn is_keyed(client: &Client, chain: Uuid) -> Result<bool, Failure> {
     let rows = client
         .query_typed(
-            "SELECT 1 FROM alloy_gateway.record WHERE chain = $1 AND event = 'trail.opened' AND line LIKE '%\"mac\":\"hmac-sha256\"%' LIMIT 1",
+            "SELECT 1 FROM alloy_gateway.record WHERE chain = $1 AND event = 'trail.opened' AND line LIKE '%\"mac\":\"hmac-sha256\"%' ORDER BY seq LIMIT 1",
             &[(&chain, Type::UUID)],
         )
         .await?;
@@ -363,8 +372,8 @@ mod tests {
         };
         let (sql, parameters) = question(&filter, Some(&odd));
         assert!(!sql.contains("DROP"), "{sql}");
-        assert_eq!(parameters.len(), 9);
-        assert!(sql.contains("$9") && !sql.contains("$10"), "{sql}");
+        assert_eq!(parameters.len(), 10);
+        assert!(sql.contains("$10") && !sql.contains("$11"), "{sql}");
         assert_eq!(ENDS.len(), 7, "each of them is asked for in its own way");
     }
 }

@@ -46,5 +46,9 @@ CREATE INDEX record_credential ON alloy_gateway.record (credential_id, time) WHE
 CREATE INDEX record_user ON alloy_gateway.record (user_id, time) WHERE user_id IS NOT NULL;
 CREATE INDEX record_tenant ON alloy_gateway.record (tenant, time) WHERE tenant IS NOT NULL;
 CREATE INDEX record_time ON alloy_gateway.record (time) WHERE intent IS NULL;
+-- What wants a person, or may: seldom.
+CREATE INDEX record_outcome ON alloy_gateway.record (outcome, time) WHERE outcome IN ('in-doubt', 'not-deleted', 'failed');
+-- How records are hashed is said where a segment begins.
+CREATE INDEX record_opened ON alloy_gateway.record (chain, seq) WHERE event = 'trail.opened';
 CREATE INDEX record_request ON alloy_gateway.record (request_id) WHERE request_id IS NOT NULL;
 CREATE INDEX record_caller_request ON alloy_gateway.record (caller_request_id) WHERE caller_request_id IS NOT NULL;
