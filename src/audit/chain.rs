@@ -58,6 +58,11 @@ impl Hash {
         bytes
     }
 
+    /// The bytes of its digits.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// 64 lower-case hex digits.
     pub fn as_str(&self) -> &str {
         // It always is.

@@ -35,6 +35,27 @@ pub struct Segment {
     allocated: Option<u64>,
 }
 
+/// A segment to which nothing will be added.
+#[derive(Debug)]
+pub struct Sealed {
+    file: File,
+    path: PathBuf,
+    len: u64,
+}
+
+impl Sealed {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// See [`Segment::settle`].
+    pub fn settle(&self, disk: &mut dyn Disk) -> io::Result<()> {
+        disk.sync(&self.file)?;
+        disk.cut(&self.path, self.len)
+    }
+}
+
 impl Segment {
     /// Makes a new, empty segment that nobody else can read, and its entry in
     /// the directory durable.
@@ -149,9 +170,19 @@ impl Segment {
         added
     }
 
-    /// Gives the room behind the last byte back; a sealed segment needs none.
-    pub fn give_back_reserve(&self, disk: &mut dyn Disk) -> io::Result<()> {
-        disk.cut(&self.path, self.len)
+    /// Makes everything written durable and gives the room behind it back: a sealed
+    /// segment needs none.
+    pub fn settle(&self, disk: &mut dyn Disk) -> io::Result<()> {
+        self.sealed()?.settle(disk)
+    }
+
+    /// What another thread needs to settle it.
+    pub fn sealed(&self) -> io::Result<Sealed> {
+        Ok(Sealed {
+            file: self.file.try_clone()?,
+            path: self.path.clone(),
+            len: self.len,
+        })
     }
 
     /// Sees to it that something stands under the segment's name: one that was

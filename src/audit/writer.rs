@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use self::{
     outage::Outage,
-    upkeep::{Checkpoints, Pruning, WallClock},
+    upkeep::{Checkpoints, Pruning, Settling, WallClock},
 };
 use super::{
     Collected, Options,
@@ -67,6 +67,7 @@ pub struct Writer {
     shortage: Option<Outage>,
     checkpoints: Checkpoints,
     pruning: Pruning,
+    settling: Settling,
     /// The id under which the trail is collected, if it ever was.
     chain: Option<Uuid>,
     collected: Option<Arc<Collected>>,
@@ -114,6 +115,7 @@ impl Writer {
             shortage: None,
             checkpoints: Checkpoints::new(settings.checkpoint),
             pruning: Pruning::default(),
+            settling: Settling::default(),
             chain: found
                 .chain
                 .or_else(|| collected.as_ref().map(|_| new_chain())),
@@ -348,21 +350,24 @@ fn chain(buffer: &mut Vec<u8>, fragment: &Fragment, before: &Head, hasher: &Hash
         buffer.extend_from_slice(part.as_bytes());
     }
     write_time(buffer, fragment.time_us);
-    let parts = [
-        r#"","event":""#,
-        fragment.event,
-        "\"",
-        &fragment.fields,
-        r#","prev":""#,
-        before.hash.as_str(),
-        "\"",
-    ];
-    for part in parts {
-        buffer.extend_from_slice(part.as_bytes());
+    for part in [
+        br#"","event":""#,
+        fragment.event.as_bytes(),
+        b"\"",
+        fragment.fields.as_bytes(),
+        br#","prev":""#,
+        before.hash.as_bytes(),
+        b"\"",
+    ] {
+        buffer.extend_from_slice(part);
     }
     let hash = hasher.hash(buffer.get(start..).unwrap_or_default());
-    for part in [BEFORE_HASH, hash.as_str(), AFTER_HASH] {
-        buffer.extend_from_slice(part.as_bytes());
+    for part in [
+        BEFORE_HASH.as_bytes(),
+        hash.as_bytes(),
+        AFTER_HASH.as_bytes(),
+    ] {
+        buffer.extend_from_slice(part);
     }
     Head { seq, hash }
 }

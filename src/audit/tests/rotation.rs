@@ -1,6 +1,6 @@
 //! Segments that follow each other, and those that are removed.
 
-use std::time::Instant;
+use std::{os::unix::fs::MetadataExt, time::Instant};
 
 use super::*;
 use crate::audit::{
@@ -34,21 +34,29 @@ async fn calls(trail: &Trail, calls: usize) {
 
 #[tokio::test]
 async fn a_full_segment_is_sealed_and_the_next_goes_on() {
-    let directory = tempfile::tempdir().unwrap();
-    let trail = open(small(directory.path())).unwrap();
-    calls(&trail, 60).await;
-    trail.close();
-    let names = segments(directory.path());
-    assert!(names.len() > 5, "{names:?}");
-    for name in &names {
-        let text = fs::read_to_string(directory.path().join(name)).unwrap();
-        assert!(text.lines().next().unwrap().contains("trail.opened"));
-        assert!(text.lines().last().unwrap().contains("trail.sealed"));
-        assert!(text.len() < 4096 + 2048, "{}", text.len());
+    for durability in [Durability::Strict, Durability::Relaxed] {
+        let directory = tempfile::tempdir().unwrap();
+        let mut options = small(directory.path());
+        options.settings.durability = durability;
+        let trail = open(options).unwrap();
+        calls(&trail, 60).await;
+        trail.close();
+        let names = segments(directory.path());
+        assert!(names.len() > 5, "{names:?}");
+        for name in &names {
+            let path = directory.path().join(name);
+            let text = fs::read_to_string(&path).unwrap();
+            assert!(text.lines().next().unwrap().contains("trail.opened"));
+            assert!(text.lines().last().unwrap().contains("trail.sealed"));
+            assert!(text.len() < 4096 + 2048, "{}", text.len());
+            // Of the room that was kept behind it nothing is left.
+            let taken = fs::metadata(&path).unwrap().blocks() * 512;
+            assert!(taken < 64 << 10, "{name}: {taken}");
+        }
+        let report = verify(directory.path()).unwrap();
+        assert!(report.is_intact(), "{report}");
+        assert_eq!((report.intents, report.outcomes.deleted), (60, 60));
     }
-    let report = verify(directory.path()).unwrap();
-    assert!(report.is_intact(), "{report}");
-    assert_eq!((report.intents, report.outcomes.deleted), (60, 60));
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    sync::mpsc,
+    sync::{Arc, mpsc},
     thread,
     time::{Duration, Instant, SystemTime},
 };
@@ -12,12 +12,13 @@ use super::{Writer, kept};
 use crate::{
     audit::{
         cause::Misplaced,
-        queue::{Entry, Kind},
+        disk::System,
+        queue::{Entry, Kind, Queue},
         record::Fragment,
         retention::{self, Removal},
-        segment::Segment,
+        segment::{Sealed, Segment},
     },
-    config::settings::Checkpoint,
+    config::settings::{Checkpoint, Durability},
     metrics::TrailOp,
 };
 
@@ -65,6 +66,35 @@ pub struct Pruning {
     looked_at: Option<Instant>,
     is_held: bool,
     found: Option<mpsc::Receiver<Vec<Removal>>>,
+}
+
+/// The segment before the one that is written, while it is made durable beside it.
+#[derive(Debug, Default)]
+pub struct Settling(Option<thread::JoinHandle<()>>);
+
+impl Settling {
+    /// Begins with another segment; waits for the one before it, should that still be
+    /// under way.
+    fn begin(&mut self, sealed: Sealed, queue: &Arc<Queue>) -> io::Result<()> {
+        self.wait();
+        let queue = Arc::clone(queue);
+        let settle = move || {
+            if let Err(error) = sealed.settle(&mut System) {
+                queue.counts.failed(TrailOp::Rotate);
+                tracing::error!(segment = %sealed.path().display(), %error, "a sealed segment cannot be made durable: its records would not survive the end of this machine. Look after the disk");
+            }
+        };
+        let name = "trail-settle".to_owned();
+        self.0 = Some(thread::Builder::new().name(name).spawn(settle)?);
+        Ok(())
+    }
+
+    fn wait(&mut self) {
+        if let Some(thread) = self.0.take() {
+            // What went wrong is in the log.
+            let _ = thread.join();
+        }
+    }
 }
 
 /// The wall clock against the monotonic one.
@@ -148,8 +178,15 @@ impl Writer {
         Ok(())
     }
 
-    /// The segment's last record; its hash vouches for all of it.
+    /// Seals the segment and makes it durable.
     pub(super) fn seal(&mut self) -> io::Result<()> {
+        self.write_seal()?;
+        self.settling.wait();
+        self.segment.settle(self.disk.as_mut())
+    }
+
+    /// The segment's last record; its hash vouches for all of it.
+    fn write_seal(&mut self) -> io::Result<()> {
         let sealed = Entry {
             fragment: Fragment::now("trail.sealed").text("segment", &self.segment.name()),
             reply: None,
@@ -157,12 +194,20 @@ impl Writer {
         };
         self.write_own([sealed])?;
         self.doing = TrailOp::Rotate;
-        self.segment.sync(self.disk.as_mut())?;
-        self.segment.give_back_reserve(self.disk.as_mut())
+        Ok(())
     }
 
     fn rotate(&mut self) -> io::Result<()> {
-        self.seal()?;
+        match self.settings.durability {
+            // All but the seal was synced before.
+            Durability::Strict => self.seal()?,
+            // Nothing was, and calls need not wait until all of it is.
+            Durability::Relaxed => {
+                self.write_seal()?;
+                let sealed = self.segment.sealed()?;
+                self.settling.begin(sealed, &self.queue)?;
+            }
+        }
         let next = self.segment.number() + 1;
         self.doing = TrailOp::Rotate;
         self.segment = Segment::create(self.disk.as_mut(), &self.directory, next)?;
