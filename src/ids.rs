@@ -115,6 +115,11 @@ impl RequestId {
         uuid::Uuid::try_parse_ascii(&self.0).map_or([0; 16], uuid::Uuid::into_bytes)
     }
 
+    /// The bytes of its text.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// The id as the value of a header field.
     pub fn header_value(&self) -> HeaderValue {
         // Hex digits and hyphens are always a header value.

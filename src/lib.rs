@@ -43,6 +43,7 @@ pub mod containment;
 pub mod fault_point;
 pub mod fleet;
 pub mod key_ring;
+pub mod one_write;
 pub mod pipeline;
 pub mod server;
 pub mod timers;

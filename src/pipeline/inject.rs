@@ -64,7 +64,7 @@ pub fn request(
         b"\r\nvia: ",
         arrival.via().as_bytes(),
         b"\r\nx-request-id: ",
-        arrival.request_id.as_str().as_bytes(),
+        arrival.request_id.as_bytes(),
         b"\r\n\r\n",
     ] {
         bytes.extend_from_slice(part);

@@ -22,7 +22,7 @@ use super::{
     head_guard::{HeadGuard, Seen},
     watchdog::Watchdog,
 };
-use crate::config::settings::Bounds;
+use crate::{config::settings::Bounds, one_write::poll_write_together};
 
 /// A connection is looked at so many times in its idle time: it ends at most
 /// such a part of it too late.
@@ -324,7 +324,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bufs));
+        let written = ready!(poll_write_together(&mut self.stream, cx, bufs));
         self.bytes_moved();
         Poll::Ready(written)
     }

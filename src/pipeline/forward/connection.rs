@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::reply::{Reply, Whole, Wrong};
-use crate::{config::snapshot::Target, tls::ClientStream};
+use crate::{config::snapshot::Target, one_write::Together, tls::ClientStream};
 
 /// How much is read at once without TLS, in bytes.
 const READ_BYTES: usize = 8 << 10;
@@ -38,7 +38,7 @@ pub struct Connection {
 #[derive(Debug)]
 pub enum Stream {
     /// TLS; on its own, since connections are moved.
-    Tls(Box<ClientStream>),
+    Tls(Box<ClientStream<Together<TcpStream>>>),
     /// Plaintext, for an upstream on this machine.
     Plain(TcpStream),
 }

@@ -12,7 +12,7 @@ use super::{
     connection::{Connection, Stream},
     look_up::{LookUps, dial},
 };
-use crate::config::snapshot::Target;
+use crate::{config::snapshot::Target, one_write::Together};
 
 /// Why there is no connection; nothing was written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -104,7 +104,8 @@ async fn open(
     let _ = tcp.set_nodelay(true);
     let stream = match &target.tls {
         Some(tls) => {
-            let shaken = tls.connect(&target.settings.url.host, tcp).await;
+            // TLS hands over its one record as a list.
+            let shaken = tls.connect(&target.settings.url.host, Together(tcp)).await;
             let stream = shaken.map_err(|error| ConnectError::Tls(error.to_string()))?;
             Stream::Tls(Box::new(stream))
         }
