@@ -50,7 +50,14 @@ fn the_rules_for_the_operator_are_the_alerts() {
 fn what_the_image_is_built_from_is_let_through_to_the_build() {
     let ignored = text("deploy/container/Dockerfile.dockerignore");
     let lets_through = |name: &str| ignored.lines().any(|line| line == format!("!{name}"));
-    for name in [".cargo", "Cargo.toml", "Cargo.lock", "src", "tests", "benches"] {
+    for name in [
+        ".cargo",
+        "Cargo.toml",
+        "Cargo.lock",
+        "src",
+        "tests",
+        "benches",
+    ] {
         assert!(path(name).exists() && lets_through(name), "{name}");
     }
     // Keys that lie around in a working tree must not get into a layer.
