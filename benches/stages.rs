@@ -125,7 +125,7 @@ fn limit_admit(bencher: Bencher) {
     bencher.bench(|| {
         let permit = authorize::permit(identity, black_box(&call)).expect("a permit");
         let entered = limit::enter(permit).expect("a place");
-        let admitted = limit::admit(entered).now_or_never();
+        let admitted = limit::admit(entered, None).now_or_never();
         drop(admitted.expect("no wait").expect("a limit that is far"));
     });
 }

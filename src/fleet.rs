@@ -3,7 +3,127 @@
 //! The pure parts, without I/O and without a clock, are the rule of a shared limit
 //! ([`gcra`]), what is a gateway's own while the store does not answer
 //! ([`share`]), and when it is asked again ([`standing`]).
+//!
+//! Each worker has its own way to the store ([`Client`]): calls are asked over one
+//! connection, in one round trip each, and never wait for one to be opened. Why not
+//! a library: a call would then go through a queue and a timer of its own, a
+//! cluster's retries would outlast the time that a call has, and TLS would be set
+//! up in a second place. What is needed of the protocol is one file ([`resp`]).
 
+mod address;
+mod board;
+mod connect;
 pub mod gcra;
+mod link;
+mod live;
+mod nodes;
+pub mod resp;
+mod script;
 pub mod share;
+mod slots;
 pub mod standing;
+mod table;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+pub use self::{
+    address::{Address, Login, Url},
+    board::{Board, Trouble},
+    link::Role,
+    live::Life,
+    nodes::Client,
+    script::{Answer, Ask, Window},
+    table::Table,
+};
+use crate::{
+    config::settings::{SecretSource, Trust},
+    tls::ClientTls,
+};
+
+/// The store of shared limits, as the config says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Where its URL is read from, which may hold a password.
+    pub url: SecretSource,
+    /// Whether it is a cluster, of which the URL names one node.
+    pub is_cluster: bool,
+    /// Which roots vouch for its certificate.
+    pub trust: Trust,
+    /// Whether it may be plaintext on another host than this.
+    pub allow_plaintext: bool,
+    /// How long a call waits for it.
+    pub timeout: Duration,
+    /// How many gateways share the limits, at least 1.
+    pub replicas: u32,
+    /// What stands before the name of everything in the store.
+    pub prefix: String,
+}
+
+/// How the store is reached.
+#[derive(Debug)]
+pub struct Way {
+    /// What the URL says.
+    pub url: Url,
+    /// How TLS is spoken; `None` for plaintext.
+    pub tls: Option<ClientTls>,
+    /// Whether it is a cluster.
+    pub is_cluster: bool,
+    /// How long a call waits for it.
+    pub timeout: Duration,
+    /// What stands before the name of everything in it.
+    pub prefix: String,
+}
+
+/// The store, as the whole process sees it.
+#[derive(Debug)]
+pub struct Store {
+    way: Way,
+    board: Board,
+    replicas: AtomicU32,
+    /// This gateway's name among those that live; another with each start.
+    id: String,
+}
+
+impl Store {
+    /// A store that nothing is connected to yet.
+    pub fn new(way: Way, replicas: u32) -> Arc<Self> {
+        Arc::new(Self {
+            way,
+            board: Board::default(),
+            replicas: AtomicU32::new(replicas),
+            id: uuid::Uuid::now_v7().to_string(),
+        })
+    }
+
+    /// How it stands.
+    pub fn board(&self) -> &Board {
+        &self.board
+    }
+
+    /// What stands before the name of everything in it.
+    pub fn prefix(&self) -> &str {
+        &self.way.prefix
+    }
+
+    /// How many gateways the config says there are.
+    pub fn replicas(&self) -> u32 {
+        self.replicas.load(Ordering::Relaxed)
+    }
+
+    /// The config says something else now.
+    pub fn set_replicas(&self, replicas: u32) {
+        self.replicas.store(replicas, Ordering::Relaxed);
+    }
+
+    /// By how many a limit is divided while the store does not decide: more gateways
+    /// than the config says take no more than all of them may.
+    pub fn divisor(&self) -> u32 {
+        self.replicas().max(self.board.live()).max(1)
+    }
+}

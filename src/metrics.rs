@@ -26,7 +26,7 @@ use std::{
 
 pub use self::{
     expiry::{ExpiryWatch, earliest as earliest_expiry},
-    histogram::{Histogram, Merged},
+    histogram::{Histogram, Merged, STORE},
     history::{History, Span},
     recent::{Incident, is_failure},
     render::render,

@@ -40,7 +40,7 @@ use crate::{
         settings::Mode,
         snapshot::{Snapshot, Target, Tenant},
     },
-    fault_point,
+    fault_point, fleet,
     metrics::{Incident, Shard, is_failure},
     server::Arrival,
 };
@@ -51,6 +51,8 @@ pub struct Pipeline {
     trail: WorkerTrail,
     forwarder: Forwarder,
     counts: Arc<Shard>,
+    /// Where a fleet shares its limits, if it does.
+    store: Option<fleet::Client>,
 }
 
 /// An answer, and what log and metrics say of it.
@@ -84,12 +86,13 @@ struct Known<'a> {
 
 impl Pipeline {
     /// A pipeline that writes to `trail`, counts in `counts` and has no upstream
-    /// connection yet.
-    pub fn new(trail: WorkerTrail, counts: Arc<Shard>) -> Self {
+    /// connection yet. `store` is where a fleet shares its limits, if it does.
+    pub fn new(trail: WorkerTrail, counts: Arc<Shard>, store: Option<fleet::Client>) -> Self {
         Self {
             forwarder: Forwarder::new(trail.timers().clone(), Arc::clone(&counts)),
             trail,
             counts,
+            store,
         }
     }
 
@@ -152,13 +155,14 @@ impl Pipeline {
         let tenant = entered.permit().tenant();
         let token = entered.permit().token();
         let target = &snapshot.upstream;
-        let admitted = limit::admit(entered).await?;
-        let waited = admitted.waited();
+        let admitted = limit::admit(entered, self.store.as_ref()).await?;
+        let (waited, backend) = (admitted.waited(), admitted.backend());
+        let limited_for = waited + admitted.asked();
         if tenant.switch.is_frozen() {
             // While its body came, or while it waited for its turn.
             return Err(Refusal::TenantFrozen);
         }
-        self.counts.admitted(&tenant.counts, waited);
+        self.counts.admitted(&tenant.counts, waited, backend);
         fault_point::reach("admitted");
         let recorded = record::intent(admitted, &self.trail, arrival, &snapshot.digest).await?;
         // No `?` below this line: an intent always gets its outcome.
@@ -183,7 +187,7 @@ impl Pipeline {
         arrival.conclude();
         let now = Instant::now();
         let took = now.duration_since(arrival.started);
-        let own = took.saturating_sub(waited + outcome.took());
+        let own = took.saturating_sub(limited_for + outcome.took());
         let (status, code) = (seen.0, outcome.code());
         self.counts
             .answered(Some(&tenant.counts), code, status, took);
@@ -271,7 +275,9 @@ impl Pipeline {
         self.keep(arrival, tenant, refusal.kind(), status);
         match refusal {
             Refusal::Unauthenticated(why) => self.counts.auth_failed(why),
-            Refusal::RateLimited { by, .. } => self.counts.limited(counts, by),
+            Refusal::RateLimited { by, by_store, .. } => {
+                self.counts.limited(counts, by, by_store);
+            }
             _ => {}
         }
         Answer {

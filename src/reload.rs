@@ -25,7 +25,7 @@ use crate::{
         settings::{Listen, Settings},
         snapshot::{self, Snapshot},
     },
-    logging,
+    fleet, logging,
     metrics::ExpiryWatch,
     secret::MacKey,
     server::Shared,
@@ -199,6 +199,9 @@ impl Reloader {
         if let Some(control) = logging::control() {
             control.configure(&settings.log);
         }
+        if let (Some(store), Some(settings)) = (&snapshot.store, &settings.limits_store) {
+            store.set_replicas(settings.replicas);
+        }
         let (digest, tenants) = (snapshot.digest.clone(), snapshot.tenants().len());
         self.retired.add(self.shared.swap(snapshot));
         self.shared.metrics().reloaded(true);
@@ -321,6 +324,7 @@ impl Reloader {
             ("workers", before.workers != after.workers),
             ("audit", !is_same_trail),
             ("audit.mac_key", is_same_trail && mac_key() != self.mac_key),
+            ("limits_store", !is_same_store(before, after)),
             ("otlp", before.otlp != after.otlp),
             ("log.format", before.log.format != after.log.format),
             ("bounds.connections", old.connections != new.connections),
@@ -337,6 +341,18 @@ impl Reloader {
         .filter_map(|(field, differs)| differs.then_some(field))
         .collect()
     }
+}
+
+/// Whether both share limits in the same store; among how many is seen at once.
+fn is_same_store(before: &Settings, after: &Settings) -> bool {
+    let but_replicas = |settings: &Settings| {
+        let store = settings.limits_store.clone();
+        store.map(|store| fleet::Settings {
+            replicas: 1,
+            ..store
+        })
+    };
+    but_replicas(before) == but_replicas(after)
 }
 
 /// Whether both are the same ports and sockets, with TLS or without; other

@@ -21,6 +21,7 @@ use crate::{
         snapshot::{Snapshot, Tenant},
     },
     containment::{Freeze, Scope},
+    fleet::{Store, Trouble},
     metrics::{Incident, Span, earliest_expiry},
     pipeline::limit::BreakerState,
     reload::{Reload, Reloader},
@@ -63,6 +64,7 @@ pub struct Facts {
     shipping: Option<ShippingFacts>,
     refusals: Vec<Seen>,
     failures: Vec<Seen>,
+    store: Option<StoreFacts>,
     spans: Vec<Span>,
     lately: Option<(Span, Duration)>,
 }
@@ -82,6 +84,15 @@ struct KeyFacts {
     name: String,
     breaker: BreakerState,
     refusals: u64,
+}
+
+/// Where a fleet shares its limits, and how it stands.
+struct StoreFacts {
+    degraded: bool,
+    why: Option<Trouble>,
+    replicas: u32,
+    /// 0 if it is not known.
+    live: u32,
 }
 
 /// A tenant, its limits and their use.
@@ -167,6 +178,7 @@ impl Facts {
             shipping: shipping(shared),
             refusals: seen(metrics.latest(false), now),
             failures: seen(metrics.latest(true), now),
+            store: snapshot.store.as_deref().map(store),
             spans: metrics.history().spans(),
             lately: metrics.history().whole(metrics.shards()),
         }
@@ -190,6 +202,7 @@ impl Facts {
                 _ => format!("The upstream failed several times in a row with key {name}; single calls find out whether it is back."),
             });
         }
+        concerns.extend(self.store.iter().flat_map(StoreFacts::concerns));
         if !self.reload.problems.is_empty() {
             let count = self.reload.problems.len();
             let s = if count == 1 { "" } else { "s" };
@@ -291,6 +304,36 @@ fn shipping(shared: &Shared) -> Option<ShippingFacts> {
         held_segments: shipping.collected().held(),
         trouble: shipping.trouble(),
     })
+}
+
+impl StoreFacts {
+    fn concerns(&self) -> Vec<String> {
+        let mut concerns = Vec::new();
+        let share = self.replicas.max(self.live);
+        if self.degraded {
+            let why = self
+                .why
+                .map_or_else(String::new, |trouble| format!(" ({trouble})"));
+            concerns.push(format!("The limits store does not decide{why}: this gateway takes its fair share of each limit, 1/{share}."));
+        }
+        if self.live > self.replicas {
+            concerns.push(format!(
+                "{} gateways share the limits, more than limits_store.replicas ({}).",
+                self.live, self.replicas
+            ));
+        }
+        concerns
+    }
+}
+
+fn store(store: &Store) -> StoreFacts {
+    let board = store.board();
+    StoreFacts {
+        degraded: board.is_degraded(),
+        why: board.why(),
+        replicas: store.replicas(),
+        live: board.live(),
+    }
 }
 
 fn is_low(disk: DiskSpace) -> bool {

@@ -16,6 +16,7 @@ use crate::config::{
     settings::{Settings, Window},
     show_duration, snapshot,
 };
+use crate::fleet::share::{Ceiling, Ceilings};
 
 /// Tenants and keys whose ceilings are printed; a list of thousands helps nobody.
 const CEILINGS_MAX: usize = 20;
@@ -119,12 +120,17 @@ fn summary(loaded: &Loaded, file: &str, verdict: &str) {
         loaded.digest
     );
     for (name, window) in ceilings(settings).take(CEILINGS_MAX) {
-        let most = u64::from(window.requests.get()) + u64::from(window.burst.get());
-        outln!(
-            "  {name}: at most {most} in any {}, {} at once",
-            show_duration(window.per),
-            window.burst
-        );
+        match &settings.limits_store {
+            Some(store) => of_fleet(&name, window, store.replicas),
+            None => {
+                let most = u64::from(window.requests.get()) + u64::from(window.burst.get());
+                outln!(
+                    "  {name}: at most {most} in any {}, {} at once",
+                    show_duration(window.per),
+                    window.burst
+                );
+            }
+        }
     }
     let more = ceilings(settings).count().saturating_sub(CEILINGS_MAX);
     if more > 0 {
@@ -136,6 +142,26 @@ fn summary(loaded: &Loaded, file: &str, verdict: &str) {
         memory::bytes_max(bounds) >> 20,
         bounds.connections,
         bounds.requests_in_flight
+    );
+}
+
+/// What a whole fleet can come to.
+fn of_fleet(name: &str, window: &Window, replicas: u32) {
+    let ceilings = Ceilings::of(window, replicas);
+    let per = show_duration(window.per);
+    let words = |ceiling: Ceiling| {
+        let (most, at_once) = (ceiling.in_any_span, ceiling.at_once);
+        format!("at most {most} in any {per}, {at_once} at once")
+    };
+    outln!("  {name}, all gateways together:");
+    outln!("    through the store: {}", words(ceilings.with_store));
+    outln!(
+        "    without it, {replicas} gateway(s): {}",
+        words(ceilings.without_store)
+    );
+    outln!(
+        "    while only some see it, or it comes and goes: {}",
+        words(ceilings.in_part)
     );
 }
 

@@ -9,6 +9,7 @@ use super::{ConfigFile, Exit, color, memory, output::err, process, start::Ready}
 use crate::{
     admin::{self, Admin},
     config::{self, Loaded, settings::Durability, show_duration, snapshot},
+    fleet::Life,
     logging,
     reload::Reloader,
     server::{Drain, Gateway, Inherited, Stopped},
@@ -92,6 +93,8 @@ async fn serve(loaded: &Loaded, ready: Ready, mut inherited: Inherited) -> anyho
     reloader.watch()?;
     let exporter = start_exporter(&gateway, settings, otlp);
     let shipper = start_shipper(&gateway, settings)?;
+    let store = gateway.shared().snapshot().store.clone();
+    let life = store.map(|store| Life::start(&store));
     for place in gateway.places() {
         tracing::info!(listener = "data", address = %place, "listening");
     }
@@ -122,6 +125,9 @@ async fn serve(loaded: &Loaded, ready: Ready, mut inherited: Inherited) -> anyho
         "stopping; a second signal ends it at once"
     );
     let stopped = gateway.stop(drain, async || signals.next().await).await;
+    if let Some(life) = life {
+        life.end().await;
+    }
     if let Some(exporter) = exporter {
         exporter.close().await;
     }

@@ -2,6 +2,7 @@
 //! is as it was written. The only place that names the YAML library.
 
 mod collect;
+mod fleet;
 pub mod locate;
 mod observe;
 mod one_of;
@@ -12,6 +13,7 @@ use serde_yaml::Value;
 
 pub use self::{
     collect::collect,
+    fleet::LimitsStore,
     observe::{Log, Otlp},
     one_of::OneOf,
     shapes::{

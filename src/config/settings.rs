@@ -12,6 +12,7 @@ use std::{
 };
 
 use crate::{
+    fleet,
     ids::{IdGrammar, UserId},
     logging,
     token::TokenDigest,
@@ -33,6 +34,8 @@ pub struct Settings {
     pub tenants: Vec<Tenant>,
     /// The trail.
     pub audit: Audit,
+    /// Where a fleet shares its limits; `None` if each gateway has its own.
+    pub limits_store: Option<fleet::Settings>,
     /// Logs on stderr.
     pub log: logging::Settings,
     /// Where spans go; `None` if nowhere.

@@ -12,6 +12,7 @@ use super::{
     unit::show_duration,
 };
 use crate::{
+    fleet,
     ids::IdGrammar,
     logging::{self, Access, Format},
     traces,
@@ -41,6 +42,9 @@ pub fn show(settings: &Settings) -> String {
     });
     if let (Some(shown), Some(otlp)) = (shown.as_object_mut(), &settings.otlp) {
         shown.insert("otlp".to_owned(), show_otlp(otlp));
+    }
+    if let (Some(shown), Some(store)) = (shown.as_object_mut(), &settings.limits_store) {
+        shown.insert("limits_store".to_owned(), show_store(store));
     }
     let mut text = to_yaml(&shown);
     text.push_str("tenants:\n");
@@ -174,6 +178,20 @@ fn show_otlp(otlp: &traces::Settings) -> Value {
         shown.insert("headers".to_owned(), Value::Object(headers));
     }
     shown
+}
+
+fn show_store(store: &fleet::Settings) -> Value {
+    json!({
+        "redis": {
+            "url": show_secret(&store.url),
+            "cluster": store.is_cluster,
+            "trust": show_trust(&store.trust),
+            "allow_plaintext": store.allow_plaintext,
+        },
+        "timeout": show_duration(store.timeout),
+        "replicas": store.replicas,
+        "prefix": store.prefix,
+    })
 }
 
 fn show_url(url: &UpstreamUrl) -> String {

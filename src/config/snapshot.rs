@@ -5,6 +5,7 @@
 //! its state.
 
 mod files;
+mod fleet;
 mod left;
 mod listeners;
 mod load;
@@ -23,6 +24,7 @@ use jiff::Timestamp;
 use super::settings::{Bounds, FreezeAfter, Mode, Upstream};
 use crate::{
     containment::{Containment, Switch},
+    fleet::Store,
     ids::UserId,
     key_ring::KeyRing,
     metrics::TenantCounts,
@@ -54,6 +56,8 @@ pub struct Snapshot {
     pub upstream: Arc<Target>,
     /// How often a peer may fail to authenticate.
     pub failed_auth: Arc<FailedAuth>,
+    /// Where a fleet shares its limits, if it does; the same one from start to end.
+    pub store: Option<Arc<Store>>,
     /// How each listener speaks TLS, in the order in which they were bound.
     listen: Vec<Listener>,
     keys: Vec<Key>,

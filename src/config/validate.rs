@@ -3,6 +3,7 @@
 
 mod audit;
 mod check;
+mod fleet;
 mod listeners;
 mod observe;
 mod secret;
@@ -13,6 +14,7 @@ mod upstream;
 use std::{num::NonZeroUsize, path::Path, time::Duration};
 
 use self::check::Check;
+pub use self::upstream::is_loopback;
 use super::{
     problem::{FieldPath, Problem},
     raw::{self, OneOf, Raw},
@@ -64,6 +66,9 @@ pub fn validate(
     let keys = tenants::keys(&mut check, raw.keys, allow_inline);
     let tenants = tenants::tenants(&mut check, raw.tenants, &keys, upstream.ids, &bounds);
     let audit = audit::audit(&mut check, raw.audit.unwrap_or_default(), allow_inline);
+    let limits_store = raw
+        .limits_store
+        .map(|raw| fleet::store(&mut check, raw, allow_inline));
     let log = observe::log(&mut check, raw.log.unwrap_or_default());
     let otlp = raw
         .otlp
@@ -79,6 +84,7 @@ pub fn validate(
         keys,
         tenants,
         audit,
+        limits_store,
         log,
         otlp,
         workers,
@@ -86,6 +92,7 @@ pub fn validate(
         bounds,
     };
     drain_is_long_enough(&mut check, &settings);
+    fleet::shares_are_within_the_limits(&mut check, &settings);
     tokens::admin_is_no_caller(&mut check, &settings);
     let (problems, warnings) = check.finish();
     if problems.is_empty() {

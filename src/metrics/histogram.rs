@@ -58,6 +58,21 @@ pub const WAIT: [u64; 9] = [
     5 * S,
 ];
 
+/// The bounds of what the store of shared limits takes to decide, in ns.
+pub const STORE: [u64; 11] = [
+    50 * US,
+    100 * US,
+    250 * US,
+    500 * US,
+    MS,
+    2_500 * US,
+    5 * MS,
+    10 * MS,
+    25 * MS,
+    50 * MS,
+    100 * MS,
+];
+
 /// The bounds of syncs of the trail, in ns.
 pub const SYNC: [u64; 12] = [
     100 * US,

@@ -1,5 +1,6 @@
 //! All metrics of the process as text: what callers see here, the rest below.
 
+mod fleet;
 mod freezes;
 mod gateway;
 mod upstream;
@@ -48,6 +49,7 @@ pub fn render(shared: &Shared, disk: Option<DiskSpace>, format: Format) -> Strin
     connections(&mut text, shared);
     auth(&mut text, shared, &snapshot);
     limits(&mut text, shared, &snapshot, &counts);
+    fleet::store(&mut text, shared);
     freezes::freezes(&mut text, &snapshot);
     upstream::upstream(&mut text, shared);
     upstream::keys(&mut text, &snapshot);
@@ -227,14 +229,30 @@ fn limits(text: &mut Text, shared: &Shared, snapshot: &Snapshot, counts: &Counts
         Kind::Counter,
         "What each limit said to calls; a call passes all limits or none",
     );
-    let mut decided = |tenant: &str, limit: LimitedBy, decision, count| {
+    let mut decided_by = |backend, tenant: &str, limit: LimitedBy, decision, count| {
         let labels = [
             ("tenant", tenant),
             ("limit", limit.as_str()),
             ("decision", decision),
-            ("backend", "local"),
+            ("backend", backend),
         ];
         text.number(&labels, count);
+    };
+    if snapshot.store.is_some() {
+        for (tenant, counted) in &counts.tenants {
+            let store = counted.store;
+            for (limit, refused) in [
+                (LimitedBy::Tenant, store.refused_by_tenant),
+                (LimitedBy::Key, store.refused_by_key),
+            ] {
+                decided_by("redis", tenant, limit, "allowed", store.allowed);
+                decided_by("redis", tenant, limit, "delayed", store.delayed);
+                decided_by("redis", tenant, limit, "refused", refused);
+            }
+        }
+    }
+    let mut decided = |tenant: &str, limit, decision, count| {
+        decided_by("local", tenant, limit, decision, count);
     };
     // Each failed authentication that was not refused by this limit was let pass by it.
     let failed: u64 = sum_all(shared, |shard| &shard.auth_failures).iter().sum();

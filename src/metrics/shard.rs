@@ -18,6 +18,7 @@ use super::{
 };
 use crate::pipeline::{
     code::Code,
+    limit::Backend,
     refusal::{AuthFailure, LimitedBy},
 };
 
@@ -187,19 +188,19 @@ impl Shard {
     }
 
     /// Counts a call that passed every limit after `waited`.
-    pub fn admitted(&self, tenant: &TenantCounts, waited: Duration) {
+    pub fn admitted(&self, tenant: &TenantCounts, waited: Duration, by: Backend) {
         if let Some(block) = tenant.of(self.worker) {
-            block.admitted(!waited.is_zero());
+            block.admitted(!waited.is_zero(), by);
         }
         if !waited.is_zero() {
             self.waits.observe_span(waited);
         }
     }
 
-    /// Counts a call that a limit refused.
-    pub fn limited(&self, tenant: Option<&TenantCounts>, by: LimitedBy) {
+    /// Counts a call that a limit refused, here or in the store of a fleet.
+    pub fn limited(&self, tenant: Option<&TenantCounts>, by: LimitedBy, by_store: bool) {
         if let Some(block) = self.block(tenant) {
-            block.limited(by);
+            block.limited(by, by_store);
         }
     }
 

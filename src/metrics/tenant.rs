@@ -7,7 +7,7 @@ use std::sync::{
 };
 
 use super::status::{self, STATUSES};
-use crate::pipeline::{code::Code, refusal::LimitedBy};
+use crate::pipeline::{code::Code, limit::Backend, refusal::LimitedBy};
 
 /// Answers passed on, by status, and then refusals, by code.
 const SLOTS: usize = STATUSES.len() + Code::COUNT;
@@ -25,6 +25,20 @@ pub struct Block {
     allowed: AtomicU64,
     delayed: AtomicU64,
     limited: [AtomicU64; 4],
+    store: InStore<AtomicU64>,
+}
+
+/// What the store of a fleet decided.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct InStore<T> {
+    /// Calls that passed every limit at once.
+    pub allowed: T,
+    /// Calls that passed every limit after a wait.
+    pub delayed: T,
+    /// Calls that one of the tenant's own limits refused.
+    pub refused_by_tenant: T,
+    /// Calls that one of its key's limits refused.
+    pub refused_by_key: T,
 }
 
 impl Default for Block {
@@ -34,6 +48,7 @@ impl Default for Block {
             allowed: AtomicU64::default(),
             delayed: AtomicU64::default(),
             limited: Default::default(),
+            store: InStore::default(),
         }
     }
 }
@@ -51,18 +66,24 @@ impl Block {
     }
 
     /// Counts a call that passed every limit, at once or after a wait.
-    pub fn admitted(&self, after_a_wait: bool) {
-        let count = if after_a_wait {
-            &self.delayed
-        } else {
-            &self.allowed
+    pub fn admitted(&self, after_a_wait: bool, by: Backend) {
+        let count = match (by, after_a_wait) {
+            (Backend::Local, false) => &self.allowed,
+            (Backend::Local, true) => &self.delayed,
+            (Backend::Store, false) => &self.store.allowed,
+            (Backend::Store, true) => &self.store.delayed,
         };
         count.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a call that a limit refused.
-    pub fn limited(&self, by: LimitedBy) {
-        if let Some(count) = self.limited.get(by.index()) {
+    pub fn limited(&self, by: LimitedBy, by_store: bool) {
+        let count = match (by_store, by) {
+            (true, LimitedBy::Key) => Some(&self.store.refused_by_key),
+            (true, _) => Some(&self.store.refused_by_tenant),
+            (false, _) => self.limited.get(by.index()),
+        };
+        if let Some(count) = count {
             count.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -78,6 +99,10 @@ impl Block {
         for (sum, count) in sum.limited.iter_mut().zip(&self.limited) {
             *sum += get(count);
         }
+        sum.store.allowed += get(&self.store.allowed);
+        sum.store.delayed += get(&self.store.delayed);
+        sum.store.refused_by_tenant += get(&self.store.refused_by_tenant);
+        sum.store.refused_by_key += get(&self.store.refused_by_key);
     }
 }
 
@@ -85,10 +110,12 @@ impl Block {
 #[derive(Debug, Clone)]
 pub struct Counted {
     answers: [u64; SLOTS],
-    /// Calls that passed every limit at once.
+    /// Calls that passed every limit of this gateway at once, and no other's.
     pub allowed: u64,
-    /// Calls that passed every limit after a wait.
+    /// Calls that passed every limit of this gateway after a wait, and no other's.
     pub delayed: u64,
+    /// What the store of a fleet decided.
+    pub store: InStore<u64>,
     limited: [u64; 4],
 }
 
@@ -98,6 +125,7 @@ impl Default for Counted {
             answers: [0; SLOTS],
             allowed: 0,
             delayed: 0,
+            store: InStore::default(),
             limited: [0; 4],
         }
     }
@@ -160,8 +188,10 @@ mod tests {
             block.answered(Code::PassedOn, 200);
             block.answered(Code::PassedOn, 418);
             block.answered(Code::RateLimited, 429);
-            block.limited(LimitedBy::Key);
-            block.admitted(worker == 1);
+            block.limited(LimitedBy::Key, false);
+            block.limited(LimitedBy::Key, true);
+            block.admitted(false, Backend::Store);
+            block.admitted(worker == 1, Backend::Local);
         }
         assert!(counts.of(2).is_none());
         let sum = counts.sum();
@@ -172,5 +202,6 @@ mod tests {
         assert_eq!((sum.allowed, sum.delayed), (1, 1));
         assert_eq!(sum.limited(LimitedBy::Key), 2);
         assert_eq!(sum.limited(LimitedBy::Tenant), 0);
+        assert_eq!((sum.store.allowed, sum.store.refused_by_key), (2, 2));
     }
 }

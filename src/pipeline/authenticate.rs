@@ -49,6 +49,7 @@ pub fn identify<'a>(
             by: LimitedBy::Unauthenticated,
             policy: None,
             retry_after,
+            by_store: false,
         },
     })
 }

@@ -5,6 +5,7 @@ mod breaker;
 mod bucket;
 mod gate;
 mod replay;
+mod shared;
 
 use std::{
     sync::{
@@ -23,11 +24,13 @@ pub use self::{
     bucket::{Bucket, Level, seconds_up},
     gate::Gate,
     replay::Replay,
+    shared::{Asking, Backend},
 };
 use super::{
     authorize::Permit,
     refusal::{LimitedBy, Refusal},
 };
+use crate::fleet::Client;
 
 /// Proof that a permitted call has one of its tenant's places in flight.
 #[derive(Debug)]
@@ -51,6 +54,8 @@ pub struct Admitted<'a> {
     permit: Permit<'a>,
     pass: Option<Pass>,
     waited: Duration,
+    asked: Duration,
+    backend: Backend,
     _in_flight: InFlight,
 }
 
@@ -63,6 +68,16 @@ impl<'a> Admitted<'a> {
     /// How long the call waited for its turn.
     pub fn waited(&self) -> Duration {
         self.waited
+    }
+
+    /// How long it waited for the store that a fleet shares, besides.
+    pub fn asked(&self) -> Duration {
+        self.asked
+    }
+
+    /// Who decided.
+    pub fn backend(&self) -> Backend {
+        self.backend
     }
 
     /// Tells the breaker how the call went; a dry run says nothing.
@@ -96,16 +111,40 @@ pub fn enter(permit: Permit<'_>) -> Result<Entered<'_>, Refusal> {
 }
 
 /// Counts a call against everything that limits it; waits for its turn as long
-/// as the tenant's `wait` allows.
+/// as the tenant's `wait` allows. With a `store`, what the local limits let pass is
+/// decided there, within its time-out.
 ///
 /// # Errors
 ///
 /// `circuit-open` or `rate-limited`. A refused call has spent nothing.
-pub async fn admit(entered: Entered<'_>) -> Result<Admitted<'_>, Refusal> {
+pub async fn admit<'a>(
+    entered: Entered<'a>,
+    store: Option<&Client>,
+) -> Result<Admitted<'a>, Refusal> {
     let Entered { permit, in_flight } = entered;
     let tenant = permit.tenant();
+    let asking = Asking {
+        limits: &tenant.limits,
+        tenant: &tenant.name,
+        key: tenant.key.name(),
+        store,
+    };
+    let mut asked = Duration::ZERO;
+    let mut backend = Backend::Local;
     let at_once = if tenant.line.is_empty() || tenant.wait.is_zero() {
-        Some(tenant.limits.try_pass())
+        match (tenant.limits.try_pass(), store) {
+            (Ok(pass), Some(_)) => {
+                let began = Instant::now();
+                // Boxed: without a store no call's future has the size of this.
+                let went_on = Box::pin(asking.go_on()).await;
+                asked = began.elapsed();
+                Some(went_on.map(|by| {
+                    backend = by;
+                    pass
+                }))
+            }
+            (decided, _) => Some(decided),
+        }
     } else {
         None
     };
@@ -114,9 +153,10 @@ pub async fn admit(entered: Entered<'_>) -> Result<Admitted<'_>, Refusal> {
         Some(Err(refused)) if tenant.wait.is_zero() => return Err(refused),
         _ => {
             let began = Instant::now();
-            let turn = tenant.line.wait(&tenant.limits, began + tenant.wait);
+            let turn = tenant.line.wait(asking, began + tenant.wait);
             // Seldom: not part of every call's future.
-            let pass = Box::pin(turn).await?;
+            let (pass, by) = Box::pin(turn).await?;
+            backend = by;
             (pass, began.elapsed())
         }
     };
@@ -124,6 +164,8 @@ pub async fn admit(entered: Entered<'_>) -> Result<Admitted<'_>, Refusal> {
         permit,
         pass: Some(pass),
         waited,
+        asked,
+        backend,
         _in_flight: in_flight,
     })
 }
@@ -215,6 +257,7 @@ impl Limits {
             by: LimitedBy::Upstream,
             policy: None,
             retry_after: wait,
+            by_store: false,
         })?;
         let pass = self
             .breaker
@@ -239,6 +282,7 @@ impl Limits {
                 by: *by,
                 policy: Some(bucket.name().to_owned()),
                 retry_after: longest,
+                by_store: false,
             });
         }
         Ok(())
@@ -280,15 +324,19 @@ impl Line {
     }
 
     /// Joins the end of the line; only its head asks the limits.
-    async fn wait(&self, limits: &Limits, deadline: Instant) -> Result<Pass, Refusal> {
+    async fn wait(
+        &self,
+        asking: Asking<'_>,
+        deadline: Instant,
+    ) -> Result<(Pass, Backend), Refusal> {
         let Some(_place) = self.places.enter() else {
-            return limits.try_pass();
+            return asking.pass().await;
         };
         let head_of_line = async {
             let _turn = self.turn.lock().await;
             loop {
-                let refusal = match limits.try_pass() {
-                    Ok(pass) => return Ok(pass),
+                let refusal = match asking.pass().await {
+                    Ok(passed) => return Ok(passed),
                     Err(refusal) => refusal,
                 };
                 let wait = refusal.retry_after().unwrap_or_default();
@@ -301,7 +349,7 @@ impl Line {
         };
         match timeout_at(deadline, head_of_line).await {
             Ok(ended) => ended,
-            Err(_) => limits.try_pass(),
+            Err(_) => asking.pass().await,
         }
     }
 }

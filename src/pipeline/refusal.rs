@@ -46,6 +46,8 @@ pub enum Refusal {
         policy: Option<String>,
         /// When a retry can pass.
         retry_after: Duration,
+        /// Whether it was refused in the store that a fleet shares.
+        by_store: bool,
     },
     /// A bug. `sent` is `unknown` from the intent on.
     InternalError(Sent),

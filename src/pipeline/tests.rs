@@ -92,7 +92,7 @@ fn stage_with(tokens: &[NewToken; 6], upstream: &str, of_all: &str) -> Stage {
     };
     let trail = Trail::open(options, &mut |_| {}).unwrap();
     Stage {
-        pipeline: Pipeline::new(trail.for_worker(), Arc::new(Shard::new(0, 1))),
+        pipeline: Pipeline::new(trail.for_worker(), Arc::new(Shard::new(0, 1)), None),
         snapshot,
         alloy,
         trail,
@@ -314,6 +314,7 @@ async fn every_refusal_has_its_row_of_the_table() {
         by,
         policy: policy.map(ToOwned::to_owned),
         retry_after: second,
+        by_store: false,
     };
     let unauthenticated = Refusal::Unauthenticated(AuthFailure::Unknown);
     // Status, code, sent, Retry-After, and whether HTTP/1 closes.
@@ -660,7 +661,7 @@ async fn how_long_a_call_waited_is_known() {
     let permit = super::authorize::permit(identity, &call).unwrap();
     let admit = || async {
         let entered = super::limit::enter(permit).unwrap();
-        super::limit::admit(entered).await.unwrap().waited()
+        super::limit::admit(entered, None).await.unwrap().waited()
     };
     // One at once, then one each tenth of a second.
     admit().await;

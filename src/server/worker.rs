@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     audit::WorkerTrail,
+    fleet::{Client, Role},
     logging::access,
     metrics::Shard,
     pipeline::{Pipeline, limit::InFlight},
@@ -59,7 +60,9 @@ pub fn run(
         .build()?;
     let ended = runtime.block_on(async {
         let trail = shared.trail().for_worker().flushed_on_park();
-        let pipeline = Arc::new(Pipeline::new(trail.clone(), Arc::clone(counts)));
+        let store = shared.snapshot().store.clone();
+        let store = store.map(|store| Client::start(&store, Role::Calls));
+        let pipeline = Arc::new(Pipeline::new(trail.clone(), Arc::clone(counts), store));
         let rim = Rim::new(
             Arc::clone(shared),
             Arc::clone(&pipeline),

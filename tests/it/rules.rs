@@ -69,6 +69,10 @@ const OFF_STAGE: [&str; 2] = ["cli/demo", "simulated_alloy"];
 /// there, and it stands in the config by itself.
 const COLLECTOR: &str = "traces/post.rs";
 
+/// The store of shared limits is no upstream either: names of tenants and keys go
+/// there, and nothing else of a call.
+const LIMITS_STORE: &str = "fleet/connect.rs";
+
 #[test]
 fn only_forward_opens_upstream_connections() {
     lives_only_in(
@@ -77,6 +81,7 @@ fn only_forward_opens_upstream_connections() {
             "pipeline/forward/",
             "cli/healthcheck.rs",
             COLLECTOR,
+            LIMITS_STORE,
             OFF_STAGE[0],
             OFF_STAGE[1],
         ],

@@ -5,8 +5,10 @@ use std::time::SystemTime;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Facts, LimitFacts, OtherTenants, PROBLEMS_MAX, Seen, TenantFacts, durability, mode};
-use crate::metrics::Span;
+use super::{
+    Facts, LimitFacts, OtherTenants, PROBLEMS_MAX, Seen, StoreFacts, TenantFacts, durability, mode,
+};
+use crate::{fleet::Trouble, metrics::Span};
 
 /// The facts as JSON.
 pub fn json(facts: &Facts) -> Value {
@@ -25,6 +27,7 @@ pub fn json(facts: &Facts) -> Value {
             "breaker": key.breaker.as_str(),
             "refusals": key.refusals,
         })).collect::<Vec<_>>(),
+        "limits_store": facts.store.as_ref().map(store),
         "lately": facts.lately.as_ref().map(|(span, over)| {
             let mut shown = rates(span);
             if let Some(shown) = shown.as_object_mut() {
@@ -59,6 +62,15 @@ fn config(facts: &Facts) -> Value {
             "details": facts.shows_problems.then(|| problems.collect::<Vec<_>>()),
         },
         "needs_restart": reload.needs_restart,
+    })
+}
+
+fn store(store: &StoreFacts) -> Value {
+    json!({
+        "degraded": store.degraded,
+        "degraded_because": store.why.map(Trouble::as_str),
+        "gateways_configured": store.replicas,
+        "gateways_live": store.live,
     })
 }
 

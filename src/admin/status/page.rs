@@ -6,7 +6,8 @@ use std::fmt::Write;
 use jiff::Timestamp;
 
 use super::{
-    Facts, LimitFacts, OtherTenants, PROBLEMS_MAX, Seen, TenantFacts, durability, is_low, mode,
+    Facts, LimitFacts, OtherTenants, PROBLEMS_MAX, Seen, StoreFacts, TenantFacts, durability,
+    is_low, mode,
     plot::{Line, plot},
     until,
     words::{Text, bytes, moment, rate, seconds, since, span},
@@ -46,6 +47,9 @@ pub fn page(facts: &Facts, nonce: &str) -> String {
     incidents(&mut out, "Recent failures", &facts.failures, facts.now);
     incidents(&mut out, "Recent refusals", &facts.refusals, facts.now);
     upstream(&mut out, facts);
+    if let Some(found) = &facts.store {
+        store(&mut out, found);
+    }
     trail(&mut out, facts);
     config(&mut out, facts);
     let _ = write!(
@@ -298,6 +302,29 @@ fn upstream(out: &mut String, facts: &Facts) {
         );
     }
     out.push_str("</tbody></table></section>\n");
+}
+
+fn store(out: &mut String, store: &StoreFacts) {
+    out.push_str("<section id=\"limits-store\" class=\"card\"><h2>Limits store</h2>\n<dl>");
+    let (class, state) = match store.degraded {
+        false => ("good", "limits are shared"),
+        true => ("warn", "each gateway takes its fair share"),
+    };
+    entry(
+        out,
+        "state",
+        &format!("<span class=\"tag {class}\">{state}</span>"),
+    );
+    if let Some(trouble) = store.why {
+        entry(out, "because", &Text(&trouble.to_string()).to_string());
+    }
+    let live = match store.live {
+        0 => "not known".to_owned(),
+        live => live.to_string(),
+    };
+    let live = format!("{live} <span class=\"dim\">of {}</span>", store.replicas);
+    entry(out, "gateways", &live);
+    out.push_str("</dl></section>\n");
 }
 
 fn trail(out: &mut String, facts: &Facts) {

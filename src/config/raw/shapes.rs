@@ -11,6 +11,7 @@ use serde::{
 
 use super::{
     OneOf,
+    fleet::LimitsStore,
     observe::{Log, Otlp},
     ship::Ship,
 };
@@ -37,6 +38,8 @@ pub struct Raw {
     pub tenants: Option<Vec<Option<Tenant>>>,
     /// The audit trail.
     pub audit: Option<Audit>,
+    /// Where a fleet of gateways shares its limits; each gateway has its own if absent.
+    pub limits_store: Option<LimitsStore>,
     /// Logs on stderr.
     pub log: Option<Log>,
     /// Where the spans of traces go; nowhere if absent.

@@ -5,7 +5,7 @@ use std::{collections::HashMap, path::Path, sync::Arc};
 use http::HeaderValue;
 
 use super::{
-    Key, Snapshot, Target, Tenant, TokenInfo, TokenPlace, UserSet,
+    Key, Snapshot, Target, Tenant, TokenInfo, TokenPlace, UserSet, fleet,
     left::Left,
     listeners,
     secrets::{api_key, mac_key, read_file},
@@ -47,12 +47,22 @@ pub fn build(
     let mut problems = Vec::new();
     let target = target(&settings.upstream, previous, &mut problems);
     let listen = listeners::listeners(&settings.listen, previous, &mut problems);
+    let store = match (previous, &settings.limits_store) {
+        // The workers have their ways to the one that they started with, or to none.
+        (Some(previous), _) => previous.store.clone(),
+        (None, Some(store)) => fleet::store(store, &mut problems),
+        (None, None) => None,
+    };
+    let is_shared = store.is_some();
     let nothing = Left::default();
     let left = previous.map_or(&nothing, |previous| &previous.left);
     let keys: Vec<_> = settings
         .keys
         .iter()
-        .filter_map(|key| load_key(key, &settings.upstream, (previous, left), &mut problems))
+        .filter_map(|key| {
+            let known = (previous, left, is_shared);
+            load_key(key, &settings.upstream, known, &mut problems)
+        })
         .collect();
     let containment =
         previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.containment));
@@ -84,7 +94,7 @@ pub fn build(
         }
         let known = known.get(&*tenant.name).copied();
         let counts = counts(at < named_max, known, &others);
-        let mut ready = ready(tenant, key, users, counts, (known, left));
+        let mut ready = ready(tenant, key, users, counts, (known, left, is_shared));
         if known.is_none() {
             ready.switch = containment.switch_of(&tenant.name);
         }
@@ -101,6 +111,7 @@ pub fn build(
                 ),
             bounds: settings.bounds.clone(),
             upstream,
+            store,
             listen,
             keys,
             tenants,
@@ -128,7 +139,7 @@ pub fn unreadable(settings: &Settings) -> Vec<Problem> {
 fn load_key(
     key: &settings::Key,
     upstream: &settings::Upstream,
-    (previous, left): (Option<&Snapshot>, &Left),
+    (previous, left, is_shared): (Option<&Snapshot>, &Left, bool),
     problems: &mut Vec<Problem>,
 ) -> Option<Key> {
     let at = FieldPath::root().key("keys").key(&key.name);
@@ -155,7 +166,7 @@ fn load_key(
     Some(Key {
         ring: Arc::new(KeyRing::new(first?, next, known.map(|known| &*known.ring))),
         buckets: buckets(
-            "key",
+            ("key", is_shared),
             &key.limits,
             known.map_or_else(|| left.of_key(&key.name), |known| &known.buckets),
         ),
@@ -167,13 +178,22 @@ fn load_key(
 }
 
 /// A bucket for each window: the one that was there, if its window did not change.
-fn buckets(scope: &str, windows: &[Window], known: &[Arc<Bucket>]) -> Vec<Arc<Bucket>> {
+fn buckets(
+    (scope, is_shared): (&str, bool),
+    windows: &[Window],
+    known: &[Arc<Bucket>],
+) -> Vec<Arc<Bucket>> {
+    let new = if is_shared {
+        Bucket::of_fleet
+    } else {
+        Bucket::new
+    };
     windows
         .iter()
         .map(|window| {
             let same = known.iter().find(|bucket| bucket.window() == *window);
             same.cloned()
-                .unwrap_or_else(|| Arc::new(Bucket::new(scope, *window)))
+                .unwrap_or_else(|| Arc::new(new(scope, *window)))
         })
         .collect()
 }
@@ -193,7 +213,7 @@ fn ready(
     key: &Key,
     users: UserSet,
     counts: Arc<TenantCounts>,
-    (known, left): (Option<&Tenant>, &Left),
+    (known, left, is_shared): (Option<&Tenant>, &Left, bool),
 ) -> Tenant {
     let own: Vec<_> = match known {
         Some(known) => known.limits.of_tenant().cloned().collect(),
@@ -211,7 +231,7 @@ fn ready(
         switch: known.map_or_else(Arc::default, |known| Arc::clone(&known.switch)),
         freeze_after: tenant.freeze_after,
         limits: Limits::new(
-            buckets("tenant", &tenant.limits, &own),
+            buckets(("tenant", is_shared), &tenant.limits, &own),
             key.buckets.iter().cloned(),
             Arc::clone(&key.gate),
             Arc::clone(&key.breaker),

@@ -86,7 +86,12 @@ pub fn loose_secrets(settings: &Settings) -> Vec<Problem> {
             .iter()
             .map(move |(name, source)| (at(name), source))
     });
-    for (at, source) in keys.chain(mac_key).chain(ship).chain(headers) {
+    let store = settings.limits_store.as_ref().map(|store| {
+        let at = FieldPath::root().key("limits_store").key("redis");
+        (at.key("url"), &store.url)
+    });
+    let others = mac_key.into_iter().chain(store);
+    for (at, source) in keys.chain(others).chain(ship).chain(headers) {
         let SecretSource::File(path) = source else {
             continue;
         };

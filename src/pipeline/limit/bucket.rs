@@ -1,5 +1,7 @@
 //! One limit: a bucket (GCRA, by governor) whose last unit can be given back.
 
+mod in_fleet;
+
 use std::{
     sync::{
         Arc,
@@ -17,6 +19,7 @@ use governor::{
 };
 use tokio::time::Instant;
 
+use self::in_fleet::InFleet;
 use crate::config::settings::Window;
 
 /// A bucket of one tenant or key, shared by all workers.
@@ -30,6 +33,7 @@ pub struct Bucket {
     cell: Cell,
     limiter: RateLimiter<NotKeyed, Cell, RuntimeClock, NoOpMiddleware<std::time::Instant>>,
     start: Instant,
+    in_fleet: Option<Box<InFleet>>,
 }
 
 /// What a bucket holds just now.
@@ -58,6 +62,7 @@ impl Bucket {
             limiter: RateLimiter::new(quota, cell.clone(), RuntimeClock),
             cell,
             start,
+            in_fleet: None,
         }
     }
 
@@ -84,8 +89,12 @@ impl Bucket {
     /// Takes as much as comes back in `span`, at most all there is: what an
     /// earlier run spent.
     pub fn spend(&self, span: Duration) {
-        let until = nanos(self.start.elapsed() + span.min(self.refill()));
+        let now = self.start.elapsed();
+        let until = nanos(now + span.min(self.refill()));
         self.cell.0.fetch_max(until, Ordering::AcqRel);
+        if let Some(in_fleet) = &self.in_fleet {
+            in_fleet.spend(until);
+        }
     }
 
     /// Takes one unit.
@@ -101,14 +110,7 @@ impl Bucket {
 
     /// Gives back the unit that [`take`](Self::take) took, as if it had not been taken.
     pub fn give_back(&self) {
-        let one = nanos(interval(self.window));
-        // Never fails: the closure always returns a value.
-        let _ = self
-            .cell
-            .0
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |at| {
-                Some(at.saturating_sub(one))
-            });
+        back(&self.cell.0, nanos(interval(self.window)));
     }
 
     /// What the bucket holds, without taking anything.
@@ -121,6 +123,11 @@ impl Bucket {
         let one = nanos(interval(self.window)).max(1);
         let full = one.saturating_mul(u64::from(self.window.burst.get()));
         let now = nanos(now.saturating_duration_since(self.start));
+        if let Some(in_fleet) = &self.in_fleet
+            && let Some(level) = in_fleet.level(&self.window, now)
+        {
+            return level;
+        }
         let spent = self.cell.0.load(Ordering::Acquire).saturating_sub(now);
         let free = full.saturating_sub(spent);
         Level {
@@ -141,6 +148,13 @@ impl Bucket {
             seconds_up(fills_in)
         )
     }
+}
+
+fn back(full_at: &AtomicU64, unit_ns: u64) {
+    // Never fails: the closure always returns a value.
+    let _ = full_at.fetch_update(Ordering::AcqRel, Ordering::Acquire, |at| {
+        Some(at.saturating_sub(unit_ns))
+    });
 }
 
 /// The time in which one unit comes back.

@@ -18,12 +18,23 @@ fn limits(tenant: &[(u32, Duration)], key: &[(u32, Duration)]) -> Limits {
     )
 }
 
+/// Without a store.
+fn alone(limits: &Limits) -> Asking<'_> {
+    Asking {
+        limits,
+        tenant: "t",
+        key: "k",
+        store: None,
+    }
+}
+
 fn refused(limits: &Limits) -> (LimitedBy, Option<String>, Duration) {
     match limits.try_pass().unwrap_err() {
         Refusal::RateLimited {
             by,
             policy,
             retry_after,
+            ..
         } => (by, policy, retry_after),
         other => panic!("{other:?}"),
     }
@@ -108,7 +119,11 @@ async fn those_who_wait_are_served_in_the_order_they_came() {
     for number in 0..5 {
         let (limits, line, served) = (Arc::clone(&limits), Arc::clone(&line), Arc::clone(&served));
         waiting.push(tokio::spawn(async move {
-            line.wait(&limits, deadline).await.unwrap().worked();
+            line.wait(alone(&limits), deadline)
+                .await
+                .unwrap()
+                .0
+                .worked();
             served.lock().unwrap().push(number);
         }));
         tokio::task::yield_now().await;
@@ -127,19 +142,27 @@ async fn waiting_is_bounded_in_time_and_number() {
     let line = Arc::new(Line::new(1));
     let began = Instant::now();
     // Its turn can't come in time: it is told so at once.
-    assert!(line.wait(&limits, began + 10 * SECOND).await.is_err());
+    assert!(
+        line.wait(alone(&limits), began + 10 * SECOND)
+            .await
+            .is_err()
+    );
     assert_eq!(began.elapsed(), Duration::ZERO);
     let waiting = tokio::spawn({
         let (limits, line) = (Arc::clone(&limits), Arc::clone(&line));
         async move {
-            line.wait(&limits, began + 1000 * SECOND)
+            line.wait(alone(&limits), began + 1000 * SECOND)
                 .await
-                .map(Pass::worked)
+                .map(|(pass, _)| pass.worked())
         }
     });
     tokio::task::yield_now().await;
     // The line is full.
-    assert!(line.wait(&limits, began + 1000 * SECOND).await.is_err());
+    assert!(
+        line.wait(alone(&limits), began + 1000 * SECOND)
+            .await
+            .is_err()
+    );
     assert_eq!(began.elapsed(), Duration::ZERO);
     waiting.await.unwrap().unwrap();
     assert_eq!(began.elapsed(), 100 * SECOND);

@@ -11,6 +11,7 @@ pub mod mount;
 pub mod postgres;
 pub mod raw_h2;
 pub mod refusal;
+pub mod store;
 pub mod trail;
 
 pub use self::{

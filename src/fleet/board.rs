@@ -1,0 +1,245 @@
+//! What is told of the store: to the log once per change, to metrics and `/status`.
+
+use std::{
+    fmt,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use crate::metrics::{Histogram, STORE};
+
+/// Why the store did not decide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// It can't be reached: name, network or TLS.
+    Connect,
+    /// It does not let this gateway in.
+    Auth,
+    /// No answer within `limits_store.timeout`.
+    Timeout,
+    /// The connection broke.
+    Closed,
+    /// It answered with an error, or with something that is no answer.
+    Error,
+    /// Another node of the cluster has the key now; the map is being read anew.
+    Moved,
+    /// As many calls wait for it as may.
+    Busy,
+}
+
+impl Trouble {
+    /// All of them, each at its own index.
+    pub const ALL: [Self; 7] = [
+        Self::Connect,
+        Self::Auth,
+        Self::Timeout,
+        Self::Closed,
+        Self::Error,
+        Self::Moved,
+        Self::Busy,
+    ];
+
+    /// Its name in the metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Auth => "auth",
+            Self::Timeout => "timeout",
+            Self::Closed => "closed",
+            Self::Error => "error",
+            Self::Moved => "moved",
+            Self::Busy => "busy",
+        }
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connect => "it cannot be reached",
+            Self::Auth => "it does not let this gateway in",
+            Self::Timeout => "it does not answer in time",
+            Self::Closed => "the connection broke",
+            Self::Error => "it answers with an error",
+            Self::Moved => "another node of the cluster has the key now",
+            Self::Busy => "too many calls wait for it",
+        })
+    }
+}
+
+/// What the whole process knows of the store.
+#[derive(Debug)]
+pub struct Board {
+    times: Histogram<11>,
+    troubles: [AtomicU64; Trouble::ALL.len()],
+    /// Connections that calls would be asked over, and those of them that are good.
+    links: AtomicU32,
+    good: AtomicU32,
+    live: AtomicU32,
+    told: Mutex<Told>,
+}
+
+/// What was said last.
+#[derive(Debug, Default)]
+struct Told {
+    is_shared: Option<bool>,
+    are_too_many: bool,
+    why: Option<Trouble>,
+}
+
+impl Default for Board {
+    fn default() -> Self {
+        Self {
+            times: Histogram::new(&STORE),
+            troubles: Default::default(),
+            links: AtomicU32::new(0),
+            good: AtomicU32::new(0),
+            live: AtomicU32::new(0),
+            told: Mutex::default(),
+        }
+    }
+}
+
+impl Board {
+    /// How long it took to decide.
+    pub fn times(&self) -> &Histogram<11> {
+        &self.times
+    }
+
+    pub(super) fn took(&self, span: Duration) {
+        self.times.observe_span(span);
+    }
+
+    /// How often each kind of trouble was met.
+    pub fn troubles(&self) -> impl Iterator<Item = (Trouble, u64)> {
+        let counts = self.troubles.iter();
+        let counts = counts.map(|count| count.load(Ordering::Relaxed));
+        Trouble::ALL.into_iter().zip(counts)
+    }
+
+    /// Whether calls, or some of them, are decided by the fair share.
+    pub fn is_degraded(&self) -> bool {
+        let links = self.links.load(Ordering::Acquire);
+        links == 0 || self.good.load(Ordering::Acquire) < links
+    }
+
+    /// Why, if it is known.
+    pub fn why(&self) -> Option<Trouble> {
+        self.told().why.filter(|_| self.is_degraded())
+    }
+
+    /// How many gateways lived when the store was asked last; 0 if it never was.
+    pub fn live(&self) -> u32 {
+        self.live.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn count(&self, trouble: Trouble) {
+        if let Some(count) = self.troubles.get(trouble as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// There is one more connection; not good yet.
+    pub(super) fn opened(&self) {
+        self.links.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// A connection is no more; `was_good` is how it stood.
+    pub(super) fn dropped(&self, was_good: bool) {
+        if was_good {
+            self.good.fetch_sub(1, Ordering::AcqRel);
+        }
+        self.links.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// A connection is good to ask over from now on.
+    pub(super) fn came_up(&self) {
+        self.good.fetch_add(1, Ordering::AcqRel);
+        let mut told = self.told();
+        if !self.is_degraded() && told.is_shared != Some(true) {
+            told.is_shared = Some(true);
+            told.why = None;
+            tracing::info!("limits are shared through the store");
+        }
+    }
+
+    /// A connection, or a try to have one, failed. `detail` is for people.
+    pub(super) fn failed(&self, was_good: bool, trouble: Trouble, detail: &str) {
+        self.count(trouble);
+        if was_good {
+            self.good.fetch_sub(1, Ordering::AcqRel);
+        }
+        let mut told = self.told();
+        told.why = Some(trouble);
+        if told.is_shared != Some(false) {
+            told.is_shared = Some(false);
+            tracing::warn!(
+                reason = trouble.as_str(),
+                detail,
+                "the limits store does not decide: {trouble}. Until it is back this gateway takes its fair share of each limit, and no more"
+            );
+        }
+    }
+
+    /// So many gateways live, of as many as there are to be.
+    pub(super) fn counted(&self, live: u32, replicas: u32) {
+        self.live.store(live, Ordering::Relaxed);
+        let are_too_many = live > replicas;
+        let mut told = self.told();
+        if told.are_too_many != are_too_many {
+            told.are_too_many = are_too_many;
+            if are_too_many {
+                tracing::warn!(
+                    live,
+                    replicas,
+                    "more gateways live than limits_store.replicas says: set it to at least as many, or the ceiling that check prints is not kept while the store is away"
+                );
+            } else {
+                tracing::info!(
+                    live,
+                    replicas,
+                    "no more gateways live than limits_store.replicas says"
+                );
+            }
+        }
+    }
+
+    fn told(&self) -> std::sync::MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_degraded_while_any_connection_is_not_good() {
+        let board = Board::default();
+        assert!(board.is_degraded());
+        board.opened();
+        board.opened();
+        board.came_up();
+        assert!(board.is_degraded());
+        board.came_up();
+        assert!(!board.is_degraded());
+        board.failed(true, Trouble::Timeout, "");
+        assert!(board.is_degraded());
+        assert_eq!(board.why(), Some(Trouble::Timeout));
+        board.dropped(false);
+        assert!(!board.is_degraded());
+        assert_eq!(board.why(), None);
+        let timeouts = board.troubles().find(|(it, _)| *it == Trouble::Timeout);
+        assert_eq!(timeouts.unwrap().1, 1);
+    }
+
+    #[test]
+    fn each_trouble_is_counted_under_its_own_name() {
+        for (at, trouble) in Trouble::ALL.into_iter().enumerate() {
+            assert_eq!(trouble as usize, at);
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Connections to the store. Nothing of a call goes there but the names of its
+//! tenant and key: it is no upstream.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::BytesMut;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    net::TcpStream,
+    time::timeout,
+};
+
+use super::{
+    Way,
+    address::{Address, Login},
+    board::Trouble,
+    resp::{self, Reply},
+    script::{LIMITS, LIVE},
+};
+use crate::tls::ClientStream;
+
+/// How long look-up, TCP, TLS and login may take together. No call waits for it.
+const CONNECT_MAX: Duration = Duration::from_secs(1);
+/// How long what a try writes stays in the store, in milliseconds.
+const PROBE_MS: &[u8] = b"10000";
+/// How much of an error of the store is told.
+const DETAIL_CHARS_MAX: usize = 200;
+
+/// A connection, with TLS or without.
+pub enum Stream {
+    /// Plaintext.
+    Plain(TcpStream),
+    /// TLS.
+    Tls(Box<ClientStream>),
+}
+
+/// Why there is no connection, and details for people.
+pub type Failed = (Trouble, String);
+
+/// Connects to a node, logs in, shows it the scripts, and looks whether it answers
+/// in time by writing under the name `probe`, if there is one.
+pub async fn open(way: &Way, address: &Address, probe: Option<&str>) -> Result<Stream, Failed> {
+    let opened = timeout(CONNECT_MAX, connect_and_log_in(way, address)).await;
+    let mut stream = opened.map_err(|_| {
+        let detail = format!("{address}: no connection within {CONNECT_MAX:?}");
+        (Trouble::Connect, detail)
+    })??;
+    let Some(probe) = probe else {
+        return Ok(stream);
+    };
+    let mut out = BytesMut::new();
+    resp::command(&mut out, &[b"SET", probe.as_bytes(), b"1", b"PX", PROBE_MS]);
+    let answered = timeout(way.timeout, exchange(&mut stream, &out, 1)).await;
+    let late = || format!("{address}: no answer within {:?}", way.timeout);
+    let replies = answered
+        .map_err(|_| (Trouble::Timeout, late()))?
+        .map_err(|error| (Trouble::Closed, format!("{address}: {error}")))?;
+    match replies.first() {
+        // Its slot has moved: the node is there all the same.
+        Some(Reply::Error(text)) if !is_moved(text) => Err(refused(address, text)),
+        _ => Ok(stream),
+    }
+}
+
+/// Asks a node one thing over a connection of its own.
+pub async fn once(way: &Way, address: &Address, command: &[&[u8]]) -> Result<Reply, Failed> {
+    let mut stream = open(way, address, None).await?;
+    let mut out = BytesMut::new();
+    resp::command(&mut out, command);
+    let answered = timeout(CONNECT_MAX, exchange(&mut stream, &out, 1)).await;
+    let late = || (Trouble::Timeout, format!("{address}: no answer"));
+    let replies = answered
+        .map_err(|_| late())?
+        .map_err(|error| (Trouble::Closed, format!("{address}: {error}")))?;
+    match replies.into_iter().next() {
+        Some(Reply::Error(text)) => Err(refused(address, &text)),
+        Some(reply) => Ok(reply),
+        None => Err(late()),
+    }
+}
+
+/// Whether an error says that another node of the cluster is to be asked.
+pub fn is_moved(error: &str) -> bool {
+    let kind = error.split(' ').next().unwrap_or_default();
+    matches!(kind, "MOVED" | "ASK" | "TRYAGAIN" | "CLUSTERDOWN")
+}
+
+fn refused(address: &Address, text: &str) -> Failed {
+    let kind = text.split(' ').next().unwrap_or_default();
+    let trouble = match kind {
+        "NOAUTH" | "WRONGPASS" | "NOPERM" => Trouble::Auth,
+        _ => Trouble::Error,
+    };
+    let text: String = text.chars().take(DETAIL_CHARS_MAX).collect();
+    (trouble, format!("{address}: {text}"))
+}
+
+async fn connect_and_log_in(way: &Way, address: &Address) -> Result<Stream, Failed> {
+    let unreachable = |error: io::Error| (Trouble::Connect, format!("{address}: {error}"));
+    let tcp = TcpStream::connect((address.host.as_str(), address.port)).await;
+    let tcp = tcp.map_err(unreachable)?;
+    // Commands are small, and each is waited for.
+    let _ = tcp.set_nodelay(true);
+    let mut stream = match &way.tls {
+        Some(tls) => {
+            let tls = tls.connect(&address.host, tcp).await.map_err(unreachable)?;
+            Stream::Tls(Box::new(tls))
+        }
+        None => Stream::Plain(tcp),
+    };
+    let mut out = BytesMut::new();
+    let mut needed = 0;
+    if let Some(Login { user, password }) = &way.url.login {
+        needed += 1;
+        match user {
+            Some(user) => resp::command(&mut out, &[b"AUTH", user.as_bytes(), password.as_bytes()]),
+            None => resp::command(&mut out, &[b"AUTH", password.as_bytes()]),
+        }
+    }
+    if way.url.database > 0 {
+        needed += 1;
+        let database = way.url.database.to_string();
+        resp::command(&mut out, &[b"SELECT", database.as_bytes()]);
+    }
+    // A store that forbids this is shown the script with the first call instead.
+    LIMITS.load(&mut out);
+    LIVE.load(&mut out);
+    let replies = exchange(&mut stream, &out, needed + 2).await;
+    let replies = replies.map_err(|error| (Trouble::Closed, format!("{address}: {error}")))?;
+    let mut replies = replies.iter().take(needed);
+    let error = replies.find_map(|reply| match reply {
+        Reply::Error(text) => Some(text),
+        _ => None,
+    });
+    match error {
+        // With `AUTH`, `ERR` says that there is no such password or user, or none is wanted.
+        Some(text) if way.url.login.is_some() => Err((Trouble::Auth, refused(address, text).1)),
+        Some(text) => Err(refused(address, text)),
+        None => Ok(stream),
+    }
+}
+
+async fn exchange(stream: &mut Stream, out: &[u8], replies: usize) -> io::Result<Vec<Reply>> {
+    stream.write_all(out).await?;
+    stream.flush().await?;
+    let mut input = BytesMut::new();
+    let mut found = Vec::with_capacity(replies);
+    loop {
+        let odd = |_| io::Error::other("it answers with something that is no answer");
+        while let Some(reply) = resp::take(&mut input).map_err(odd)? {
+            found.push(reply);
+        }
+        if found.len() >= replies {
+            return Ok(found);
+        }
+        if stream.read_buf(&mut input).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! One connection to the store, shared by all calls of a worker: what they ask is
+//! written together and answered in order. It is opened, and opened anew, beside
+//! the calls; none of them waits for that.
+
+mod drive;
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Waker,
+    time::Duration,
+};
+
+use bytes::BytesMut;
+use tokio::{
+    sync::{Notify, oneshot},
+    task::AbortHandle,
+    time::{Instant, sleep_until},
+};
+
+use self::drive::Driver;
+use super::{Store, address::Address, board::Trouble, connect, resp::Reply, standing::Standing};
+
+/// Calls that may wait for answers over one connection.
+const WAITING_MAX: usize = 4096;
+
+/// One connection to the store, or the tries to have it. Ends when dropped.
+pub struct Link {
+    inner: Arc<Inner>,
+    store: Arc<Store>,
+    role: Role,
+    task: AbortHandle,
+}
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// For calls: whether it is good is told to operators.
+    Calls,
+    /// For what goes on beside them.
+    Beside,
+}
+
+/// What those who ask and the connection's own task share.
+#[derive(Default)]
+struct Inner(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    is_good: bool,
+    /// What is to be written.
+    out: BytesMut,
+    /// Those who wait for answers, in the order in which they asked.
+    waiting: VecDeque<Waiting>,
+    /// Somebody found that the connection is of no use.
+    failed: Option<Trouble>,
+    driver: Option<Waker>,
+}
+
+struct Waiting {
+    deadline: Instant,
+    answer: oneshot::Sender<Result<Reply, Trouble>>,
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Link(good: {})", self.is_good())
+    }
+}
+
+impl Link {
+    /// Opens one to a node, within the runtime that will ask over it. A try to open
+    /// it writes under the name `probe`. `trouble` is told of each failure.
+    pub fn start(
+        store: &Arc<Store>,
+        role: Role,
+        address: Address,
+        probe: String,
+        trouble: Option<Arc<Notify>>,
+    ) -> Self {
+        let inner = Arc::<Inner>::default();
+        if role == Role::Calls {
+            store.board.opened();
+        }
+        let keeping = keep(
+            Arc::clone(&inner),
+            Arc::clone(store),
+            role,
+            (address, probe),
+            trouble,
+        );
+        Self {
+            task: tokio::spawn(keeping).abort_handle(),
+            store: Arc::clone(store),
+            inner,
+            role,
+        }
+    }
+
+    /// Whether it can be asked over.
+    pub fn is_good(&self) -> bool {
+        self.inner.state().is_good
+    }
+
+    /// Asks something, to be answered within `span`.
+    ///
+    /// # Errors
+    ///
+    /// If it can't be asked over just now, or is not answered in time; an answer
+    /// that is an error is an answer.
+    pub async fn ask(
+        &self,
+        span: Duration,
+        write: impl FnOnce(&mut BytesMut),
+    ) -> Result<Reply, Trouble> {
+        let answer = {
+            let mut state = self.inner.state();
+            if !state.is_good {
+                return Err(Trouble::Connect);
+            }
+            if state.waiting.len() >= WAITING_MAX {
+                self.store.board.count(Trouble::Busy);
+                return Err(Trouble::Busy);
+            }
+            write(&mut state.out);
+            let (answer, answered) = oneshot::channel();
+            let deadline = Instant::now() + span;
+            state.waiting.push_back(Waiting { deadline, answer });
+            if let Some(driver) = &state.driver {
+                driver.wake_by_ref();
+            }
+            answered
+        };
+        answer.await.unwrap_or(Err(Trouble::Closed))
+    }
+
+    /// Gives the connection up, and opens another.
+    pub fn fail(&self, trouble: Trouble) {
+        let mut state = self.inner.state();
+        state.failed = Some(trouble);
+        if let Some(driver) = &state.driver {
+            driver.wake_by_ref();
+        }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.task.abort();
+        let was_good = self.inner.close(Trouble::Closed);
+        if self.role == Role::Calls {
+            self.store.board.dropped(was_good);
+        }
+    }
+}
+
+impl Inner {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open(&self) {
+        let mut state = self.state();
+        *state = State::default();
+        state.is_good = true;
+    }
+
+    /// Nothing is asked any more; those who wait are told. Whether it was good.
+    fn close(&self, trouble: Trouble) -> bool {
+        let before = std::mem::take(&mut *self.state());
+        for waiting in before.waiting {
+            // Whoever asked may have left.
+            let _ = waiting.answer.send(Err(trouble));
+        }
+        before.is_good
+    }
+}
+
+/// Keeps a connection open, as long as the task lives.
+async fn keep(
+    inner: Arc<Inner>,
+    store: Arc<Store>,
+    role: Role,
+    (address, probe): (Address, String),
+    on_trouble: Option<Arc<Notify>>,
+) {
+    let mut standing = Standing::new(spread());
+    let begun = Instant::now();
+    loop {
+        sleep_until(begun + standing.try_at()).await;
+        let opened = connect::open(&store.way, &address, Some(&probe)).await;
+        let (trouble, detail) = match opened {
+            Ok(stream) => {
+                standing.answered(begun.elapsed());
+                inner.open();
+                if role == Role::Calls {
+                    store.board.came_up();
+                }
+                let trouble = Driver::new(&inner, stream, store.way.timeout).run().await;
+                inner.close(trouble);
+                (trouble, address.to_string())
+            }
+            Err(failed) => failed,
+        };
+        let was_good = standing.failed(begun.elapsed());
+        if role == Role::Calls {
+            store.board.failed(was_good, trouble, &detail);
+        }
+        if let Some(on_trouble) = &on_trouble {
+            on_trouble.notify_one();
+        }
+    }
+}
+
+/// A number that differs between gateways and connections.
+fn spread() -> u8 {
+    let [.., last] = *uuid::Uuid::now_v7().as_bytes();
+    last
+}

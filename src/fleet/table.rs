@@ -1,0 +1,85 @@
+//! A small table of names and texts that all gateways see: a hash of the store.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{board::Trouble, nodes::Client, resp};
+
+/// How long an answer may take that no call waits for.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A table in the store. It has no end of its own: an entry stays until it is removed.
+#[derive(Debug, Clone)]
+pub struct Table {
+    client: Arc<Client>,
+    name: String,
+}
+
+impl Table {
+    /// The table of this name, behind the prefix of the config.
+    pub fn new(client: &Arc<Client>, name: &str) -> Self {
+        Self {
+            name: format!("{}:{name}", client.store().way.prefix),
+            client: Arc::clone(client),
+        }
+    }
+
+    /// Every entry: its name and its text.
+    ///
+    /// # Errors
+    ///
+    /// If the store does not answer within a second: the last known state holds.
+    pub async fn read(&self) -> Result<Vec<(String, String)>, Trouble> {
+        let reply = self.command(&[b"HGETALL"], &[]).await?;
+        let texts = reply.list().iter().map(|it| it.text().map(str::to_owned));
+        let texts: Vec<_> = texts.collect::<Option<_>>().ok_or(Trouble::Error)?;
+        let mut texts = texts.into_iter();
+        let mut entries = Vec::with_capacity(texts.len() / 2);
+        while let (Some(name), Some(text)) = (texts.next(), texts.next()) {
+            entries.push((name, text));
+        }
+        Ok(entries)
+    }
+
+    /// Sets an entry, whether it was there or not.
+    ///
+    /// # Errors
+    ///
+    /// If the store does not answer within a second; it may be set all the same.
+    pub async fn set(&self, name: &str, text: &str) -> Result<(), Trouble> {
+        self.command(&[b"HSET"], &[name.as_bytes(), text.as_bytes()])
+            .await
+            .map(drop)
+    }
+
+    /// Sets an entry unless it is there already. Returns whether it was set.
+    ///
+    /// # Errors
+    ///
+    /// If the store does not answer within a second; it may be set all the same.
+    pub async fn set_new(&self, name: &str, text: &str) -> Result<bool, Trouble> {
+        let entry = [name.as_bytes(), text.as_bytes()];
+        let reply = self.command(&[b"HSETNX"], &entry).await?;
+        Ok(reply.number() == Some(1))
+    }
+
+    /// Removes an entry. Returns whether it was there.
+    ///
+    /// # Errors
+    ///
+    /// If the store does not answer within a second; it may be removed all the same.
+    pub async fn remove(&self, name: &str) -> Result<bool, Trouble> {
+        let reply = self.command(&[b"HDEL"], &[name.as_bytes()]).await?;
+        Ok(reply.number() == Some(1))
+    }
+
+    async fn command(&self, verb: &[&[u8]], rest: &[&[u8]]) -> Result<resp::Reply, Trouble> {
+        let name = self.name.as_bytes();
+        let asked = self.client.ask(name, PATIENCE, |out, _| {
+            resp::begin(out, verb.len() + 1 + rest.len());
+            for part in verb.iter().chain([&name]).chain(rest) {
+                resp::part(out, part);
+            }
+        });
+        asked.await
+    }
+}

@@ -1,0 +1,674 @@
+//! Limits that a fleet shares through a real Redis, whatever happens to it.
+
+use std::{
+    fs,
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use alloy_gateway::config::settings::Window;
+use alloy_gateway::fleet::{
+    gcra::{Bucket, Shape, take_all},
+    resp::Reply,
+    share::Ceilings,
+};
+
+use crate::support::{
+    Connection, Gateway, Setup, USER, delete,
+    gateway::Process,
+    or_skipped,
+    store::{self, Cluster, Redis, SlowWay},
+};
+
+/// Nothing takes longer, or the test fails.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The names of Setup's key and tenant.
+const KEY_BUCKET: &str = "alloy-gateway:{production}:key:2000";
+
+/// One call of a fleet: when it was answered, how long that took, and its status.
+#[derive(Debug, Clone, Copy)]
+struct Answered {
+    at: Instant,
+    took: Duration,
+    status: u16,
+}
+
+struct Fleet(Vec<Gateway>);
+
+impl Fleet {
+    /// So many gateways before one store, with limits on their key.
+    fn start(gateways: usize, url: &str, limits: &'static str, store: &str) -> Self {
+        let start = |_| {
+            let lines = format!("limits_store: {{ redis: {{ url: {{ file: redis-url }}, {store}\n");
+            Setup::default()
+                .key_limits(limits)
+                .audit("durability: relaxed")
+                .workers(1)
+                .file("redis-url", url)
+                .lines(&lines)
+                .start()
+        };
+        let fleet = Self((0..gateways).map(start).collect());
+        fleet.wait_until_shared();
+        fleet
+    }
+
+    #[track_caller]
+    fn wait_until_shared(&self) {
+        for gateway in &self.0 {
+            until("limits are shared", || {
+                gateway.scrape().get("rate_limit_backend_degraded") == 0.0
+            });
+        }
+    }
+
+    /// Calls of each gateway at its own rate (a second), all at once, for `span`,
+    /// while `meanwhile` goes on. In the order of their answers.
+    fn load(&self, rates: &[f64], span: Duration, meanwhile: impl FnOnce()) -> Vec<Answered> {
+        let end = Instant::now() + span;
+        let mut all: Vec<_> = thread::scope(|scope| {
+            let callers: Vec<_> = self
+                .0
+                .iter()
+                .zip(rates)
+                .map(|(gateway, rate)| scope.spawn(move || call_until(gateway, *rate, end)))
+                .collect();
+            meanwhile();
+            callers
+                .into_iter()
+                .flat_map(|caller| caller.join().unwrap())
+                .collect()
+        });
+        all.sort_by_key(|call| call.at);
+        all
+    }
+
+    fn by_store(&self, decision: &str) -> f64 {
+        let series = format!(
+            "rate_limit_decisions_total{{tenant=\"billing\",limit=\"key\",decision=\"{decision}\",backend=\"redis\"}}"
+        );
+        self.0.iter().map(|it| it.scrape().get(&series)).sum()
+    }
+}
+
+#[track_caller]
+fn until(what: &str, is_so: impl Fn() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < end, "never: {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn call_until(gateway: &Gateway, per_second: f64, end: Instant) -> Vec<Answered> {
+    let mut connection = gateway.connect();
+    let begun = Instant::now();
+    let mut calls = Vec::new();
+    while Instant::now() < end {
+        let sent = Instant::now();
+        let credential = format!("c{}", calls.len() % 1000);
+        let response = connection
+            .send(delete(USER, &credential, gateway.token()))
+            .receive();
+        calls.push(Answered {
+            at: Instant::now(),
+            took: sent.elapsed(),
+            status: response.status,
+        });
+        let due = begun + Duration::from_secs_f64(calls.len() as f64 / per_second);
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+    }
+    calls
+}
+
+fn passed(calls: &[Answered]) -> Vec<Instant> {
+    let passed = calls.iter().filter(|call| call.status != 429);
+    passed.map(|call| call.at).collect()
+}
+
+/// The most calls that passed in any span so long.
+fn most_in(span: Duration, passed: &[Instant]) -> usize {
+    let from = |first: Instant| {
+        let span = first..first + span;
+        passed.iter().filter(|at| span.contains(*at)).count()
+    };
+    passed.iter().map(|first| from(*first)).max().unwrap_or(0)
+}
+
+/// Every answer is the upstream's or a limit's, and how long they took.
+#[track_caller]
+fn look_at(what: &str, calls: &[Answered]) {
+    let odd = calls
+        .iter()
+        .find(|call| !matches!(call.status, 200 | 404 | 429));
+    assert!(odd.is_none(), "{what}: {odd:?}");
+    let mut took: Vec<_> = calls.iter().map(|call| call.took).collect();
+    took.sort();
+    let at = |share: usize| took[(took.len() - 1) * share / 100];
+    println!(
+        "{what}: {} calls, {} passed, p50 {:?}, p99 {:?}, max {:?}",
+        calls.len(),
+        passed(calls).len(),
+        at(50),
+        at(99),
+        at(100)
+    );
+    // Ten times what a call may wait for the store: it can't have waited for each try.
+    assert!(at(99) < Duration::from_millis(500), "{what}: {:?}", at(99));
+}
+
+fn window(requests: u32, per: Duration, burst: u32) -> Window {
+    Window {
+        requests: requests.try_into().unwrap(),
+        per,
+        burst: burst.try_into().unwrap(),
+    }
+}
+
+/// 200 in two seconds, 40 at once; five gateways.
+const LIMITS: &str = "[ { requests: 200, per: 2s, burst: 40 } ]";
+const PER: Duration = Duration::from_secs(2);
+const STORE_OF_FIVE: &str = "}, timeout: 50ms, replicas: 5 }";
+/// Uneven, and together three times what the limit lets pass.
+const RATES: [f64; 5] = [200.0, 60.0, 30.0, 10.0, 2.0];
+
+/// Answers come a little later than what they tell was decided, some later than
+/// others: a span of answers can hold a few more than any span of decisions.
+fn seen(ceiling: u64) -> u64 {
+    ceiling + ceiling / 40
+}
+
+fn ceilings() -> Ceilings {
+    Ceilings::of(&window(200, PER, 40), 5)
+}
+
+macro_rules! needs_redis {
+    () => {
+        if or_skipped(store::is_installed(), "redis-server").is_none() {
+            return;
+        }
+    };
+}
+
+#[test]
+fn five_gateways_under_uneven_load_admit_what_one_bucket_admits() {
+    needs_redis!();
+    let redis = Redis::start();
+    let fleet = Fleet::start(5, &redis.url(), LIMITS, STORE_OF_FIVE);
+    let begun = Instant::now();
+    let calls = fleet.load(&RATES, Duration::from_secs(8), || {});
+    look_at("one store", &calls);
+    // One bucket, asked at the same times.
+    let shape = Shape::of(&window(200, PER, 40));
+    let mut bucket = [Bucket {
+        shape,
+        full_at_ns: 0,
+    }];
+    let at = |call: &Answered| u64::try_from((call.at - begun).as_nanos()).unwrap();
+    let of_one = calls
+        .iter()
+        .filter(|call| take_all(&mut bucket, at(call)).is_ok());
+    let (of_one, of_fleet) = (of_one.count(), passed(&calls).len());
+    println!("one bucket admits {of_one}, the fleet was admitted {of_fleet}");
+    assert!(of_one > 800, "{of_one}");
+    assert!(
+        of_fleet.abs_diff(of_one) * 100 <= of_one,
+        "{of_fleet} of {of_one}"
+    );
+    assert!(most_in(PER, &passed(&calls)) as u64 <= seen(ceilings().with_store.in_any_span));
+    assert_eq!(fleet.by_store("allowed") as usize, of_fleet);
+    // What the store is sure to refuse is not asked: the local filter knows it.
+    let refused = calls.len() - of_fleet;
+    assert!(fleet.by_store("refused") < refused as f64 * 0.9);
+}
+
+#[test]
+fn while_the_store_is_paused_or_gone_or_empty_the_fleet_stays_below_its_ceiling_and_comes_back() {
+    needs_redis!();
+    let mut redis = Redis::start();
+    let fleet = Fleet::start(5, &redis.url(), LIMITS, STORE_OF_FIVE);
+    let pause = |seconds: f64| thread::sleep(Duration::from_secs_f64(seconds));
+    let calls = fleet.load(&RATES, Duration::from_secs(12), || {
+        pause(2.0);
+        redis.pause();
+        pause(3.0);
+        redis.go_on();
+        pause(2.0);
+        redis.kill();
+        pause(2.0);
+        redis.start_again();
+        pause(1.0);
+        // All that it knew, the scripts and the counts.
+        redis.ask(&["FLUSHALL"]);
+        redis.ask(&["SCRIPT", "FLUSH"]);
+    });
+    look_at("a store that is paused, killed, emptied", &calls);
+    let most = most_in(PER, &passed(&calls)) as u64;
+    let ceiling = ceilings().in_part.in_any_span;
+    println!("at most {most} in {PER:?}, the ceiling is {ceiling}");
+    assert!(most <= ceiling, "{most} of {ceiling}");
+    assert!(ceiling <= 2 * ceilings().with_store.in_any_span);
+    // Good calls keep flowing.
+    let passed = passed(&calls);
+    let longest = passed.windows(2).map(|pair| pair[1] - pair[0]).max();
+    assert!(longest < Some(Duration::from_secs(1)), "{longest:?}");
+    fleet.wait_until_shared();
+    let before = fleet.by_store("allowed");
+    fleet.load(&RATES, Duration::from_secs(1), || {});
+    assert!(fleet.by_store("allowed") > before);
+    for gateway in &fleet.0 {
+        let scrape = gateway.scrape();
+        for reason in ["timeout", "closed", "connect"] {
+            let series = format!("rate_limit_backend_errors_total{{reason=\"{reason}\"}}");
+            assert!(scrape.find(&series).is_some());
+        }
+        assert!(scrape.sum("rate_limit_backend_errors_total") >= 2.0);
+        // Once for each change, however many calls there were.
+        let output = gateway.process.output();
+        let told = output.matches("the limits store does not decide").count();
+        assert!((2..12).contains(&told), "{told} times: {output}");
+    }
+}
+
+#[test]
+fn a_store_that_is_killed_leaves_each_gateway_its_fair_share_and_no_more() {
+    needs_redis!();
+    let mut redis = Redis::start();
+    let fleet = Fleet::start(5, &redis.url(), LIMITS, STORE_OF_FIVE);
+    redis.kill();
+    for gateway in &fleet.0 {
+        until("it notices", || {
+            gateway.scrape().get("rate_limit_backend_degraded") == 1.0
+        });
+        let status = gateway.admin("/status.json").text();
+        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+        assert_eq!(status["limits_store"]["degraded"], true, "{status}");
+        assert!(status["concerns"].to_string().contains("fair share"));
+        assert!(gateway.admin("/status").text().contains("fair share"));
+    }
+    let calls = fleet.load(&[60.0; 5], Duration::from_secs(5), || {});
+    look_at("no store", &calls);
+    let passed = passed(&calls);
+    let (most, ceiling) = (
+        most_in(PER, &passed) as u64,
+        ceilings().without_store.in_any_span,
+    );
+    println!("at most {most} in {PER:?}, the ceiling is {ceiling}");
+    assert!(most <= seen(ceiling), "{most} of {ceiling}");
+    // And no less: all of them ask for more than their share.
+    assert!(passed.len() > 450, "{}", passed.len());
+    let refused = fleet.0[0].delete(USER, "c1");
+    let levels =
+        |response: &crate::support::Response| response.field("ratelimit").unwrap().to_owned();
+    if refused.status == 429 {
+        assert!(levels(&refused).contains("r=0"), "{refused:?}");
+    }
+}
+
+#[test]
+fn a_store_that_is_too_slow_is_asked_no_more_until_it_is_fast_again() {
+    needs_redis!();
+    let redis = Redis::start();
+    let way = SlowWay::to(redis.port());
+    let fleet = Fleet::start(2, &way.url(), LIMITS, "}, timeout: 50ms, replicas: 2 }");
+    way.slow_down(Duration::from_millis(100));
+    let calls = fleet.load(&[50.0, 20.0], Duration::from_secs(3), || {});
+    look_at("a slow store", &calls);
+    // Those that were under way when it became slow waited, the others did not.
+    let waited = calls
+        .iter()
+        .filter(|call| call.took > Duration::from_millis(45));
+    let (waited, all) = (waited.count(), calls.len());
+    assert!(waited * 10 < all, "{waited} of {all} waited");
+    assert!(
+        fleet
+            .0
+            .iter()
+            .all(|it| it.scrape().get("rate_limit_backend_degraded") == 1.0)
+    );
+    way.slow_down(Duration::ZERO);
+    fleet.wait_until_shared();
+}
+
+#[test]
+fn a_cluster_shares_and_survives_the_loss_of_the_master() {
+    needs_redis!();
+    let mut cluster = Cluster::start();
+    let master = cluster.master_of(KEY_BUCKET);
+    cluster.add_replica_of(master);
+    let fleet = Fleet::start(
+        5,
+        &cluster.url(),
+        LIMITS,
+        "cluster: true }, timeout: 50ms, replicas: 5 }",
+    );
+    let calls = fleet.load(&RATES, Duration::from_secs(3), || {});
+    look_at("a cluster", &calls);
+    assert_eq!(fleet.by_store("allowed") as usize, passed(&calls).len());
+    assert!(most_in(PER, &passed(&calls)) as u64 <= seen(ceilings().with_store.in_any_span));
+    let calls = fleet.load(&RATES, Duration::from_secs(6), || {
+        thread::sleep(Duration::from_secs(1));
+        cluster.nodes[master].kill();
+    });
+    look_at("a cluster that loses the master", &calls);
+    let most = most_in(PER, &passed(&calls)) as u64;
+    println!(
+        "at most {most} in {PER:?}, the ceiling is {}",
+        ceilings().in_part.in_any_span
+    );
+    assert!(most <= ceilings().in_part.in_any_span);
+    let bucket_is_back = || {
+        let slots = cluster.nodes[3].ask(&["GET", KEY_BUCKET]);
+        matches!(slots, Reply::Text(_) | Reply::Nothing)
+    };
+    until("the replica is the master", bucket_is_back);
+    fleet.wait_until_shared();
+    let before = fleet.by_store("allowed");
+    fleet.load(&RATES, Duration::from_secs(1), || {});
+    assert!(fleet.by_store("allowed") > before);
+}
+
+#[test]
+fn the_script_decides_as_the_rule_does() {
+    needs_redis!();
+    let redis = Redis::start();
+    let script = include_str!("../../src/fleet/limits.lua").replace(
+        "redis.call('TIME')",
+        "{ARGV[#ARGV - 1] + 1767225600, ARGV[#ARGV] + 0}",
+    );
+    assert!(!script.contains("'TIME'"));
+    let shapes = [(100_000_000, 5), (333_333_000, 7), (150_000_000, 30)]
+        .map(|(unit_ns, burst)| Shape { unit_ns, burst });
+    let mut buckets = shapes.map(|shape| Bucket {
+        shape,
+        full_at_ns: 0,
+    });
+    let mut now_us = 5_000_000_000_u64;
+    let (mut random, mut taken) = (1_u64, 0);
+    for _ in 0..2000 {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        now_us += (random >> 33) % 120_000;
+        let rule = take_all(&mut buckets, now_us * 1000);
+        let mut parts = vec!["EVAL".to_owned(), script.clone(), "3".to_owned()];
+        parts.extend(["{k}a", "{k}b", "{k}c"].map(str::to_owned));
+        for shape in shapes {
+            let unit = format!("{}", shape.unit_ns / 1000);
+            parts.extend([unit, shape.burst.to_string(), "0".to_owned()]);
+        }
+        parts.extend([
+            (now_us / 1_000_000).to_string(),
+            (now_us % 1_000_000).to_string(),
+        ]);
+        let parts: Vec<_> = parts.iter().map(String::as_str).collect();
+        let answer = redis.ask(&parts);
+        let numbers: Vec<_> = answer
+            .list()
+            .iter()
+            .map(|it| it.number().unwrap())
+            .collect();
+        match rule {
+            Ok(()) => {
+                taken += 1;
+                assert_eq!(numbers[0], 0, "{answer:?}");
+            }
+            Err(refused) => {
+                assert_eq!(numbers[0], refused.bucket as i64 + 1, "{answer:?}");
+                assert_eq!(numbers[1], refused.wait.as_micros() as i64, "{answer:?}");
+            }
+        }
+        for (bucket, spent) in buckets.iter().zip(&numbers[2..]) {
+            let known = bucket
+                .full_at_ns
+                .saturating_sub(now_us * 1000)
+                .div_ceil(1000);
+            assert_eq!(*spent, known as i64, "{answer:?}");
+        }
+    }
+    assert!((200..1800).contains(&taken), "{taken}");
+}
+
+#[test]
+fn the_store_is_told_no_ids_tokens_or_secrets_and_keeps_nothing_for_ever() {
+    needs_redis!();
+    let redis = Redis::start();
+    let mut monitor = Command::new("redis-cli");
+    monitor
+        .args(["-p", &redis.port().to_string(), "monitor"])
+        .stdin(Stdio::null());
+    let monitor = Process::run(monitor);
+    until("it listens", || monitor.output().contains("OK"));
+    let fleet = Fleet::start(2, &redis.url(), LIMITS, "}, replicas: 2 }");
+    fleet.load(&[20.0, 20.0], Duration::from_secs(1), || {});
+    until("a call is seen", || monitor.output().contains(KEY_BUCKET));
+    let seen = monitor.output().to_lowercase();
+    for gateway in &fleet.0 {
+        let token = gateway.token().to_lowercase();
+        for secret in [USER, &token, crate::support::KEY, "/users/", "credential"] {
+            assert!(!seen.contains(&secret.to_lowercase()), "{secret} in {seen}");
+        }
+    }
+    let names = redis.ask(&["KEYS", "*"]);
+    assert!(names.list().len() >= 3, "{names:?}");
+    for name in names.list() {
+        let ttl = redis.ask(&["PTTL", name.text().unwrap()]);
+        assert!(ttl.number() > Some(0), "{name:?}: {ttl:?}");
+    }
+    let keys = names
+        .list()
+        .iter()
+        .filter_map(Reply::text)
+        .collect::<Vec<_>>();
+    assert!(keys.contains(&KEY_BUCKET), "{keys:?}");
+}
+
+#[test]
+fn a_store_that_forgot_the_script_is_shown_it_again() {
+    needs_redis!();
+    let redis = Redis::start();
+    let fleet = Fleet::start(1, &redis.url(), LIMITS, "}, replicas: 1 }");
+    assert_eq!(fleet.0[0].delete(USER, "c1").status, 200);
+    redis.ask(&["SCRIPT", "FLUSH"]);
+    let response = fleet.0[0].delete(USER, "c2");
+    assert_eq!(response.status, 200);
+    assert!(fleet.by_store("allowed") == 2.0);
+    let scrape = fleet.0[0].scrape();
+    assert!(scrape.sum("rate_limit_backend_errors_total") == 0.0);
+}
+
+#[test]
+fn all_windows_of_tenant_and_key_are_taken_or_none_and_the_one_that_refuses_is_named() {
+    needs_redis!();
+    let redis = Redis::start();
+    let start = || {
+        Setup::default()
+            .key_limits("[ { requests: 5, per: 1h } ]")
+            .tenant(
+                "one",
+                &[
+                    "users: all",
+                    "limits: [ { requests: 3, per: 60s }, { requests: 40, per: 1d } ]",
+                ],
+            )
+            .tenant("other", &["users: all"])
+            .file("redis-url", redis.url())
+            .lines("limits_store: { redis: { url: { file: redis-url } }, replicas: 2 }\n")
+            .start()
+    };
+    let fleet = Fleet(vec![start(), start()]);
+    fleet.wait_until_shared();
+    let call = |gateway: usize, tenant: &str| {
+        let gateway = &fleet.0[gateway];
+        gateway.send(delete(USER, "c1", gateway.token_of(tenant)))
+    };
+    // Three of the one tenant, wherever they are asked.
+    for gateway in [0, 1, 0] {
+        assert_ne!(call(gateway, "one").status, 429);
+    }
+    let refused = call(1, "one");
+    assert_eq!(refused.status, 429);
+    let text = refused.text();
+    assert!(
+        text.contains("\"limit\":\"tenant\"") && text.contains("tenant-60s"),
+        "{text}"
+    );
+    let wait: u64 = refused.field("retry-after").unwrap().parse().unwrap();
+    assert!((15..=20).contains(&wait), "{wait}");
+    // Of the key's five there are two: the refused call took none.
+    for gateway in [0, 1] {
+        assert_ne!(call(gateway, "other").status, 429);
+    }
+    let refused = call(0, "other");
+    assert_eq!(refused.status, 429);
+    let text = refused.text();
+    assert!(
+        text.contains("\"limit\":\"key\"") && text.contains("key-3600s"),
+        "{text}"
+    );
+    // The level that is told is the fleet's.
+    let levels = refused.field("ratelimit").unwrap();
+    assert!(levels.contains("\"key-3600s\";r=0"), "{levels}");
+    let day = redis.ask(&["GET", "alloy-gateway:{production}:tenant:one:86400000"]);
+    assert!(matches!(day, Reply::Text(_)), "{day:?}");
+}
+
+#[test]
+fn more_gateways_than_the_config_says_are_told_and_take_smaller_shares() {
+    needs_redis!();
+    let mut redis = Redis::start();
+    let fleet = Fleet::start(3, &redis.url(), LIMITS, "}, replicas: 2 }");
+    for gateway in &fleet.0 {
+        until("three are counted", || {
+            gateway.scrape().get("rate_limit_gateways_live") == 3.0
+        });
+        assert_eq!(gateway.scrape().get("rate_limit_gateways_configured"), 2.0);
+        gateway.process.wait_for(|line| {
+            let message = line["message"].as_str().unwrap_or_default();
+            message.contains("more gateways live") && line["live"] == 3
+        });
+        let status = gateway.admin("/status.json").text();
+        assert!(status.contains("3 gateways share the limits"), "{status}");
+    }
+    redis.kill();
+    until("it notices", || {
+        fleet.0[0].scrape().get("rate_limit_backend_degraded") == 1.0
+    });
+    // A third of the burst of 40, not half.
+    let calls = fleet.load(&[2000.0], Duration::from_millis(500), || {});
+    let passed = passed(&calls).len();
+    assert!((13..=36).contains(&passed), "{passed}");
+}
+
+#[test]
+fn a_gateway_that_stops_is_not_counted_any_more() {
+    needs_redis!();
+    let redis = Redis::start();
+    let mut fleet = Fleet::start(2, &redis.url(), LIMITS, "}, replicas: 2 }");
+    until("both are counted", || {
+        redis.ask(&["ZCARD", "alloy-gateway:live"]).number() == Some(2)
+    });
+    assert!(fleet.0[0].stop().success());
+    assert_eq!(
+        redis.ask(&["ZCARD", "alloy-gateway:live"]).number(),
+        Some(1)
+    );
+}
+
+#[test]
+fn tls_and_a_user_with_no_more_rights_than_it_needs_are_enough() {
+    needs_redis!();
+    let directory = tempfile::tempdir().unwrap();
+    store::certificate(directory.path());
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    let acl = "user default off\nuser gate on >pass-word/9 ~alloy-gateway:* +evalsha +eval +script|load +time +mget +get +set +zadd +zcard +zrem +zremrangebyscore +pexpire +ping\n";
+    fs::write(directory.path().join("users.acl"), acl).unwrap();
+    let tls_port = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap().port()
+    };
+    let _redis = Redis::with(&[
+        "--tls-port",
+        &tls_port.to_string(),
+        "--tls-cert-file",
+        &at("store.crt"),
+        "--tls-key-file",
+        &at("store.key"),
+        "--tls-ca-cert-file",
+        &at("store-ca.pem"),
+        "--tls-auth-clients",
+        "no",
+        "--aclfile",
+        &at("users.acl"),
+    ]);
+    let start = |password: &str| {
+        let trust = at("store-ca.pem");
+        Setup::default()
+            .key_limits(LIMITS)
+            .file("redis-url", format!("rediss://gate:{password}@127.0.0.1:{tls_port}"))
+            .lines(&format!("limits_store: {{ redis: {{ url: {{ file: redis-url }}, trust: {{ file: {trust} }} }}, replicas: 1 }}\n"))
+            .start()
+    };
+    let fleet = Fleet(vec![start("pass-word%2F9")]);
+    fleet.wait_until_shared();
+    assert_eq!(fleet.0[0].delete(USER, "c1").status, 200);
+    assert_eq!(fleet.by_store("allowed"), 1.0);
+    let stranger = start("another-secret");
+    let told = stranger.process.wait_for(|line| line["reason"] == "auth");
+    assert!(told["message"].as_str().unwrap().contains("does not let"));
+    // Its fair share is all of it: there is one gateway.
+    assert_eq!(stranger.delete(USER, "c1").status, 200);
+    let output = stranger.process.output() + &stranger.admin("/status").text();
+    assert!(!output.contains("another-secret"), "{output}");
+}
+
+#[test]
+fn check_prints_the_ceiling_of_the_fleet_and_warns_where_it_is_above_the_limit() {
+    let gateway = Setup::default()
+        .key_limits("[ { requests: 50, per: 60s } ]")
+        .tenant(
+            "billing",
+            &["users: all", "limits: [ { requests: 1, per: 1d } ]"],
+        )
+        .file("redis-url", "redis://127.0.0.1:1")
+        .lines("limits_store: { redis: { url: { file: redis-url } }, replicas: 3 }\n")
+        .start();
+    let checked = Command::new(env!("CARGO_BIN_EXE_alloy-gateway"))
+        .arg("check")
+        .arg(gateway.config_path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8(checked.stdout).unwrap();
+    for line in [
+        "key production, all gateways together:",
+        "through the store: at most 100 in any 1m, 50 at once",
+        "without it, 3 gateway(s): at most 96 in any 1m, 48 at once",
+        "while only some see it, or it comes and goes: at most 196 in any 1m, 98 at once",
+        "without it, 3 gateway(s): at most 3 in any 1d, 3 at once",
+    ] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+    let warned = String::from_utf8(checked.stderr).unwrap();
+    assert!(warned.contains("tenants[0].limits: while the limits store is away, 3 gateways can come to 3 calls in 1d and 3 at once, above the 2 and 1 of the limit"), "{warned}");
+    assert!(!warned.contains("keys.production.limits"), "{warned}");
+}
+
+#[test]
+fn a_gateway_starts_and_serves_without_its_store() {
+    let gateway = Setup::default()
+        .key_limits("[ { requests: 30, per: 1h } ]")
+        .file("redis-url", "redis://127.0.0.1:1")
+        .lines("limits_store: { redis: { url: { file: redis-url } }, replicas: 10 }\n")
+        .start();
+    let mut connection: Connection = gateway.connect();
+    let mut statuses = Vec::new();
+    for n in 0..5 {
+        let call = delete(USER, &format!("c{n}"), gateway.token());
+        statuses.push(connection.send(call).receive().status);
+    }
+    assert_eq!(statuses, [200, 200, 200, 429, 429]);
+    let scrape = gateway.scrape();
+    assert_eq!(scrape.get("rate_limit_backend_degraded"), 1.0);
+    assert!(scrape.get("rate_limit_backend_errors_total{reason=\"connect\"}") >= 1.0);
+}

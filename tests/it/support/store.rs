@@ -1,0 +1,288 @@
+//! Real Redis servers on loopback, and what can happen to them.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::Path,
+    process::{Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use alloy_gateway::fleet::resp::{self, Reply};
+use bytes::BytesMut;
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use super::gateway::Process;
+
+/// Nothing takes longer, or the test fails.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// One server, which forgets everything when it ends.
+pub struct Redis {
+    process: Process,
+    port: u16,
+    args: Vec<String>,
+    directory: TempDir,
+}
+
+/// Whether the machine has one.
+pub fn is_installed() -> Option<()> {
+    let found = Command::new("redis-server").arg("--version").output();
+    found.ok().filter(|it| it.status.success()).map(drop)
+}
+
+fn free_port() -> u16 {
+    // Below 55536: a node of a cluster listens 10000 above as well.
+    loop {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        if port < 55_000 {
+            return port;
+        }
+    }
+}
+
+impl Redis {
+    pub fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// With more arguments.
+    pub fn with(args: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let args: Vec<_> = args.iter().map(|arg| (*arg).to_owned()).collect();
+        Self {
+            process: run(port, directory.path(), &args),
+            port,
+            args,
+            directory,
+        }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Sends one command and waits for its answer.
+    pub fn ask(&self, parts: &[&str]) -> Reply {
+        ask(self.port, parts)
+    }
+
+    pub fn pause(&self) {
+        self.process.signal(Signal::STOP);
+    }
+
+    pub fn go_on(&self) {
+        self.process.signal(Signal::CONT);
+    }
+
+    pub fn kill(&mut self) {
+        self.process.signal(Signal::KILL);
+        self.process.wait();
+    }
+
+    /// Starts it again, empty, on the same port.
+    pub fn start_again(&mut self) {
+        self.process = run(self.port, self.directory.path(), &self.args);
+    }
+}
+
+fn run(port: u16, directory: &Path, args: &[String]) -> Process {
+    let mut command = Command::new("redis-server");
+    command
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
+        .args(["--save", "", "--appendonly", "no", "--dir"])
+        .arg(directory)
+        .args(args)
+        .stdin(Stdio::null());
+    let process = Process::run(command);
+    let end = Instant::now() + PATIENCE;
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(Instant::now() < end, "no redis: {}", process.output());
+        thread::sleep(Duration::from_millis(5));
+    }
+    process
+}
+
+/// Sends one command to the server on this port.
+pub fn ask(port: u16, parts: &[&str]) -> Reply {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let parts: Vec<_> = parts.iter().map(|part| part.as_bytes()).collect();
+    let mut out = BytesMut::new();
+    resp::command(&mut out, &parts);
+    stream.write_all(&out).unwrap();
+    let (mut input, mut buffer) = (BytesMut::new(), [0; 4096]);
+    loop {
+        if let Some(reply) = resp::take(&mut input).unwrap() {
+            return reply;
+        }
+        let read = stream.read(&mut buffer).unwrap();
+        assert!(read > 0, "the store hung up");
+        input.extend_from_slice(&buffer[..read]);
+    }
+}
+
+/// Three masters, and a replica of the one that has the slot of a key.
+pub struct Cluster {
+    pub nodes: Vec<Redis>,
+}
+
+impl Cluster {
+    pub fn start() -> Self {
+        let args = [
+            "--cluster-enabled",
+            "yes",
+            "--cluster-node-timeout",
+            "500",
+            "--cluster-require-full-coverage",
+            "no",
+            "--cluster-replica-validity-factor",
+            "0",
+        ];
+        let nodes: Vec<_> = (0..4).map(|_| Redis::with(&args)).collect();
+        let cluster = Self { nodes };
+        let place = |node: &Redis| format!("127.0.0.1:{}", node.port());
+        let masters = cluster.nodes[..3].iter().map(place);
+        let created = Command::new("redis-cli")
+            .args(["--cluster", "create"])
+            .args(masters)
+            .args(["--cluster-yes"])
+            .output()
+            .unwrap();
+        assert!(created.status.success(), "{created:?}");
+        cluster.wait_until("it is ready", || {
+            cluster.nodes[..3].iter().all(|node| {
+                let info = node.ask(&["CLUSTER", "INFO"]);
+                info.text().unwrap().contains("cluster_state:ok")
+            })
+        });
+        cluster
+    }
+
+    pub fn url(&self) -> String {
+        self.nodes[0].url()
+    }
+
+    /// The place among the nodes of the one that has `key`.
+    pub fn master_of(&self, key: &str) -> usize {
+        let slot = self.nodes[0].ask(&["CLUSTER", "KEYSLOT", key]).number();
+        let slots = self.nodes[0].ask(&["CLUSTER", "SLOTS"]);
+        let range = slots.list().iter().find(|range| {
+            let bounds = range.list();
+            bounds[0].number() <= slot && slot <= bounds[1].number()
+        });
+        let port = range.unwrap().list()[2].list()[1].number().unwrap();
+        let mut nodes = self.nodes.iter();
+        nodes
+            .position(|node| i64::from(node.port()) == port)
+            .unwrap()
+    }
+
+    /// Makes the fourth node a replica of `master`, and waits until it follows.
+    pub fn add_replica_of(&self, master: usize) {
+        let id = self.nodes[master].ask(&["CLUSTER", "MYID"]);
+        let id = id.text().unwrap();
+        let port = self.nodes[0].port().to_string();
+        let replica = &self.nodes[3];
+        replica.ask(&["CLUSTER", "MEET", "127.0.0.1", &port]);
+        self.wait_until("it knows its master", || {
+            matches!(replica.ask(&["CLUSTER", "REPLICATE", id]), Reply::Text(_))
+        });
+        self.wait_until("it follows", || {
+            let info = replica.ask(&["INFO", "replication"]);
+            info.text().unwrap().contains("master_link_status:up")
+        });
+    }
+
+    #[track_caller]
+    fn wait_until(&self, what: &str, is_so: impl Fn() -> bool) {
+        let end = Instant::now() + PATIENCE;
+        while !is_so() {
+            assert!(Instant::now() < end, "never: {what}");
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+/// A way to a server that can be made slow.
+pub struct SlowWay {
+    pub address: SocketAddr,
+    delay_ms: Arc<AtomicU64>,
+}
+
+impl SlowWay {
+    pub fn to(port: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let delay_ms = Arc::<AtomicU64>::default();
+        let delay = Arc::clone(&delay_ms);
+        thread::spawn(move || {
+            for caller in listener.incoming() {
+                let Ok(caller) = caller else { return };
+                let Ok(server) = TcpStream::connect(("127.0.0.1", port)) else {
+                    continue;
+                };
+                let _ = (caller.set_nodelay(true), server.set_nodelay(true));
+                let back = (server.try_clone().unwrap(), caller.try_clone().unwrap());
+                let (there, again) = (Arc::clone(&delay), Arc::clone(&delay));
+                thread::spawn(move || carry(caller, server, &there));
+                thread::spawn(move || carry(back.0, back.1, &again));
+            }
+        });
+        Self { address, delay_ms }
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://{}", self.address)
+    }
+
+    /// Bytes take so much longer in each direction from now on.
+    pub fn slow_down(&self, delay: Duration) {
+        let ms = u64::try_from(delay.as_millis()).unwrap();
+        self.delay_ms.store(ms, Ordering::Relaxed);
+    }
+}
+
+fn carry(mut from: TcpStream, mut to: TcpStream, delay_ms: &AtomicU64) {
+    let mut buffer = [0; 4096];
+    while let Ok(read @ 1..) = from.read(&mut buffer) {
+        thread::sleep(Duration::from_millis(delay_ms.load(Ordering::Relaxed)));
+        if to.write_all(&buffer[..read]).is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown(std::net::Shutdown::Both);
+    let _ = from.shutdown(std::net::Shutdown::Both);
+}
+
+/// A certificate for 127.0.0.1, its key and its authority, in a directory.
+pub fn certificate(directory: &Path) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut of_ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    of_ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let ca = of_ca.self_signed(&key).unwrap();
+    let issuer = rcgen::Issuer::new(of_ca, key);
+    let own = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    let certificate = params.signed_by(&own, &issuer).unwrap();
+    for (name, text) in [
+        ("store-ca.pem", ca.pem()),
+        ("store.crt", certificate.pem()),
+        ("store.key", own.serialize_pem()),
+    ] {
+        fs::write(directory.join(name), text).unwrap();
+    }
+}
