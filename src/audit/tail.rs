@@ -15,9 +15,9 @@ use super::{
 };
 
 /// Records of one batch.
-const RECORDS_MAX: usize = 5000;
+const RECORDS_MAX: usize = 1000;
 /// Bytes of one batch, but for its last line.
-const BYTES_MAX: usize = 2 << 20;
+const BYTES_MAX: usize = 512 << 10;
 
 /// Where in a trail somebody is who copies it.
 #[derive(Debug)]
