@@ -6,18 +6,20 @@
 //! takes effect. So whatever fails, nothing thaws by itself.
 
 mod budget;
+mod fleet;
+pub mod register;
 mod replay;
 mod switch;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Instant,
 };
 
 use jiff::Timestamp;
 
-pub use self::{replay::Replay, switch::Switch};
+pub use self::{fleet::Fleet, replay::Replay, switch::Switch};
 use crate::{
     audit::FrozenRecord,
     config::{settings::FreezeAfter, show_duration, snapshot::Tenant},
@@ -36,6 +38,8 @@ pub struct Containment {
     state: Mutex<State>,
     /// What the times of deletions are counted from.
     born: Instant,
+    /// The other gateways, if a store leads to them.
+    fleet: OnceLock<Arc<Fleet>>,
 }
 
 #[derive(Debug, Default)]
@@ -117,6 +121,7 @@ impl Default for Containment {
         Self {
             state: Mutex::default(),
             born: Instant::now(),
+            fleet: OnceLock::new(),
         }
     }
 }
@@ -132,8 +137,9 @@ impl Containment {
         tenants: impl IntoIterator<Item = &'t Tenant>,
         record: impl FnOnce(FrozenRecord<'_>) -> T,
     ) -> T {
-        let mut state = self.state();
-        state.freeze(scope, freeze, tenants, record)
+        let recorded = self.state().freeze(scope, freeze, tenants, record);
+        self.tell_others();
+        recorded
     }
 
     /// Begins to thaw: `record` hands the end of the freeze over to the trail, and
@@ -182,6 +188,9 @@ impl Containment {
         if tenant.switch.count(budget, credential, self.now_ms()) {
             self.freeze_spent(tenant, budget, record);
         }
+        if let Some(fleet) = self.fleet() {
+            fleet.deleted(&tenant.name, credential, budget);
+        }
     }
 
     fn freeze_spent(
@@ -196,6 +205,19 @@ impl Containment {
         if state.get(scope).is_none() {
             let freeze = Freeze::of_budget(budget);
             state.freeze(scope, freeze, [tenant], record);
+            drop(state);
+            self.tell_others();
+        }
+    }
+
+    /// The other gateways, if a store leads to them.
+    pub fn fleet(&self) -> Option<&Arc<Fleet>> {
+        self.fleet.get()
+    }
+
+    fn tell_others(&self) {
+        if let Some(fleet) = self.fleet() {
+            fleet.changed();
         }
     }
 
@@ -219,6 +241,15 @@ impl Containment {
     /// The freeze of a scope itself; a tenant may be frozen by that of all, too.
     pub fn standing(&self, scope: Scope<'_>) -> Option<Freeze> {
         self.state().get(scope).cloned()
+    }
+
+    /// All freezes that stand, each with its tenant; `None` is all.
+    fn all_standing(&self) -> Vec<(Option<Box<str>>, Freeze)> {
+        let state = self.state();
+        let all = state.all.iter().map(|freeze| (None, freeze.clone()));
+        let tenants = state.tenants.iter();
+        let tenants = tenants.map(|(name, freeze)| (Some(name.clone()), freeze.clone()));
+        all.chain(tenants).collect()
     }
 
     /// The tenants that are frozen by themselves, by name.

@@ -13,6 +13,7 @@
 mod address;
 mod board;
 mod connect;
+pub mod distinct;
 pub mod gcra;
 mod link;
 mod live;

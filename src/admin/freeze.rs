@@ -12,7 +12,7 @@ use super::{Admin, body, door::Operator, text};
 use crate::{
     audit::{FrozenRecord, Unwritable},
     config::{did_you_mean, quote},
-    containment::{Freeze, Scope},
+    containment::{Containment, Freeze, Scope},
 };
 
 /// The longest reason or name, in bytes: the trail would cut what is longer.
@@ -73,6 +73,31 @@ impl Order {
     }
 }
 
+impl Order {
+    /// Ends the freeze for all gateways of the fleet, if there is one.
+    async fn tell_the_fleet(
+        &self,
+        containment: &Containment,
+        freeze: &Freeze,
+        by: &str,
+    ) -> Result<(), Box<Response<Full<Bytes>>>> {
+        let Some(fleet) = containment.fleet() else {
+            return Ok(());
+        };
+        let end = Freeze {
+            id: freeze.id.clone(),
+            ..Freeze::new(by, self.on_behalf_of.as_deref(), &self.reason)
+        };
+        fleet.end(self.scope(), &end).await.map_err(|trouble| {
+            let said = format!(
+                "{}: not thawed, since the store does not answer ({trouble}): the fleet would freeze it again\n",
+                self.whom()
+            );
+            Box::new(text(StatusCode::SERVICE_UNAVAILABLE, &said))
+        })
+    }
+}
+
 impl Admin {
     /// Freezes; answers once that is durable. It takes effect before, and whether the
     /// trail can be written or not.
@@ -100,8 +125,24 @@ impl Admin {
             trail.frozen(&record)
         });
         let whom = order.whom();
+        let told = match containment.fleet() {
+            Some(fleet) => Some(fleet.tell(&self.shared).await),
+            None => None,
+        };
         match tokio::time::timeout(trail.patience(), promised.durable()).await {
-            Ok(Ok(())) => text(StatusCode::OK, &format!("{whom}: frozen\n")),
+            Ok(Ok(())) => match told {
+                None => text(StatusCode::OK, &format!("{whom}: frozen\n")),
+                Some(Ok(())) => text(
+                    StatusCode::OK,
+                    &format!("{whom}: frozen, in the whole fleet\n"),
+                ),
+                Some(Err(trouble)) => text(
+                    StatusCode::ACCEPTED,
+                    &format!(
+                        "{whom}: frozen here; the others are told when the store answers ({trouble})\n"
+                    ),
+                ),
+            },
             _ => text(
                 StatusCode::ACCEPTED,
                 &format!(
@@ -126,21 +167,32 @@ impl Admin {
         let trail = self.shared.trail();
         let by = operator.who();
         let containment = snapshot.containment();
-        let begun = containment.thaw(order.scope(), |freeze| {
-            let record = FrozenRecord {
-                id: &freeze.id,
-                tenant: order.tenant.as_deref(),
-                by: &by,
-                on_behalf_of: order.on_behalf_of.as_deref(),
-                reason: &order.reason,
-                since: None,
-            };
-            (trail.thawed(&record), freeze.id.clone())
-        });
-        let Some((promised, id)) = begun else {
+        // Nobody may end it twice while it is being ended.
+        let turn = match containment.fleet() {
+            Some(fleet) => Some(fleet.turn().await),
+            None => None,
+        };
+        let Some(freeze) = containment.standing(order.scope()) else {
             return self.is_not_frozen(&order);
         };
+        if let Err(refused) = order.tell_the_fleet(containment, &freeze, &by).await {
+            return *refused;
+        }
+        let record = FrozenRecord {
+            id: &freeze.id,
+            tenant: order.tenant.as_deref(),
+            by: &by,
+            on_behalf_of: order.on_behalf_of.as_deref(),
+            reason: &order.reason,
+            since: None,
+        };
+        let ending = containment.thaw(order.scope(), |now| {
+            (now.id == freeze.id).then(|| trail.thawed(&record))
+        });
         let (whom, is_all) = (order.whom().to_owned(), order.tenant.is_none());
+        let Some(promised) = ending.flatten() else {
+            return frozen_again(&whom);
+        };
         let unwritten = || {
             let why = because(trail.status().writable);
             let said = format!("{whom}: not thawed, since the trail cannot be written{why}\n");
@@ -152,15 +204,13 @@ impl Admin {
         // Whoever asked may leave: what is in the trail takes effect.
         let admin = Arc::clone(self);
         let thawing = tokio::spawn(async move {
+            let _turn = turn;
             let written = promised.durable().await;
-            written.map(|()| admin.let_go(&order, &id, &by))
+            written.map(|()| admin.let_go(&order, &freeze.id, &by))
         });
         match tokio::time::timeout(trail.patience(), thawing).await {
             Ok(Ok(Ok(true))) => text(StatusCode::OK, &self.thawed(&whom, is_all)),
-            Ok(Ok(Ok(false))) => {
-                let said = format!("{whom}: frozen again meanwhile, and still is\n");
-                text(StatusCode::CONFLICT, &said)
-            }
+            Ok(Ok(Ok(false))) => frozen_again(&whom),
             Ok(_) => unwritten(),
             Err(_) => text(
                 StatusCode::ACCEPTED,
@@ -231,6 +281,11 @@ fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Response<Ful
     let hint = did_you_mean(name, known);
     let said = format!("there is no tenant {}{hint}\n", quote(name));
     text(StatusCode::NOT_FOUND, &said)
+}
+
+fn frozen_again(whom: &str) -> Response<Full<Bytes>> {
+    let said = format!("{whom}: frozen again meanwhile, and still is\n");
+    text(StatusCode::CONFLICT, &said)
 }
 
 fn because(writable: Result<(), Unwritable>) -> String {

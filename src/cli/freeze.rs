@@ -1,6 +1,8 @@
 //! `freeze` and `thaw`: stopping tenants of a running gateway, and letting them go on.
 
-use std::path::PathBuf;
+mod store;
+
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
@@ -23,9 +25,12 @@ pub struct Args {
     /// Why: it stands in the trail
     #[arg(long, value_name = "TEXT")]
     reason: String,
-    /// Who asks, if not whom the gateway sees: a name for the trail, beside the user of the socket
-    #[arg(long, value_name = "NAME")]
+    /// Who asks: a name for the trails, beside the user that the gateway sees on its socket
+    #[arg(long, value_name = "NAME", required_if_eq("store", "true"))]
     by: Option<String>,
+    /// Tell all gateways of the fleet through the limits_store of the config; none need run here
+    #[arg(long, conflicts_with = "socket")]
+    store: bool,
     /// The gateway's admin socket, if no config is to be read for it
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
@@ -35,27 +40,35 @@ pub struct Args {
 
 /// Refuses all calls of a tenant until it is thawed.
 pub fn freeze(args: &Args) -> anyhow::Result<Exit> {
-    order(args, "/-/freeze")
+    order(args, true)
 }
 
 /// Ends a freeze.
 pub fn thaw(args: &Args) -> anyhow::Result<Exit> {
-    order(args, "/-/thaw")
+    order(args, false)
 }
 
-fn order(args: &Args, path: &str) -> anyhow::Result<Exit> {
-    let socket = match &args.socket {
-        Some(socket) => socket.clone(),
-        None => match config::load(&args.config.path) {
-            Ok(loaded) => loaded.settings.admin.socket.clone().context(
-                "the config has no admin.socket: that is where a running gateway is told so",
-            )?,
-            Err(problems) => {
-                err!("{problems}");
-                return Ok(Exit::Config);
-            }
-        },
+fn order(args: &Args, freezes: bool) -> anyhow::Result<Exit> {
+    if let (Some(socket), false) = (&args.socket, args.store) {
+        return at_the_socket(args, socket, freezes);
+    }
+    let loaded = match config::load(&args.config.path) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            err!("{problems}");
+            return Ok(Exit::Config);
+        }
     };
+    if args.store {
+        return store::order(args, &loaded, freezes);
+    }
+    let socket = loaded.settings.admin.socket.as_ref();
+    let socket = socket
+        .context("the config has no admin.socket: that is where a running gateway is told so")?;
+    at_the_socket(args, socket, freezes)
+}
+
+fn at_the_socket(args: &Args, socket: &Path, freezes: bool) -> anyhow::Result<Exit> {
     let mut order = serde_json::json!({ "reason": args.reason });
     if let Some(order) = order.as_object_mut() {
         match &args.tenant {
@@ -66,7 +79,8 @@ fn order(args: &Args, path: &str) -> anyhow::Result<Exit> {
             order.insert("by".to_owned(), by.as_str().into());
         }
     }
-    let answer = post(&socket, path, &order.to_string())?;
+    let path = if freezes { "/-/freeze" } else { "/-/thaw" };
+    let answer = post(socket, path, &order.to_string())?;
     if answer.status == 200 {
         outln!("{}", answer.said);
         return Ok(Exit::Ok);

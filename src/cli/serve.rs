@@ -9,6 +9,7 @@ use super::{ConfigFile, Exit, color, memory, output::err, process, start::Ready}
 use crate::{
     admin::{self, Admin},
     config::{self, Loaded, settings::Durability, show_duration, snapshot},
+    containment::Fleet,
     fleet::Life,
     logging,
     reload::Reloader,
@@ -95,6 +96,9 @@ async fn serve(loaded: &Loaded, ready: Ready, mut inherited: Inherited) -> anyho
     let shipper = start_shipper(&gateway, settings)?;
     let store = gateway.shared().snapshot().store.clone();
     let life = store.map(|store| Life::start(&store));
+    if let Some(life) = &life {
+        Fleet::join(gateway.shared(), life.client());
+    }
     for place in gateway.places() {
         tracing::info!(listener = "data", address = %place, "listening");
     }

@@ -38,6 +38,7 @@ use crate::{
 
 pub use self::{
     files::named_files,
+    fleet::store,
     load::{build, unreadable, user_set},
     otlp::otlp,
     secrets::{loose_secrets, mac_key, read_file},

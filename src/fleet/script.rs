@@ -24,6 +24,9 @@ pub static LIMITS: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!(
 /// Notes that a gateway lives, and counts those that do.
 pub static LIVE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("live.lua")));
 
+/// Counts different things that were seen lately.
+pub static DISTINCT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("distinct.lua")));
+
 impl Script {
     fn new(text: &'static str) -> Self {
         let sum = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes());

@@ -21,6 +21,7 @@ mod desync;
 mod disk;
 mod disk_dies;
 mod docs;
+mod fleet_freeze;
 mod fleet_limits;
 mod forwarding;
 mod freeze;

@@ -28,4 +28,11 @@ pub fn freezes(text: &mut Text, snapshot: &Snapshot) {
     if let Some(is_frozen) = of_others {
         text.flag(&[("tenant", OTHER)], is_frozen);
     }
+    text.family(
+        "freezes_seen_timestamp_seconds",
+        Kind::Gauge,
+        "When the freezes of the fleet were looked at last, in Unix time; 0 if never, or without a store",
+    );
+    let fleet = snapshot.containment().fleet();
+    text.figure(&[], fleet.map_or(0.0, |fleet| fleet.looked_at()));
 }

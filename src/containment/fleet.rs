@@ -1,0 +1,281 @@
+//! Freezes of a whole fleet: what one gateway freezes, all do.
+//!
+//! Each gateway looks at the register in the store some times a second, takes over
+//! what others froze or thawed, and enters what is missing. An entry that is missing
+//! never thaws: a store that was restarted empty gets all freezes back from those
+//! who hold them. An end names the freeze that it ends: one that a gateway made by
+//! itself meanwhile stands, and is told to the others. While the store does not
+//! answer, what is known holds.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use tokio::{
+    sync::{Notify, OwnedMutexGuard},
+    time::timeout,
+};
+
+use super::{
+    Containment, Freeze, Scope,
+    register::{Entry, Register},
+};
+use crate::{
+    audit::FrozenRecord,
+    config::settings::FreezeAfter,
+    fleet::{Client, Trouble},
+    server::Shared,
+};
+
+/// How often the register is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Deletions that may wait to be counted in the store; older ones are left out.
+const UNCOUNTED_MAX: usize = 4096;
+/// What stands behind whoever froze or thawed elsewhere.
+const ELSEWHERE: &str = ", through the store";
+
+/// What a gateway of a fleet knows of the others' freezes.
+#[derive(Debug)]
+pub struct Fleet {
+    register: Register,
+    /// Something was frozen here: the others are to be told at once.
+    changed: Notify,
+    /// One look at a time, and none while an operator thaws.
+    turn: Arc<tokio::sync::Mutex<()>>,
+    /// When the register was looked at last, in ms since 1970.
+    looked_at_ms: AtomicU64,
+    uncounted: Mutex<VecDeque<Deletion>>,
+    deleted: Notify,
+}
+
+/// A deletion that is to be counted over the fleet.
+#[derive(Debug, Clone)]
+struct Deletion {
+    tenant: Arc<str>,
+    credential: u128,
+    budget: FreezeAfter,
+    at: Instant,
+}
+
+impl Fleet {
+    /// Joins, within the runtime that this is called in, for as long as `shared` lives.
+    pub fn join(shared: &Arc<Shared>, client: &Arc<Client>) {
+        let fleet = Arc::new(Self {
+            register: Register::new(client),
+            changed: Notify::new(),
+            turn: Arc::default(),
+            looked_at_ms: AtomicU64::new(0),
+            uncounted: Mutex::default(),
+            deleted: Notify::new(),
+        });
+        let containment = Arc::clone(shared.snapshot().containment());
+        if containment.fleet.set(Arc::clone(&fleet)).is_ok() {
+            tokio::spawn(Arc::clone(&fleet).follow(Arc::downgrade(shared)));
+            tokio::spawn(fleet.count_all(Arc::downgrade(shared)));
+        }
+    }
+
+    /// When the register was looked at last, in seconds since 1970; 0 if never.
+    #[expect(clippy::cast_precision_loss, reason = "exact for ages to come")]
+    pub fn looked_at(&self) -> f64 {
+        self.looked_at_ms.load(Ordering::Relaxed) as f64 / 1e3
+    }
+
+    /// Lets nobody else look or thaw until it is dropped.
+    pub async fn turn(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.turn).lock_owned().await
+    }
+
+    /// Tells the others of what is frozen here, and hears of what they froze.
+    ///
+    /// # Errors
+    ///
+    /// If the store does not answer: they are told when it does.
+    pub async fn tell(&self, shared: &Shared) -> Result<(), Trouble> {
+        let _turn = self.turn().await;
+        self.look(shared).await
+    }
+
+    /// Enters that a freeze ended; `end` says who did it and why. Then each gateway
+    /// ends it by itself.
+    ///
+    /// # Errors
+    ///
+    /// If the store does not answer: it would be frozen again by the others.
+    pub async fn end(&self, scope: Scope<'_>, end: &Freeze) -> Result<(), Trouble> {
+        self.register.end(scope, end).await
+    }
+
+    /// Something was frozen here.
+    pub(super) fn changed(&self) {
+        self.changed.notify_one();
+    }
+
+    /// Something was deleted here, which is to be counted over the fleet: beside the
+    /// call, which does not wait for it.
+    pub(super) fn deleted(&self, tenant: &Arc<str>, credential: u128, budget: FreezeAfter) {
+        let mut uncounted = self.uncounted();
+        if uncounted.len() >= UNCOUNTED_MAX {
+            uncounted.pop_front();
+        }
+        uncounted.push_back(Deletion {
+            tenant: Arc::clone(tenant),
+            credential,
+            budget,
+            at: Instant::now(),
+        });
+        self.deleted.notify_one();
+    }
+
+    async fn follow(self: Arc<Self>, shared: Weak<Shared>) {
+        loop {
+            // Woken or not, it is time.
+            let _ = timeout(LOOK_EVERY, self.changed.notified()).await;
+            let Some(shared) = shared.upgrade() else {
+                return;
+            };
+            // Whether the store answers is told by those whom calls wait for.
+            let _ = self.tell(&shared).await;
+        }
+    }
+
+    async fn look(&self, shared: &Shared) -> Result<(), Trouble> {
+        let entries = self.register.read().await?;
+        let snapshot = shared.snapshot();
+        let containment = snapshot.containment();
+        for entry in &entries {
+            let here = containment.standing(entry.scope());
+            let is_same = here.is_some_and(|here| here.id == entry.freeze.id);
+            match (entry.stands, is_same) {
+                (true, false) => take_over(shared, containment, entry),
+                (false, true) => end_here(shared, containment, entry).await,
+                (true, true) | (false, false) => {}
+            }
+        }
+        let known: HashMap<_, _> = entries.iter().map(|it| (&it.tenant, it)).collect();
+        for (tenant, freeze) in containment.all_standing() {
+            // One that ended and could not be ended here yet is no news; nor is one
+            // that another stands for, which is taken over with the next look.
+            let is_news = known
+                .get(&tenant)
+                .is_none_or(|entry| !entry.stands && entry.freeze.id != freeze.id);
+            if is_news {
+                let scope = tenant.as_deref().map_or(Scope::All, Scope::Tenant);
+                self.register
+                    .enter(scope, &first_hand(freeze), true)
+                    .await?;
+            }
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = u64::try_from(now.unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
+        self.looked_at_ms.store(now, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Counts deletions in the store, one after another; what it does not answer to
+    /// waits.
+    async fn count_all(self: Arc<Self>, shared: Weak<Shared>) {
+        loop {
+            let _ = timeout(LOOK_EVERY, self.deleted.notified()).await;
+            let Some(shared) = shared.upgrade() else {
+                return;
+            };
+            loop {
+                let Some(deletion) = self.uncounted().front().cloned() else {
+                    break;
+                };
+                let is_old = deletion.at.elapsed() >= deletion.budget.per;
+                let counted = if is_old {
+                    Ok(0)
+                } else {
+                    self.count(&deletion).await
+                };
+                let Ok(count) = counted else { break };
+                self.uncounted().pop_front();
+                if count >= u64::from(deletion.budget.deletions.get()) {
+                    freeze_spent(&shared, &deletion);
+                }
+            }
+        }
+    }
+
+    async fn count(&self, deletion: &Deletion) -> Result<u64, Trouble> {
+        let per = deletion.budget.per;
+        let counted = self
+            .register
+            .count(&deletion.tenant, deletion.credential, per);
+        counted.await
+    }
+
+    fn uncounted(&self) -> MutexGuard<'_, VecDeque<Deletion>> {
+        self.uncounted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn freeze_spent(shared: &Shared, deletion: &Deletion) {
+    let snapshot = shared.snapshot();
+    let mut tenants = snapshot.tenants().iter();
+    if let Some(tenant) = tenants.find(|tenant| tenant.name == deletion.tenant) {
+        let containment = snapshot.containment();
+        containment.freeze_spent(tenant, deletion.budget, |record| {
+            drop(shared.trail().frozen(&record));
+        });
+    }
+}
+
+/// Freezes here what is frozen elsewhere.
+fn take_over(shared: &Shared, containment: &Containment, entry: &Entry) {
+    let mut freeze = entry.freeze.clone();
+    freeze.by = format!("{}{ELSEWHERE}", freeze.by).into();
+    let snapshot = shared.snapshot();
+    containment.freeze(entry.scope(), freeze, snapshot.tenants(), |record| {
+        drop(shared.trail().frozen(&record));
+    });
+}
+
+/// Ends here what was ended elsewhere, once that is in the trail.
+async fn end_here(shared: &Shared, containment: &Containment, entry: &Entry) {
+    let Freeze {
+        id,
+        by,
+        on_behalf_of,
+        reason,
+        ..
+    } = &entry.freeze;
+    let by = format!("{by}{ELSEWHERE}");
+    let record = FrozenRecord {
+        id,
+        tenant: entry.tenant.as_deref(),
+        by: &by,
+        on_behalf_of: on_behalf_of.as_deref(),
+        reason,
+        since: None,
+    };
+    let trail = shared.trail();
+    let ending = containment.thaw(entry.scope(), |here| {
+        (here.id == *id).then(|| trail.thawed(&record))
+    });
+    let Some(Some(Ok(promised))) = ending else {
+        // Frozen again, or the trail can't be written: the next look sees to it.
+        return;
+    };
+    if let Ok(Ok(())) = timeout(trail.patience(), promised.durable()).await {
+        let snapshot = shared.snapshot();
+        containment.thawed(entry.scope(), id, &by, snapshot.tenants());
+    }
+}
+
+/// A freeze as whoever made it named themselves.
+fn first_hand(mut freeze: Freeze) -> Freeze {
+    if let Some(by) = freeze.by.strip_suffix(ELSEWHERE) {
+        freeze.by = by.into();
+    }
+    freeze
+}

@@ -1,0 +1,387 @@
+//! Freezes of a whole fleet, through a real Redis, whatever happens to it.
+
+use std::{
+    process::{Command, Output},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::support::{
+    Gateway, Response, Setup, USER,
+    client::delete,
+    or_skipped,
+    store::{self, Cluster, Redis},
+};
+
+/// Nothing takes longer, or the test fails.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct Fleet(Vec<Gateway>);
+
+impl Fleet {
+    /// So many gateways before one store, with two tenants.
+    fn start(gateways: usize, store: &Redis, budget: &str) -> Self {
+        Self::before(gateways, &store.url(), "", budget)
+    }
+
+    fn before(gateways: usize, url: &str, more: &str, budget: &str) -> Self {
+        let redis = format!("{{ url: {{ file: redis-url }}{more} }}");
+        let lines = format!("limits_store: {{ redis: {redis}, replicas: 5 }}\n");
+        let start = |_| {
+            Setup::default()
+                .tenant("billing", &["users: all", budget])
+                .tenant("crm", &["users: all"])
+                .workers(1)
+                .file("redis-url", url)
+                .lines(&lines)
+                .start()
+        };
+        let fleet = Self((0..gateways).map(start).collect());
+        for gateway in &fleet.0 {
+            fleet.wait_until_seen(gateway);
+        }
+        fleet
+    }
+
+    #[track_caller]
+    fn wait_until_seen(&self, gateway: &Gateway) {
+        until("the freezes of the fleet are seen", || {
+            gateway.scrape().get("freezes_seen_timestamp_seconds") > 0.0
+        });
+    }
+
+    #[track_caller]
+    fn wait_until_all(&self, tenant: &str, frozen: bool) {
+        for gateway in &self.0 {
+            until(&format!("{tenant} frozen: {frozen}"), || {
+                is_frozen(gateway, tenant) == frozen
+            });
+        }
+    }
+
+    #[track_caller]
+    fn assert_all(&self, tenant: &str, frozen: bool) {
+        for gateway in &self.0 {
+            assert_eq!(is_frozen(gateway, tenant), frozen, "{tenant}");
+        }
+    }
+}
+
+fn call(gateway: &Gateway, tenant: &str, credential: &str) -> Response {
+    gateway.send(delete(USER, credential, gateway.token_of(tenant)))
+}
+
+fn is_frozen(gateway: &Gateway, tenant: &str) -> bool {
+    let series = format!("tenant_frozen{{tenant=\"{tenant}\"}}");
+    gateway.scrape().get(&series) == 1.0
+}
+
+#[track_caller]
+fn until(what: &str, is_so: impl Fn() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < end, "never: {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn verb(gateway: &Gateway, verb: &str, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_alloy-gateway"))
+        .arg(verb)
+        .args(args)
+        .arg("-c")
+        .arg(gateway.config_path())
+        .output()
+        .unwrap()
+}
+
+#[track_caller]
+fn done(gateway: &Gateway, name: &str, args: &[&str]) -> String {
+    let output = verb(gateway, name, args);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+const NO_BUDGET: &str = "wait: 0s";
+
+#[test]
+fn what_one_gateway_freezes_and_thaws_all_do_and_each_trail_says_so() {
+    let Some(()) = or_skipped(store::is_installed(), "redis-server") else {
+        return;
+    };
+    let store = Redis::start();
+    let fleet = Fleet::start(3, &store, "freeze_after: { deletions: 2, per: 1h }");
+    assert_eq!(call(&fleet.0[1], "billing", "c0").status, 200);
+    assert_eq!(call(&fleet.0[1], "billing", "c1").status, 200);
+    fleet.wait_until_all("billing", true);
+    fleet.assert_all("crm", false);
+    for gateway in &fleet.0 {
+        let frozen = gateway.record("freeze", |record| record["event"] == "tenant.frozen");
+        assert!(
+            frozen["by"].as_str().unwrap().starts_with("freeze_after"),
+            "{frozen}"
+        );
+        assert_eq!(frozen["tenant"], "billing");
+    }
+    // Through any of them.
+    let said = done(
+        &fleet.0[2],
+        "thaw",
+        &["billing", "--reason", "a known clean-up"],
+    );
+    assert_eq!(said, "billing: thawed\n");
+    fleet.wait_until_all("billing", false);
+    for gateway in &fleet.0 {
+        let thawed = gateway.record("thaw", |record| record["event"] == "tenant.thawed");
+        assert_eq!(thawed["reason"], "a known clean-up");
+        assert_eq!(call(gateway, "billing", "gone").status, 404);
+    }
+    let said = done(&fleet.0[0], "freeze", &["--all", "--reason", "a drill"]);
+    assert_eq!(said, "every tenant: frozen, in the whole fleet\n");
+    fleet.wait_until_all("crm", true);
+    done(&fleet.0[1], "thaw", &["--all", "--reason", "it is over"]);
+    fleet.wait_until_all("crm", false);
+    // One that begins now, and one that was away, hear of it.
+    done(
+        &fleet.0[0],
+        "freeze",
+        &["crm", "--reason", "a stolen token"],
+    );
+    let late = Fleet::start(1, &store, NO_BUDGET);
+    late.wait_until_all("crm", true);
+    late.assert_all("billing", false);
+}
+
+#[test]
+fn different_credentials_are_counted_over_the_fleet() {
+    let Some(()) = or_skipped(store::is_installed(), "redis-server") else {
+        return;
+    };
+    let store = Redis::start();
+    let fleet = Fleet::start(3, &store, "freeze_after: { deletions: 4, per: 1h }");
+    // None of them sees more than two, and the same ones twice.
+    for (gateway, credentials) in fleet
+        .0
+        .iter()
+        .zip([["c0", "c1"], ["c1", "c2"], ["c0", "c2"]])
+    {
+        for credential in credentials {
+            assert_eq!(call(gateway, "billing", credential).status, 200);
+        }
+    }
+    thread::sleep(Duration::from_millis(600));
+    fleet.assert_all("billing", false);
+    assert_eq!(call(&fleet.0[0], "billing", "c3").status, 200);
+    fleet.wait_until_all("billing", true);
+    // The thaw gives a new budget, over the fleet.
+    done(
+        &fleet.0[1],
+        "thaw",
+        &["billing", "--reason", "a known clean-up"],
+    );
+    fleet.wait_until_all("billing", false);
+    assert_eq!(call(&fleet.0[2], "billing", "c4").status, 200);
+    thread::sleep(Duration::from_millis(600));
+    fleet.assert_all("billing", false);
+}
+
+#[test]
+fn without_the_store_what_is_known_holds_and_nothing_thaws() {
+    let Some(()) = or_skipped(store::is_installed(), "redis-server") else {
+        return;
+    };
+    let mut store = Redis::start();
+    let mut fleet = Fleet::start(3, &store, NO_BUDGET);
+    done(
+        &fleet.0[0],
+        "freeze",
+        &["billing", "--reason", "a stolen token"],
+    );
+    fleet.wait_until_all("billing", true);
+    store.kill();
+    let thaw = verb(&fleet.0[1], "thaw", &["billing", "--reason", "without it"]);
+    assert_eq!(thaw.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&thaw.stderr).into_owned();
+    assert!(
+        said.contains("billing: not thawed, since the store does not answer"),
+        "{said}"
+    );
+    // One of them freezes another meanwhile, and one starts from its own trail.
+    let freeze = verb(&fleet.0[2], "freeze", &["crm", "--reason", "meanwhile"]);
+    assert_eq!(freeze.status.code(), Some(1), "{freeze:?}");
+    let said = String::from_utf8_lossy(&freeze.stderr).into_owned();
+    assert!(
+        said.contains("crm: frozen here; the others are told when"),
+        "{said}"
+    );
+    assert!(is_frozen(&fleet.0[2], "crm") && !is_frozen(&fleet.0[0], "crm"));
+    fleet.0[1].kill();
+    fleet.0[1].start_again();
+    fleet.assert_all("billing", true);
+    // It comes back with nothing in it: those who know of freezes enter them again.
+    store.start_again();
+    fleet.wait_until_all("crm", true);
+    fleet.assert_all("billing", true);
+    let late = Fleet::start(1, &store, NO_BUDGET);
+    late.wait_until_all("billing", true);
+    late.wait_until_all("crm", true);
+    done(&fleet.0[0], "thaw", &["billing", "--reason", "it was ours"]);
+    fleet.wait_until_all("billing", false);
+    late.wait_until_all("billing", false);
+    fleet.assert_all("crm", true);
+}
+
+#[test]
+fn one_that_was_stopped_during_a_thaw_thaws_when_it_is_back() {
+    let Some(()) = or_skipped(store::is_installed(), "redis-server") else {
+        return;
+    };
+    let store = Redis::start();
+    let mut fleet = Fleet::start(2, &store, NO_BUDGET);
+    done(
+        &fleet.0[0],
+        "freeze",
+        &["billing", "--reason", "a stolen token"],
+    );
+    fleet.wait_until_all("billing", true);
+    fleet.0[1].kill();
+    done(&fleet.0[0], "thaw", &["billing", "--reason", "it was ours"]);
+    fleet.0[1].start_again();
+    fleet.wait_until_all("billing", false);
+    // And for good.
+    fleet.0[1].kill();
+    fleet.0[1].start_again();
+    fleet.wait_until_seen(&fleet.0[1]);
+    fleet.assert_all("billing", false);
+}
+
+#[test]
+fn a_cluster_of_stores_holds_freezes_and_budgets_and_a_failover_thaws_nothing() {
+    let Some(()) = or_skipped(store::is_installed(), "redis-server") else {
+        return;
+    };
+    let mut cluster = Cluster::start();
+    let budget = "freeze_after: { deletions: 3, per: 1h }";
+    let fleet = Fleet::before(2, &cluster.url(), ", cluster: true", budget);
+    let master = cluster.master_of("alloy-gateway:freezes");
+    cluster.add_replica_of(master);
+    for (gateway, credential) in [(0, "c0"), (1, "c1"), (1, "c2")] {
+        let call = call(&fleet.0[gateway], "billing", credential);
+        assert_eq!(call.status, 200);
+    }
+    fleet.wait_until_all("billing", true);
+    cluster.nodes[master].kill();
+    until("the replica took over", || {
+        let freeze = verb(&fleet.0[0], "freeze", &["crm", "--reason", "a drill"]);
+        freeze.status.code() == Some(0)
+    });
+    fleet.wait_until_all("crm", true);
+    fleet.assert_all("billing", true);
+    done(&fleet.0[1], "thaw", &["billing", "--reason", "it was ours"]);
+    fleet.wait_until_all("billing", false);
+}
+
+#[test]
+fn an_operator_tells_the_fleet_through_the_store_alone() {
+    let Some(()) = or_skipped(store::is_installed(), "redis-server") else {
+        return;
+    };
+    let mut store = Redis::start();
+    let fleet = Fleet::start(2, &store, "freeze_after: { deletions: 2, per: 1h }");
+    let at = &fleet.0[0];
+    let through = |name: &str, args: &[&str]| {
+        let output = verb(
+            at,
+            name,
+            &[args, &["--store", "--reason", "a drill"]].concat(),
+        );
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(said).unwrap())
+    };
+    assert_eq!(
+        through("freeze", &["billing"]).0,
+        Some(2),
+        "who asks has to be said"
+    );
+    let (code, said) = through("freeze", &["biling", "--by", "ops"]);
+    assert_eq!(code, Some(1));
+    assert!(
+        said.contains("there is no tenant \"biling\", did you mean billing?"),
+        "{said}"
+    );
+    assert_eq!(through("freeze", &["--all", "--by", "ops"]).0, Some(0));
+    fleet.wait_until_all("crm", true);
+    for gateway in &fleet.0 {
+        let frozen = gateway.record("freeze", |record| record["scope"] == "all");
+        assert_eq!(frozen["by"], "ops, through the store");
+    }
+    assert_eq!(through("thaw", &["--all", "--by", "ops"]).0, Some(0));
+    fleet.wait_until_all("crm", false);
+    let (code, said) = through("thaw", &["--all", "--by", "ops"]);
+    assert_eq!(
+        (code, said.contains("not frozen in the store")),
+        (Some(1), true),
+        "{said}"
+    );
+    // Its end is a new budget, as anywhere.
+    for credential in ["c0", "c1"] {
+        assert_eq!(call(&fleet.0[1], "billing", credential).status, 200);
+    }
+    fleet.wait_until_all("billing", true);
+    assert_eq!(through("thaw", &["billing", "--by", "ops"]).0, Some(0));
+    fleet.wait_until_all("billing", false);
+    assert_eq!(call(&fleet.0[0], "billing", "c2").status, 200);
+    store.kill();
+    let (code, said) = through("freeze", &["billing", "--by", "ops"]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("the store does not answer: "), "{said}");
+}
+
+/// From the answer of the call that spends the budget to the first refusal of each of
+/// the others, which call all the time.
+#[test]
+#[ignore = "a measurement: cargo test --release --test it -- --ignored --nocapture how_long"]
+fn how_long_it_takes_until_the_slowest_of_five_gateways_refuses() {
+    let store = Redis::start();
+    let mut worst = Vec::new();
+    for round in 0..20 {
+        let fleet = Fleet::start(5, &store, "freeze_after: { deletions: 1, per: 1h }");
+        let spent = thread::scope(|scope| {
+            let others: Vec<_> = fleet.0[1..]
+                .iter()
+                .map(|gateway| {
+                    scope.spawn(move || {
+                        let mut connection = gateway.connect();
+                        loop {
+                            // Never deleted: it does not count.
+                            let call = delete(USER, "gone", gateway.token_of("billing"));
+                            if connection.send(call).receive().status == 403 {
+                                return Instant::now();
+                            }
+                            thread::sleep(Duration::from_millis(1));
+                        }
+                    })
+                })
+                .collect();
+            thread::sleep(Duration::from_millis(300 + 37 * round));
+            let sent = Instant::now();
+            assert_eq!(call(&fleet.0[0], "billing", "c0").status, 200);
+            let refused = others.into_iter().map(|other| other.join().unwrap());
+            refused.max().unwrap() - sent
+        });
+        println!("{round}: {spent:?}");
+        worst.push(spent);
+        done(
+            &fleet.0[0],
+            "thaw",
+            &["billing", "--reason", "the next round"],
+        );
+        fleet.wait_until_all("billing", false);
+    }
+    worst.sort();
+    println!(
+        "median {:?}, worst {:?}",
+        worst[worst.len() / 2],
+        worst[worst.len() - 1]
+    );
+}
