@@ -2,6 +2,7 @@
 //! stops, is frozen until an operator thaws it, whatever happens in between.
 
 use std::{
+    collections::BTreeSet,
     fs,
     process::{Command, Output},
     thread,
@@ -12,7 +13,9 @@ use alloy_gateway::simulated_alloy::Behaviour;
 use serde_json::Value;
 
 use crate::support::{
-    FOREIGN_USER, Gateway, Response, Setup, USER, assert_refusal, client::delete,
+    FOREIGN_USER, Gateway, Response, Setup, USER, assert_refusal,
+    client::delete,
+    trail::{by_credential, sent},
 };
 
 /// A second tenant, which a freeze must not touch.
@@ -306,6 +309,91 @@ fn a_budget_that_is_spent_when_the_process_is_killed_freezes_at_the_next_start()
     gateway.record("freeze", |record| {
         record["event"] == "tenant.frozen" && record["by"] == "freeze_after"
     });
+}
+
+#[test]
+fn calls_at_once_freeze_once_and_no_more_are_sent_than_were_under_way() {
+    const CALLERS: usize = 32;
+    let gateway = with_budget(5).start();
+    thread::scope(|scope| {
+        for n in 0..CALLERS {
+            let gateway = &gateway;
+            scope.spawn(move || {
+                let mut connection = gateway.connect();
+                for call in 0..10 {
+                    let credential = format!("c{}", n * 10 + call);
+                    let call = delete(USER, &credential, gateway.token_of("billing"));
+                    connection.send(call).receive();
+                }
+            });
+        }
+    });
+    assert_frozen(&gateway, "billing");
+    assert_eq!(count_of(&gateway, "tenant.frozen"), 1);
+    let sent = sent(&gateway).len();
+    assert!((5..5 + CALLERS).contains(&sent), "{sent} were sent");
+}
+
+#[test]
+fn however_often_the_process_is_killed_no_more_is_deleted_than_the_budget_and_what_was_under_way() {
+    const CALLERS: usize = 3;
+    const BUDGET: usize = 60;
+    let mut gateway = with_budget(60).start();
+    let mut begun = 0;
+    let mut kills = 0;
+    loop {
+        let frozen = thread::scope(|scope| {
+            let callers: Vec<_> = (0..CALLERS)
+                .map(|n| {
+                    let gateway = &gateway;
+                    let first = begun + n * 10;
+                    scope.spawn(move || {
+                        let mut connection = gateway.connect();
+                        for credential in first..first + 10 {
+                            let credential = format!("c{credential}");
+                            let call = delete(USER, &credential, gateway.token_of("billing"));
+                            match connection.send(call).try_receive() {
+                                Some(response) if response.status == 403 => return true,
+                                Some(_) => {}
+                                None => return false,
+                            }
+                        }
+                        false
+                    })
+                })
+                .collect();
+            // At another moment each time: while calls are under way.
+            thread::sleep(Duration::from_millis(5 + 3 * kills));
+            gateway.process.signal(rustix::process::Signal::KILL);
+            callers.into_iter().any(|caller| caller.join().unwrap())
+        });
+        begun += CALLERS * 10;
+        kills += 1;
+        gateway.process.wait();
+        gateway.start_again();
+        if frozen {
+            break;
+        }
+        assert!(begun < 900, "it is never frozen");
+    }
+    assert_frozen(&gateway, "billing");
+    let sent: BTreeSet<_> = sent(&gateway).into_iter().collect();
+    // What was recorded and not sent when the process died is in doubt, and counts.
+    let spent = by_credential(&gateway.trail()).into_values();
+    let is_spent =
+        |ends: &Vec<String>| ends.iter().any(|end| end == "deleted" || end == "in-doubt");
+    let spent = spent.filter(is_spent).count();
+    let most = BUDGET + CALLERS - 1;
+    assert!(
+        (BUDGET..=most).contains(&spent),
+        "{spent} are spent, {kills} kills"
+    );
+    assert!(
+        sent.len() <= spent,
+        "{} were sent, {spent} are spent",
+        sent.len()
+    );
+    assert!(gateway.verify().is_intact());
 }
 
 #[test]

@@ -107,6 +107,23 @@ fn it_says_why_in_words_with_the_ceilings_and_without_a_secret() {
 }
 
 #[test]
+fn a_fleets_limits_are_told_with_what_all_gateways_can_come_to() {
+    let gateway = Setup::default()
+        .key_limits("[ { requests: 50, per: 60s } ]")
+        .file("redis-url", "redis://127.0.0.1:1")
+        .lines("limits_store: { redis: { url: { file: redis-url } }, replicas: 3 }\n")
+        .start();
+    let output = explain(&gateway, &["--token-id", "first", "--user", USER]);
+    let said = text(&output.stdout);
+    // As `check` says of the same limit.
+    let limit = "key-60s: at most 100 in any 1m, 50 at once; shared by all tenants of the key; over all gateways, and at most 196 while only some see the store";
+    assert!(said.contains(limit), "{said}");
+    let told = json(&gateway, &["--token-id", "first", "--user", USER]);
+    assert_eq!(told["limits"][0]["ceiling"], 100);
+    assert_eq!(told["limits"][0]["ceiling_while_some_see_the_store"], 196);
+}
+
+#[test]
 fn a_token_that_is_not_valid_now_is_told_of_with_its_time() {
     let sum = "aa".repeat(32);
     let old =

@@ -13,6 +13,7 @@ use crate::{
         settings::{FreezeAfter, Key, Mode, Settings, Tenant, TokenEntry, Users, Window},
         show_duration, snapshot,
     },
+    fleet::share::Ceilings,
     ids::{CredentialId, IdGrammar, UserId},
     pipeline::{code::Code, respond},
 };
@@ -203,6 +204,13 @@ impl Explained<'_> {
         named.collect()
     }
 
+    /// What a limit that a fleet shares can come to while the store is not there for
+    /// all of them; `None` without one.
+    fn of_fleet(&self, limit: &Window) -> Option<u64> {
+        let store = self.settings.limits_store.as_ref()?;
+        Some(Ceilings::of(limit, store.replicas).in_part.in_any_span)
+    }
+
     /// What the caller would get, in words.
     fn verdict(&self) -> String {
         let status = respond::status_of(self.answer).unwrap_or_default();
@@ -253,8 +261,11 @@ impl Explained<'_> {
             line(
                 if at == 0 { "limits" } else { "" },
                 &format!(
-                    "{name}: at most {} in any {per}, {burst} at once{shared}",
-                    ceiling(limit)
+                    "{name}: at most {} in any {per}, {burst} at once{shared}{}",
+                    ceiling(limit),
+                    self.of_fleet(limit).map_or_else(String::new, |in_part| format!(
+                        "; over all gateways, and at most {in_part} while only some see the store"
+                    )),
                 ),
             );
         }
@@ -283,6 +294,7 @@ impl Explained<'_> {
                 "per_seconds": limit.per.as_secs_f64(),
                 "burst": limit.burst,
                 "ceiling": ceiling(limit),
+                "ceiling_while_some_see_the_store": self.of_fleet(limit),
             })
         });
         let time = |time: Option<Timestamp>| time.map(|time| time.to_string());
