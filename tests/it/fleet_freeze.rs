@@ -337,7 +337,7 @@ fn an_operator_tells_the_fleet_through_the_store_alone() {
     assert!(said.contains("the store does not answer: "), "{said}");
 }
 
-/// From the answer of the call that spends the budget to the first refusal of each of
+/// From the sending of the call that spends the budget to the first refusal of each of
 /// the others, which call all the time.
 #[test]
 #[ignore = "a measurement: cargo test --release --test it -- --ignored --nocapture how_long"]
