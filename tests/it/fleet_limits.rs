@@ -535,6 +535,22 @@ fn all_windows_of_tenant_and_key_are_taken_or_none_and_the_one_that_refuses_is_n
 }
 
 #[test]
+fn a_store_that_lost_its_counts_goes_on_with_what_the_next_gateway_knows() {
+    needs_redis!();
+    let redis = Redis::start();
+    let limits = "[ { requests: 5, per: 1h } ]";
+    let fleet = Fleet::start(2, &redis.url(), limits, "}, replicas: 2 }");
+    let call = |gateway: usize| fleet.0[gateway].delete(USER, "c1").status;
+    // The second of them knows of all four, the first of three.
+    for gateway in [0, 0, 0, 1] {
+        assert_ne!(call(gateway), 429);
+    }
+    redis.ask(&["FLUSHALL"]);
+    assert_ne!(call(1), 429);
+    assert_eq!([call(1), call(0), call(0)], [429; 3]);
+}
+
+#[test]
 fn more_gateways_than_the_config_says_are_told_and_take_smaller_shares() {
     needs_redis!();
     let mut redis = Redis::start();
