@@ -19,6 +19,5 @@ mod weather;
 pub use self::{
     fleet::run,
     modes::{Bound, Mode, modes},
-    outcome::Outcome,
     plan::{Load, Plan},
 };
