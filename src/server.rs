@@ -16,6 +16,7 @@ mod worker;
 
 pub use self::{
     arrival::{Arrival, Origin, Peer},
+    connection::H2_STREAMS_MAX,
     gateway::{Drain, Gateway, Shared, StartError, Stopped},
     inherited::Inherited,
     listener::bind_unix,

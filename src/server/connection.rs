@@ -37,8 +37,10 @@ use crate::config::settings::Bounds;
 /// The HTTP/2 connection preface (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Streams of one HTTP/2 connection at once.
-const H2_STREAMS_MAX: u32 = 128;
+/// Streams of one HTTP/2 connection at once. A peer that never opens its window holds
+/// all of their answers, some 8 KiB each, and needs no token for it: so fewer than the
+/// usual hundred, which a caller with one kind of short call does not miss.
+pub const H2_STREAMS_MAX: u32 = 32;
 /// Streams that a peer may reset before we have looked at them (CVE-2023-44487).
 const H2_PENDING_RESETS_MAX: usize = 20;
 /// Streams that we may have to reset for a peer's errors.

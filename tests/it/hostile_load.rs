@@ -129,7 +129,7 @@ fn it_takes_the_descriptors_it_may_have_and_says_if_they_are_too_few() {
 #[test]
 fn what_callers_can_take_is_held_against_the_memory_there_is() {
     let mut gateway = Setup::default()
-        .bound("connections: 1024")
+        .bound("connections: 256")
         .bound("requests_in_flight: 512")
         .bound("header_bytes: 16KiB")
         .start();
@@ -140,8 +140,8 @@ fn what_callers_can_take_is_held_against_the_memory_there_is() {
         .output()
         .unwrap();
     let checked = String::from_utf8(checked.stdout).unwrap();
-    // 1024 heads of twice 16 KiB and 8 KiB, 512 calls of 64 KiB, and 16 MiB.
-    let line = "  memory: callers can take up to about 88 MiB (1024 connections, 512 requests in flight)\n";
+    // 256 connections of 32 streams of 8 KiB and 8 KiB more, 512 calls of 64 KiB, and 16 MiB.
+    let line = "  memory: callers can take up to about 114 MiB (256 connections, 512 requests in flight)\n";
     assert!(checked.contains(line), "{checked}");
     let Some(group) = Cgroup::new() else {
         return;
@@ -157,18 +157,18 @@ fn what_callers_can_take_is_held_against_the_memory_there_is() {
             .env("ALLOY_GATEWAY_LOG", "info");
         Process::run(command)
     };
-    let enough = within(88);
+    let enough = within(114);
     enough.listening("data");
     assert!(!enough.output().contains("more memory than there is"));
     drop(enough);
-    let short = within(87);
+    let short = within(113);
     let line = short.wait_for(|line| {
         let message = line["message"].as_str().unwrap_or_default();
         message.starts_with("callers can take more memory than there is")
     });
     assert_eq!(
         (&line["have_mib"], &line["need_mib"]),
-        (&87.into(), &88.into())
+        (&113.into(), &114.into())
     );
 }
 

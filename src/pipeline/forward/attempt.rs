@@ -49,7 +49,7 @@ pub enum AttemptEnd {
     Tls,
     /// There was no connection in time.
     ConnectTimeout,
-    /// A kept-alive connection was closed before the request left.
+    /// A new connection was closed before the request left.
     Closed,
     /// The connection broke after something was written.
     Reset,
