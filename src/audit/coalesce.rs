@@ -34,11 +34,24 @@ pub struct Key {
     reason: Option<String>,
 }
 
+/// Who was refused. Each has an allowance of its own, so that none hides what another
+/// tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Who {
+    /// Somebody without a good token.
+    Stranger,
+    /// Somebody with one.
+    Tenant,
+    /// Somebody at the admin listener, whose token was not good.
+    AtAdmin,
+}
+
 /// Refusals that are counted together.
 #[derive(Debug)]
 pub struct Coalesced {
     strangers: Allowance,
     tenants: Allowance,
+    admin: Allowance,
     counts: HashMap<Key, Count>,
     of_strangers: usize,
     due: Option<Instant>,
@@ -117,6 +130,7 @@ impl Default for Coalesced {
         Self {
             strangers: Allowance::new(STRANGERS_EVERY),
             tenants: Allowance::new(TENANTS_EVERY),
+            admin: Allowance::new(STRANGERS_EVERY),
             counts: HashMap::new(),
             of_strangers: 0,
             due: None,
@@ -126,13 +140,13 @@ impl Default for Coalesced {
 
 impl Coalesced {
     /// Counts one more; whether it may have a record of its own.
-    pub fn admit(&mut self, is_stranger: bool) -> bool {
-        let now = Instant::now();
-        if is_stranger {
-            self.strangers.take(now)
-        } else {
-            self.tenants.take(now)
-        }
+    pub fn admit(&mut self, who: Who) -> bool {
+        let allowance = match who {
+            Who::Stranger => &mut self.strangers,
+            Who::Tenant => &mut self.tenants,
+            Who::AtAdmin => &mut self.admin,
+        };
+        allowance.take(Instant::now())
     }
 
     /// Counts one that has no record of its own.
@@ -226,8 +240,12 @@ mod tests {
     #[test]
     fn a_stranger_cannot_hide_what_a_tenant_tried() {
         let mut coalesced = Coalesced::default();
-        assert_eq!((0..1000).filter(|_| coalesced.admit(true)).count(), 200);
-        assert!(coalesced.admit(false));
+        assert_eq!(
+            (0..1000).filter(|_| coalesced.admit(Who::Stranger)).count(),
+            200
+        );
+        assert!(coalesced.admit(Who::Tenant));
+        assert!(coalesced.admit(Who::AtAdmin));
     }
 
     #[test]

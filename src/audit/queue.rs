@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use super::{
     board::Board,
-    coalesce::{Coalesced, Key},
+    coalesce::{Coalesced, Key, Who},
     record::{Fragment, RefusedRecord},
     ticket::{Teller, Ticket, Waiting, wait_with},
 };
@@ -230,20 +230,18 @@ impl Queue {
     /// can be written, else coalesced by tenant, token, peer, code and reason, so
     /// that a flood of them buys neither disk nor memory.
     pub fn push_refused(&self, record: &RefusedRecord<'_>, wake: Wake) {
-        let is_stranger = record.tenant.is_none();
-        self.push_bounded(
-            is_stranger,
-            || Key::of(record),
-            || Fragment::refused(record),
-            wake,
-        );
+        let who = match record.tenant {
+            None => Who::Stranger,
+            Some(_) => Who::Tenant,
+        };
+        self.push_bounded(who, || Key::of(record), || Fragment::refused(record), wake);
     }
 
     /// Hands over that a connection ended before there was a request; bounded as
     /// refusals are.
     pub fn push_connection_refused(&self, peer: &str, reason: &str) {
         self.push_bounded(
-            true,
+            Who::Stranger,
             || Key::connection(peer, reason),
             || Fragment::connection_refused(peer, reason),
             Wake::Now,
@@ -253,7 +251,7 @@ impl Queue {
     /// Hands over that an admin token was not good; bounded as refusals are.
     pub fn push_admin_refused(&self, peer: &str, path: &str) {
         self.push_bounded(
-            true,
+            Who::AtAdmin,
             || Key::admin(peer),
             || Fragment::admin_refused(peer, path),
             Wake::Now,
@@ -262,14 +260,14 @@ impl Queue {
 
     fn push_bounded(
         &self,
-        is_stranger: bool,
+        who: Who,
         key: impl FnOnce() -> Key,
         fragment: impl FnOnce() -> Fragment,
         wake: Wake,
     ) {
         let is_broken = self.board.is_broken();
         let mut state = lock(&self.state);
-        if state.coalesced.admit(is_stranger) && state.entries.len() < ENTRIES_MAX && !is_broken {
+        if state.coalesced.admit(who) && state.entries.len() < ENTRIES_MAX && !is_broken {
             let fragment = fragment();
             state.entries.push(Entry {
                 fragment,
