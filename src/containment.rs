@@ -226,9 +226,7 @@ impl Containment {
     pub fn settle<T>(&self, before: &[Tenant], after: &[Tenant], swap: impl FnOnce() -> T) -> T {
         let mut state = self.state();
         state.keep_left(before, after, self.now_ms());
-        if !state.is_empty() {
-            state.apply(after);
-        }
+        state.apply(after);
         swap()
     }
 

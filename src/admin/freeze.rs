@@ -175,6 +175,16 @@ impl Admin {
         let Some(freeze) = containment.standing(order.scope()) else {
             return self.is_not_frozen(&order);
         };
+        let whom = order.whom().to_owned();
+        let unwritten = || {
+            let why = because(trail.status().writable);
+            let said = format!("{whom}: not thawed, since the trail cannot be written{why}\n");
+            text(StatusCode::SERVICE_UNAVAILABLE, &said)
+        };
+        // Or the others would thaw what this one can't.
+        if trail.status().writable.is_err() {
+            return unwritten();
+        }
         if let Err(refused) = order.tell_the_fleet(containment, &freeze, &by).await {
             return *refused;
         }
@@ -189,14 +199,9 @@ impl Admin {
         let ending = containment.thaw(order.scope(), |now| {
             (now.id == freeze.id).then(|| trail.thawed(&record))
         });
-        let (whom, is_all) = (order.whom().to_owned(), order.tenant.is_none());
+        let is_all = order.tenant.is_none();
         let Some(promised) = ending.flatten() else {
             return frozen_again(&whom);
-        };
-        let unwritten = || {
-            let why = because(trail.status().writable);
-            let said = format!("{whom}: not thawed, since the trail cannot be written{why}\n");
-            text(StatusCode::SERVICE_UNAVAILABLE, &said)
         };
         let Ok(promised) = promised else {
             return unwritten();

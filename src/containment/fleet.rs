@@ -186,7 +186,7 @@ impl Fleet {
                 return;
             };
             loop {
-                let Some(deletion) = self.uncounted().front().cloned() else {
+                let Some(deletion) = self.uncounted().pop_front() else {
                     break;
                 };
                 let is_old = deletion.at.elapsed() >= deletion.budget.per;
@@ -195,8 +195,10 @@ impl Fleet {
                 } else {
                     self.count(&deletion).await
                 };
-                let Ok(count) = counted else { break };
-                self.uncounted().pop_front();
+                let Ok(count) = counted else {
+                    self.uncounted().push_front(deletion);
+                    break;
+                };
                 if count >= u64::from(deletion.budget.deletions.get()) {
                     freeze_spent(&shared, &deletion);
                 }
