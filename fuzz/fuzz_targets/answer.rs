@@ -140,5 +140,6 @@ fuzz_target!(|bytes: &[u8]| {
     assert!(!odd.contains(KEY), "{odd}");
     let next = call(stage.address, "next");
     let is_good = next.starts_with("HTTP/1.1 200 ") && next.ends_with("\r\n\r\ngood");
-    assert!(is_good, "{next}");
+    // On a busy machine nothing may come in time; another answer must never come.
+    assert!(is_good || next.starts_with("HTTP/1.1 504 "), "{next}");
 });
