@@ -19,5 +19,6 @@ mod weather;
 pub use self::{
     fleet::run,
     modes::{Bound, Mode, modes},
+    outcome::Outcome,
     plan::{Load, Plan},
 };

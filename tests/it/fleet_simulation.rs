@@ -1,7 +1,6 @@
 //! The model of a fleet (benches/fleet_simulation.rs), in small: what `check` says is
 //! the most is the most.
 
-#[allow(dead_code, reason = "the benchmark uses all of it")]
 #[path = "../../benches/fleet_simulation/model.rs"]
 mod model;
 
