@@ -21,8 +21,9 @@ const WINDOW_MIN: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Replay<'a> {
     tenants: HashMap<&'a str, &'a Tenant>,
-    /// By the bucket's address, since several tenants share those of a key.
-    spent: HashMap<*const Bucket, (&'a Bucket, Spent)>,
+    /// When each bucket would be full again, in ns against now; by its address,
+    /// since several tenants share those of a key.
+    spent: HashMap<*const Bucket, (&'a Bucket, i128)>,
     now: Timestamp,
     span: Duration,
 }
@@ -67,46 +68,21 @@ impl<'a> Replay<'a> {
         // A clock that was set back must not make the future count.
         let at = time.duration_since(self.now).as_nanos().min(0);
         for bucket in long(tenant) {
-            let (_, spent) = self
+            let unit = i128::try_from(bucket.unit().as_nanos()).unwrap_or(i128::MAX);
+            let (_, full_at) = self
                 .spent
                 .entry(Arc::as_ptr(bucket))
-                .or_insert_with(|| (bucket, Spent::default()));
-            spent.count(bucket, at);
+                .or_insert((bucket, i128::MIN));
+            *full_at = (*full_at).max(at).saturating_add(unit);
         }
     }
 
     /// Takes what was counted from the buckets.
     pub fn finish(self) {
-        for (bucket, spent) in self.spent.into_values() {
-            spent.take_from(bucket);
+        for (bucket, full_at) in self.spent.into_values() {
+            let spent = u64::try_from(full_at.max(0)).unwrap_or(u64::MAX);
+            bucket.spend(Duration::from_nanos(spent));
         }
-    }
-}
-
-/// What calls of an earlier run spent of one bucket.
-#[derive(Debug)]
-pub struct Spent {
-    /// When it would be full again, in ns against now.
-    full_at: i128,
-}
-
-impl Default for Spent {
-    fn default() -> Self {
-        Self { full_at: i128::MIN }
-    }
-}
-
-impl Spent {
-    /// One more call, `at` in ns against now: negative, as it is past. They come in order.
-    pub fn count(&mut self, bucket: &Bucket, at: i128) {
-        let unit = i128::try_from(bucket.unit().as_nanos()).unwrap_or(i128::MAX);
-        self.full_at = self.full_at.max(at).saturating_add(unit);
-    }
-
-    /// Takes what was counted from the bucket.
-    pub fn take_from(&self, bucket: &Bucket) {
-        let spent = u64::try_from(self.full_at.max(0)).unwrap_or(u64::MAX);
-        bucket.spend(Duration::from_nanos(spent));
     }
 }
 
