@@ -23,7 +23,7 @@ pub use self::{
     breaker::{Breaker, BreakerState, Pass},
     bucket::{Bucket, Level, seconds_up},
     gate::Gate,
-    replay::Replay,
+    replay::{Replay, Spent},
     shared::{Asking, Backend},
 };
 use super::{
@@ -251,8 +251,12 @@ impl Limits {
         &self.gate
     }
 
-    /// Gate, breaker and then one unit of every bucket; or nothing at all.
-    fn try_pass(&self) -> Result<Pass, Refusal> {
+    /// Gate, breaker and then one unit of every local bucket; or nothing at all.
+    ///
+    /// # Errors
+    ///
+    /// `rate-limited` or `circuit-open`.
+    pub fn try_pass(&self) -> Result<Pass, Refusal> {
         self.gate.pass().map_err(|wait| Refusal::RateLimited {
             by: LimitedBy::Upstream,
             policy: None,

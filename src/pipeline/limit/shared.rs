@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::{Bucket, Limits, Pass};
 use crate::{
-    fleet::{Ask, Client, Window},
+    fleet::{Answer, Ask, Client, Window},
     pipeline::refusal::{LimitedBy, Refusal},
 };
 
@@ -78,13 +78,46 @@ impl Asking<'_> {
             tenant: self.tenant,
             windows: &windows,
         };
-        let Ok(answer) = store.take(&ask).await else {
-            limits.take_share(store.store().divisor())?;
+        let answer = store.take(&ask).await.ok();
+        // No call can end between this and what its answer means.
+        taken.keep();
+        limits.settle(asked, answer, store.store().divisor())
+    }
+}
+
+impl Limits {
+    /// What a call that was let pass asks the store for.
+    pub fn windows(&self) -> Vec<Window> {
+        let window = |(by, bucket): &(LimitedBy, Arc<Bucket>)| Window {
+            is_of_key: *by == LimitedBy::Key,
+            per: bucket.window().per,
+            shape: bucket.shape(),
+            known: bucket.known_spent(),
+        };
+        self.buckets.iter().map(window).collect()
+    }
+
+    /// What it means for a call that was let pass and asked the store at `asked`: the
+    /// store's answer if there is one, or else the fair share of one gateway among
+    /// `replicas`.
+    ///
+    /// # Errors
+    ///
+    /// `rate-limited`. The call's units of the local buckets were given back.
+    pub fn settle(
+        &self,
+        asked: Instant,
+        answer: Option<Answer>,
+        replicas: u32,
+    ) -> Result<Backend, Refusal> {
+        let taken = Taken(Some(self));
+        let Some(answer) = answer else {
+            self.take_share(replicas)?;
             taken.keep();
             return Ok(Backend::Local);
         };
         let refused = answer.refused.and_then(|(at, wait)| {
-            let (by, bucket) = limits.buckets.get(at)?;
+            let (by, bucket) = self.buckets.get(at)?;
             Some(Refusal::RateLimited {
                 by: *by,
                 policy: Some(bucket.name().to_owned()),
@@ -97,22 +130,10 @@ impl Asking<'_> {
             Some(_) => drop(taken),
             None => taken.keep(),
         }
-        for ((_, bucket), spent) in limits.buckets.iter().zip(answer.spent) {
+        for ((_, bucket), spent) in self.buckets.iter().zip(answer.spent) {
             bucket.learn(asked, spent);
         }
         refused.map_or(Ok(Backend::Store), Err)
-    }
-}
-
-impl Limits {
-    fn windows(&self) -> Vec<Window> {
-        let window = |(by, bucket): &(LimitedBy, Arc<Bucket>)| Window {
-            is_of_key: *by == LimitedBy::Key,
-            per: bucket.window().per,
-            shape: bucket.shape(),
-            known: bucket.known_spent(),
-        };
-        self.buckets.iter().map(window).collect()
     }
 
     /// One unit of the fair share of every bucket, or nothing at all.

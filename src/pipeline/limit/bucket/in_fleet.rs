@@ -27,10 +27,8 @@ pub struct InFleet {
 }
 
 impl InFleet {
-    /// Counts what an earlier run spent. How it came to it is not known: its share is
-    /// spent as well.
+    /// Counts what an earlier run spent of the fleet's bucket.
     pub fn spend(&self, full_at: u64) {
-        self.share_full_at.fetch_max(full_at, Ordering::AcqRel);
         self.known_full_at.fetch_max(full_at, Ordering::AcqRel);
     }
 
@@ -105,6 +103,26 @@ impl Bucket {
                     }
                 });
         taken.map(drop).map_err(|_| Duration::from_nanos(wait))
+    }
+
+    /// Takes as much of the fair share as comes back in `span`, at most all there is:
+    /// what an earlier run spent.
+    pub fn spend_share(&self, span: Duration, replicas: u32) {
+        if let Some(in_fleet) = &self.in_fleet {
+            let span = span.min(self.share_refill(replicas));
+            let until = nanos(self.start.elapsed() + span);
+            in_fleet.share_full_at.fetch_max(until, Ordering::AcqRel);
+        }
+    }
+
+    /// The time in which one unit of the fair share comes back.
+    pub fn share_unit(&self, replicas: u32) -> Duration {
+        Duration::from_nanos(share(&self.window, replicas).unit_ns)
+    }
+
+    /// The time in which an empty fair share fills.
+    pub fn share_refill(&self, replicas: u32) -> Duration {
+        Duration::from_nanos(share(&self.window, replicas).refill_ns())
     }
 
     /// Gives back the unit that [`take_share`](Self::take_share) took.
