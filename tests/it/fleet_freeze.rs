@@ -1,7 +1,6 @@
 //! Freezes of a whole fleet, through a real Redis, whatever happens to it.
 
 use std::{
-    process::{Command, Output},
     thread,
     time::{Duration, Instant},
 };
@@ -85,23 +84,6 @@ fn until(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
-fn verb(gateway: &Gateway, verb: &str, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_alloy-gateway"))
-        .arg(verb)
-        .args(args)
-        .arg("-c")
-        .arg(gateway.config_path())
-        .output()
-        .unwrap()
-}
-
-#[track_caller]
-fn done(gateway: &Gateway, name: &str, args: &[&str]) -> String {
-    let output = verb(gateway, name, args);
-    assert_eq!(output.status.code(), Some(0), "{output:?}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
 const NO_BUDGET: &str = "wait: 0s";
 
 #[test]
@@ -124,11 +106,7 @@ fn what_one_gateway_freezes_and_thaws_all_do_and_each_trail_says_so() {
         assert_eq!(frozen["tenant"], "billing");
     }
     // Through any of them.
-    let said = done(
-        &fleet.0[2],
-        "thaw",
-        &["billing", "--reason", "a known clean-up"],
-    );
+    let said = fleet.0[2].done("thaw", &["billing", "--reason", "a known clean-up"]);
     assert_eq!(said, "billing: thawed\n");
     fleet.wait_until_all("billing", false);
     for gateway in &fleet.0 {
@@ -136,17 +114,13 @@ fn what_one_gateway_freezes_and_thaws_all_do_and_each_trail_says_so() {
         assert_eq!(thawed["reason"], "a known clean-up");
         assert_eq!(call(gateway, "billing", "gone").status, 404);
     }
-    let said = done(&fleet.0[0], "freeze", &["--all", "--reason", "a drill"]);
+    let said = fleet.0[0].done("freeze", &["--all", "--reason", "a drill"]);
     assert_eq!(said, "every tenant: frozen, in the whole fleet\n");
     fleet.wait_until_all("crm", true);
-    done(&fleet.0[1], "thaw", &["--all", "--reason", "it is over"]);
+    fleet.0[1].done("thaw", &["--all", "--reason", "it is over"]);
     fleet.wait_until_all("crm", false);
     // One that begins now, and one that was away, hear of it.
-    done(
-        &fleet.0[0],
-        "freeze",
-        &["crm", "--reason", "a stolen token"],
-    );
+    fleet.0[0].done("freeze", &["crm", "--reason", "a stolen token"]);
     let late = Fleet::start(1, &store, NO_BUDGET);
     late.wait_until_all("crm", true);
     late.assert_all("billing", false);
@@ -174,11 +148,7 @@ fn different_credentials_are_counted_over_the_fleet() {
     assert_eq!(call(&fleet.0[0], "billing", "c3").status, 200);
     fleet.wait_until_all("billing", true);
     // The thaw gives a new budget, over the fleet.
-    done(
-        &fleet.0[1],
-        "thaw",
-        &["billing", "--reason", "a known clean-up"],
-    );
+    fleet.0[1].done("thaw", &["billing", "--reason", "a known clean-up"]);
     fleet.wait_until_all("billing", false);
     assert_eq!(call(&fleet.0[2], "billing", "c4").status, 200);
     thread::sleep(Duration::from_millis(600));
@@ -192,14 +162,10 @@ fn without_the_store_what_is_known_holds_and_nothing_thaws() {
     };
     let mut store = Redis::start();
     let mut fleet = Fleet::start(3, &store, NO_BUDGET);
-    done(
-        &fleet.0[0],
-        "freeze",
-        &["billing", "--reason", "a stolen token"],
-    );
+    fleet.0[0].done("freeze", &["billing", "--reason", "a stolen token"]);
     fleet.wait_until_all("billing", true);
     store.kill();
-    let thaw = verb(&fleet.0[1], "thaw", &["billing", "--reason", "without it"]);
+    let thaw = fleet.0[1].verb("thaw", &["billing", "--reason", "without it"]);
     assert_eq!(thaw.status.code(), Some(1));
     let said = String::from_utf8_lossy(&thaw.stderr).into_owned();
     assert!(
@@ -207,7 +173,7 @@ fn without_the_store_what_is_known_holds_and_nothing_thaws() {
         "{said}"
     );
     // One of them freezes another meanwhile, and one starts from its own trail.
-    let freeze = verb(&fleet.0[2], "freeze", &["crm", "--reason", "meanwhile"]);
+    let freeze = fleet.0[2].verb("freeze", &["crm", "--reason", "meanwhile"]);
     assert_eq!(freeze.status.code(), Some(1), "{freeze:?}");
     let said = String::from_utf8_lossy(&freeze.stderr).into_owned();
     assert!(
@@ -225,7 +191,7 @@ fn without_the_store_what_is_known_holds_and_nothing_thaws() {
     let late = Fleet::start(1, &store, NO_BUDGET);
     late.wait_until_all("billing", true);
     late.wait_until_all("crm", true);
-    done(&fleet.0[0], "thaw", &["billing", "--reason", "it was ours"]);
+    fleet.0[0].done("thaw", &["billing", "--reason", "it was ours"]);
     fleet.wait_until_all("billing", false);
     late.wait_until_all("billing", false);
     fleet.assert_all("crm", true);
@@ -238,14 +204,10 @@ fn one_that_was_stopped_during_a_thaw_thaws_when_it_is_back() {
     };
     let store = Redis::start();
     let mut fleet = Fleet::start(2, &store, NO_BUDGET);
-    done(
-        &fleet.0[0],
-        "freeze",
-        &["billing", "--reason", "a stolen token"],
-    );
+    fleet.0[0].done("freeze", &["billing", "--reason", "a stolen token"]);
     fleet.wait_until_all("billing", true);
     fleet.0[1].kill();
-    done(&fleet.0[0], "thaw", &["billing", "--reason", "it was ours"]);
+    fleet.0[0].done("thaw", &["billing", "--reason", "it was ours"]);
     fleet.0[1].start_again();
     fleet.wait_until_all("billing", false);
     // And for good.
@@ -272,12 +234,12 @@ fn a_cluster_of_stores_holds_freezes_and_budgets_and_a_failover_thaws_nothing() 
     fleet.wait_until_all("billing", true);
     cluster.nodes[master].kill();
     until("the replica took over", || {
-        let freeze = verb(&fleet.0[0], "freeze", &["crm", "--reason", "a drill"]);
+        let freeze = fleet.0[0].verb("freeze", &["crm", "--reason", "a drill"]);
         freeze.status.code() == Some(0)
     });
     fleet.wait_until_all("crm", true);
     fleet.assert_all("billing", true);
-    done(&fleet.0[1], "thaw", &["billing", "--reason", "it was ours"]);
+    fleet.0[1].done("thaw", &["billing", "--reason", "it was ours"]);
     fleet.wait_until_all("billing", false);
 }
 
@@ -290,11 +252,7 @@ fn an_operator_tells_the_fleet_through_the_store_alone() {
     let fleet = Fleet::start(2, &store, "freeze_after: { deletions: 2, per: 1h }");
     let at = &fleet.0[0];
     let through = |name: &str, args: &[&str]| {
-        let output = verb(
-            at,
-            name,
-            &[args, &["--store", "--reason", "a drill"]].concat(),
-        );
+        let output = at.verb(name, &[args, &["--store", "--reason", "a drill"]].concat());
         let said = [output.stdout, output.stderr].concat();
         (output.status.code(), String::from_utf8(said).unwrap())
     };
@@ -371,11 +329,7 @@ fn how_long_it_takes_until_the_slowest_of_five_gateways_refuses() {
         });
         println!("{round}: {spent:?}");
         worst.push(spent);
-        done(
-            &fleet.0[0],
-            "thaw",
-            &["billing", "--reason", "the next round"],
-        );
+        fleet.0[0].done("thaw", &["billing", "--reason", "the next round"]);
         fleet.wait_until_all("billing", false);
     }
     worst.sort();

@@ -1,13 +1,7 @@
 //! Containment: a tenant that deletes more than is plausible, or that an operator
 //! stops, is frozen until an operator thaws it, whatever happens in between.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    process::{Command, Output},
-    thread,
-    time::Duration,
-};
+use std::{collections::BTreeSet, fs, thread, time::Duration};
 
 use alloy_gateway::simulated_alloy::Behaviour;
 use serde_json::Value;
@@ -40,25 +34,6 @@ fn assert_frozen(gateway: &Gateway, tenant: &str) {
         "tenant-frozen",
         "no",
     );
-}
-
-fn verb(gateway: &Gateway, verb: &str, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_alloy-gateway"))
-        .arg(verb)
-        .args(args)
-        .arg("-c")
-        .arg(gateway.config_path())
-        .output()
-        .unwrap()
-}
-
-/// Runs a verb that has to succeed; what it says.
-#[track_caller]
-fn done(gateway: &Gateway, name: &str, args: &[&str]) -> String {
-    let output = verb(gateway, name, args);
-    let (said, error) = (text(&output.stdout), text(&output.stderr));
-    assert_eq!(output.status.code(), Some(0), "{said}{error}");
-    said
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -186,13 +161,13 @@ fn frozen_comes_before_every_other_refusal_of_a_good_token() {
         .tenant("narrow", &[&format!("users: [ {USER} ]")])
         .tenant("dry", &["users: all", "mode: dry_run"])
         .start();
-    done(&gateway, "freeze", &["--all", "--reason", "a drill"]);
+    gateway.done("freeze", &["--all", "--reason", "a drill"]);
     for tenant in ["suspended", "narrow", "dry"] {
         let call = delete(FOREIGN_USER, "c1", gateway.token_of(tenant));
         assert_refusal(&gateway.send(call), 403, "tenant-frozen", "no");
     }
     assert_eq!(gateway.alloy.received().len(), 0);
-    done(&gateway, "thaw", &["--all", "--reason", "it is over"]);
+    gateway.done("thaw", &["--all", "--reason", "it is over"]);
     let call = |tenant: &str| delete(FOREIGN_USER, "c1", gateway.token_of(tenant));
     assert_refusal(
         &gateway.send(call("suspended")),
@@ -207,8 +182,7 @@ fn frozen_comes_before_every_other_refusal_of_a_good_token() {
 #[test]
 fn an_operator_freezes_and_thaws_and_the_trail_says_who_and_why() {
     let gateway = with_budget(2).start();
-    let said = done(
-        &gateway,
+    let said = gateway.done(
         "freeze",
         &[
             "billing",
@@ -237,7 +211,7 @@ fn an_operator_freezes_and_thaws_and_the_trail_says_who_and_why() {
         ],
         ["billing", &me, "the night shift", "a stolen token"]
     );
-    let said = done(&gateway, "thaw", &["billing", "--reason", "it was ours"]);
+    let said = gateway.done("thaw", &["billing", "--reason", "it was ours"]);
     assert_eq!(said, "billing: thawed\n");
     let trail = gateway.trail();
     let thawed = trail
@@ -253,11 +227,7 @@ fn an_operator_freezes_and_thaws_and_the_trail_says_who_and_why() {
     assert_eq!(delete_of(&gateway, "billing", "c0").status, 200);
     assert_eq!(delete_of(&gateway, "billing", "c1").status, 200);
     assert_frozen(&gateway, "billing");
-    done(
-        &gateway,
-        "thaw",
-        &["billing", "--reason", "a known clean-up"],
-    );
+    gateway.done("thaw", &["billing", "--reason", "a known clean-up"]);
     assert_eq!(delete_of(&gateway, "billing", "c2").status, 200);
     assert_eq!(delete_of(&gateway, "billing", "c3").status, 200);
     assert_frozen(&gateway, "billing");
@@ -266,7 +236,7 @@ fn an_operator_freezes_and_thaws_and_the_trail_says_who_and_why() {
 #[test]
 fn a_freeze_and_a_thaw_survive_any_end_of_the_process() {
     let mut gateway = with_budget(2).start();
-    done(&gateway, "freeze", &[OTHER, "--reason", "a drill"]);
+    gateway.done("freeze", &[OTHER, "--reason", "a drill"]);
     assert_eq!(delete_of(&gateway, "billing", "c0").status, 200);
     assert_eq!(delete_of(&gateway, "billing", "c1").status, 200);
     gateway.kill();
@@ -278,7 +248,7 @@ fn a_freeze_and_a_thaw_survive_any_end_of_the_process() {
         gateway.kill();
     }
     gateway.start_again();
-    done(&gateway, "thaw", &["billing", "--reason", "it was ours"]);
+    gateway.done("thaw", &["billing", "--reason", "it was ours"]);
     gateway.kill();
     gateway.start_again();
     assert_frozen(&gateway, OTHER);
@@ -421,7 +391,7 @@ fn a_tenant_stays_frozen_through_reloads_and_when_it_is_taken_out_and_put_back()
     assert_frozen(&gateway, "billing");
     // One that is not in the config can be thawed all the same.
     reload(&without);
-    done(&gateway, "thaw", &["billing", "--reason", "it is gone"]);
+    gateway.done("thaw", &["billing", "--reason", "it is gone"]);
     reload(&with);
     assert_eq!(delete_of(&gateway, "billing", "c2").status, 200);
 }
@@ -429,16 +399,8 @@ fn a_tenant_stays_frozen_through_reloads_and_when_it_is_taken_out_and_put_back()
 #[test]
 fn the_freeze_of_all_holds_for_tenants_that_come_later_and_leaves_others_as_they_were() {
     let mut gateway = with_budget(2).start();
-    done(
-        &gateway,
-        "freeze",
-        &["billing", "--reason", "a stolen token"],
-    );
-    done(
-        &gateway,
-        "freeze",
-        &["--all", "--reason", "stop everything"],
-    );
+    gateway.done("freeze", &["billing", "--reason", "a stolen token"]);
+    gateway.done("freeze", &["--all", "--reason", "stop everything"]);
     let frozen = gateway.trail();
     let of_all = frozen
         .iter()
@@ -453,15 +415,15 @@ fn the_freeze_of_all_holds_for_tenants_that_come_later_and_leaves_others_as_they
     assert_frozen(&gateway, OTHER);
     assert_frozen(&gateway, "billing");
     // A tenant's own freeze ends, and it is still frozen with all.
-    let said = done(&gateway, "thaw", &["billing", "--reason", "it was ours"]);
+    let said = gateway.done("thaw", &["billing", "--reason", "it was ours"]);
     assert!(said.contains("every tenant is still frozen"), "{said}");
     assert_frozen(&gateway, "billing");
-    done(&gateway, "freeze", &["billing", "--reason", "it was not"]);
-    let said = done(&gateway, "thaw", &["--all", "--reason", "it is over"]);
+    gateway.done("freeze", &["billing", "--reason", "it was not"]);
+    let said = gateway.done("thaw", &["--all", "--reason", "it is over"]);
     assert!(said.contains("to be thawed by name: billing"), "{said}");
     assert_frozen(&gateway, "billing");
     assert_eq!(delete_of(&gateway, OTHER, "c1").status, 200);
-    let twice = verb(&gateway, "thaw", &["--all", "--reason", "again"]);
+    let twice = gateway.verb("thaw", &["--all", "--reason", "again"]);
     assert_eq!(twice.status.code(), Some(1));
     assert!(
         text(&twice.stderr).contains("not frozen as a whole"),
@@ -491,7 +453,7 @@ fn a_call_under_way_ends_as_it_does_and_one_that_waits_for_its_turn_is_refused()
         while gateway.scrape().get("rate_limit_queue_depth") == 0.0 {
             thread::sleep(Duration::from_millis(5));
         }
-        done(&gateway, "freeze", &["billing", "--reason", "a drill"]);
+        gateway.done("freeze", &["billing", "--reason", "a drill"]);
         assert_eq!(sent.join().unwrap().status, 200);
         assert_refusal(&waits.join().unwrap(), 403, "tenant-frozen", "no");
     });
@@ -501,7 +463,7 @@ fn a_call_under_way_ends_as_it_does_and_one_that_waits_for_its_turn_is_refused()
 #[test]
 fn without_a_disk_a_freeze_takes_effect_at_once_and_a_thaw_does_not() {
     let mut gateway = with_budget(5).start();
-    done(&gateway, "freeze", &[OTHER, "--reason", "before"]);
+    gateway.done("freeze", &[OTHER, "--reason", "before"]);
     let aside = gateway.path("aside");
     fs::rename(gateway.audit(), &aside).unwrap();
     assert_refusal(
@@ -510,7 +472,7 @@ fn without_a_disk_a_freeze_takes_effect_at_once_and_a_thaw_does_not() {
         "audit-unavailable",
         "no",
     );
-    let freeze = verb(&gateway, "freeze", &["billing", "--reason", "meanwhile"]);
+    let freeze = gateway.verb("freeze", &["billing", "--reason", "meanwhile"]);
     assert_eq!(freeze.status.code(), Some(1), "{freeze:?}");
     let said = text(&freeze.stderr);
     assert!(
@@ -518,7 +480,7 @@ fn without_a_disk_a_freeze_takes_effect_at_once_and_a_thaw_does_not() {
         "{said}"
     );
     assert_frozen(&gateway, "billing");
-    let thaw = verb(&gateway, "thaw", &[OTHER, "--reason", "meanwhile"]);
+    let thaw = gateway.verb("thaw", &[OTHER, "--reason", "meanwhile"]);
     assert_eq!(thaw.status.code(), Some(1), "{thaw:?}");
     assert!(text(&thaw.stderr).contains("other: not thawed"), "{thaw:?}");
     fs::rename(&aside, gateway.audit()).unwrap();
@@ -528,7 +490,7 @@ fn without_a_disk_a_freeze_takes_effect_at_once_and_a_thaw_does_not() {
     gateway.start_again();
     assert_frozen(&gateway, "billing");
     assert_frozen(&gateway, OTHER);
-    done(&gateway, "thaw", &[OTHER, "--reason", "the disk is back"]);
+    gateway.done("thaw", &[OTHER, "--reason", "the disk is back"]);
     assert_eq!(delete_of(&gateway, OTHER, "c0").status, 200);
 }
 
@@ -536,7 +498,7 @@ fn without_a_disk_a_freeze_takes_effect_at_once_and_a_thaw_does_not() {
 fn what_cannot_be_done_is_said_with_what_to_do() {
     let mut gateway = with_budget(2).start();
     let no = |verb_name: &str, args: &[&str]| {
-        let output = verb(&gateway, verb_name, args);
+        let output = gateway.verb(verb_name, args);
         (output.status.code().unwrap(), text(&output.stderr))
     };
     let (code, said) = no("freeze", &["biling", "--reason", "x"]);
@@ -587,7 +549,7 @@ fn what_cannot_be_done_is_said_with_what_to_do() {
 }
 
 fn no_gateway(gateway: &Gateway, name: &str) -> (i32, String) {
-    let output = verb(gateway, name, &["billing", "--reason", "x"]);
+    let output = gateway.verb(name, &["billing", "--reason", "x"]);
     (output.status.code().unwrap(), text(&output.stderr))
 }
 
@@ -609,7 +571,7 @@ fn a_budget_that_makes_no_sense_is_told_with_its_place() {
             let ends = begins + text[begins..].find('\n').unwrap();
             format!("{}{wrong}{}", &text[..begins], &text[ends..])
         });
-        let check = verb(&gateway, "check", &[]);
+        let check = gateway.verb("check", &[]);
         assert_eq!(check.status.code(), Some(78), "{wrong}");
         assert!(
             text(&check.stderr).contains(said),

@@ -424,6 +424,25 @@ impl Gateway {
         (status, text.split("\r\n\r\n").nth(1).unwrap().to_owned())
     }
 
+    /// Runs a verb of the command line with this gateway's config.
+    pub fn verb(&self, verb: &str, args: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_alloy-gateway"))
+            .arg(verb)
+            .args(args)
+            .arg("-c")
+            .arg(self.config_path())
+            .output()
+            .unwrap()
+    }
+
+    /// Runs a verb that has to succeed; what it says.
+    #[track_caller]
+    pub fn done(&self, verb: &str, args: &[&str]) -> String {
+        let output = self.verb(verb, args);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     /// Starts it again after it ended; the same Alloy, config and trail.
     pub fn start_again(&mut self) {
         self.process = Process::spawn(&self.config_path(), "info");
