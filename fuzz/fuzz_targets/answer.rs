@@ -3,27 +3,24 @@
 //! answered with what belongs to it.
 #![no_main]
 
+#[path = "../stage.rs"]
+mod stage;
+
 use std::{
-    fs,
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
-    os::unix::fs::PermissionsExt,
     sync::{Arc, Mutex, OnceLock},
     thread,
     time::Duration,
 };
 
-use alloy_gateway::{
-    audit::{Options, Trail},
-    config::{self, snapshot},
-    server::{Gateway, Inherited},
-};
+use alloy_gateway::server::Gateway;
 use libfuzzer_sys::fuzz_target;
 
-/// Its digest is in the config below.
+use stage::KEY;
+
+/// That of the stage.
 const TOKEN: &str = "agw_PgArwPs0BETMUyaw90XGwaHAU7uhTw8lettF9i4hr5M2XX6Wv";
-const TOKEN_SHA_256: &str = include_str!("../seeds/token.sha256");
-const KEY: &str = "fuzz-key-0123456789";
 
 /// An answer, and whether the connection ends with it.
 #[derive(Clone, Default)]
@@ -43,7 +40,6 @@ struct Stage {
 fn stage() -> &'static Stage {
     static STAGE: OnceLock<Stage> = OnceLock::new();
     STAGE.get_or_init(|| {
-        let directory = tempfile::tempdir().expect("a directory").keep();
         let said = Arc::<Mutex<Said>>::default();
         let upstream = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let place = upstream.local_addr().expect("a bound socket");
@@ -54,31 +50,8 @@ fn stage() -> &'static Stage {
                 thread::spawn(move || answer(stream, &says));
             }
         });
-        let key = directory.join("key");
-        fs::write(&key, KEY).expect("the directory is ours");
-        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("the file is ours");
-        let path = directory.join("config.yaml");
-        let text = format!(
-            "version: 1\nworkers: 1\nlisten: [ {{ address: 127.0.0.1:0 }} ]\nadmin: {{ address: off }}\n\
-             upstream: {{ url: \"http://{place}\", circuit_breaker: off, retries: 0, request_timeout: 100ms }}\n\
-             keys: {{ k: {{ secret: {{ file: key }} }} }}\n\
-             audit: {{ directory: audit, durability: relaxed, segment_size: 1MiB, retention: 1s, segment_age: 10s }}\n\
-             tenants: [ {{ name: t, key: k, users: all, tokens: [ {{ id: a, sha256: \"{}\" }} ] }} ]\n",
-            TOKEN_SHA_256.trim(),
-        );
-        fs::write(&path, text).expect("the directory is ours");
-        let loaded = config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
-        let snapshot = snapshot::build(&loaded.settings, &loaded.digest, None).expect("a good config");
-        let options = Options {
-            settings: loaded.settings.audit.clone(),
-            mac_key: None,
-            usage: Duration::ZERO,
-            collected: None,
-        };
-        let trail = Trail::open(options, &mut |_| {}).expect("a trail");
-        let gateway = Gateway::start(&loaded.settings, snapshot, trail, &mut Inherited::default())
-            .expect("a free port");
-        let address = gateway.address().expect("a TCP listener");
+        let upstream = format!("http://{place}");
+        let (gateway, address) = stage::start(&upstream, ", retries: 0, request_timeout: 100ms", "");
         Stage { said, address, _gateway: gateway }
     })
 }

@@ -2,27 +2,24 @@
 //! nothing, or canonical requests.
 #![no_main]
 
+#[path = "../stage.rs"]
+mod stage;
+
 use std::{
     collections::BTreeMap,
-    fs,
     io::{Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
-    os::unix::fs::PermissionsExt,
     sync::OnceLock,
     time::Duration,
 };
 
 use alloy_gateway::{
-    audit::{Options, Trail},
-    config::{self, snapshot},
-    server::{Gateway, Inherited},
+    server::Gateway,
     simulated_alloy::{self, SimulatedAlloy},
 };
 use libfuzzer_sys::fuzz_target;
 
-/// Stands in the seeds; its digest is in the config below.
-const TOKEN_SHA_256: &str = include_str!("../seeds/token.sha256");
-const KEY: &str = "fuzz-key-0123456789";
+use stage::KEY;
 
 struct Stage {
     alloy: SimulatedAlloy,
@@ -33,7 +30,6 @@ struct Stage {
 fn stage() -> &'static Stage {
     static STAGE: OnceLock<Stage> = OnceLock::new();
     STAGE.get_or_init(|| {
-        let directory = tempfile::tempdir().expect("a directory").keep();
         let alloy = SimulatedAlloy::start(simulated_alloy::Options {
             tls: false,
             api_key: KEY.to_owned(),
@@ -41,31 +37,8 @@ fn stage() -> &'static Stage {
             users: BTreeMap::new(),
         })
         .expect("a free port");
-        let key = directory.join("key");
-        fs::write(&key, KEY).expect("the directory is ours");
-        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("the file is ours");
-        let path = directory.join("config.yaml");
-        let text = format!(
-            "version: 1\nworkers: 1\nlisten: [ {{ address: 127.0.0.1:0 }} ]\nadmin: {{ address: off }}\n\
-             upstream: {{ url: \"{}\", circuit_breaker: off }}\nkeys: {{ k: {{ secret: {{ file: key }} }} }}\n\
-             bounds: {{ body_timeout: 100ms, header_timeout: 100ms, idle_timeout: 100ms }}\n\
-             audit: {{ directory: audit, durability: relaxed, segment_size: 1MiB, retention: 1s, segment_age: 10s }}\n\
-             tenants: [ {{ name: t, key: k, users: all, tokens: [ {{ id: a, sha256: \"{}\" }} ] }} ]\n",
-            alloy.url(),
-            TOKEN_SHA_256.trim(),
-        );
-        fs::write(&path, text).expect("the directory is ours");
-        let loaded = config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
-        let snapshot = snapshot::build(&loaded.settings, &loaded.digest, None).expect("a good config");
-        let options = Options {
-            settings: loaded.settings.audit.clone(),
-            mac_key: None,
-            usage: Duration::ZERO,
-            collected: None,
-        };
-        let trail = Trail::open(options, &mut |_| {}).expect("a trail");
-        let gateway = Gateway::start(&loaded.settings, snapshot, trail, &mut Inherited::default()).expect("a free port");
-        let address = gateway.address().expect("a TCP listener");
+        let bounds = "bounds: { body_timeout: 100ms, header_timeout: 100ms, idle_timeout: 100ms }\n";
+        let (gateway, address) = stage::start(&alloy.url(), "", bounds);
         Stage { alloy, address, _gateway: gateway }
     })
 }
