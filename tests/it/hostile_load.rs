@@ -17,7 +17,11 @@ use std::{
 use alloy_gateway::simulated_alloy::Behaviour;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
-use crate::support::{Connection, Gateway, Setup, USER, delete, gateway::Process};
+use crate::support::{
+    Connection, Gateway, Setup, USER, delete,
+    gateway::Process,
+    raw_h2::{HEADERS, RST_STREAM, Raw, SETTINGS, call},
+};
 
 fn descriptors(gateway: &Gateway) -> usize {
     let path = format!("/proc/{}/fd", gateway.process.id());
@@ -170,6 +174,38 @@ fn what_callers_can_take_is_held_against_the_memory_there_is() {
         (&line["have_mib"], &line["need_mib"]),
         (&113.into(), &114.into())
     );
+}
+
+/// Of each connection, as many answers as it may have streams.
+#[test]
+fn answers_that_a_window_never_lets_out_take_no_more_memory_than_is_told() {
+    const CONNECTIONS: u64 = 40;
+    /// SETTINGS_INITIAL_WINDOW_SIZE (RFC 9113 §6.5.2): nothing may be sent.
+    const NO_WINDOW: [u8; 6] = [0, 4, 0, 0, 0, 0];
+    let gateway = Gateway::start();
+    assert_eq!(gateway.delete(USER, "c1").status, 200);
+    let before = resident_kib(&gateway);
+    let held: Vec<_> = (0..CONNECTIONS)
+        .map(|_| {
+            let mut raw = Raw::open(gateway.data);
+            raw.send(SETTINGS, 0, 0, &NO_WINDOW);
+            for n in 0..100 {
+                raw.headers(2 * n + 1, &call("/x", "Bearer x"));
+            }
+            // Heads need no window: each stream is answered, or refused.
+            let mut ended = 0;
+            while ended < 64 {
+                let frame = raw.receive().expect("an end of each stream, or of all");
+                ended += u32::from(matches!(frame.kind, HEADERS | RST_STREAM));
+            }
+            raw
+        })
+        .collect();
+    let taken = resident_kib(&gateway) - before;
+    // What cli/memory.rs counts for a connection: 32 streams of 8 KiB, and 8 KiB.
+    assert!(taken <= CONNECTIONS * (32 * 8 + 8), "{taken} KiB");
+    drop(held);
+    assert_eq!(gateway.delete(USER, "c2").status, 200);
 }
 
 /// A control group of its own, removed at the end.
