@@ -23,6 +23,7 @@ mod disk_dies;
 mod docs;
 mod fleet_freeze;
 mod fleet_limits;
+mod fleet_simulation;
 mod forwarding;
 mod freeze;
 mod h2_floods;
