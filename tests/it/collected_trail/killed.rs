@@ -10,7 +10,7 @@ use alloy_gateway::audit;
 use super::{assert_collected, assert_verifies, shipping, wait_until_whole};
 use crate::support::{Gateway, USER, delete, postgres::Postgres};
 
-/// The long run: `COLLECTED_TRAIL_SECONDS=300 cargo test --release --test it -- collected_trail::nothing`.
+/// The long run: `COLLECTED_TRAIL_SECONDS=260 cargo test --test it -- --nocapture collected_trail::killed`.
 #[test]
 fn nothing_is_lost_or_doubled_while_database_and_gateways_are_killed_at_random() {
     let Some(postgres) = Postgres::start() else {
