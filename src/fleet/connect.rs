@@ -28,6 +28,8 @@ use crate::tls::ClientStream;
 const CONNECT_MAX: Duration = Duration::from_secs(1);
 /// How long what a try writes stays in the store, in milliseconds.
 const PROBE_MS: &[u8] = b"10000";
+/// Bytes read at a time.
+const READ_BYTES: usize = 8 << 10;
 /// How much of an error of the store is told.
 const DETAIL_CHARS_MAX: usize = 200;
 
@@ -148,18 +150,19 @@ async fn connect_and_log_in(way: &Way, address: &Address) -> Result<Stream, Fail
 async fn exchange(stream: &mut Stream, out: &[u8], replies: usize) -> io::Result<Vec<Reply>> {
     stream.write_all(out).await?;
     stream.flush().await?;
-    let mut input = BytesMut::new();
+    let (mut input, mut buffer) = (resp::Reader::default(), vec![0; READ_BYTES]);
     let mut found = Vec::with_capacity(replies);
     loop {
         let odd = |_| io::Error::other("it answers with something that is no answer");
-        while let Some(reply) = resp::take(&mut input).map_err(odd)? {
+        while let Some(reply) = input.take().map_err(odd)? {
             found.push(reply);
         }
         if found.len() >= replies {
             return Ok(found);
         }
-        if stream.read_buf(&mut input).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+        match stream.read(&mut buffer).await? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            read => input.add(buffer.get(..read).unwrap_or_default()),
         }
     }
 }

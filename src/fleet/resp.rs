@@ -1,11 +1,11 @@
 //! The store's protocol (RESP 2), as much of it as is spoken here.
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 
 /// The longest answer that is read, in bytes: a table of some ten thousand names.
 pub const REPLY_BYTES_MAX: usize = 4 << 20;
 /// How deep answers nest: `CLUSTER SLOTS` comes to 4.
-const DEPTH_MAX: u32 = 6;
+const DEPTH_MAX: usize = 6;
 
 /// An answer of the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,73 +91,143 @@ fn count(out: &mut BytesMut, kind: u8, count: usize) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Takes one answer from the front of `input`, once it is there as a whole.
-///
-/// # Errors
-///
-/// If it is none, or longer than [`REPLY_BYTES_MAX`].
-pub fn take(input: &mut BytesMut) -> Result<Option<Reply>, Malformed> {
-    let mut rest: &[u8] = input;
-    match parse(&mut rest, 0)? {
-        Some(reply) => {
-            let taken = input.len() - rest.len();
-            input.advance(taken);
-            Ok(Some(reply))
+/// Reads answers out of bytes as they come. Each byte is looked at once, or twice,
+/// however small the pieces are that a long answer comes in.
+#[derive(Debug, Default)]
+pub struct Reader {
+    input: BytesMut,
+    /// How much of `input` is known to hold no end of a line.
+    searched: usize,
+    /// The text that has begun, and how long it is.
+    text: Option<usize>,
+    /// Lists that have begun, the outermost first.
+    lists: Vec<Begun>,
+    /// The bytes of the answer that has begun, as far as they were read.
+    taken: usize,
+}
+
+/// A list, and how many entries it still wants.
+#[derive(Debug)]
+struct Begun {
+    list: Vec<Reply>,
+    missing: usize,
+}
+
+/// What a line says.
+enum Said {
+    Reply(Reply),
+    /// So many bytes follow.
+    Text(usize),
+    /// So many answers follow.
+    List(usize),
+}
+
+impl Reader {
+    /// More bytes have come.
+    pub fn add(&mut self, bytes: &[u8]) {
+        self.input.extend_from_slice(bytes);
+    }
+
+    /// The next answer, once it is there as a whole.
+    ///
+    /// # Errors
+    ///
+    /// If it is none, or longer than [`REPLY_BYTES_MAX`].
+    pub fn take(&mut self) -> Result<Option<Reply>, Malformed> {
+        while let Some(reply) = self.leaf()? {
+            if let Some(reply) = self.file(reply) {
+                self.taken = 0;
+                return Ok(Some(reply));
+            }
         }
-        None if input.len() > REPLY_BYTES_MAX => Err(Malformed),
-        None => Ok(None),
+        match self.taken + self.input.len() > REPLY_BYTES_MAX {
+            true => Err(Malformed),
+            false => Ok(None),
+        }
+    }
+
+    /// The next answer that holds no others; those that do are begun on the way.
+    fn leaf(&mut self) -> Result<Option<Reply>, Malformed> {
+        loop {
+            if let Some(length) = self.text {
+                return self.rest_of_text(length);
+            }
+            match self.line()? {
+                None => return Ok(None),
+                Some(Said::Reply(reply)) => return Ok(Some(reply)),
+                Some(Said::Text(length)) => self.text = Some(length),
+                Some(Said::List(0)) => return Ok(Some(Reply::List(Vec::new()))),
+                Some(Said::List(_)) if self.lists.len() >= DEPTH_MAX => return Err(Malformed),
+                Some(Said::List(missing)) => self.lists.push(Begun {
+                    list: Vec::with_capacity(missing.min(64)),
+                    missing,
+                }),
+            }
+        }
+    }
+
+    fn line(&mut self) -> Result<Option<Said>, Malformed> {
+        let fresh = self.input.get(self.searched..).unwrap_or_default();
+        let Some(end) = memchr::memchr(b'\n', fresh) else {
+            self.searched = self.input.len();
+            return Ok(None);
+        };
+        let line = self.split(self.searched + end + 1);
+        self.searched = 0;
+        said(&line).map(Some)
+    }
+
+    fn rest_of_text(&mut self, length: usize) -> Result<Option<Reply>, Malformed> {
+        if self.input.len() < length + 2 {
+            return Ok(None);
+        }
+        self.text = None;
+        let text = self.split(length + 2);
+        let text = text.strip_suffix(b"\r\n").ok_or(Malformed)?;
+        Ok(Some(Reply::Text(text.to_vec())))
+    }
+
+    fn split(&mut self, bytes: usize) -> BytesMut {
+        self.taken += bytes;
+        self.input.split_to(bytes)
+    }
+
+    /// Puts an answer where it belongs; returns the whole that it completes, if it does.
+    fn file(&mut self, mut reply: Reply) -> Option<Reply> {
+        while let Some(mut begun) = self.lists.pop() {
+            begun.list.push(reply);
+            begun.missing -= 1;
+            if begun.missing > 0 {
+                self.lists.push(begun);
+                return None;
+            }
+            reply = Reply::List(begun.list);
+        }
+        Some(reply)
     }
 }
 
-fn parse(rest: &mut &[u8], depth: u32) -> Result<Option<Reply>, Malformed> {
-    let Some(end) = memchr::memchr(b'\n', rest) else {
-        return Ok(None);
-    };
-    let (line, after) = rest.split_at_checked(end + 1).ok_or(Malformed)?;
+fn said(line: &[u8]) -> Result<Said, Malformed> {
     let line = line.strip_suffix(b"\r\n").ok_or(Malformed)?;
     let (kind, line) = line.split_first().ok_or(Malformed)?;
-    *rest = after;
     let whole = || -> Result<i64, Malformed> {
         let text = std::str::from_utf8(line).map_err(|_| Malformed)?;
         text.parse().map_err(|_| Malformed)
     };
-    Ok(Some(match kind {
-        b'+' => Reply::Text(line.to_vec()),
-        b'-' => Reply::Error(String::from_utf8_lossy(line).into_owned()),
-        b':' => Reply::Number(whole()?),
-        b'$' => match usize::try_from(whole()?) {
-            Err(_) => Reply::Nothing,
-            Ok(length) if length > REPLY_BYTES_MAX => return Err(Malformed),
-            Ok(length) => {
-                let Some((text, after)) = rest.split_at_checked(length) else {
-                    return Ok(None);
-                };
-                if after.len() < 2 {
-                    return Ok(None);
-                }
-                *rest = after.strip_prefix(b"\r\n").ok_or(Malformed)?;
-                Reply::Text(text.to_vec())
-            }
-        },
-        b'*' => match usize::try_from(whole()?) {
-            Err(_) => Reply::Nothing,
-            // Each entry takes at least four bytes.
-            Ok(length) if length > REPLY_BYTES_MAX / 4 || depth == DEPTH_MAX => {
-                return Err(Malformed);
-            }
-            Ok(length) => {
-                let mut list = Vec::with_capacity(length.min(64));
-                for _ in 0..length {
-                    match parse(rest, depth + 1)? {
-                        Some(reply) => list.push(reply),
-                        None => return Ok(None),
-                    }
-                }
-                Reply::List(list)
-            }
-        },
+    // Each entry of a list takes at least four bytes.
+    let length = |max: usize| match usize::try_from(whole()?) {
+        Ok(length) if length > max => Err(Malformed),
+        length => Ok(length.ok()),
+    };
+    let nothing = Said::Reply(Reply::Nothing);
+    Ok(match kind {
+        b'+' => Said::Reply(Reply::Text(line.to_vec())),
+        b'-' => Said::Reply(Reply::Error(String::from_utf8_lossy(line).into_owned())),
+        b':' => Said::Reply(Reply::Number(whole()?)),
+        b'$' => length(REPLY_BYTES_MAX)?.map_or(nothing, Said::Text),
+        b'*' => length(REPLY_BYTES_MAX / 4)?.map_or(nothing, Said::List),
         _ => return Err(Malformed),
-    }))
+    })
 }
 
 #[cfg(test)]
@@ -196,21 +266,23 @@ mod tests {
         fn an_answer_is_read_back_however_it_is_cut(replies in proptest::collection::vec(reply(), 1..5), step in 1_usize..9) {
             let mut bytes = BytesMut::new();
             replies.iter().for_each(|reply| write(reply, &mut bytes));
-            let (mut input, mut found) = (BytesMut::new(), Vec::new());
+            let (mut reader, mut found) = (Reader::default(), Vec::new());
             for piece in bytes.chunks(step) {
-                input.extend_from_slice(piece);
-                while let Some(reply) = take(&mut input).unwrap() {
+                reader.add(piece);
+                while let Some(reply) = reader.take().unwrap() {
                     found.push(reply);
                 }
             }
             prop_assert_eq!(found, replies);
-            prop_assert!(input.is_empty());
+            prop_assert!(reader.input.is_empty() && reader.lists.is_empty());
+            prop_assert_eq!((reader.searched, reader.text, reader.taken), (0, None, 0));
         }
 
         #[test]
         fn any_bytes_are_an_answer_or_none_but_never_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
-            let mut input = BytesMut::from(&bytes[..]);
-            while let Ok(Some(_)) = take(&mut input) {}
+            let mut reader = Reader::default();
+            reader.add(&bytes);
+            while let Ok(Some(_)) = reader.take() {}
         }
     }
 
@@ -225,10 +297,45 @@ mod tests {
             "*99999999\r\n",
             "\r\n",
         ] {
-            assert_eq!(take(&mut BytesMut::from(bad)), Err(Malformed), "{bad:?}");
+            assert_eq!(first(bad.as_bytes()), Err(Malformed), "{bad:?}");
         }
         let deep = "*1\r\n".repeat(9);
-        assert_eq!(take(&mut BytesMut::from(&*deep)), Err(Malformed));
+        assert_eq!(first(deep.as_bytes()), Err(Malformed));
+        // Neither a line nor a list without an end is kept for ever.
+        let line = [b"+".to_vec(), vec![b'x'; REPLY_BYTES_MAX]].concat();
+        assert_eq!(first(&line), Err(Malformed));
+        let list = [b"*900000\r\n".to_vec(), b"+abc\r\n".repeat(700_000)].concat();
+        assert!(list.len() > REPLY_BYTES_MAX);
+        assert_eq!(first(&list), Err(Malformed));
+    }
+
+    fn first(bytes: &[u8]) -> Result<Option<Reply>, Malformed> {
+        let mut reader = Reader::default();
+        reader.add(bytes);
+        reader.take()
+    }
+
+    /// Not by the clock: what is looked at again is what stays in `input`.
+    #[test]
+    fn nothing_of_a_long_answer_is_read_twice_however_it_comes() {
+        let mut bytes = BytesMut::new();
+        begin(&mut bytes, 20_000);
+        for n in 0..20_000 {
+            part(&mut bytes, format!("tenant:{n}").as_bytes());
+        }
+        let (mut reader, mut replies) = (Reader::default(), 0);
+        for piece in bytes.chunks(7) {
+            reader.add(piece);
+            replies += usize::from(reader.take().unwrap().is_some());
+            assert!(reader.input.len() < 32, "{}", reader.input.len());
+        }
+        assert_eq!(replies, 1);
+        // Nor of a text, or a line: where to go on is known.
+        reader.add(b"$100\r\nabc");
+        assert_eq!((reader.take(), reader.text), (Ok(None), Some(100)));
+        let mut reader = Reader::default();
+        reader.add(b"+abc");
+        assert_eq!((reader.take(), reader.searched), (Ok(None), 4));
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub struct Driver<'a> {
     timeout: Duration,
     out: BytesMut,
     is_unflushed: bool,
-    input: BytesMut,
+    input: resp::Reader,
     buffer: Box<[u8]>,
     timer: Pin<Box<Sleep>>,
     /// When the timer goes off; `None` if it has.
@@ -50,7 +50,7 @@ impl<'a> Driver<'a> {
             timeout,
             out: BytesMut::new(),
             is_unflushed: false,
-            input: BytesMut::new(),
+            input: resp::Reader::default(),
             buffer: vec![0; READ_BYTES].into(),
             timer: Box::pin(sleep_until(now)),
             armed: Some(now),
@@ -128,12 +128,12 @@ impl<'a> Driver<'a> {
             let mut buffer = ReadBuf::new(&mut self.buffer);
             match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
                 Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
-                    self.input.extend_from_slice(buffer.filled());
+                    self.input.add(buffer.filled());
                 }
                 Poll::Ready(_) => return Err(Trouble::Closed),
                 Poll::Pending => return Ok(()),
             }
-            while let Some(reply) = resp::take(&mut self.input).map_err(|_| Trouble::Error)? {
+            while let Some(reply) = self.input.take().map_err(|_| Trouble::Error)? {
                 // An answer that nobody asked for is none.
                 let waiting = self.inner.state().waiting.pop_front();
                 let Some(Waiting { answer, .. }) = waiting else {

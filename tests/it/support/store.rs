@@ -124,14 +124,14 @@ pub fn ask(port: u16, parts: &[&str]) -> Reply {
     let mut out = BytesMut::new();
     resp::command(&mut out, &parts);
     stream.write_all(&out).unwrap();
-    let (mut input, mut buffer) = (BytesMut::new(), [0; 4096]);
+    let (mut input, mut buffer) = (resp::Reader::default(), [0; 4096]);
     loop {
-        if let Some(reply) = resp::take(&mut input).unwrap() {
+        if let Some(reply) = input.take().unwrap() {
             return reply;
         }
         let read = stream.read(&mut buffer).unwrap();
         assert!(read > 0, "the store hung up");
-        input.extend_from_slice(&buffer[..read]);
+        input.add(&buffer[..read]);
     }
 }
 
