@@ -13,7 +13,7 @@ mod switch;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
     time::Instant,
 };
 
@@ -46,6 +46,10 @@ pub struct Containment {
 struct State {
     all: Option<Freeze>,
     tenants: BTreeMap<Box<str>, Freeze>,
+    /// Every switch that is still looked at, whatever config it is of, those that are
+    /// to take effect next included. A freeze turns them all, so it needs no list of
+    /// tenants that a reload could make an old one meanwhile.
+    switches: HashMap<Arc<str>, Weak<Switch>>,
     /// Switches of tenants that are not in the config just now and deleted something
     /// lately: one that is put back must not get its budget anew.
     left: HashMap<Box<str>, Arc<Switch>>,
@@ -129,15 +133,14 @@ impl Default for Containment {
 impl Containment {
     /// Freezes at once. `record` hands the freeze over to the trail, while nothing
     /// else can come between: the order of the trail is that of what happened.
-    /// `tenants` are those in effect, of which `scope` is one or all.
-    pub fn freeze<'t, T>(
+    /// One that stands already gives way to it: who froze last, and why, is shown.
+    pub fn freeze<T>(
         &self,
         scope: Scope<'_>,
         freeze: Freeze,
-        tenants: impl IntoIterator<Item = &'t Tenant>,
         record: impl FnOnce(FrozenRecord<'_>) -> T,
     ) -> T {
-        let recorded = self.state().freeze(scope, freeze, tenants, record);
+        let recorded = self.state().freeze(scope, freeze, record);
         self.tell_others();
         recorded
     }
@@ -152,18 +155,12 @@ impl Containment {
 
     /// Ends the freeze `id`, whose end is in the trail, unless another one stands by
     /// now; a tenant begins with a new budget. Whether it did.
-    pub fn thawed<'t>(
-        &self,
-        scope: Scope<'_>,
-        id: &str,
-        by: &str,
-        tenants: impl IntoIterator<Item = &'t Tenant> + Clone,
-    ) -> bool {
+    pub fn thawed(&self, scope: Scope<'_>, id: &str, by: &str) -> bool {
         let mut state = self.state();
         if state.get(scope).is_none_or(|freeze| *freeze.id != *id) {
             return false;
         }
-        state.remove(scope, tenants);
+        state.remove(scope);
         tracing::warn!(
             tenant.id = scope.tenant().unwrap_or(ALL),
             by,
@@ -186,7 +183,7 @@ impl Containment {
         };
         let credential = budget::fingerprint(credential.as_str());
         if tenant.switch.count(budget, credential, self.now_ms()) {
-            self.freeze_spent(tenant, budget, record);
+            self.freeze_spent(&tenant.name, budget, record);
         }
         if let Some(fleet) = self.fleet() {
             fleet.deleted(&tenant.name, credential, budget);
@@ -195,16 +192,16 @@ impl Containment {
 
     fn freeze_spent(
         &self,
-        tenant: &Tenant,
+        tenant: &str,
         budget: FreezeAfter,
         record: impl FnOnce(FrozenRecord<'_>),
     ) {
-        let scope = Scope::Tenant(&tenant.name);
+        let scope = Scope::Tenant(tenant);
         let mut state = self.state();
         // Calls that were under way when it was frozen may spend more than all of it.
         if state.get(scope).is_none() {
             let freeze = Freeze::of_budget(budget);
-            state.freeze(scope, freeze, [tenant], record);
+            state.freeze(scope, freeze, record);
             drop(state);
             self.tell_others();
         }
@@ -221,19 +218,18 @@ impl Containment {
         }
     }
 
-    /// Lets a config take effect (`swap`) such that no call sees a tenant of it that
-    /// is frozen as one that is not.
+    /// Lets a config take effect (`swap`), and keeps what its tenants do not.
     pub fn settle<T>(&self, before: &[Tenant], after: &[Tenant], swap: impl FnOnce() -> T) -> T {
         let mut state = self.state();
         state.keep_left(before, after, self.now_ms());
-        state.apply(after);
         swap()
     }
 
-    /// The switch of a tenant that is new in the config.
-    pub fn switch_of(&self, tenant: &str) -> Arc<Switch> {
-        let left = self.state().left.get(tenant).cloned();
-        left.unwrap_or_default()
+    /// The switch of a tenant that is new in the config: turned as it has to be, and
+    /// from then on with every freeze and thaw, before a call can see it. The one that
+    /// calls of an earlier config still see is the same.
+    pub fn switch_of(&self, tenant: &Arc<str>) -> Arc<Switch> {
+        self.state().switch_of(tenant)
     }
 
     /// The freeze of a scope itself; a tenant may be frozen by that of all, too.
@@ -265,11 +261,10 @@ impl Containment {
 }
 
 impl State {
-    fn freeze<'t, T>(
+    fn freeze<T>(
         &mut self,
         scope: Scope<'_>,
         freeze: Freeze,
-        tenants: impl IntoIterator<Item = &'t Tenant>,
         record: impl FnOnce(FrozenRecord<'_>) -> T,
     ) -> T {
         tracing::warn!(
@@ -280,8 +275,17 @@ impl State {
         );
         let recorded = record(freeze.record(scope));
         self.insert(scope, freeze);
-        self.apply(tenants);
+        self.apply();
         recorded
+    }
+
+    fn switch_of(&mut self, tenant: &Arc<str>) -> Arc<Switch> {
+        let known = self.switches.get(tenant).and_then(Weak::upgrade);
+        let switch = known.unwrap_or_default();
+        switch.turn(self.is_frozen(tenant));
+        self.switches
+            .insert(Arc::clone(tenant), Arc::downgrade(&switch));
+        switch
     }
 
     fn get(&self, scope: Scope<'_>) -> Option<&Freeze> {
@@ -300,22 +304,22 @@ impl State {
         }
     }
 
-    fn remove<'t>(
-        &mut self,
-        scope: Scope<'_>,
-        tenants: impl IntoIterator<Item = &'t Tenant> + Clone,
-    ) {
+    fn remove(&mut self, scope: Scope<'_>) {
         match scope {
             Scope::Tenant(name) => {
                 self.tenants.remove(name);
                 self.left.remove(name);
-                let tenants = tenants.clone().into_iter();
-                let named = tenants.filter(|tenant| &*tenant.name == name);
-                named.for_each(|tenant| tenant.switch.forget());
+                if let Some(switch) = self.switches.get(name).and_then(Weak::upgrade) {
+                    switch.forget();
+                }
             }
             Scope::All => self.all = None,
         }
-        self.apply(tenants);
+        self.apply();
+    }
+
+    fn is_frozen(&self, tenant: &str) -> bool {
+        self.all.is_some() || self.tenants.contains_key(tenant)
     }
 
     fn is_empty(&self) -> bool {
@@ -323,12 +327,11 @@ impl State {
     }
 
     /// Turns every switch to what the state says.
-    fn apply<'t>(&self, tenants: impl IntoIterator<Item = &'t Tenant>) {
-        let tenants = tenants.into_iter();
-        let tenants = tenants.map(|tenant| (&*tenant.name, &tenant.switch));
-        let left = self.left.iter().map(|(name, switch)| (&**name, switch));
-        for (name, switch) in tenants.chain(left) {
-            switch.turn(self.all.is_some() || self.tenants.contains_key(name));
+    fn apply(&self) {
+        for (name, switch) in &self.switches {
+            if let Some(switch) = switch.upgrade() {
+                switch.turn(self.is_frozen(name));
+            }
         }
     }
 
@@ -336,6 +339,7 @@ impl State {
     /// it when it would not count any more: there is never more than was deleted
     /// within the tenants' own spans.
     fn keep_left(&mut self, before: &[Tenant], after: &[Tenant], now_ms: i64) {
+        self.switches.retain(|_, switch| switch.strong_count() > 0);
         let spent = before.iter().filter(|tenant| tenant.switch.counts(now_ms));
         let spent: Vec<_> = spent.collect();
         if spent.is_empty() && self.left.is_empty() {

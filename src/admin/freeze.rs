@@ -121,9 +121,7 @@ impl Admin {
         let freeze = Freeze::new(&by, order.on_behalf_of.as_deref(), &order.reason);
         let trail = self.shared.trail();
         let containment = snapshot.containment();
-        let promised = containment.freeze(order.scope(), freeze, snapshot.tenants(), |record| {
-            trail.frozen(&record)
-        });
+        let promised = containment.freeze(order.scope(), freeze, |record| trail.frozen(&record));
         let whom = order.whom();
         let told = match containment.fleet() {
             Some(fleet) => Some(fleet.tell(&self.shared).await),
@@ -229,7 +227,7 @@ impl Admin {
     fn let_go(&self, order: &Order, id: &str, by: &str) -> bool {
         let snapshot = self.shared.snapshot();
         let containment = snapshot.containment();
-        containment.thawed(order.scope(), id, by, snapshot.tenants())
+        containment.thawed(order.scope(), id, by)
     }
 
     /// What was thawed, and what is still frozen.

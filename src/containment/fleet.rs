@@ -226,7 +226,7 @@ fn freeze_spent(shared: &Shared, deletion: &Deletion) {
     let mut tenants = snapshot.tenants().iter();
     if let Some(tenant) = tenants.find(|tenant| tenant.name == deletion.tenant) {
         let containment = snapshot.containment();
-        containment.freeze_spent(tenant, deletion.budget, |record| {
+        containment.freeze_spent(&tenant.name, deletion.budget, |record| {
             drop(shared.trail().frozen(&record));
         });
     }
@@ -236,8 +236,7 @@ fn freeze_spent(shared: &Shared, deletion: &Deletion) {
 fn take_over(shared: &Shared, containment: &Containment, entry: &Entry) {
     let mut freeze = entry.freeze.clone();
     freeze.by = format!("{}{ELSEWHERE}", freeze.by).into();
-    let snapshot = shared.snapshot();
-    containment.freeze(entry.scope(), freeze, snapshot.tenants(), |record| {
+    containment.freeze(entry.scope(), freeze, |record| {
         drop(shared.trail().frozen(&record));
     });
 }
@@ -269,8 +268,7 @@ async fn end_here(shared: &Shared, containment: &Containment, entry: &Entry) {
         return;
     };
     if let Ok(Ok(())) = timeout(trail.patience(), promised.durable()).await {
-        let snapshot = shared.snapshot();
-        containment.thawed(entry.scope(), id, &by, snapshot.tenants());
+        containment.thawed(entry.scope(), id, &by);
     }
 }
 

@@ -21,7 +21,6 @@ const SLACK: Duration = Duration::from_secs(600);
 #[derive(Debug)]
 pub struct Replay<'a> {
     containment: &'a Containment,
-    tenants: &'a [Tenant],
     /// Those with a budget.
     with_budget: HashMap<&'a str, &'a Tenant>,
     /// Deletions whose end was not read yet, by the number of their intent.
@@ -41,7 +40,6 @@ impl<'a> Replay<'a> {
         let with_budget = tenants.iter().filter(|it| it.freeze_after.is_some());
         Self {
             containment: snapshot.containment(),
-            tenants,
             with_budget: with_budget.map(|tenant| (&*tenant.name, tenant)).collect(),
             open: HashMap::new(),
             spent: BTreeSet::new(),
@@ -81,7 +79,7 @@ impl<'a> Replay<'a> {
                     self.spent.remove(name);
                 }
                 let scope = tenant.map_or(Scope::All, Scope::Tenant);
-                self.containment.state().remove(scope, self.tenants);
+                self.containment.state().remove(scope);
             }
         }
     }
@@ -132,11 +130,12 @@ impl<'a> Replay<'a> {
             if let Some(tenant) = self.with_budget.get(name)
                 && let Some(budget) = tenant.freeze_after
             {
-                self.containment.freeze_spent(tenant, budget, &mut record);
+                self.containment
+                    .freeze_spent(&tenant.name, budget, &mut record);
             }
         }
         let state = self.containment.state();
-        state.apply(self.tenants);
+        state.apply();
         let (all, tenants) = (state.all.is_some(), state.tenants.len());
         if !state.is_empty() {
             tracing::warn!(

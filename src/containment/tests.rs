@@ -1,6 +1,5 @@
 use super::*;
 
-const NONE: [&Tenant; 0] = [];
 const BILLING: Scope<'_> = Scope::Tenant("billing");
 
 fn freeze(by: &str) -> Freeze {
@@ -14,19 +13,19 @@ fn by(containment: &Containment, scope: Scope<'_>) -> Option<Box<str>> {
 #[test]
 fn a_freeze_that_comes_while_a_thaw_is_written_stands() {
     let containment = Containment::default();
-    containment.freeze(BILLING, freeze("first"), NONE, |_| ());
+    containment.freeze(BILLING, freeze("first"), |_| ());
     let begun = containment
         .thaw(BILLING, |freeze| freeze.id.clone())
         .unwrap();
-    containment.freeze(BILLING, freeze("second"), NONE, |_| ());
-    assert!(!containment.thawed(BILLING, &begun, "x", NONE));
+    containment.freeze(BILLING, freeze("second"), |_| ());
+    assert!(!containment.thawed(BILLING, &begun, "x"));
     assert_eq!(by(&containment, BILLING).as_deref(), Some("second"));
     let begun = containment
         .thaw(BILLING, |freeze| freeze.id.clone())
         .unwrap();
     // That of others does not hold it up.
-    containment.freeze(Scope::Tenant("crm"), freeze("third"), NONE, |_| ());
-    assert!(containment.thawed(BILLING, &begun, "x", NONE));
+    containment.freeze(Scope::Tenant("crm"), freeze("third"), |_| ());
+    assert!(containment.thawed(BILLING, &begun, "x"));
     assert_eq!(by(&containment, BILLING), None);
     assert!(containment.thaw(BILLING, |_| ()).is_none());
 }
@@ -34,14 +33,102 @@ fn a_freeze_that_comes_while_a_thaw_is_written_stands() {
 #[test]
 fn the_freeze_of_all_and_those_of_tenants_do_not_end_each_other() {
     let containment = Containment::default();
-    containment.freeze(BILLING, freeze("one"), NONE, |_| ());
-    containment.freeze(Scope::All, freeze("all"), NONE, |record| {
+    containment.freeze(BILLING, freeze("one"), |_| ());
+    containment.freeze(Scope::All, freeze("all"), |record| {
         assert_eq!(record.tenant, None);
     });
     let begun = containment.thaw(Scope::All, |freeze| freeze.id.clone());
     let begun = begun.unwrap();
-    assert!(containment.thawed(Scope::All, &begun, "x", NONE));
+    assert!(containment.thawed(Scope::All, &begun, "x"));
     assert_eq!(by(&containment, BILLING).as_deref(), Some("one"));
     assert_eq!(by(&containment, Scope::All), None);
     assert_eq!(containment.tenants(), ["billing".into()]);
+}
+
+#[test]
+fn a_switch_is_turned_from_its_first_moment_on_whichever_of_freeze_and_reload_comes_first() {
+    let containment = Containment::default();
+    let (billing, crm) = ("billing".into(), "crm".into());
+    // A config is being built; it takes effect only later.
+    let early = containment.switch_of(&billing);
+    assert!(!early.is_frozen());
+    containment.freeze(Scope::All, freeze("all"), |_| ());
+    let late = containment.switch_of(&crm);
+    assert!(early.is_frozen() && late.is_frozen());
+    containment.freeze(BILLING, freeze("one"), |_| ());
+    let end = |scope| {
+        let id = containment.standing(scope).unwrap().id;
+        assert!(containment.thawed(scope, &id, "x"));
+    };
+    end(Scope::All);
+    assert!(early.is_frozen() && !late.is_frozen());
+    end(BILLING);
+    assert!(!early.is_frozen());
+}
+
+#[test]
+fn no_tenant_is_missed_by_a_freeze_of_all_that_races_a_reload() {
+    for _ in 0..500 {
+        let containment = Containment::default();
+        let start = std::sync::Barrier::new(2);
+        let switches = std::thread::scope(|scope| {
+            let reload = scope.spawn(|| {
+                start.wait();
+                let names = ["billing", "crm"].map(Arc::from);
+                let switches = names.map(|name| containment.switch_of(&name));
+                containment.settle(&[], &[], || switches)
+            });
+            start.wait();
+            containment.freeze(Scope::All, freeze("all"), |_| ());
+            reload.join().unwrap()
+        });
+        assert!(switches.iter().all(|switch| switch.is_frozen()));
+    }
+}
+
+#[test]
+fn a_tenant_that_comes_back_has_the_switch_that_calls_of_before_still_see() {
+    let containment = Containment::default();
+    let billing = "billing".into();
+    let of_a_call = containment.switch_of(&billing);
+    containment.settle(&[], &[], || ());
+    assert!(Arc::ptr_eq(&of_a_call, &containment.switch_of(&billing)));
+    drop(of_a_call);
+    containment.settle(&[], &[], || ());
+    assert!(containment.state().switches.is_empty());
+}
+
+#[test]
+fn a_freeze_takes_the_place_of_one_that_stands_and_one_thaw_ends_both() {
+    let containment = Containment::default();
+    let switch = containment.switch_of(&"billing".into());
+    containment.freeze(BILLING, freeze("first"), |_| ());
+    let first = containment.standing(BILLING).unwrap();
+    containment.freeze(BILLING, freeze("second"), |_| ());
+    let second = containment.standing(BILLING).unwrap();
+    assert_eq!(&*second.by, "second");
+    assert!(!containment.thawed(BILLING, &first.id, "x"));
+    assert!(switch.is_frozen());
+    assert!(containment.thawed(BILLING, &second.id, "x"));
+    assert!(!switch.is_frozen());
+}
+
+#[test]
+fn a_thaw_of_a_tenant_begins_its_budget_anew_and_one_of_all_does_not() {
+    let containment = Containment::default();
+    let switch = containment.switch_of(&"billing".into());
+    let budget = FreezeAfter {
+        deletions: 2.try_into().unwrap(),
+        per: std::time::Duration::from_secs(3600),
+    };
+    assert!(!switch.count(budget, 1, 0));
+    let freeze_and_thaw = |scope| {
+        containment.freeze(scope, freeze("a drill"), |_| ());
+        let id = containment.standing(scope).unwrap().id;
+        assert!(containment.thawed(scope, &id, "x"));
+    };
+    freeze_and_thaw(BILLING);
+    assert!(!switch.count(budget, 2, 1), "1 does not count any more");
+    freeze_and_thaw(Scope::All);
+    assert!(switch.count(budget, 1, 2), "2 still counts");
 }

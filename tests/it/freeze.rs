@@ -432,6 +432,43 @@ fn the_freeze_of_all_holds_for_tenants_that_come_later_and_leaves_others_as_they
 }
 
 #[test]
+fn a_frozen_tenant_is_frozen_for_another_reason_and_one_thaw_ends_it() {
+    let mut gateway = with_budget(2).start();
+    for reason in ["a stolen token", "an odd pattern"] {
+        let said = gateway.done("freeze", &["billing", "--reason", reason]);
+        assert_eq!(said, "billing: frozen\n");
+    }
+    let frozen: Vec<_> = gateway
+        .trail()
+        .into_iter()
+        .filter(|record| record["event"] == "tenant.frozen")
+        .collect();
+    assert_eq!(frozen.len(), 2);
+    assert_ne!(frozen[0]["freeze"], frozen[1]["freeze"]);
+    // The last one is shown, also after a restart.
+    gateway.kill();
+    gateway.start_again();
+    assert_frozen(&gateway, "billing");
+    let status = gateway.admin_socket("GET", "/status").1;
+    assert!(status.contains("an odd pattern"), "{status}");
+    assert!(!status.contains("a stolen token"), "{status}");
+    gateway.done("thaw", &["billing", "--reason", "both are explained"]);
+    let thawed = gateway.record("thaw", |record| record["event"] == "tenant.thawed");
+    assert_eq!(thawed["freeze"], frozen[1]["freeze"]);
+    assert_eq!(delete_of(&gateway, "billing", "c0").status, 200);
+    // And again, as often as need be: each thaw of it is a new budget, that of all is none.
+    gateway.done("freeze", &["--all", "--reason", "a drill"]);
+    gateway.done("thaw", &["--all", "--reason", "it is over"]);
+    assert_eq!(delete_of(&gateway, "billing", "c1").status, 200);
+    assert_frozen(&gateway, "billing");
+    gateway.done("thaw", &["billing", "--reason", "a known clean-up"]);
+    assert_eq!(delete_of(&gateway, "billing", "c2").status, 200);
+    gateway.done("freeze", &["billing", "--reason", "once more"]);
+    assert_frozen(&gateway, "billing");
+    assert!(gateway.verify().is_intact());
+}
+
+#[test]
 fn a_call_under_way_ends_as_it_does_and_one_that_waits_for_its_turn_is_refused() {
     let gateway = Setup::default()
         .tenant(

@@ -94,11 +94,14 @@ pub fn build(
         }
         let known = known.get(&*tenant.name).copied();
         let counts = counts(at < named_max, known, &others);
-        let mut ready = ready(tenant, key, users, counts, (known, left, is_shared));
-        if known.is_none() {
-            ready.switch = containment.switch_of(&tenant.name);
+        tenants.push(ready(tenant, key, users, counts, (known, left, is_shared)));
+    }
+    // A config that is refused leaves no switches behind.
+    if problems.is_empty() {
+        let tenants = tenants.iter_mut();
+        for tenant in tenants.filter(|it| !known.contains_key(&*it.name)) {
+            tenant.switch = containment.switch_of(&tenant.name);
         }
-        tenants.push(ready);
     }
     match (target, problems.is_empty()) {
         (Some(upstream), true) => Ok(Snapshot {
