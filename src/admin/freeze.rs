@@ -121,10 +121,12 @@ impl Admin {
         let freeze = Freeze::new(&by, order.on_behalf_of.as_deref(), &order.reason);
         let trail = self.shared.trail();
         let containment = snapshot.containment();
-        let promised = containment.freeze(order.scope(), freeze, |record| trail.frozen(&record));
+        let promised = containment.freeze(order.scope(), freeze.clone(), |record| {
+            trail.frozen(&record)
+        });
         let whom = order.whom();
         let told = match containment.fleet() {
-            Some(fleet) => Some(fleet.tell(&self.shared).await),
+            Some(fleet) => Some(fleet.freeze(&self.shared, order.scope(), &freeze).await),
             None => None,
         };
         match tokio::time::timeout(trail.patience(), promised.durable()).await {

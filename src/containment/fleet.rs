@@ -92,12 +92,29 @@ impl Fleet {
     }
 
     /// Tells the others of what is frozen here, and hears of what they froze.
+    async fn tell(&self, shared: &Shared) -> Result<(), Trouble> {
+        let _turn = self.turn().await;
+        self.look(shared).await
+    }
+
+    /// Tells the others of a freeze that an operator made here: it takes the place of
+    /// one that stands, as it does here.
     ///
     /// # Errors
     ///
-    /// If the store does not answer: they are told when it does.
-    pub async fn tell(&self, shared: &Shared) -> Result<(), Trouble> {
+    /// If the store does not answer: they are told when it does, if none stands there.
+    pub async fn freeze(
+        &self,
+        shared: &Shared,
+        scope: Scope<'_>,
+        freeze: &Freeze,
+    ) -> Result<(), Trouble> {
         let _turn = self.turn().await;
+        let containment = Arc::clone(shared.snapshot().containment());
+        // Unless it was thawed until the turn came.
+        if containment.standing(scope).is_some() {
+            self.register.enter(scope, freeze, true).await?;
+        }
         self.look(shared).await
     }
 

@@ -156,6 +156,47 @@ fn different_credentials_are_counted_over_the_fleet() {
 }
 
 #[test]
+fn a_later_freeze_takes_the_place_of_one_that_stands_in_the_whole_fleet() {
+    let Some(()) = or_skipped(store::is_installed(), "redis-server") else {
+        return;
+    };
+    let store = Redis::start();
+    let fleet = Fleet::start(3, &store, NO_BUDGET);
+    fleet.0[0].done("freeze", &["billing", "--reason", "a stolen token"]);
+    fleet.wait_until_all("billing", true);
+    fleet.0[1].done("freeze", &["billing", "--reason", "an odd pattern"]);
+    for gateway in &fleet.0 {
+        until("the last one is shown", || {
+            let status = gateway.admin_socket("GET", "/status").1;
+            status.contains("an odd pattern") && !status.contains("a stolen token")
+        });
+    }
+    fleet.0[2].done("thaw", &["billing", "--reason", "both are explained"]);
+    fleet.wait_until_all("billing", false);
+}
+
+#[test]
+fn a_freeze_holds_for_a_tenant_that_a_gateway_does_not_know_yet() {
+    let Some(()) = or_skipped(store::is_installed(), "redis-server") else {
+        return;
+    };
+    let store = Redis::start();
+    let fleet = Fleet::start(2, &store, NO_BUDGET);
+    let rename = |from: &str, to: &str| {
+        fleet.0[1].edit_config(|text| text.replace(from, to));
+        assert_eq!(fleet.0[1].admin_socket("POST", "/-/reload").0, 200);
+    };
+    rename("name: crm", "name: newcomer");
+    fleet.0[0].done("freeze", &["crm", "--reason", "a stolen token"]);
+    fleet.0[1].record("freeze", |record| record["tenant"] == "crm");
+    rename("name: newcomer", "name: crm");
+    assert!(is_frozen(&fleet.0[1], "crm"));
+    assert_eq!(call(&fleet.0[1], "crm", "c0").status, 403);
+    fleet.0[1].done("thaw", &["crm", "--reason", "it was ours"]);
+    fleet.wait_until_all("crm", false);
+}
+
+#[test]
 fn without_the_store_what_is_known_holds_and_nothing_thaws() {
     let Some(()) = or_skipped(store::is_installed(), "redis-server") else {
         return;
