@@ -86,10 +86,12 @@ pub async fn once(way: &Way, address: &Address, command: &[&[u8]]) -> Result<Rep
     }
 }
 
-/// Whether an error says that another node of the cluster is to be asked.
+/// Whether an error says that another node of the cluster is to be asked, now or soon,
+/// for this key; what else this one has it answers. `CLUSTERDOWN` is not among them: it
+/// answers nothing.
 pub fn is_moved(error: &str) -> bool {
     let kind = error.split(' ').next().unwrap_or_default();
-    matches!(kind, "MOVED" | "ASK" | "TRYAGAIN" | "CLUSTERDOWN")
+    matches!(kind, "MOVED" | "ASK" | "TRYAGAIN")
 }
 
 fn refused(address: &Address, text: &str) -> Failed {

@@ -1,5 +1,7 @@
 //! Limits that a fleet shares through a real Redis, whatever happens to it.
 
+mod cluster;
+
 use std::{
     fs,
     process::{Command, Stdio},
@@ -18,7 +20,7 @@ use crate::support::{
     Connection, Gateway, Setup, USER, delete,
     gateway::Process,
     or_skipped,
-    store::{self, Cluster, Redis, SlowWay},
+    store::{self, Redis, SlowWay},
 };
 
 /// Nothing takes longer, or the test fails.
@@ -190,6 +192,7 @@ macro_rules! needs_redis {
         }
     };
 }
+use needs_redis;
 
 #[test]
 fn five_gateways_under_uneven_load_admit_what_one_bucket_admits() {
@@ -329,44 +332,6 @@ fn a_store_that_is_too_slow_is_asked_no_more_until_it_is_fast_again() {
     );
     way.slow_down(Duration::ZERO);
     fleet.wait_until_shared();
-}
-
-#[test]
-fn a_cluster_shares_and_survives_the_loss_of_the_master() {
-    needs_redis!();
-    let mut cluster = Cluster::start();
-    let master = cluster.master_of(KEY_BUCKET);
-    cluster.add_replica_of(master);
-    let fleet = Fleet::start(
-        5,
-        &cluster.url(),
-        LIMITS,
-        "cluster: true }, timeout: 50ms, replicas: 5 }",
-    );
-    let calls = fleet.load(&RATES, Duration::from_secs(3), || {});
-    look_at("a cluster", &calls);
-    assert_eq!(fleet.by_store("allowed") as usize, passed(&calls).len());
-    assert!(most_in(PER, &passed(&calls)) as u64 <= seen(ceilings().with_store.in_any_span));
-    let calls = fleet.load(&RATES, Duration::from_secs(6), || {
-        thread::sleep(Duration::from_secs(1));
-        cluster.nodes[master].kill();
-    });
-    look_at("a cluster that loses the master", &calls);
-    let most = most_in(PER, &passed(&calls)) as u64;
-    println!(
-        "at most {most} in {PER:?}, the ceiling is {}",
-        ceilings().in_part.in_any_span
-    );
-    assert!(most <= ceilings().in_part.in_any_span);
-    let bucket_is_back = || {
-        let slots = cluster.nodes[3].ask(&["GET", KEY_BUCKET]);
-        matches!(slots, Reply::Text(_) | Reply::Nothing)
-    };
-    until("the replica is the master", bucket_is_back);
-    fleet.wait_until_shared();
-    let before = fleet.by_store("allowed");
-    fleet.load(&RATES, Duration::from_secs(1), || {});
-    assert!(fleet.by_store("allowed") > before);
 }
 
 #[test]

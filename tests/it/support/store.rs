@@ -56,8 +56,11 @@ impl Redis {
 
     /// With more arguments.
     pub fn with(args: &[&str]) -> Self {
+        Self::on(free_port(), args)
+    }
+
+    fn on(port: u16, args: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let port = free_port();
         let args: Vec<_> = args.iter().map(|arg| (*arg).to_owned()).collect();
         Self {
             process: run(port, directory.path(), &args),
@@ -138,26 +141,57 @@ pub fn ask(port: u16, parts: &[&str]) -> Reply {
 /// Three masters, and a replica of the one that has the slot of a key.
 pub struct Cluster {
     pub nodes: Vec<Redis>,
+    /// Where the nodes speak TLS, if they do.
+    tls_ports: Vec<u16>,
 }
 
 impl Cluster {
     pub fn start() -> Self {
-        let args = [
-            "--cluster-enabled",
-            "yes",
-            "--cluster-node-timeout",
-            "500",
-            "--cluster-require-full-coverage",
-            "no",
-            "--cluster-replica-validity-factor",
-            "0",
-        ];
-        let nodes: Vec<_> = (0..4).map(|_| Redis::with(&args)).collect();
-        let cluster = Self { nodes };
+        let mut cluster = Self::of(&["--cluster-require-full-coverage", "no"], None);
+        cluster.join();
+        cluster
+    }
+
+    /// One that answers nothing while a part of it is missing, as is the default.
+    pub fn start_all_or_nothing() -> Self {
+        let mut cluster = Self::of(&[], None);
+        cluster.join();
+        cluster
+    }
+
+    /// One whose nodes speak TLS, with each other too, with the certificate that
+    /// [`certificate`] put into `directory`. They can be asked without it as well.
+    pub fn start_tls(directory: &Path) -> Self {
+        let mut cluster = Self::of(&["--cluster-require-full-coverage", "no"], Some(directory));
+        cluster.join();
+        cluster
+    }
+
+    fn of(more: &[&str], tls: Option<&Path>) -> Self {
+        let (mut nodes, mut tls_ports) = (Vec::new(), Vec::new());
+        for _ in 0..4 {
+            let port = free_port();
+            let bus = (port + 10_000).to_string();
+            let mut args = vec!["--cluster-enabled", "yes", "--cluster-port", &bus];
+            args.extend(["--cluster-node-timeout", "500"]);
+            args.extend(["--cluster-replica-validity-factor", "0"]);
+            args.extend(more);
+            let tls_port = free_port();
+            let of_tls = tls.map_or_else(Vec::new, |directory| tls_args(tls_port, directory));
+            args.extend(of_tls.iter().map(String::as_str));
+            nodes.push(Redis::on(port, &args));
+            tls_ports.push(tls_port);
+        }
+        Self { nodes, tls_ports }
+    }
+
+    fn join(&mut self) {
+        let cluster = self;
         let place = |node: &Redis| format!("127.0.0.1:{}", node.port());
         let masters = cluster.nodes[..3].iter().map(place);
-        let created = Command::new("redis-cli")
-            .args(["--cluster", "create"])
+        // Nodes that do not find each other are waited for without an end.
+        let created = Command::new("timeout")
+            .args(["30", "redis-cli", "--cluster", "create"])
             .args(masters)
             .args(["--cluster-yes"])
             .output()
@@ -169,11 +203,65 @@ impl Cluster {
                 info.text().unwrap().contains("cluster_state:ok")
             })
         });
-        cluster
     }
 
     pub fn url(&self) -> String {
         self.nodes[0].url()
+    }
+
+    pub fn tls_url(&self) -> String {
+        format!("rediss://127.0.0.1:{}", self.tls_ports[0])
+    }
+
+    /// Begins to move the slot of `key` to another master, with what is in it: who asks
+    /// the one that has it is sent there, for this once. Returns both.
+    pub fn begin_to_move(&self, key: &str) -> (usize, usize) {
+        let from = self.master_of(key);
+        let to = (from + 1) % 3;
+        let slot = self.slot_of(key);
+        let (from_id, to_id) = (self.id(from), self.id(to));
+        let done = |node: usize, command: &[&str]| {
+            let reply = self.nodes[node].ask(command);
+            assert!(matches!(reply, Reply::Text(_)), "{command:?}: {reply:?}");
+        };
+        let importing = ["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_id];
+        done(to, &importing);
+        done(from, &["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_id]);
+        let port = self.nodes[to].port().to_string();
+        let names = self.nodes[from].ask(&["CLUSTER", "GETKEYSINSLOT", &slot, "1000"]);
+        for name in names.list() {
+            let name = name.text().unwrap();
+            done(from, &["MIGRATE", "127.0.0.1", &port, name, "0", "5000"]);
+        }
+        (from, to)
+    }
+
+    /// Ends it: the slot is the other's.
+    pub fn end_move(&self, key: &str, (from, to): (usize, usize)) {
+        let (slot, id) = (self.slot_of(key), self.id(to));
+        for node in [to, from] {
+            let reply = self.nodes[node].ask(&["CLUSTER", "SETSLOT", &slot, "NODE", &id]);
+            assert!(matches!(reply, Reply::Text(_)), "{reply:?}");
+        }
+    }
+
+    /// A slot that this node has.
+    pub fn a_slot_of(&self, node: usize) -> String {
+        let port = i64::from(self.nodes[node].port());
+        let slots = self.nodes[node].ask(&["CLUSTER", "SLOTS"]);
+        let mut ranges = slots.list().iter().map(Reply::list);
+        let range = ranges.find(|range| range[2].list()[1].number() == Some(port));
+        range.unwrap()[0].number().unwrap().to_string()
+    }
+
+    fn slot_of(&self, key: &str) -> String {
+        let slot = self.nodes[0].ask(&["CLUSTER", "KEYSLOT", key]);
+        slot.number().unwrap().to_string()
+    }
+
+    fn id(&self, node: usize) -> String {
+        let id = self.nodes[node].ask(&["CLUSTER", "MYID"]);
+        id.text().unwrap().to_owned()
     }
 
     /// The place among the nodes of the one that has `key`.
@@ -193,13 +281,12 @@ impl Cluster {
 
     /// Makes the fourth node a replica of `master`, and waits until it follows.
     pub fn add_replica_of(&self, master: usize) {
-        let id = self.nodes[master].ask(&["CLUSTER", "MYID"]);
-        let id = id.text().unwrap();
+        let id = self.id(master);
         let port = self.nodes[0].port().to_string();
         let replica = &self.nodes[3];
         replica.ask(&["CLUSTER", "MEET", "127.0.0.1", &port]);
         self.wait_until("it knows its master", || {
-            matches!(replica.ask(&["CLUSTER", "REPLICATE", id]), Reply::Text(_))
+            matches!(replica.ask(&["CLUSTER", "REPLICATE", &id]), Reply::Text(_))
         });
         self.wait_until("it follows", || {
             let info = replica.ask(&["INFO", "replication"]);
@@ -215,6 +302,21 @@ impl Cluster {
             thread::sleep(Duration::from_millis(50));
         }
     }
+}
+
+fn tls_args(port: u16, directory: &Path) -> Vec<String> {
+    let at = |name: &str| directory.join(name).display().to_string();
+    let port = port.to_string();
+    let args = [
+        ["--tls-port", &port],
+        ["--tls-cert-file", &at("store.crt")],
+        ["--tls-key-file", &at("store.key")],
+        ["--tls-ca-cert-file", &at("store-ca.pem")],
+        ["--tls-auth-clients", "no"],
+        ["--tls-cluster", "yes"],
+        ["--tls-replication", "yes"],
+    ];
+    args.concat().into_iter().map(str::to_owned).collect()
 }
 
 /// A way to a server that can be made slow.
@@ -272,6 +374,10 @@ fn carry(mut from: TcpStream, mut to: TcpStream, delay_ms: &AtomicU64) {
 pub fn certificate(directory: &Path) {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut of_ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    // OpenSSL takes a certificate that has its issuer's name for its own issuer.
+    of_ca
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, "authority");
     of_ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let ca = of_ca.self_signed(&key).unwrap();
     let issuer = rcgen::Issuer::new(of_ca, key);
