@@ -240,19 +240,19 @@ impl Trail {
     /// Records that a config is in effect from now on.
     pub fn config_loaded(&self, digest: &str, tenants: usize, by: &str) {
         let fragment = Fragment::config_loaded(digest, tenants, by);
-        self.0.queue.push_unwaited(fragment);
+        self.0.queue.push_change(fragment);
     }
 
     /// Records that a config was refused, and the one before stays in effect.
     pub fn config_rejected(&self, problems: usize, first: &str, by: &str) {
         let fragment = Fragment::config_rejected(problems, first, by);
-        self.0.queue.push_unwaited(fragment);
+        self.0.queue.push_change(fragment);
     }
 
     /// Records that another key is used from now on.
     pub fn key_rotated(&self, from: &UpstreamKey, to: &UpstreamKey, by: &str) {
         let fragment = Fragment::key_rotated(from, to, by);
-        self.0.queue.push_unwaited(fragment);
+        self.0.queue.push_change(fragment);
     }
 
     /// Records that a tenant, or all of them, is frozen. The record is kept until it
@@ -294,7 +294,7 @@ impl Trail {
         let fragment = fields.iter().fold(fragment, |fragment, (name, value)| {
             fragment.text(name, value)
         });
-        self.0.queue.push_unwaited(fragment);
+        self.0.queue.push_change(fragment);
     }
 
     /// Writes what waits, seals the segment and ends the writer. Later intents

@@ -18,6 +18,10 @@ use crate::{ids::RequestId, metrics::TrailCounts};
 
 /// Records that may wait before intents are refused.
 pub const ENTRIES_MAX: usize = 8192;
+/// Records of changes that may wait, for a disk that hangs or fails; what comes on top
+/// is only counted. Intents, outcomes and freezes are not among them: there are never
+/// more than calls under way, and than freezes.
+pub const CHANGES_MAX: usize = 4096;
 /// Records that wake the writer even if their worker has more to do.
 const BATCH_MIN: usize = 64;
 
@@ -101,6 +105,9 @@ pub struct Answer {
 #[derive(Debug, Default)]
 struct State {
     entries: Vec<Entry>,
+    /// How many of them are of changes, and how many found no room.
+    changes: usize,
+    not_kept: u64,
     closed: bool,
     writer_sleeps: bool,
     coalesced: Coalesced,
@@ -194,9 +201,31 @@ impl Queue {
         self.close_intent(Fragment::too_late(request_id, intent), intent);
     }
 
-    /// Hands over a record that nobody waits for.
-    pub fn push_unwaited(&self, fragment: Fragment) {
+    /// Hands over a record of a change, which nobody waits for; only counted if too
+    /// many of them wait.
+    pub fn push_change(&self, fragment: Fragment) {
+        let mut state = lock(&self.state);
+        if state.changes >= CHANGES_MAX {
+            state.not_kept += 1;
+            return;
+        }
+        state.changes += 1;
+        state.entries.push(Entry {
+            fragment,
+            reply: None,
+            kind: Kind::Kept,
+        });
+        self.wake(state, Wake::Now);
+    }
+
+    /// Hands over what the writer itself has to say, which is always taken.
+    pub fn push_own(&self, fragment: Fragment) {
         self.push(fragment, None, Kind::Kept, Wake::Now);
+    }
+
+    /// How many records of changes found no room since this was asked last.
+    pub fn not_kept(&self) -> u64 {
+        mem::take(&mut lock(&self.state).not_kept)
     }
 
     /// Hands over that a tenant is frozen, which is always taken, and waits for it.
@@ -309,6 +338,7 @@ impl Queue {
         }
         let closed = state.closed;
         let mut entries = mem::take(&mut state.entries);
+        state.changes = 0;
         if closed || is_due(&state) {
             entries.extend(state.coalesced.take().map(|fragment| Entry {
                 fragment,

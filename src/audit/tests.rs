@@ -11,6 +11,7 @@ use crate::{
 
 mod edits;
 mod faults;
+mod hanging;
 mod keyed;
 mod rotation;
 mod standing;

@@ -133,8 +133,7 @@ impl WorkerTrail {
 
     /// Writes that another key is used from now on.
     pub fn key_rotated(&self, from: &UpstreamKey, to: &UpstreamKey, by: &str) {
-        self.queue
-            .push_unwaited(Fragment::key_rotated(from, to, by));
+        self.queue.push_change(Fragment::key_rotated(from, to, by));
     }
 
     /// Writes that a tenant is frozen, without waiting for it: what this worker hands

@@ -161,9 +161,8 @@ impl Writer {
                 self.write(batch.entries, is_idle);
                 self.upkeep(is_idle);
             }
-            if let Some(took) = self.queue.board.end_work() {
-                self.note_stall(took);
-            }
+            let stalled = self.queue.board.end_work();
+            self.note_stall(stalled);
             if batch.closed {
                 return self.close();
             }

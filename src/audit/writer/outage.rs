@@ -10,7 +10,7 @@ use crate::{
     audit::{
         cause::{Misplaced, Unwritable},
         disk::Lock,
-        queue::{Entry, Kind},
+        queue::{CHANGES_MAX, Entry, Kind},
         reader::{Scope, scan_one},
         record::Fragment,
         segment::{self, Segment},
@@ -20,10 +20,6 @@ use crate::{
 
 /// Bytes that one record takes at most, as far as the reserve is concerned.
 const RECORD_BYTES: u64 = 1024;
-
-/// Records of changes that wait for the disk; what comes on top is only counted.
-/// Outcomes are not among them: there are never more than calls under way.
-const KEPT_MAX: usize = 4096;
 
 /// Since when something can't be done, and why.
 #[derive(Debug)]
@@ -74,7 +70,7 @@ impl Writer {
                 Kind::Intent | Kind::Thawed | Kind::Segment => {}
                 // One for each call under way; one for each freeze, which stands already.
                 Kind::Outcome(_) | Kind::Frozen => self.pending.push(entry),
-                Kind::Kept if changes < KEPT_MAX => {
+                Kind::Kept if changes < CHANGES_MAX => {
                     changes += 1;
                     self.pending.push(entry);
                 }
@@ -137,11 +133,8 @@ impl Writer {
             .text("good_part", &good_part)
             .text("cause", outage.why.cause)
             .text("detail", &outage.why.detail)
-            .number("unwritable_ms", outage.unwritable_ms());
-        let recovered = match outage.not_kept {
-            0 => recovered,
-            lost => recovered.number("not_kept", lost),
-        };
+            .number("unwritable_ms", outage.unwritable_ms())
+            .optional_number("not_kept", Some(outage.not_kept).filter(|count| *count > 0));
         let recovered = Entry {
             fragment: recovered,
             reply: None,
@@ -236,19 +229,26 @@ impl Writer {
         self.write_own([kept(recovered)])
     }
 
-    /// A write took so long that intents were refused meanwhile.
-    pub(super) fn note_stall(&mut self, took: Duration) {
-        if self.outage.is_some() {
+    /// A write took so long that intents were refused meanwhile, if `stalled` says so,
+    /// or that records of changes found no room.
+    pub(super) fn note_stall(&mut self, stalled: Option<Duration>) {
+        let not_kept = self.queue.not_kept();
+        if let Some(outage) = &mut self.outage {
+            outage.not_kept += not_kept;
             return;
         }
-        self.queue.counts.failed(self.doing);
-        tracing::info!(took_ms = millis(took), "the disk answers again");
-        self.queue.push_unwaited(
-            Fragment::now("trail.recovered")
+        if let Some(took) = stalled {
+            self.queue.counts.failed(self.doing);
+            tracing::info!(took_ms = millis(took), "the disk answers again");
+        }
+        if stalled.is_some() || not_kept > 0 {
+            let recovered = Fragment::now("trail.recovered")
                 .text("segment", &self.segment.name())
                 .text("cause", Unwritable::SLOW)
-                .number("unwritable_ms", millis(took)),
-        );
+                .number("unwritable_ms", millis(stalled.unwrap_or_default()))
+                .optional_number("not_kept", Some(not_kept).filter(|count| *count > 0));
+            self.queue.push_own(recovered);
+        }
     }
 }
 

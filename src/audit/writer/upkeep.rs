@@ -165,7 +165,7 @@ impl Writer {
                 "the system's clock was set: times in the trail step with it, numbers go on"
             );
             let fragment = Fragment::now("clock.stepped").signed("by_ms", by_ms);
-            self.queue.push_unwaited(fragment);
+            self.queue.push_change(fragment);
         }
     }
 

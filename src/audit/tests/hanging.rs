@@ -1,0 +1,102 @@
+//! A disk that hangs in one sync, for as long as it likes.
+
+use std::sync::Condvar;
+
+use super::*;
+use crate::audit::{disk::Disk, queue::CHANGES_MAX};
+
+/// A disk whose syncs wait while it hangs.
+#[derive(Debug, Default, Clone)]
+struct Hanging(Arc<(Mutex<State>, Condvar)>);
+
+#[derive(Debug, Default)]
+struct State {
+    hangs: bool,
+    is_held: bool,
+}
+
+impl Hanging {
+    fn hang(&self, hangs: bool) {
+        self.0.0.lock().unwrap().hangs = hangs;
+        self.0.1.notify_all();
+    }
+
+    /// Waits until the writer is in such a sync.
+    fn wait_until_held(&self) {
+        let state = self.0.0.lock().unwrap();
+        let held = self.0.1.wait_while(state, |state| !state.is_held);
+        drop(held.unwrap());
+    }
+}
+
+impl Disk for Hanging {
+    fn sync(&mut self, file: &fs::File) -> io::Result<()> {
+        let mut state = self.0.0.lock().unwrap();
+        state.is_held = state.hangs;
+        self.0.1.notify_all();
+        let hung = self.0.1.wait_while(state, |state| state.hangs);
+        drop(hung.unwrap());
+        System.sync(file)
+    }
+}
+
+#[tokio::test]
+async fn while_one_sync_hangs_changes_are_bounded_and_every_outcome_and_freeze_is_kept() {
+    const MORE: usize = 500;
+    let directory = tempfile::tempdir().unwrap();
+    let disk = Hanging::default();
+    let mut options = options(directory.path());
+    options.settings.intent_wait = Duration::from_millis(50);
+    options.settings.outcome_wait = Duration::from_millis(50);
+    let trail = Trail::open_on(Box::new(disk.clone()), options, &mut |_| {}).unwrap();
+    let worker = trail.for_worker();
+    let mut begun = Vec::new();
+    for _ in 0..20 {
+        begun.push(worker.intent(intent(RequestId::next())).await.unwrap());
+    }
+    disk.hang(true);
+    let first = begun.pop().unwrap();
+    assert_eq!(worker.outcome(first, deleted()).await, Recorded::Pending);
+    disk.wait_until_held();
+    for n in 0..CHANGES_MAX + MORE {
+        trail.config_loaded("9f2c1a7b03de", n, "file");
+    }
+    // Also behind all of these.
+    for intent in begun {
+        assert_eq!(worker.outcome(intent, deleted()).await, Recorded::Pending);
+    }
+    let freeze = FrozenRecord {
+        id: "0199a0c4-7c62-7000-8000-000000000001",
+        tenant: Some("billing"),
+        by: "unix:uid=0",
+        on_behalf_of: None,
+        reason: "a drill",
+        since: None,
+    };
+    let frozen = trail.frozen(&freeze);
+    assert_eq!(trail.status().queue_depth, CHANGES_MAX + 19 + 1);
+    assert!(worker.intent(intent(RequestId::next())).await.is_err());
+    disk.hang(false);
+    frozen.durable().await.unwrap();
+    // There is room again.
+    trail.config_loaded("9f2c1a7b03de", usize::MAX, "socket");
+    tokio::task::spawn_blocking(move || trail.close())
+        .await
+        .unwrap();
+    let report = verify(directory.path()).unwrap();
+    assert!(report.is_intact(), "{report}");
+    assert_eq!((report.intents, report.open), (20, 0), "{report}");
+    let lines = lines(directory.path());
+    let of = |event: &str| {
+        let event = format!("\"event\":\"{event}\"");
+        lines.iter().filter(move |line| line.contains(&event))
+    };
+    let deleted = of("request.outcome").filter(|line| line.contains("\"deleted\""));
+    assert_eq!(deleted.count(), 20);
+    assert_eq!(of("tenant.frozen").count(), 1);
+    assert_eq!(of("config.loaded").count(), CHANGES_MAX + 1);
+    let recovered: Vec<_> = of("trail.recovered").collect();
+    let expected = format!("\"not_kept\":{MORE}");
+    let told = recovered.iter().filter(|line| line.contains(&expected));
+    assert_eq!(told.count(), 1, "{recovered:?}");
+}
