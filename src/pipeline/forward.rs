@@ -271,7 +271,7 @@ impl Forwarder {
     /// No answer passes that holds one of `keys`.
     pub async fn send(
         &self,
-        request: &UpstreamRequest,
+        request: &UpstreamRequest<'_>,
         target: &Arc<Target>,
         keys: &KeyRing,
         began: Instant,
@@ -364,12 +364,12 @@ fn asked_to_wait(answer: &UpstreamAnswer) -> Option<Duration> {
     Some(asked.min(ASKED_MAX))
 }
 
-fn log_attempt(attempt: &Attempt, request: &UpstreamRequest, keys: &KeyRing) {
+fn log_attempt(attempt: &Attempt, request: &UpstreamRequest<'_>, keys: &KeyRing) {
     match attempt.status().and_then(|status| keys.answered(status)) {
         None => {}
         Some(Share::Unusual) => tracing::warn!(
             key = keys.name(),
-            fingerprint = keys.current().fingerprint(),
+            fingerprint = request.key_fingerprint(),
             "more than half of the last answers to this key are 404: likely it is a key of the wrong environment, which knows none of these users; else callers delete what is gone already. Compare the key with the one of that environment"
         ),
         Some(Share::Usual) => tracing::info!(
@@ -382,7 +382,7 @@ fn log_attempt(attempt: &Attempt, request: &UpstreamRequest, keys: &KeyRing) {
             keys.refused();
             tracing::error!(
                 key = keys.name(),
-                fingerprint = keys.current().fingerprint(),
+                fingerprint = request.key_fingerprint(),
                 "the upstream refused the key: check that it is current and of the right environment"
             );
         }

@@ -13,15 +13,22 @@ const USUAL_BYTES: usize = 512;
 
 /// The one request that may be sent for a recorded intent. Making it takes the
 /// intent, so that nothing unrecorded can be sent.
-pub struct UpstreamRequest {
+pub struct UpstreamRequest<'a> {
     bytes: Vec<u8>,
     id: RequestId,
+    key: &'a UpstreamKey,
 }
 
-impl UpstreamRequest {
+impl UpstreamRequest<'_> {
     /// The id of the caller's request.
     pub(super) fn id(&self) -> RequestId {
         self.id
+    }
+
+    /// What tells the key it is sent with from others: another may be in use by the
+    /// time it is answered.
+    pub(super) fn key_fingerprint(&self) -> &str {
+        self.key.fingerprint()
     }
 
     /// Its bytes, with the key among them: for the connection alone.
@@ -30,7 +37,7 @@ impl UpstreamRequest {
     }
 }
 
-impl fmt::Debug for UpstreamRequest {
+impl fmt::Debug for UpstreamRequest<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("UpstreamRequest(redacted)")
     }
@@ -38,12 +45,12 @@ impl fmt::Debug for UpstreamRequest {
 
 /// Builds the upstream request: fixed host, method and path, the key, the
 /// pinned version, and nothing that came from the caller but the two ids.
-pub fn request(
+pub fn request<'a>(
     recorded: &Recorded<'_>,
-    key: &UpstreamKey,
+    key: &'a UpstreamKey,
     target: &Target,
     arrival: &Arrival,
-) -> UpstreamRequest {
+) -> UpstreamRequest<'a> {
     let call = recorded.permit().call();
     let mut bytes = Vec::with_capacity(USUAL_BYTES);
     for part in [
@@ -72,5 +79,6 @@ pub fn request(
     UpstreamRequest {
         bytes,
         id: arrival.request_id,
+        key,
     }
 }

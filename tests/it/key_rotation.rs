@@ -1,5 +1,7 @@
 //! The Alloy key changes while calls come in.
 
+use std::{thread, time::Duration};
+
 use alloy_gateway::simulated_alloy::Behaviour;
 
 use crate::support::{Gateway, KEY, Setup, USER, assert_refusal, gateway::secret};
@@ -141,6 +143,30 @@ fn an_operator_can_move_to_the_next_key() {
     assert_eq!(gateway.admin_socket("POST", "/-/rotate-key/absent").0, 404);
     let rotated = gateway.record("key.rotated", |record| record["event"] == "key.rotated");
     assert!(rotated["by"].as_str().unwrap().starts_with("unix:uid="));
+}
+
+#[test]
+fn a_refusal_that_comes_after_the_move_is_told_of_the_key_that_was_refused() {
+    let gateway = with_next();
+    gateway
+        .alloy
+        .script([Behaviour::Late(Duration::from_secs(2))]);
+    thread::scope(|scope| {
+        let late = scope.spawn(|| gateway.delete(USER, "c1"));
+        assert!(gateway.alloy.wait_for(1, Duration::from_secs(30)));
+        // Moved by another call, while this one waits for its 401.
+        assert_eq!(gateway.delete(USER, "c2").status, 200);
+        assert_eq!(late.join().unwrap().status, 200);
+    });
+    let rotated = gateway.record("key.rotated", |record| record["event"] == "key.rotated");
+    let output = gateway.process.output();
+    let told = output
+        .lines()
+        .filter(|line| line.contains("the upstream refused the key: "))
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .map(|line| line["fingerprint"].clone())
+        .collect::<Vec<_>>();
+    assert_eq!(told, [rotated["from"].clone(), rotated["from"].clone()]);
 }
 
 #[test]

@@ -144,7 +144,7 @@ impl Forwarder {
     /// request left is no attempt: the next one is taken. It is `at` now.
     pub(super) async fn exchange(
         &self,
-        request: &UpstreamRequest,
+        request: &UpstreamRequest<'_>,
         target: &Arc<Target>,
         at: Instant,
         deadline: Instant,
