@@ -1,11 +1,13 @@
 //! Work beside the workers, which must cost the calls nothing but spare time.
 
 use std::{
+    cell::Cell,
     panic,
-    sync::{Arc, Mutex, PoisonError},
     thread::{self, ScopedJoinHandle},
+    time::{Duration, Instant},
 };
 
+use aws_lc_rs::digest::{self, SHA256_OUTPUT_LEN};
 use rustix::{
     process::{getpriority_process, setpriority_process},
     thread::gettid,
@@ -15,6 +17,19 @@ use rustix::{
 /// least, so that a config is loaded on a busy machine too, where this still gets
 /// about a tenth of a processor.
 const NICE: i32 = 10;
+/// How long such work goes on before it makes room.
+const STRETCH_MAX: Duration = Duration::from_micros(250);
+/// How much room it makes: no more, since there is no end of it on a busy machine.
+const ROOM: Duration = Duration::from_micros(200);
+/// What is done sooner makes no room at all: most configs are loaded in this time.
+const AT_ONCE: Duration = Duration::from_millis(3);
+/// Bytes that are hashed without a look at the clock.
+const HASHED_AT_ONCE: usize = 64 << 10;
+
+thread_local! {
+    /// Since when this thread has been busy, if it stands behind the workers.
+    static BUSY_SINCE: Cell<Option<Instant>> = const { Cell::new(None) };
+}
 
 /// Lets this thread, and those that it starts, stand behind the workers. Linux
 /// counts priorities by thread. There is no way back without a capability.
@@ -23,6 +38,42 @@ pub fn stand_behind() {
     if getpriority_process(thread).is_ok_and(|nice| nice < NICE) {
         // Where the system forbids it, a reload only costs calls more.
         let _ = setpriority_process(thread, NICE);
+    }
+    BUSY_SINCE.set(Some(Instant::now() + AT_ONCE));
+}
+
+/// To be called again and again by work that may take long: sleeps a moment now and
+/// then, if this thread stands behind the workers. The system lets whoever runs finish
+/// its turn, of some milliseconds, before one that comes with a call, however little its
+/// own turn counts; who sleeps is in nobody's way.
+pub fn make_room() {
+    let Some(since) = BUSY_SINCE.get() else {
+        return;
+    };
+    if since.elapsed() >= STRETCH_MAX {
+        thread::sleep(ROOM);
+        BUSY_SINCE.set(Some(Instant::now()));
+    }
+}
+
+/// The SHA-256 of what may be long, as [`make_room`] asks.
+pub fn sha256(bytes: &[u8]) -> [u8; SHA256_OUTPUT_LEN] {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for part in bytes.chunks(HASHED_AT_ONCE) {
+        make_room();
+        context.update(part);
+    }
+    let mut sum = [0; SHA256_OUTPUT_LEN];
+    // Both have the length of a SHA-256.
+    sum.copy_from_slice(context.finish().as_ref());
+    sum
+}
+
+/// Takes something long apart, as [`make_room`] asks.
+pub fn drop_all<T>(all: impl IntoIterator<Item = T>) {
+    for one in all {
+        make_room();
+        drop(one);
     }
 }
 
@@ -45,37 +96,6 @@ pub fn run<T: Send>(work: impl Fn() -> T + Sync) -> T {
     done.unwrap_or_else(work)
 }
 
-/// Snapshots that are not in effect any more. A call that is under way may hold
-/// one, and whoever lets go of it last takes it apart, which takes tens of
-/// milliseconds with very many tenants: so it is held here until nobody else does.
-#[derive(Debug)]
-pub struct Retired<T>(Mutex<Vec<Arc<T>>>);
-
-impl<T> Default for Retired<T> {
-    fn default() -> Self {
-        Self(Mutex::default())
-    }
-}
-
-impl<T> Retired<T> {
-    /// Keeps one that was just replaced.
-    pub fn add(&self, retired: Arc<T>) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.push(retired);
-    }
-
-    /// Takes apart, on this thread, those that no call holds. Nobody can get hold of
-    /// one anew, so there are never more than calls under way hold, and those of the
-    /// last second.
-    pub fn clear(&self) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_free = |retired: &mut Arc<T>| Arc::strong_count(retired) == 1;
-        let free: Vec<_> = kept.extract_if(.., is_free).collect();
-        drop(kept);
-        drop(free);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,18 +114,37 @@ mod tests {
     }
 
     #[test]
-    fn what_a_call_still_holds_is_not_taken_apart_before_the_call_lets_go_of_it() {
-        let retired = Retired::default();
-        let (held, free) = (Arc::new(1), Arc::new(2));
-        let (of_held, of_free) = (Arc::downgrade(&held), Arc::downgrade(&free));
-        retired.add(Arc::clone(&held));
-        retired.add(free);
-        retired.clear();
-        assert!(of_free.upgrade().is_none());
-        drop(held);
-        assert!(of_held.upgrade().is_some(), "the call took it apart");
-        retired.clear();
-        assert!(of_held.upgrade().is_none());
+    fn only_long_work_that_stands_behind_makes_room() {
+        let looked = |looks: u32| {
+            let begun = Instant::now();
+            for _ in 0..looks {
+                while begun.elapsed() < AT_ONCE + STRETCH_MAX {}
+                make_room();
+            }
+            begun
+        };
+        let rooms = |begun: Instant| {
+            BUSY_SINCE
+                .get()
+                .is_some_and(|since| since > begun + AT_ONCE)
+        };
+        assert!(!rooms(looked(1)), "in nobody's way");
+        assert!(run(|| rooms(looked(1))));
+        assert!(!run(|| {
+            let begun = Instant::now();
+            make_room();
+            // Its first stretch is not over, and it would be if it had slept.
+            BUSY_SINCE.get().is_none_or(|since| since < begun)
+        }));
+    }
+
+    #[test]
+    fn a_sum_in_parts_is_that_of_the_whole() {
+        for length in [0, 1, HASHED_AT_ONCE, HASHED_AT_ONCE + 1] {
+            let bytes = vec![7; length];
+            let whole = digest::digest(&digest::SHA256, &bytes);
+            assert_eq!(sha256(&bytes), whole.as_ref());
+        }
     }
 
     #[test]

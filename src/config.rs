@@ -20,8 +20,6 @@ use std::{
     sync::Arc,
 };
 
-use aws_lc_rs::digest;
-
 use self::{
     problem::{FieldPath, Problem, Problems},
     settings::Settings,
@@ -33,7 +31,7 @@ pub use self::{
     suggest::{did_you_mean, quote},
     unit::{duration, show_duration},
 };
-use crate::secret::hex;
+use crate::{background, secret::hex};
 
 /// The longest config that is read; 100,000 tenants take some 20 MiB.
 const CONFIG_BYTES_MAX: u64 = 32 << 20;
@@ -74,10 +72,10 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
     let text = read(path).map_err(|message| Problems::with_file(&file, message))?;
     let directory = path.parent().unwrap_or(Path::new(""));
     let (settings, warnings) = parse(&file, &text, directory, snapshot::unreadable)?;
-    let sum = digest::digest(&digest::SHA256, text.as_bytes());
+    let sum = background::sha256(text.as_bytes());
     Ok(Loaded {
         settings: Arc::new(settings),
-        digest: hex(sum.as_ref()).chars().take(12).collect(),
+        digest: hex(&sum).chars().take(12).collect(),
         warnings,
         path: path.to_owned(),
         piped: is_stdin(path).then_some(text),
@@ -168,6 +166,7 @@ fn read(path: &Path) -> Result<String, String> {
 fn nests_sanely(text: &str) -> Result<(), String> {
     let mut depth = 0_usize;
     for (number, line) in (1..).zip(text.lines()) {
+        background::make_room();
         let mut rest = line.trim_start_matches([' ', '\t']);
         let mut dashes = 0;
         while let Some(after) = rest.strip_prefix("- ").or_else(|| rest.strip_prefix("? ")) {

@@ -49,6 +49,7 @@ pub mod server;
 pub mod timers;
 
 pub mod admin;
+mod background;
 pub mod logging;
 pub mod metrics;
 pub mod reload;

@@ -3,8 +3,8 @@
 //! The new snapshot is built aside and swapped whole. A config that is invalid
 //! changes nothing. What can't be changed without a restart is named.
 
-pub(crate) mod background;
 mod files;
+mod retired;
 
 use std::{
     io,
@@ -12,13 +12,15 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     thread,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use jiff::Timestamp;
+use rustix::time::{ClockId, clock_gettime};
 
-use self::{background::Retired, files::Files};
+use self::{files::Files, retired::Retired};
 use crate::{
+    background,
     config::{
         self, Loaded,
         problem::Problems,
@@ -34,7 +36,7 @@ use crate::{
 
 /// How often the config and the files it names are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Looking takes at most this part of the time, however many files there are.
+/// Looking takes at most this part of a processor, however many files there are.
 const LOOK_SHARE: u32 = 100;
 /// Problems that are logged one by one.
 const LOGGED_MAX: usize = 20;
@@ -162,6 +164,7 @@ impl Reloader {
         if let Some(named) = &named {
             found = found.extended(&watched(&self.path, [&*before, named]));
         }
+        drop(before);
         let built = loaded.and_then(|loaded| {
             let before = self.shared.snapshot();
             snapshot::build(&loaded.settings, &loaded.digest, Some(&before))
@@ -174,7 +177,9 @@ impl Reloader {
                 self.accept(&settings, snapshot, &last);
                 let before = std::mem::replace(&mut self.state().settings, settings);
                 // Whoever asks for the state must not wait while it is taken apart.
-                drop(before);
+                if let Some(before) = Arc::into_inner(before) {
+                    background::drop_all(before.tenants);
+                }
                 Ok(last.clone())
             }
             Err(problems) => {
@@ -239,14 +244,20 @@ impl Reloader {
         Ok(())
     }
 
-    /// Does what is to be done now and then, so that an idle gateway wakes for this
-    /// and for little else. `before` is what the last look found changed; returns
-    /// what this one did.
-    fn look(&self, before: Option<Files>) -> Option<Files> {
+    /// Does what is to be done now and then, so that an idle gateway wakes for the
+    /// look at its files and for little else.
+    fn tidy(&self) {
         let snapshot = self.shared.snapshot();
         self.expiries.look(&snapshot, Timestamp::now());
         self.shared.metrics().tick();
-        self.retired.clear();
+        for snapshot in self.retired.free() {
+            snapshot.take_apart();
+        }
+    }
+
+    /// Loads what changed and then stood still. `before` is what the last look found
+    /// changed; returns what this one did.
+    fn look(&self, before: Option<Files>) -> Option<Files> {
         let now = self.changed(before.as_ref());
         let stands_still = now.is_some() && now == before;
         if stands_still {
@@ -289,15 +300,25 @@ fn watch(reloader: &Weak<Reloader>) {
         let Some(reloader) = reloader.upgrade() else {
             return;
         };
-        let start = Instant::now();
         // A bug in one look must not be the last of all looks.
-        let look = AssertUnwindSafe(|| reloader.look(before.take()));
-        before = panic::catch_unwind(look).unwrap_or_else(|_| {
-            tracing::error!("looking at the config ended with a bug");
-            None
+        let look = AssertUnwindSafe(|| {
+            reloader.tidy();
+            let start = busy();
+            (reloader.look(before.take()), busy().saturating_sub(start))
         });
-        pause = LOOK_EVERY.max(start.elapsed() * LOOK_SHARE);
+        let (found, took) = panic::catch_unwind(look).unwrap_or_else(|_| {
+            tracing::error!("looking at the config ended with a bug");
+            (None, Duration::ZERO)
+        });
+        before = found;
+        pause = LOOK_EVERY.max(took * LOOK_SHARE);
     }
+}
+
+/// What this thread has had of the processors; it waits behind others, and makes room.
+fn busy() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }
 
 /// The config and every file that these settings name.

@@ -26,7 +26,7 @@ pub use self::{
     schema::{Migrated, VERSION as SCHEMA_VERSION, migrate, sql as schema_sql},
     state::State,
 };
-use crate::{audit::Trail, config::settings::Ship, reload::background};
+use crate::{audit::Trail, background, config::settings::Ship};
 
 /// How long the end waits for the last records.
 const CLOSE_WAIT: Duration = Duration::from_secs(3);

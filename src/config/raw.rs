@@ -6,6 +6,7 @@ mod fleet;
 pub mod locate;
 mod observe;
 mod one_of;
+mod parts;
 mod shapes;
 mod ship;
 

@@ -23,6 +23,7 @@ use jiff::Timestamp;
 
 use super::settings::{Bounds, FreezeAfter, Mode, Upstream};
 use crate::{
+    background,
     containment::{Containment, Switch},
     fleet::Store,
     ids::UserId,
@@ -189,6 +190,11 @@ struct TokenPlace {
 }
 
 impl Snapshot {
+    /// Frees the memory of one that is not in use any more, in the background.
+    pub fn take_apart(self) {
+        background::drop_all(self.tenants);
+    }
+
     /// The tenant and token with this digest, whether valid now or not.
     pub fn by_token(&self, digest: TokenDigest) -> Option<(&Tenant, &TokenInfo)> {
         let place = self.by_token.get(&digest)?;

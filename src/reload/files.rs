@@ -7,9 +7,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use aws_lc_rs::digest;
-
-use crate::config::snapshot::read_file;
+use crate::{background, config::snapshot::read_file};
 
 /// The most that is read of a file; the largest that a config may name.
 const BYTES_MAX: u64 = 64 << 20;
@@ -129,8 +127,7 @@ fn stamp(path: &Path) -> Option<Stamp> {
 
 fn content(path: &Path) -> Option<[u8; 32]> {
     let bytes = read_file(path, BYTES_MAX).ok()?;
-    let sum = digest::digest(&digest::SHA256, &bytes);
-    sum.as_ref().try_into().ok()
+    Some(background::sha256(&bytes))
 }
 
 #[cfg(test)]

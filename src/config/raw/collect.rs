@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_path_to_error::{Path, Segment as PathSegment};
 use serde_yaml::Value;
 
-use super::{Raw, kind};
+use super::{Raw, kind, parts};
 use crate::config::{
     problem::{FieldPath, Place, Problem, Segment},
     suggest::did_you_mean,
@@ -34,7 +34,8 @@ pub struct Collected {
 /// If it is not YAML; then there is one problem, with its place.
 pub fn collect(text: &str) -> Result<Collected, Box<(Option<Place>, Problem)>> {
     // An empty document is a null for the library, and a map for us.
-    if let Ok(Some(raw)) = serde_yaml::from_str::<Option<Raw>>(text) {
+    let whole = || serde_yaml::from_str::<Option<Raw>>(text).ok().flatten();
+    if let Some(raw) = parts::read(text).or_else(whole) {
         return Ok(Collected {
             raw,
             misfits: Vec::new(),

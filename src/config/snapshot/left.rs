@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::Snapshot;
-use crate::{config::settings::Settings, pipeline::limit::Bucket};
+use crate::{background, config::settings::Settings, pipeline::limit::Bucket};
 
 type Buckets = Vec<Arc<Bucket>>;
 
@@ -27,7 +27,10 @@ impl Left {
         let tenants = settings.tenants.iter().map(|tenant| &*tenant.name);
         let keys = settings.keys.iter().map(|key| key.name.as_str());
         let of_tenants = previous.tenants.iter();
-        let of_tenants = of_tenants.map(|it| (&*it.name, spent(it.limits.of_tenant())));
+        let of_tenants = of_tenants.map(|it| {
+            background::make_room();
+            (&*it.name, spent(it.limits.of_tenant()))
+        });
         let of_keys = previous.keys.iter();
         let of_keys = of_keys.map(|it| (it.ring.name(), spent(&it.buckets)));
         Self {

@@ -12,6 +12,7 @@ use super::{
     ship::ship,
 };
 use crate::{
+    background,
     config::{
         problem::{FieldPath, Problem},
         settings::{self, SecretSource, Settings, Trust, Users, Window},
@@ -81,6 +82,7 @@ pub fn build(
     );
     let named_max = usize::try_from(settings.metrics_tenants).unwrap_or(usize::MAX);
     for (at, tenant) in settings.tenants.iter().enumerate() {
+        background::make_room();
         let users = users(at, tenant, settings.upstream.ids, &mut problems);
         let (true, Some(users), Some(key)) = (whole, users, keys.get(tenant.key)) else {
             continue;

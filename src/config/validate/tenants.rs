@@ -10,6 +10,7 @@ use super::{
     tokens::{self, SeenTokens},
 };
 use crate::{
+    background,
     config::{
         problem::FieldPath,
         raw::{self, OneOf, Pairs},
@@ -80,6 +81,7 @@ pub fn tenants(
     let now = Timestamp::now();
     let mut tenants = Vec::with_capacity(raw.len());
     for (index, entry) in raw.into_iter().enumerate() {
+        background::make_room();
         let at = at.clone().index(index);
         if let Some(raw) = check.entry(&at, entry) {
             tenants.push(tenant(
