@@ -164,3 +164,54 @@ impl fmt::Display for Head {
         write!(f, "{}:{}", self.seq, self.hash.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// SHA-256 of `abc` (FIPS 180-2, appendix B.1).
+    const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+    #[test]
+    fn a_hash_is_the_same_as_digits_and_as_bytes() {
+        let hash = Hasher::new(None).hash(b"abc");
+        assert_eq!(hash.as_str(), ABC);
+        assert_eq!(hash.as_bytes(), ABC.as_bytes());
+        assert_eq!(Hash::parse(ABC), Some(hash));
+        let bytes = hash.to_bytes();
+        assert_eq!(&bytes[..3], b"\xba\x78\x16");
+        assert_eq!(Hash::from_bytes(&bytes), Some(hash));
+        assert_eq!(Hash::from_bytes(&bytes[1..]), None);
+        assert_eq!(Hash::first().to_bytes(), [0; 32]);
+        for not_one in [&ABC[1..], &ABC.to_uppercase(), &ABC.replace('f', "g")] {
+            assert_eq!(Hash::parse(not_one), None, "{not_one}");
+        }
+    }
+
+    #[test]
+    fn a_head_reads_as_it_is_written() {
+        let head = Head {
+            seq: 7,
+            hash: Hasher::new(None).hash(b"abc"),
+        };
+        assert_eq!(head.to_string(), format!("7:{ABC}"));
+        assert_eq!(Head::parse(&head.to_string()), Ok(head));
+        for not_one in [ABC, "x:", &format!("x:{ABC}"), "7:ab"] {
+            assert!(Head::parse(not_one).is_err(), "{not_one}");
+        }
+    }
+
+    /// RFC 4231 §4.7: a key longer than the block.
+    #[test]
+    fn with_a_key_it_is_the_hmac_and_the_key_is_told_by_its_fingerprint_alone() {
+        let key = MacKey::new(&[0xaa; 131]).unwrap();
+        let hasher = Hasher::new(Some(&key));
+        let hash = hasher.hash(b"Test Using Larger Than Block-Size Key - Hash Key First");
+        let expected = "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54";
+        assert_eq!(hash.as_str(), expected);
+        let fingerprint = key.fingerprint();
+        assert_eq!(hasher.key_fingerprint(), Some(fingerprint.as_str()));
+        assert_eq!(Hasher::new(None).key_fingerprint(), None);
+        assert_eq!(format!("{hasher:?}"), "Hmac(redacted)");
+    }
+}
