@@ -164,6 +164,12 @@ mod tests {
         let ceilings = Ceilings::of(&window(1, Duration::from_secs(86_400), 1), 3);
         assert_eq!(ceilings.without_store.at_once, 3);
         assert!(ceilings.is_above_the_limit());
+        // At once alone: in a span, what rounding leaves each gateway is less.
+        let ceilings = Ceilings::of(&window(50, Duration::from_secs(60), 2), 3);
+        let (with, without) = (ceilings.with_store, ceilings.without_store);
+        assert_eq!((without.at_once, with.at_once), (3, 2));
+        assert_eq!((without.in_any_span, with.in_any_span), (51, 52));
+        assert!(ceilings.is_above_the_limit());
     }
 
     #[test]
