@@ -128,3 +128,21 @@ impl Store {
         self.replicas().max(self.board.live()).max(1)
     }
 }
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+
+    /// The way to a store that nobody can connect to, within a runtime.
+    pub(crate) fn gone(replicas: u32) -> Client {
+        let way = Way {
+            // tcpmux: nobody listens there.
+            url: Url::parse("redis://127.0.0.1:1").unwrap(),
+            tls: None,
+            is_cluster: false,
+            timeout: Duration::from_millis(50),
+            prefix: "gone".to_owned(),
+        };
+        Client::start(&Store::new(way, replicas), Role::Calls)
+    }
+}

@@ -659,11 +659,54 @@ async fn how_long_a_call_waited_is_known() {
     let identity =
         super::authenticate::identify(&head.headers, snapshot, &arrival.peer, now).unwrap();
     let permit = super::authorize::permit(identity, &call).unwrap();
-    let admit = || async {
+    let admit = async |store| {
         let entered = super::limit::enter(permit).unwrap();
-        super::limit::admit(entered, None).await.unwrap().waited()
+        let admitted = super::limit::admit(entered, store).await.unwrap();
+        (admitted.waited(), admitted.asked())
     };
     // One at once, then one each tenth of a second.
-    admit().await;
-    assert!(admit().await >= Duration::from_millis(50));
+    assert_eq!(admit(None).await, (Duration::ZERO, Duration::ZERO));
+    let (waited, asked) = admit(None).await;
+    assert!(waited >= Duration::from_millis(50));
+    assert_eq!(asked, Duration::ZERO);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let (waited, asked) = admit(Some(&crate::fleet::testing::gone(1))).await;
+    assert_eq!(waited, Duration::ZERO);
+    assert!(asked > Duration::ZERO);
+}
+
+#[tokio::test]
+async fn what_an_earlier_run_spent_counts_for_windows_of_a_minute_and_longer() {
+    use super::limit::Replay;
+    use crate::audit::Replayed;
+    let tokens = tokens();
+    let limits = "users: all, limits: [ { requests: 5, per: 1s }, { requests: 6, per: 1m }, { requests: 6, per: 1h } ]";
+    let stage = stage_with(&tokens, "circuit_breaker: off", limits);
+    let mut replay = Replay::new(&stage.snapshot);
+    assert_eq!(replay.span(), Duration::from_secs(3600));
+    let now = jiff::Timestamp::now();
+    let mut hear = |tenant, time| {
+        replay.hear(&Replayed::Intent {
+            seq: 1,
+            tenant,
+            credential: "c1",
+            time,
+        });
+    };
+    hear("all", now - Duration::from_secs(1800));
+    hear("all", now);
+    // As of now, since the clock may have been set back.
+    hear("all", now + Duration::from_secs(7200));
+    hear("nobody", now);
+    replay.finish();
+    let all = stage.snapshot.tenants();
+    let all = all.iter().find(|tenant| tenant.name.as_ref() == "all");
+    let left: Vec<_> = all
+        .unwrap()
+        .limits
+        .buckets()
+        .map(|bucket| bucket.level().remaining)
+        .collect();
+    // What was spent half an hour ago is back.
+    assert_eq!(left, [5, 4, 4]);
 }

@@ -160,3 +160,126 @@ impl Limits {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::{
+        config::settings::testing::window, fleet::testing::gone, pipeline::limit::Breaker,
+    };
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    /// Two a second of the tenant's, three a minute of its key's.
+    fn limits() -> Limits {
+        let bucket = |scope, n, per| Arc::new(Bucket::of_fleet(scope, window(n, per)));
+        Limits::new(
+            [bucket("tenant", 2, SECOND)],
+            [bucket("key", 3, MINUTE)],
+            Arc::default(),
+            Arc::new(Breaker::new(None)),
+        )
+    }
+
+    fn said(refused: Option<(usize, Duration)>, spent: [Duration; 2]) -> Option<Answer> {
+        Some(Answer {
+            refused,
+            spent: spent.into(),
+        })
+    }
+
+    /// A call that the local limits let pass, and what comes of it then.
+    fn settled(limits: &Limits, answer: Option<Answer>) -> Result<Backend, Refusal> {
+        limits.try_pass().unwrap().worked();
+        limits.settle(Instant::now(), answer, 2)
+    }
+
+    fn remaining(limits: &Limits) -> Vec<u32> {
+        let buckets = limits.buckets();
+        buckets.map(|bucket| bucket.level().remaining).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_store_is_asked_for_each_window_with_whose_it_is_and_what_is_known() {
+        let limits = limits();
+        let spent = [SECOND / 2, 7 * SECOND];
+        assert_eq!(settled(&limits, said(None, spent)), Ok(Backend::Store));
+        let asked: Vec<_> = limits
+            .windows()
+            .iter()
+            .map(|window| (window.is_of_key, window.per, window.known))
+            .collect();
+        let expected = [(false, SECOND, spent[0]), (true, MINUTE, spent[1])];
+        assert_eq!(asked, expected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_the_store_lets_pass_is_spent_and_one_that_it_refuses_is_not() {
+        let limits = limits();
+        let nothing = [Duration::ZERO; 2];
+        assert_eq!(settled(&limits, said(None, nothing)), Ok(Backend::Store));
+        assert_eq!(remaining(&limits), [1, 2]);
+        let refused = settled(&limits, said(Some((1, 9 * SECOND)), nothing));
+        let by_key = Refusal::RateLimited {
+            by: LimitedBy::Key,
+            policy: Some("key-60s".to_owned()),
+            retry_after: 9 * SECOND,
+            by_store: true,
+        };
+        assert_eq!(refused, Err(by_key));
+        assert_eq!(remaining(&limits), [1, 2]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_an_answer_the_fair_share_decides_all_or_nothing() {
+        let by = |by, policy: &str, retry_after| {
+            Err(Refusal::RateLimited {
+                by,
+                policy: Some(policy.to_owned()),
+                retry_after,
+                by_store: false,
+            })
+        };
+        let limits = limits();
+        assert_eq!(settled(&limits, None), Ok(Backend::Local));
+        // The share is one a second and one in 40 s: the longer wait is told.
+        let of_tenant = by(LimitedBy::Tenant, "tenant-1s", 40 * SECOND);
+        assert_eq!(settled(&limits, None), of_tenant);
+        advance(SECOND).await;
+        let of_key = by(LimitedBy::Key, "key-60s", 39 * SECOND);
+        for _ in 0..3 {
+            // The tenant's share is given back each time, and the local units too.
+            assert_eq!(settled(&limits, None), of_key);
+        }
+        advance(39 * SECOND).await;
+        assert_eq!(settled(&limits, None), Ok(Backend::Local));
+    }
+
+    #[tokio::test]
+    async fn a_store_that_is_gone_leaves_the_decision_to_the_share() {
+        let limits = limits();
+        let store = gone(2);
+        let asking = |store| Asking {
+            limits: &limits,
+            tenant: "t",
+            key: "k",
+            store,
+        };
+        let pass = async |store| {
+            let passed = asking(store).pass().await;
+            passed.map(|(pass, by)| {
+                pass.worked();
+                by
+            })
+        };
+        assert_eq!(pass(Some(&store)).await, Ok(Backend::Local));
+        assert!(pass(Some(&store)).await.is_err());
+        // Without a store at all there is no share.
+        assert_eq!(pass(None).await, Ok(Backend::Local));
+    }
+}

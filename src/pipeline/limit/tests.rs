@@ -117,16 +117,15 @@ async fn those_who_wait_are_served_in_the_order_they_came() {
     let deadline = Instant::now() + 60 * SECOND;
     let mut waiting = Vec::new();
     for number in 0..5 {
-        let (limits, line, served) = (Arc::clone(&limits), Arc::clone(&line), Arc::clone(&served));
+        let (limits, served) = (Arc::clone(&limits), Arc::clone(&served));
+        let joined = Arc::clone(&line);
         waiting.push(tokio::spawn(async move {
-            line.wait(alone(&limits), deadline)
-                .await
-                .unwrap()
-                .0
-                .worked();
+            let (pass, _) = joined.wait(alone(&limits), deadline).await.unwrap();
+            pass.worked();
             served.lock().unwrap().push(number);
         }));
         tokio::task::yield_now().await;
+        assert_eq!((line.waiting(), line.is_empty()), (number + 1, false));
     }
     for task in waiting {
         task.await.unwrap();
@@ -168,6 +167,16 @@ async fn waiting_is_bounded_in_time_and_number() {
     assert_eq!(began.elapsed(), 100 * SECOND);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_turn_that_comes_at_the_deadline_is_taken() {
+    let limits = limits(&[(1, SECOND)], &[]);
+    limits.try_pass().unwrap().worked();
+    let deadline = Instant::now() + SECOND;
+    let waited = Line::new(1).wait(alone(&limits), deadline).await;
+    waited.unwrap().0.worked();
+    assert_eq!(Instant::now(), deadline);
+}
+
 #[test]
 fn a_count_never_goes_above_its_bound() {
     let count = InFlightCount::new(2);
@@ -191,6 +200,18 @@ async fn the_buckets_stand_shortest_window_first_and_the_tenants_own_can_be_told
     assert_eq!(
         names(limits.of_tenant().collect()),
         ["tenant-1s", "tenant-3600s"]
+    );
+    let all: Vec<_> = limits
+        .all()
+        .map(|(by, bucket)| (by, bucket.name()))
+        .collect();
+    assert_eq!(
+        all,
+        [
+            (LimitedBy::Tenant, "tenant-1s"),
+            (LimitedBy::Key, "key-60s"),
+            (LimitedBy::Tenant, "tenant-3600s")
+        ]
     );
     let line = Line::new(7);
     assert_eq!((line.waiting_max(), line.is_empty()), (7, true));
