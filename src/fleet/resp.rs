@@ -1,6 +1,6 @@
 //! The store's protocol (RESP 2), as much of it as is spoken here.
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 
 /// The longest answer that is read, in bytes: a table of some ten thousand names.
 pub const REPLY_BYTES_MAX: usize = 4 << 20;
@@ -172,24 +172,26 @@ impl Reader {
             self.searched = self.input.len();
             return Ok(None);
         };
-        let line = self.split(self.searched + end + 1);
+        let end = self.searched + end + 1;
+        let said = said(self.input.get(..end).unwrap_or_default());
         self.searched = 0;
-        said(&line).map(Some)
+        self.go_on(end);
+        said.map(Some)
     }
 
     fn rest_of_text(&mut self, length: usize) -> Result<Option<Reply>, Malformed> {
-        if self.input.len() < length + 2 {
+        let Some(text) = self.input.get(..length + 2) else {
             return Ok(None);
-        }
+        };
+        let text = text.strip_suffix(b"\r\n").ok_or(Malformed)?.to_vec();
         self.text = None;
-        let text = self.split(length + 2);
-        let text = text.strip_suffix(b"\r\n").ok_or(Malformed)?;
-        Ok(Some(Reply::Text(text.to_vec())))
+        self.go_on(length + 2);
+        Ok(Some(Reply::Text(text)))
     }
 
-    fn split(&mut self, bytes: usize) -> BytesMut {
+    fn go_on(&mut self, bytes: usize) {
         self.taken += bytes;
-        self.input.split_to(bytes)
+        self.input.advance(bytes);
     }
 
     /// Puts an answer where it belongs; returns the whole that it completes, if it does.
