@@ -146,7 +146,11 @@ impl Client {
         match &self.nodes {
             Nodes::Many(cluster, _) if is_moved(text) => {
                 self.store.board.count(Trouble::Moved);
-                cluster.is_stale.notify_one();
+                // While a slot is being moved the map stays as it is, and each call would
+                // have it read anew.
+                if reply.error_kind() == Some("MOVED") {
+                    cluster.is_stale.notify_one();
+                }
                 Err(Trouble::Moved)
             }
             _ => {

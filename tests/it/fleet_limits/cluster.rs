@@ -170,11 +170,13 @@ fn while_a_slot_moves_its_calls_are_decided_one_by_one_by_the_share_and_then_by_
     needs_redis!();
     let cluster = Cluster::start();
     let fleet = Fleet::start(5, &cluster.url(), LIMITS, CLUSTER_OF_FIVE);
-    let mut moved = (0, 0);
+    let (mut moved, mut opened) = ((0, 0), [0; 2]);
     let calls = fleet.load(&RATES, Duration::from_secs(8), || {
         pause(1.0);
         moved = cluster.begin_to_move(KEY_BUCKET);
+        opened[0] = cluster.connections();
         pause(3.0);
+        opened[1] = cluster.connections();
         cluster.end_move(KEY_BUCKET, moved);
         pause(2.0);
     });
@@ -183,6 +185,8 @@ fn while_a_slot_moves_its_calls_are_decided_one_by_one_by_the_share_and_then_by_
     let told = counted(&fleet, "moved");
     println!("told to ask another node: {told}");
     assert!(told >= 200.0, "{told}");
+    // Nor has any of them the map read again, which a connection is opened for.
+    assert!(opened[1] < opened[0] + 60, "{opened:?}");
     assert_comes_back(&fleet);
     let bucket = cluster.nodes[moved.1].ask(&["EXISTS", KEY_BUCKET]);
     assert_eq!(bucket.number(), Some(1), "{bucket:?}");

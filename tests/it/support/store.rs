@@ -236,6 +236,17 @@ impl Cluster {
         (from, to)
     }
 
+    /// How many connections its nodes have taken since their start.
+    pub fn connections(&self) -> u64 {
+        let of = |node: &Redis| -> u64 {
+            let info = node.ask(&["INFO", "stats"]);
+            let mut lines = info.text().unwrap().lines();
+            let taken = lines.find_map(|line| line.strip_prefix("total_connections_received:"));
+            taken.unwrap().parse().unwrap()
+        };
+        self.nodes.iter().map(of).sum()
+    }
+
     /// Ends it: the slot is the other's.
     pub fn end_move(&self, key: &str, (from, to): (usize, usize)) {
         let (slot, id) = (self.slot_of(key), self.id(to));
