@@ -6,11 +6,12 @@ use std::{
 };
 
 use alloy_gateway::audit;
+use rustix::process::Signal;
 
 use super::{assert_collected, assert_verifies, shipping, wait_until_whole};
-use crate::support::{Gateway, USER, delete, postgres::Postgres};
+use crate::support::{Connection, Gateway, USER, delete, postgres::Postgres};
 
-/// The long run: `COLLECTED_TRAIL_SECONDS=260 cargo test --test it -- --nocapture collected_trail::killed`.
+/// The long run: `COLLECTED_TRAIL_SECONDS=250 cargo test --test it -- --nocapture collected_trail::killed`.
 #[test]
 fn nothing_is_lost_or_doubled_while_database_and_gateways_are_killed_at_random() {
     let Some(postgres) = Postgres::start() else {
@@ -40,24 +41,27 @@ fn nothing_is_lost_or_doubled_while_database_and_gateways_are_killed_at_random()
             }
             1 => {
                 postgres.pause();
-                call(&gateways, &mut random, &mut calls);
+                call(&gateways, &mut random, &mut calls, None);
                 thread::sleep(Duration::from_millis(random.below(2000)));
                 postgres.resume();
                 outages += 1;
             }
             2 => {
                 postgres.stop();
-                call(&gateways, &mut random, &mut calls);
+                call(&gateways, &mut random, &mut calls, None);
                 postgres.run();
                 outages += 1;
             }
-            3 | 4 => {
+            kind @ (3 | 4) => {
                 let at = usize::try_from(random.below(3)).unwrap();
+                if kind == 3 {
+                    call(&gateways, &mut random, &mut calls, Some(at));
+                }
                 gateways[at].kill();
                 gateways[at].start_again();
                 kills += 1;
             }
-            _ => call(&gateways, &mut random, &mut calls),
+            _ => call(&gateways, &mut random, &mut calls, None),
         }
     }
     assert!(
@@ -79,22 +83,41 @@ fn nothing_is_lost_or_doubled_while_database_and_gateways_are_killed_at_random()
     println!("{calls} calls, {kills} gateways killed, {outages} outages: {records} records");
 }
 
-/// Calls of all gateways at once, none of which may fail whatever the database does.
-fn call(gateways: &[Gateway], random: &mut Random, calls: &mut u64) {
+/// Calls of all gateways at once, none of which may fail whatever the database does, but
+/// for those of the one that is killed meanwhile.
+fn call(gateways: &[Gateway], random: &mut Random, calls: &mut u64, killed: Option<usize>) {
     let first = random.below(900);
-    thread::scope(|scope| {
-        for gateway in gateways {
-            scope.spawn(move || {
-                let mut connection = gateway.connect();
-                for n in first..first + 20 {
-                    let request = delete(USER, &format!("c{n}"), gateway.token());
-                    let status = connection.send(request).receive().status;
-                    assert!(status == 200 || status == 404, "{status}");
-                }
-            });
+    let until_then = Duration::from_millis(random.below(80));
+    let connections: Vec<_> = gateways.iter().map(Gateway::connect).collect();
+    *calls += thread::scope(|scope| {
+        let callers = gateways.iter().zip(connections).enumerate();
+        let callers: Vec<_> = callers
+            .map(|(at, (gateway, connection))| {
+                let is_killed = killed == Some(at);
+                scope.spawn(move || call_one(gateway, connection, first, is_killed))
+            })
+            .collect();
+        if let Some(killed) = killed {
+            thread::sleep(until_then);
+            gateways[killed].process.signal(Signal::KILL);
         }
+        let answered = callers.into_iter().map(|caller| caller.join().unwrap());
+        answered.sum::<u64>()
     });
-    *calls += 60;
+}
+
+/// How many of them were answered.
+fn call_one(gateway: &Gateway, mut connection: Connection, first: u64, is_killed: bool) -> u64 {
+    for n in 0..20 {
+        let request = delete(USER, &format!("c{}", first + n), gateway.token());
+        let Some(response) = connection.send(request).try_receive() else {
+            assert!(is_killed, "not answered");
+            return n;
+        };
+        let status = response.status;
+        assert!(status == 200 || status == 404, "{status}");
+    }
+    20
 }
 
 /// The same each time.
