@@ -12,11 +12,10 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     thread,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use jiff::Timestamp;
-use rustix::time::{ClockId, clock_gettime};
 
 use self::{files::Files, retired::Retired};
 use crate::{
@@ -36,7 +35,7 @@ use crate::{
 
 /// How often the config and the files it names are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Looking takes at most this part of a processor, however many files there are.
+/// Looking takes at most this part of the time, however many files there are.
 const LOOK_SHARE: u32 = 100;
 /// Problems that are logged one by one.
 const LOGGED_MAX: usize = 20;
@@ -256,16 +255,18 @@ impl Reloader {
     }
 
     /// Loads what changed and then stood still. `before` is what the last look found
-    /// changed; returns what this one did.
-    fn look(&self, before: Option<Files>) -> Option<Files> {
+    /// changed; returns what this one did, and how long it took to look.
+    fn look(&self, before: Option<Files>) -> (Option<Files>, Duration) {
+        let start = Instant::now();
         let now = self.changed(before.as_ref());
+        let took = start.elapsed();
         let stands_still = now.is_some() && now == before;
         if stands_still {
             // Its problems are told where it is refused.
             let _ = self.reload("file");
-            return None;
+            return (None, took);
         }
-        now
+        (now, took)
     }
 
     /// What the watched files hold, if it is not what was loaded.
@@ -303,8 +304,7 @@ fn watch(reloader: &Weak<Reloader>) {
         // A bug in one look must not be the last of all looks.
         let look = AssertUnwindSafe(|| {
             reloader.tidy();
-            let start = busy();
-            (reloader.look(before.take()), busy().saturating_sub(start))
+            reloader.look(before.take())
         });
         let (found, took) = panic::catch_unwind(look).unwrap_or_else(|_| {
             tracing::error!("looking at the config ended with a bug");
@@ -313,12 +313,6 @@ fn watch(reloader: &Weak<Reloader>) {
         before = found;
         pause = LOOK_EVERY.max(took * LOOK_SHARE);
     }
-}
-
-/// What this thread has had of the processors; it waits behind others, and makes room.
-fn busy() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::try_from(time).unwrap_or_default()
 }
 
 /// The config and every file that these settings name.
