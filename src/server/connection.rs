@@ -123,14 +123,22 @@ where
         let busy = requests.busy();
         let may_begin = requests.may_begin();
         let arrival = Arc::new(Arrival::new(&caller, &request, requests.malformed()));
-        let answer = rim.answer(arrival, request);
+        let mut answer = rim.answer(arrival, request);
+        if may_begin {
+            answer = answer.begun();
+        }
         async move {
             if !may_begin {
                 yield_now().await;
             }
-            let response = answer.await;
+            let done = answer.await;
+            if !done.has_waited {
+                // hyper would go on with what is pipelined behind it: who sends thousands
+                // of bad requests at once gets one answer a turn, as everybody does.
+                yield_now().await;
+            }
             drop(busy);
-            Ok::<_, Infallible>(response)
+            Ok::<_, Infallible>(done.response)
         }
     });
     let guard = if opening.is_http2 {

@@ -1,18 +1,21 @@
 //! Around the pipeline: a bound on requests in flight that sheds what is above
 //! it, a net for panics, and care for callers that leave.
 
+mod berths;
+
 use std::{
     future::Future,
     panic::AssertUnwindSafe,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use futures_util::FutureExt;
 use http::{Request, Response};
 use hyper::body::Incoming;
 
+use self::berths::{Berths, Work};
 use super::{arrival::Arrival, gateway::Shared};
 use crate::{
     audit::Sent,
@@ -28,7 +31,20 @@ pub struct Rim {
     shared: Arc<Shared>,
     pipeline: Arc<Pipeline>,
     counts: Arc<Shard>,
+    berths: Berths<Given, Done>,
 }
+
+/// What came of a call.
+#[derive(Debug)]
+pub struct Done {
+    /// The answer.
+    pub response: Response<respond::Body>,
+    /// It was sent on. Else it was answered without waiting for anybody else.
+    pub has_waited: bool,
+}
+
+/// What the work of a call begins with.
+type Given = (Arc<Rim>, Arc<Arrival>, Request<Incoming>);
 
 impl Rim {
     /// Puts the rim around a worker's pipeline. The bound on requests in flight
@@ -38,6 +54,7 @@ impl Rim {
             shared,
             pipeline,
             counts,
+            berths: Berths::default(),
         }
     }
 
@@ -46,15 +63,21 @@ impl Rim {
     /// The future may be dropped at any time: between intent and outcome the
     /// work then goes on by itself, its place in flight included.
     pub fn answer(self: &Arc<Self>, arrival: Arc<Arrival>, request: Request<Incoming>) -> Uncut {
-        let rim = Arc::clone(self);
-        let shared = Arc::clone(&arrival);
+        let given = (Arc::clone(self), Arc::clone(&arrival), request);
+        let work = self
+            .berths
+            .begin(given, |(rim, arrival, request)| async move {
+                rim.run(&arrival, request).await
+            });
         Uncut {
+            rim: Arc::clone(self),
             arrival,
-            work: Some(Box::pin(async move { rim.run(&shared, request).await })),
+            work: Some(work),
+            done: None,
         }
     }
 
-    async fn run(&self, arrival: &Arrival, request: Request<Incoming>) -> Response<respond::Body> {
+    async fn run(&self, arrival: &Arrival, request: Request<Incoming>) -> Done {
         let traces = self.shared.traces();
         let begin = |traces: &Arc<Traces>| traces.begin(request.headers(), arrival.request_id);
         let trace = traces.and_then(begin);
@@ -85,19 +108,18 @@ impl Rim {
             let digest = &self.shared.snapshot().digest;
             access::answered(arrival, &answer, trace.as_ref(), digest);
         }
-        if answer.upstream.is_none() {
-            // It was answered without waiting for anything, and hyper would go on with
-            // what is pipelined behind it: who sends thousands of bad requests at once
-            // gets one answer a turn, as everybody does.
-            tokio::task::yield_now().await;
-        }
-        match (traces, trace) {
+        let has_waited = answer.upstream.is_some();
+        let response = match (traces, trace) {
             (Some(traces), Some(trace)) if trace.is_sampled => {
                 let (response, call) = Finished::of(trace, arrival, answer);
                 traces.finish(call);
                 response
             }
             _ => answer.response,
+        };
+        Done {
+            response,
+            has_waited,
         }
     }
 
@@ -133,20 +155,41 @@ impl Drop for Waiting<'_> {
 /// Work that survives its caller: dropped between intent and outcome, it goes
 /// on as a task of its own; dropped before, nothing was sent and it ends.
 pub struct Uncut {
+    rim: Arc<Rim>,
     arrival: Arc<Arrival>,
-    work: Option<Pin<Box<dyn Future<Output = Response<respond::Body>> + Send>>>,
+    work: Option<Work<Given, Done>>,
+    done: Option<Done>,
+}
+
+impl Uncut {
+    /// Goes as far as it can at once; it has to be polled all the same, and soon. hyper
+    /// reads on as soon as it has handed over a request, and takes new memory for that
+    /// as long as the head of this one is held.
+    #[must_use]
+    pub fn begun(mut self) -> Self {
+        let mut nobody = Context::from_waker(Waker::noop());
+        if let Poll::Ready(done) = Pin::new(&mut self).poll(&mut nobody) {
+            self.done = Some(done);
+        }
+        self
+    }
 }
 
 impl Future for Uncut {
-    type Output = Response<respond::Body>;
+    type Output = Done;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Done> {
+        if let Some(done) = self.done.take() {
+            return Poll::Ready(done);
+        }
         let Some(work) = &mut self.work else {
             return Poll::Pending;
         };
-        work.as_mut().poll(cx).map(|response| {
-            self.work = None;
-            response
+        work.as_mut().poll(cx).map(|done| {
+            if let Some(work) = self.work.take() {
+                self.rim.berths.put_back(work);
+            }
+            done
         })
     }
 }
