@@ -100,8 +100,12 @@ fn refused(address: &Address, text: &str) -> Failed {
         "NOAUTH" | "WRONGPASS" | "NOPERM" => Trouble::Auth,
         _ => Trouble::Error,
     };
-    let text: String = text.chars().take(DETAIL_CHARS_MAX).collect();
-    (trouble, format!("{address}: {text}"))
+    (trouble, format!("{address}: {}", shortened(text)))
+}
+
+/// As much of an error of the store as is told.
+pub fn shortened(text: &str) -> String {
+    text.chars().take(DETAIL_CHARS_MAX).collect()
 }
 
 async fn connect_and_log_in(way: &Way, address: &Address) -> Result<Stream, Failed> {

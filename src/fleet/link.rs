@@ -55,6 +55,8 @@ struct State {
     waiting: VecDeque<Waiting>,
     /// Somebody found that the connection is of no use.
     failed: Option<Trouble>,
+    /// What the store said to that.
+    said: Option<String>,
     driver: Option<Waker>,
 }
 
@@ -135,10 +137,12 @@ impl Link {
         answer.await.unwrap_or(Err(Trouble::Closed))
     }
 
-    /// Gives the connection up, and opens another.
-    pub fn fail(&self, trouble: Trouble) {
+    /// Gives the connection up, and opens another. `said` is what the store answered,
+    /// for people.
+    pub fn fail(&self, trouble: Trouble, said: Option<&str>) {
         let mut state = self.inner.state();
         state.failed = Some(trouble);
+        state.said = said.map(connect::shortened);
         if let Some(driver) = &state.driver {
             driver.wake_by_ref();
         }
@@ -198,8 +202,10 @@ async fn keep(
                     store.board.came_up();
                 }
                 let trouble = Driver::new(&inner, stream, store.way.timeout).run().await;
+                let said = inner.state().said.take();
                 inner.close(trouble);
-                (trouble, address.to_string())
+                let said = said.map(|said| format!("{address}: {said}"));
+                (trouble, said.unwrap_or_else(|| address.to_string()))
             }
             Err(failed) => failed,
         };

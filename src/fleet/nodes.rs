@@ -103,7 +103,7 @@ impl Client {
         }
         let reply = self.sound(&link, reply)?;
         let Some(answer) = Answer::read(&reply, ask.windows.len()) else {
-            link.fail(Trouble::Error);
+            link.fail(Trouble::Error, None);
             return Err(Trouble::Error);
         };
         self.store.board.took(began.elapsed());
@@ -154,8 +154,7 @@ impl Client {
                 Err(Trouble::Moved)
             }
             _ => {
-                tracing::debug!(error = text, "the limits store answers with an error");
-                link.fail(Trouble::Error);
+                link.fail(Trouble::Error, Some(text));
                 Err(Trouble::Error)
             }
         }
