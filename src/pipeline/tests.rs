@@ -9,11 +9,12 @@ use http_body_util::{BodyExt, Full};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Pipeline, refusal::Refusal, respond};
+use super::{Pipeline, authorize::Permit, inject, limit, record, refusal::Refusal, respond};
 use crate::{
     audit::{Options, Trail},
     config::{self, snapshot},
     metrics::Shard,
+    secret::{ApiKey, UpstreamKey},
     server::Arrival,
     simulated_alloy::{self, Behaviour, SimulatedAlloy},
     token::NewToken,
@@ -124,6 +125,20 @@ fn call(user: &str, token: &str) -> Builder {
     Request::delete(format!("/users/{user}/credentials/c1"))
         .header("host", "gateway")
         .header("authorization", format!("Bearer {token}"))
+}
+
+/// What `then` makes of a call that is permitted.
+async fn permitted(stage: &Stage, token: &NewToken, then: impl AsyncFnOnce(Permit<'_>, &Arrival)) {
+    let request = call(USER, token.reveal()).body(()).unwrap();
+    let arrival = Arrival::of(&request);
+    let (head, ()) = request.into_parts();
+    let snapshot = &stage.snapshot;
+    let call = super::contract::read(&head, &snapshot.upstream.settings, &snapshot.bounds);
+    let call = call.unwrap();
+    let now = jiff::Timestamp::now();
+    let identity =
+        super::authenticate::identify(&head.headers, snapshot, &arrival.peer, now).unwrap();
+    then(super::authorize::permit(identity, &call).unwrap(), &arrival).await;
 }
 
 fn tokens() -> [NewToken; 6] {
@@ -649,40 +664,54 @@ async fn how_long_a_call_waited_is_known() {
     let tokens = tokens();
     let limits = "users: all, wait: 5s, limits: [ { requests: 10, per: 1s, burst: 1 } ]";
     let stage = stage_with(&tokens, "circuit_breaker: off", limits);
-    let request = call(USER, tokens[0].reveal()).body(()).unwrap();
-    let arrival = Arrival::of(&request);
-    let (head, ()) = request.into_parts();
-    let snapshot = &stage.snapshot;
-    let call = super::contract::read(&head, &snapshot.upstream.settings, &snapshot.bounds);
-    let call = call.unwrap();
-    let now = jiff::Timestamp::now();
-    let identity =
-        super::authenticate::identify(&head.headers, snapshot, &arrival.peer, now).unwrap();
-    let permit = super::authorize::permit(identity, &call).unwrap();
-    let admit = async |store| {
-        let entered = super::limit::enter(permit).unwrap();
-        let admitted = super::limit::admit(entered, store).await.unwrap();
-        (admitted.waited(), admitted.asked())
-    };
-    // One at once, then one each tenth of a second.
-    assert_eq!(admit(None).await, (Duration::ZERO, Duration::ZERO));
-    let (waited, asked) = admit(None).await;
-    assert!(waited >= Duration::from_millis(50));
-    assert_eq!(asked, Duration::ZERO);
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    let (waited, asked) = admit(Some(&crate::fleet::testing::gone(1))).await;
-    assert_eq!(waited, Duration::ZERO);
-    assert!(asked > Duration::ZERO);
+    permitted(&stage, &tokens[0], async |permit, _| {
+        let admit = async |store| {
+            let entered = limit::enter(permit).unwrap();
+            let admitted = limit::admit(entered, store).await.unwrap();
+            (admitted.waited(), admitted.asked())
+        };
+        // One at once, then one each tenth of a second.
+        assert_eq!(admit(None).await, (Duration::ZERO, Duration::ZERO));
+        let (waited, asked) = admit(None).await;
+        assert!(waited >= Duration::from_millis(50));
+        assert_eq!(asked, Duration::ZERO);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let (waited, asked) = admit(Some(&crate::fleet::testing::gone(1))).await;
+        assert_eq!(waited, Duration::ZERO);
+        assert!(asked > Duration::ZERO);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_sent_tells_its_key_by_the_fingerprint_alone() {
+    let tokens = tokens();
+    let stage = stage(&tokens);
+    permitted(&stage, &tokens[0], async |permit, arrival| {
+        let admitted = limit::admit(limit::enter(permit).unwrap(), None).await;
+        let trail = stage.trail.for_worker();
+        let recorded = record::intent(admitted.unwrap(), &trail, arrival, "").await;
+        let key = ApiKey::new(KEY.as_bytes()).unwrap();
+        let key = UpstreamKey::new("k", &key, "bearer").unwrap();
+        let target = &stage.snapshot.upstream;
+        let request = inject::request(&recorded.unwrap(), &key, target, arrival);
+        assert_eq!(request.id(), arrival.request_id);
+        assert_eq!(request.key_fingerprint(), key.fingerprint());
+        assert!(!key.fingerprint().contains(KEY));
+        assert_eq!(format!("{request:?}"), "UpstreamRequest(redacted)");
+        let bytes = String::from_utf8(request.bytes().to_vec()).unwrap();
+        assert!(bytes.contains(&format!("\r\nauthorization: bearer {KEY}\r\n")));
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn what_an_earlier_run_spent_counts_for_windows_of_a_minute_and_longer() {
-    use super::limit::Replay;
     use crate::audit::Replayed;
     let tokens = tokens();
     let limits = "users: all, limits: [ { requests: 5, per: 1s }, { requests: 6, per: 1m }, { requests: 6, per: 1h } ]";
     let stage = stage_with(&tokens, "circuit_breaker: off", limits);
-    let mut replay = Replay::new(&stage.snapshot);
+    let mut replay = limit::Replay::new(&stage.snapshot);
     assert_eq!(replay.span(), Duration::from_secs(3600));
     let now = jiff::Timestamp::now();
     let mut hear = |tenant, time| {
