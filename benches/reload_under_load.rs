@@ -4,7 +4,8 @@
 //! that outlives the process.
 //!
 //! `cargo bench --bench reload_under_load [-- RELOADS [ordinary]]`; 100 by default;
-//! with `ordinary` without the configs of 100,000 tenants. Sends
+//! with `ordinary` without the configs of 100,000 tenants; with `aside` these are only
+//! written to the disk, beside the config, and not loaded: what writing them costs. Sends
 //! only to loopback. The callers, the simulated Alloy and the gateway share the
 //! machine, so compare its columns with each other and with nothing else.
 
@@ -52,6 +53,8 @@ const KINDS: [&str; 7] = [
 ];
 /// How many calls the limited tenant has in a day.
 const BUDGET: u32 = 40;
+/// About as long as a large one takes.
+const LARGE: Duration = Duration::from_millis(3500);
 /// Between the calls of one caller: a steady load, not a flood.
 const PACE: Duration = Duration::from_millis(4);
 
@@ -242,6 +245,7 @@ fn reload_all(gateway: &Gateway, load: &Load, reloads: u32, kinds: usize) -> Vec
             format!("  - {{ name: t{n}, key: production, users: all, tokens: [ {{ id: a, sha256: \"{spread:016x}{n:048x}\" }} ] }}\n")
         })
         .collect();
+    let is_aside = std::env::args().any(|argument| argument == "aside");
     let mut generation = 0;
     for n in 0..reloads {
         let kind = usize::try_from(n).unwrap() % kinds;
@@ -271,9 +275,13 @@ fn reload_all(gateway: &Gateway, load: &Load, reloads: u32, kinds: usize) -> Vec
                 fs::write(gateway.path("tls.crt"), certificate).unwrap();
                 secret(&gateway.path("tls.key"), &key);
             }
+            _ if is_aside => fs::write(gateway.path("aside"), format!("{good}{many}")).unwrap(),
             _ => gateway.edit_config(|_| format!("{good}{many}")),
         }
         let began = Instant::now();
+        if kind == KINDS.len() - 1 && is_aside {
+            thread::sleep(LARGE);
+        }
         reload(gateway, expected);
         let took = began.elapsed();
         done.push(Done { kind, began, took });
