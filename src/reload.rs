@@ -128,7 +128,24 @@ impl Reloader {
     ///
     /// Every problem; the config before stays in effect.
     pub fn reload(&self, by: &str) -> Result<Reload, Problems> {
-        let _loading = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
+        let loading = self.loading();
+        self.reload_now(&loading, by)
+    }
+
+    /// Loads what was found on the disk, unless somebody did while this waited.
+    fn reload_found(&self, found: &Files) {
+        let loading = self.loading();
+        if self.state().loaded != *found {
+            // Its problems are told where it is refused.
+            let _ = self.reload_now(&loading, "file");
+        }
+    }
+
+    fn loading(&self) -> MutexGuard<'_, ()> {
+        self.loading.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reload_now(&self, _loading: &MutexGuard<'_, ()>, by: &str) -> Result<Reload, Problems> {
         systemd::reloading();
         let result = background::run(|| self.load(by));
         systemd::ready(&self.summary());
@@ -260,13 +277,13 @@ impl Reloader {
         let start = Instant::now();
         let now = self.changed(before.as_ref());
         let took = start.elapsed();
-        let stands_still = now.is_some() && now == before;
-        if stands_still {
-            // Its problems are told where it is refused.
-            let _ = self.reload("file");
-            return (None, took);
+        match now {
+            Some(found) if before.as_ref() == Some(&found) => {
+                self.reload_found(&found);
+                (None, took)
+            }
+            now => (now, took),
         }
-        (now, took)
     }
 
     /// What the watched files hold, if it is not what was loaded.
