@@ -44,7 +44,7 @@ fn taken_out(text: &str) -> Option<(&str, &str, &str)> {
         let start = at;
         at += line.len();
         let Some((_, first)) = begin else {
-            if line.trim_end() == KEY {
+            if bare(line) == KEY {
                 begin = Some((start, at));
             }
             continue;
@@ -68,15 +68,20 @@ fn cut(text: &str, key: usize, first: usize, end: usize) -> Option<(&str, &str, 
     Some((text.get(..key)?, list, text.get(end..)?))
 }
 
+/// Without its end: other white space than this may mean something to YAML.
+fn bare(line: &str) -> &str {
+    line.trim_end_matches([' ', '\r', '\n'])
+}
+
 /// Nothing, or a comment.
 fn is_blank(line: &str) -> bool {
-    let line = line.trim_start_matches(' ').trim_end();
+    let line = bare(line).trim_start_matches(' ');
     line.is_empty() || line.starts_with('#')
 }
 
 fn is_entry(line: &str, indent: usize) -> bool {
     let line = line.get(indent..).unwrap_or_default();
-    line.starts_with("- ") || line.trim_end() == "-"
+    line.starts_with("- ") || bare(line) == "-"
 }
 
 /// The list in parts, each of which begins with an entry.
@@ -162,6 +167,8 @@ mod tests {
             // What another part explains.
             format!("{HEAD}tenants:\n  - &one {{ name: one }}\n{list}  - *one\n"),
             format!("{HEAD}tenants:\n  - &one {{ name: one }}\n{list}log: *one\n"),
+            // No key for YAML, but a text.
+            format!("{HEAD}tenants:\u{a0}\n{list}"),
             // Another document.
             format!("{HEAD}tenants:\n{list}---\naudit: {{}}\n"),
             // What is wrong is told of the whole.
