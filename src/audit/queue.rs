@@ -63,8 +63,10 @@ pub enum Kind {
     Intent,
     /// It closes the intent with this number, and is kept until it can be written.
     Outcome(u64),
-    /// It is kept until it can be written.
+    /// It is kept until it can be written, as long as there is room.
     Kept,
+    /// The writer says what was not kept: this itself always is.
+    Own,
     /// It says that a tenant is frozen, which it is already: kept until it can be written.
     Frozen,
     /// It ends a freeze once it is written: given up if it can't be written now.
@@ -220,7 +222,7 @@ impl Queue {
 
     /// Hands over what the writer itself has to say, which is always taken.
     pub fn push_own(&self, fragment: Fragment) {
-        self.push(fragment, None, Kind::Kept, Wake::Now);
+        self.push(fragment, None, Kind::Own, Wake::Now);
     }
 
     /// How many records of changes found no room since this was asked last.

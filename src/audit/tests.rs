@@ -394,8 +394,13 @@ async fn records_of_changes_wait_for_the_disk_up_to_a_bound_and_the_rest_is_coun
         lines.iter().filter(move |line| line.contains(&event))
     };
     assert_eq!(of("config.loaded").count(), 4096);
-    let recovered = of("trail.recovered").next().unwrap();
-    assert!(recovered.contains("\"not_kept\":5904"), "{recovered}");
+    // How many the writer took before it met the failure is up to the scheduler; that
+    // each of the others is counted once is not.
+    let not_kept = of("trail.recovered").filter_map(|line| {
+        let record: serde_json::Value = serde_json::from_str(line).unwrap();
+        record["not_kept"].as_u64()
+    });
+    assert_eq!(not_kept.sum::<u64>(), 5904);
 }
 
 #[tokio::test]

@@ -254,7 +254,7 @@ impl Writer {
                     self.open.remove(&intent);
                 }
                 Kind::Frozen | Kind::Thawed => self.standing.follow_own(&entry.fragment),
-                Kind::Kept | Kind::Segment => {}
+                Kind::Kept | Kind::Own | Kind::Segment => {}
             }
             let Some(reply) = entry.reply else { continue };
             if let (true, Some(request_id)) = (reply.teller.is_given_up(), reply.intent_of) {

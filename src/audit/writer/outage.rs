@@ -68,8 +68,9 @@ impl Writer {
         for entry in entries {
             match entry.kind {
                 Kind::Intent | Kind::Thawed | Kind::Segment => {}
-                // One for each call under way; one for each freeze, which stands already.
-                Kind::Outcome(_) | Kind::Frozen => self.pending.push(entry),
+                // One for each call under way; one for each freeze, which stands already;
+                // one for each write before the outage that found no room for changes.
+                Kind::Outcome(_) | Kind::Frozen | Kind::Own => self.pending.push(entry),
                 Kind::Kept if changes < CHANGES_MAX => {
                     changes += 1;
                     self.pending.push(entry);
