@@ -32,6 +32,8 @@ const PROBE_MS: &[u8] = b"10000";
 const READ_BYTES: usize = 8 << 10;
 /// How much of an error of the store is told.
 const DETAIL_CHARS_MAX: usize = 200;
+/// Behind this, an error repeats what was sent.
+const ARGUMENTS_FOLLOW: &str = ", with args";
 
 /// A connection, with TLS or without.
 pub enum Stream {
@@ -103,9 +105,12 @@ fn refused(address: &Address, text: &str) -> Failed {
     (trouble, format!("{address}: {}", shortened(text)))
 }
 
-/// As much of an error of the store as is told.
+/// As much of an error of the store as is told: nothing of what it was sent. Redis
+/// repeats the arguments of a command that it does not know, and those of a renamed
+/// `AUTH` are the user and the password.
 pub fn shortened(text: &str) -> String {
-    text.chars().take(DETAIL_CHARS_MAX).collect()
+    let (told, _) = text.split_once(ARGUMENTS_FOLLOW).unwrap_or((text, ""));
+    told.chars().take(DETAIL_CHARS_MAX).collect()
 }
 
 async fn connect_and_log_in(way: &Way, address: &Address) -> Result<Stream, Failed> {
@@ -210,5 +215,20 @@ impl AsyncWrite for Stream {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_the_store_repeats_nothing_of_what_it_was_sent() {
+        // What redis-server 7 answers where `AUTH` was renamed.
+        let redis = "ERR unknown command 'AUTH', with args beginning with: 'gateway' 's3cret' ";
+        assert_eq!(shortened(redis), "ERR unknown command 'AUTH'");
+        let wrong = "WRONGPASS invalid username-password pair or user is disabled.";
+        assert_eq!(shortened(wrong), wrong);
+        assert_eq!(shortened(&"x".repeat(9_999)).len(), DETAIL_CHARS_MAX);
     }
 }
