@@ -1,6 +1,8 @@
 //! The pipeline as one function: requests in, answers, records and what reached
 //! the upstream out. What a socket adds is shown by the suites.
 
+mod stages;
+
 use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -9,7 +11,7 @@ use http_body_util::{BodyExt, Full};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Pipeline, authorize::Permit, inject, limit, record, refusal::Refusal, respond};
+use super::{Pipeline, limit, record, refusal::Refusal, respond};
 use crate::{
     audit::{Options, Trail},
     config::{self, snapshot},
@@ -128,19 +130,6 @@ fn call(user: &str, token: &str) -> Builder {
 }
 
 /// What `then` makes of a call that is permitted.
-async fn permitted(stage: &Stage, token: &NewToken, then: impl AsyncFnOnce(Permit<'_>, &Arrival)) {
-    let request = call(USER, token.reveal()).body(()).unwrap();
-    let arrival = Arrival::of(&request);
-    let (head, ()) = request.into_parts();
-    let snapshot = &stage.snapshot;
-    let call = super::contract::read(&head, &snapshot.upstream.settings, &snapshot.bounds);
-    let call = call.unwrap();
-    let now = jiff::Timestamp::now();
-    let identity =
-        super::authenticate::identify(&head.headers, snapshot, &arrival.peer, now).unwrap();
-    then(super::authorize::permit(identity, &call).unwrap(), &arrival).await;
-}
-
 fn tokens() -> [NewToken; 6] {
     std::array::from_fn(|_| NewToken::generate().unwrap())
 }
@@ -657,85 +646,4 @@ async fn what_the_upstream_shows_of_its_health_opens_the_breaker() {
     let response = stage.answer(call(USER, tokens[0].reveal())).await;
     assert_eq!(json(response).await["code"], "circuit-open");
     assert_eq!(stage.alloy.received().len(), 4);
-}
-
-#[tokio::test]
-async fn how_long_a_call_waited_is_known() {
-    let tokens = tokens();
-    let limits = "users: all, wait: 5s, limits: [ { requests: 10, per: 1s, burst: 1 } ]";
-    let stage = stage_with(&tokens, "circuit_breaker: off", limits);
-    permitted(&stage, &tokens[0], async |permit, _| {
-        let admit = async |store| {
-            let entered = limit::enter(permit).unwrap();
-            let admitted = limit::admit(entered, store).await.unwrap();
-            (admitted.waited(), admitted.asked())
-        };
-        // One at once, then one each tenth of a second.
-        assert_eq!(admit(None).await, (Duration::ZERO, Duration::ZERO));
-        let (waited, asked) = admit(None).await;
-        assert!(waited >= Duration::from_millis(50));
-        assert_eq!(asked, Duration::ZERO);
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        let (waited, asked) = admit(Some(&crate::fleet::testing::gone(1))).await;
-        assert_eq!(waited, Duration::ZERO);
-        assert!(asked > Duration::ZERO);
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn what_is_sent_tells_its_key_by_the_fingerprint_alone() {
-    let tokens = tokens();
-    let stage = stage(&tokens);
-    permitted(&stage, &tokens[0], async |permit, arrival| {
-        let admitted = limit::admit(limit::enter(permit).unwrap(), None).await;
-        let trail = stage.trail.for_worker();
-        let recorded = record::intent(admitted.unwrap(), &trail, arrival, "").await;
-        let key = ApiKey::new(KEY.as_bytes()).unwrap();
-        let key = UpstreamKey::new("k", &key, "bearer").unwrap();
-        let target = &stage.snapshot.upstream;
-        let request = inject::request(&recorded.unwrap(), &key, target, arrival);
-        assert_eq!(request.id(), arrival.request_id);
-        assert_eq!(request.key_fingerprint(), key.fingerprint());
-        assert!(!key.fingerprint().contains(KEY));
-        assert_eq!(format!("{request:?}"), "UpstreamRequest(redacted)");
-        let bytes = String::from_utf8(request.bytes().to_vec()).unwrap();
-        assert!(bytes.contains(&format!("\r\nauthorization: bearer {KEY}\r\n")));
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn what_an_earlier_run_spent_counts_for_windows_of_a_minute_and_longer() {
-    use crate::audit::Replayed;
-    let tokens = tokens();
-    let limits = "users: all, limits: [ { requests: 5, per: 1s }, { requests: 6, per: 1m }, { requests: 6, per: 1h } ]";
-    let stage = stage_with(&tokens, "circuit_breaker: off", limits);
-    let mut replay = limit::Replay::new(&stage.snapshot);
-    assert_eq!(replay.span(), Duration::from_secs(3600));
-    let now = jiff::Timestamp::now();
-    let mut hear = |tenant, time| {
-        replay.hear(&Replayed::Intent {
-            seq: 1,
-            tenant,
-            credential: "c1",
-            time,
-        });
-    };
-    hear("all", now - Duration::from_secs(1800));
-    hear("all", now);
-    // As of now, since the clock may have been set back.
-    hear("all", now + Duration::from_secs(7200));
-    hear("nobody", now);
-    replay.finish();
-    let all = stage.snapshot.tenants();
-    let all = all.iter().find(|tenant| tenant.name.as_ref() == "all");
-    let left: Vec<_> = all
-        .unwrap()
-        .limits
-        .buckets()
-        .map(|bucket| bucket.level().remaining)
-        .collect();
-    // What was spent half an hour ago is back.
-    assert_eq!(left, [5, 4, 4]);
 }

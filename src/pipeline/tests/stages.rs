@@ -1,0 +1,97 @@
+//! Single stages of the pipeline, behind those that let a call through.
+
+use super::*;
+use crate::pipeline::{authenticate, authorize, authorize::Permit, contract, inject};
+
+async fn permitted(stage: &Stage, token: &NewToken, then: impl AsyncFnOnce(Permit<'_>, &Arrival)) {
+    let request = call(USER, token.reveal()).body(()).unwrap();
+    let arrival = Arrival::of(&request);
+    let (head, ()) = request.into_parts();
+    let snapshot = &stage.snapshot;
+    let call = contract::read(&head, &snapshot.upstream.settings, &snapshot.bounds);
+    let call = call.unwrap();
+    let now = jiff::Timestamp::now();
+    let identity = authenticate::identify(&head.headers, snapshot, &arrival.peer, now).unwrap();
+    then(authorize::permit(identity, &call).unwrap(), &arrival).await;
+}
+
+#[tokio::test]
+async fn how_long_a_call_waited_is_known() {
+    let tokens = tokens();
+    let limits = "users: all, wait: 5s, limits: [ { requests: 10, per: 1s, burst: 1 } ]";
+    let stage = stage_with(&tokens, "circuit_breaker: off", limits);
+    permitted(&stage, &tokens[0], async |permit, _| {
+        let admit = async |store| {
+            let entered = limit::enter(permit).unwrap();
+            let admitted = limit::admit(entered, store).await.unwrap();
+            (admitted.waited(), admitted.asked())
+        };
+        // One at once, then one each tenth of a second.
+        assert_eq!(admit(None).await, (Duration::ZERO, Duration::ZERO));
+        let (waited, asked) = admit(None).await;
+        assert!(waited >= Duration::from_millis(50));
+        assert_eq!(asked, Duration::ZERO);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let (waited, asked) = admit(Some(&crate::fleet::testing::gone(1))).await;
+        assert_eq!(waited, Duration::ZERO);
+        assert!(asked > Duration::ZERO);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_sent_tells_its_key_by_the_fingerprint_alone() {
+    let tokens = tokens();
+    let stage = stage(&tokens);
+    permitted(&stage, &tokens[0], async |permit, arrival| {
+        let admitted = limit::admit(limit::enter(permit).unwrap(), None).await;
+        let trail = stage.trail.for_worker();
+        let recorded = record::intent(admitted.unwrap(), &trail, arrival, "").await;
+        let key = ApiKey::new(KEY.as_bytes()).unwrap();
+        let key = UpstreamKey::new("k", &key, "bearer").unwrap();
+        let target = &stage.snapshot.upstream;
+        let request = inject::request(&recorded.unwrap(), &key, target, arrival);
+        assert_eq!(request.id(), arrival.request_id);
+        assert_eq!(request.key_fingerprint(), key.fingerprint());
+        assert!(!key.fingerprint().contains(KEY));
+        assert_eq!(format!("{request:?}"), "UpstreamRequest(redacted)");
+        let bytes = String::from_utf8(request.bytes().to_vec()).unwrap();
+        assert!(bytes.contains(&format!("\r\nauthorization: bearer {KEY}\r\n")));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_an_earlier_run_spent_counts_for_windows_of_a_minute_and_longer() {
+    use crate::audit::Replayed;
+    let tokens = tokens();
+    let limits = "users: all, limits: [ { requests: 5, per: 1s }, { requests: 6, per: 1m }, { requests: 6, per: 1h } ]";
+    let stage = stage_with(&tokens, "circuit_breaker: off", limits);
+    let mut replay = limit::Replay::new(&stage.snapshot);
+    assert_eq!(replay.span(), Duration::from_secs(3600));
+    let now = jiff::Timestamp::now();
+    let mut hear = |tenant, time| {
+        replay.hear(&Replayed::Intent {
+            seq: 1,
+            tenant,
+            credential: "c1",
+            time,
+        });
+    };
+    hear("all", now - Duration::from_secs(1800));
+    hear("all", now);
+    // As of now, since the clock may have been set back.
+    hear("all", now + Duration::from_secs(7200));
+    hear("nobody", now);
+    replay.finish();
+    let all = stage.snapshot.tenants();
+    let all = all.iter().find(|tenant| tenant.name.as_ref() == "all");
+    let left: Vec<_> = all
+        .unwrap()
+        .limits
+        .buckets()
+        .map(|bucket| bucket.level().remaining)
+        .collect();
+    // What was spent half an hour ago is back.
+    assert_eq!(left, [5, 4, 4]);
+}
