@@ -156,20 +156,16 @@ impl Queue {
     ) -> Option<Waiting> {
         let is_unwritable = self.board.is_unwritable();
         let (teller, waiting) = wait_with(Arc::default());
-        let mut state = lock(&self.state);
+        let state = lock(&self.state);
         if is_unwritable || state.closed || state.entries.len() >= ENTRIES_MAX {
             return None;
         }
-        state.entries.push(Entry {
-            fragment,
-            reply: Some(Reply {
-                teller,
-                inbox: Arc::clone(inbox),
-                intent_of: Some(request_id),
-            }),
-            kind: Kind::Intent,
-        });
-        self.wake(state, wake);
+        let reply = Reply {
+            teller,
+            inbox: Arc::clone(inbox),
+            intent_of: Some(request_id),
+        };
+        self.add(state, fragment, Some(reply), Kind::Intent, wake);
         Some(waiting)
     }
 
@@ -212,12 +208,7 @@ impl Queue {
             return;
         }
         state.changes += 1;
-        state.entries.push(Entry {
-            fragment,
-            reply: None,
-            kind: Kind::Kept,
-        });
-        self.wake(state, Wake::Now);
+        self.add(state, fragment, None, Kind::Kept, Wake::Now);
     }
 
     /// Hands over what the writer itself has to say, which is always taken.
@@ -248,7 +239,17 @@ impl Queue {
     }
 
     fn push(&self, fragment: Fragment, reply: Option<Reply>, kind: Kind, wake: Wake) {
-        let mut state = lock(&self.state);
+        self.add(lock(&self.state), fragment, reply, kind, wake);
+    }
+
+    fn add(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        fragment: Fragment,
+        reply: Option<Reply>,
+        kind: Kind,
+        wake: Wake,
+    ) {
         state.entries.push(Entry {
             fragment,
             reply,
@@ -299,13 +300,7 @@ impl Queue {
         let is_broken = self.board.is_broken();
         let mut state = lock(&self.state);
         if state.coalesced.admit(who) && state.entries.len() < ENTRIES_MAX && !is_broken {
-            let fragment = fragment();
-            state.entries.push(Entry {
-                fragment,
-                reply: None,
-                kind: Kind::Kept,
-            });
-            self.wake(state, wake);
+            self.add(state, fragment(), None, Kind::Kept, wake);
         } else {
             // The first of them sets the writer's alarm; the others only count.
             let is_first = state.coalesced.due().is_none();
