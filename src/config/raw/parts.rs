@@ -52,7 +52,7 @@ fn taken_out(text: &str) -> Option<(&str, &str, &str)> {
         if is_blank(line) {
             continue;
         }
-        let own = line.len() - line.trim_start_matches(' ').len();
+        let own = indent_of(line);
         let indent = *indent.get_or_insert(own);
         if own < indent || (own == indent && !is_entry(line, indent)) {
             return cut(text, begin?.0, first, start);
@@ -79,20 +79,25 @@ fn is_blank(line: &str) -> bool {
     line.is_empty() || line.starts_with('#')
 }
 
+fn indent_of(line: &str) -> usize {
+    line.len() - line.trim_start_matches(' ').len()
+}
+
+/// Whether an entry of a list at this indentation begins here.
 fn is_entry(line: &str, indent: usize) -> bool {
-    let line = line.get(indent..).unwrap_or_default();
-    line.starts_with("- ") || bare(line) == "-"
+    let said = line.trim_start_matches(' ');
+    indent_of(line) == indent && (said.starts_with("- ") || bare(said) == "-")
 }
 
 /// The list in parts, each of which begins with an entry.
 fn parts(list: &str) -> impl Iterator<Item = &str> {
     let first = list.lines().find(|line| !is_blank(line));
-    let indent = first.map_or(0, |line| line.len() - line.trim_start_matches(' ').len());
+    let indent = first.map_or(0, indent_of);
     let mut rest = list;
     std::iter::from_fn(move || {
         let mut at = 0;
         for line in rest.split_inclusive('\n') {
-            if at >= PART && is_entry(line, indent) && line.starts_with(&" ".repeat(indent)) {
+            if at >= PART && is_entry(line, indent) {
                 break;
             }
             at += line.len();
