@@ -2,6 +2,9 @@
 
 use std::{fmt::Write, fs, process::Command};
 
+use rustix::process::Signal;
+use serde_json::Value;
+
 use crate::support::{gateway::Process, gateway::secret};
 
 const TENANTS: usize = 100_000;
@@ -11,6 +14,15 @@ const TENANTS: usize = 100_000;
 fn digest(n: usize) -> String {
     let spread = (n as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     format!("{spread:016x}{n:048x}")
+}
+
+/// What brought about each load after the start, as the log tells.
+fn loads(log: &str) -> Vec<String> {
+    log.lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|line| line["message"] == "config loaded")
+        .map(|line| line["by"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 #[test]
@@ -31,7 +43,7 @@ fn a_hundred_thousand_tenants_are_checked_and_served() {
     }
     secret(&directory.path().join("api-key"), "0123456789abcdef");
     let path = directory.path().join("config.yaml");
-    fs::write(&path, config).unwrap();
+    fs::write(&path, &config).unwrap();
     let check = Command::new(env!("CARGO_BIN_EXE_alloy-gateway"))
         .arg("check")
         .arg(&path)
@@ -58,6 +70,15 @@ fn a_hundred_thousand_tenants_are_checked_and_served() {
         kib * 1024 / TENANTS
     );
     assert!(kib < 400 << 10, "{kib} KiB");
-    process.signal(rustix::process::Signal::TERM);
+
+    // Loading takes longer than the poller takes to see that the file changed. It waits
+    // for its turn, and then finds nothing to do.
+    fs::write(&path, config + "# change\n").unwrap();
+    for n in 1..=2 {
+        process.signal(Signal::HUP);
+        process.wait_for(|_| loads(&process.output()).len() == n);
+    }
+    assert_eq!(loads(&process.output()), ["SIGHUP", "SIGHUP"]);
+    process.signal(Signal::TERM);
     assert_eq!(process.wait().code(), Some(0));
 }
