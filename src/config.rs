@@ -14,6 +14,7 @@ mod unit;
 mod validate;
 
 use std::{
+    collections::HashMap,
     fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
@@ -158,7 +159,42 @@ fn read(path: &Path) -> Result<String, String> {
         return Err("is empty; config/example.yaml is a good start".to_owned());
     }
     nests_sanely(&text)?;
+    names_anchors_once(&text)?;
     Ok(text)
+}
+
+/// YAML lets an anchor be defined anew, and the parser (yaml_serde 0.10) then confuses
+/// the definitions from the third on: a tenant could get the users of another. Nobody
+/// needs that, so it is refused, also where only a comment looks like it.
+fn names_anchors_once(text: &str) -> Result<(), String> {
+    let mut defined = HashMap::new();
+    if !text.contains('&') {
+        return Ok(());
+    }
+    for (number, line) in (1_usize..).zip(text.lines()) {
+        background::make_room();
+        if line.trim_start().starts_with('#') {
+            continue;
+        }
+        for (at, _) in line.match_indices('&') {
+            let (before, name) = (line.get(..at), line.get(at + 1..).unwrap_or_default());
+            let is_within = before.is_some_and(|before| {
+                before.ends_with(|last: char| !last.is_whitespace() && !"[{,:-?".contains(last))
+            });
+            let ends = |c: char| c.is_whitespace() || "[]{},".contains(c);
+            let name = name.split(ends).next().unwrap_or_default();
+            if is_within || name.is_empty() {
+                continue;
+            }
+            if let Some(first) = defined.insert(name, number) {
+                // The name is not told: it could be part of a secret in a wrong place.
+                return Err(format!(
+                    "line {number}: defines an anchor (&) that line {first} defines already; each needs a name of its own"
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A cheap look before the parser's: it need not be exact, only never be wrong

@@ -373,6 +373,22 @@ fn deep_nesting_is_refused_before_the_parser_sees_it() {
     nests_sanely("# [[[[\na: \"[[[\" # {{{\nb: it's [ok]\n").unwrap();
 }
 
+#[test]
+fn an_anchor_is_defined_once() {
+    for text in [
+        "a: &u [x]\nb: *u\nc: &u [y]\n",
+        "a: [ &u x, {b: &u y} ]\n",
+        "- &u\n-\n  &u\n",
+    ] {
+        let refused = names_anchors_once(text).unwrap_err();
+        assert!(
+            refused.contains("an anchor (&) that line 1 defines"),
+            "{refused}"
+        );
+    }
+    names_anchors_once("# &u\na: &u [x]\nb: &v *u\nc: R&D and Q&D, a & b & c\n").unwrap();
+}
+
 proptest! {
     #[test]
     fn no_text_makes_it_panic(text in ".{0,400}") {

@@ -7,8 +7,9 @@
 //!
 //! Where that could read anything else than the whole would, the whole is read: a part
 //! that begins outside of quotes, brackets and blocks and is valid by itself ends
-//! outside of them, too, so the next dash at this indentation begins a tenant; and an
-//! alias or a tag that another part explains makes a part invalid.
+//! outside of them, too, so the next dash at this indentation begins a tenant; an alias
+//! or a tag that another part explains makes a part invalid; a list with anchors is read
+//! as a whole, and so is one with ends of lines that only YAML takes for such.
 
 use super::{Raw, Tenant};
 use crate::background;
@@ -23,6 +24,9 @@ const KEY: &str = "tenants:";
 /// anything is wrong with it.
 pub fn read(text: &str) -> Option<Raw> {
     let (before, list, after) = taken_out(text)?;
+    if list.contains('&') || has_other_line_ends(list) {
+        return None;
+    }
     // Valid by itself, so the key after it is one, and not within something.
     serde_yaml::from_str::<Option<Raw>>(before).ok()?;
     let mut raw: Raw = serde_yaml::from_str(&[before, KEY, " []\n", after].concat()).ok()?;
@@ -71,6 +75,12 @@ fn cut(text: &str, key: usize, first: usize, end: usize) -> Option<(&str, &str, 
 /// Without its end: other white space than this may mean something to YAML.
 fn bare(line: &str) -> &str {
     line.trim_end_matches([' ', '\r', '\n'])
+}
+
+/// What ends a line for the parser besides LF and CR LF (YAML 1.1, 4.2).
+fn has_other_line_ends(list: &str) -> bool {
+    let has_cr = list.contains('\r') && list.replace("\r\n", "").contains('\r');
+    has_cr || list.contains(['\u{85}', '\u{2028}', '\u{2029}'])
 }
 
 /// Nothing, or a comment.
@@ -156,6 +166,7 @@ mod tests {
     #[test]
     fn what_parts_could_read_otherwise_is_left_to_the_whole() {
         let list = tenants(flow);
+        let comments = "  # x\n".repeat(PART / 4);
         for text in [
             // The key stands within a text.
             format!("log: \"\ntenants:\n{list}\"\n"),
@@ -172,6 +183,13 @@ mod tests {
             // What another part explains.
             format!("{HEAD}tenants:\n  - &one {{ name: one }}\n{list}  - *one\n"),
             format!("{HEAD}tenants:\n  - &one {{ name: one }}\n{list}log: *one\n"),
+            // An anchor that another place defines, too.
+            format!(
+                "version: &n 1\ntenants:\n  - {{ name: x, in_flight: &n 2 }}\n{list}workers: *n\n"
+            ),
+            // A comment that ends before its line does.
+            format!("{HEAD}tenants:\n  # x\r    - {{ name: hidden }}\n{comments}{list}"),
+            format!("{HEAD}tenants:\n  # x\u{2028}    - {{ name: hidden }}\n{comments}{list}"),
             // No key for YAML, but a text.
             format!("{HEAD}tenants:\u{a0}\n{list}"),
             // Another document.
@@ -209,6 +227,9 @@ mod tests {
         "",
         "  - &a {name: f}",
         "  - *a",
+        "  - &a {name: j}",
+        "  # x\r  - {name: k}",
+        "  # x\u{85}  - {name: l}",
         "  - {",
         "  }",
         "\t- x",
