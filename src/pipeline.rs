@@ -169,6 +169,8 @@ impl Pipeline {
         fault_point::reach("intent-durable");
         let outcome = match tenant.mode {
             Mode::DryRun => Outcome::dry_run(),
+            // A slow disk leaves much time for a freeze.
+            _ if tenant.switch.is_frozen() => Outcome::frozen(),
             _ => self.send(&recorded, target, arrival).await,
         };
         if outcome.kind().is_deletion() {

@@ -71,6 +71,8 @@ pub struct Upstream {
 pub enum Failure {
     /// Nothing was sent: the tenant is in dry-run mode.
     DryRun,
+    /// Nothing was sent: the tenant was frozen while the intent was written.
+    Frozen,
     /// Nothing was written.
     Unreachable,
     /// No answer in time, after something was written.
@@ -92,6 +94,15 @@ impl Outcome {
             kind: OutcomeKind::DryRun,
             sent: Sent::No,
             began: None,
+        }
+    }
+
+    /// The outcome of a call whose tenant was frozen before anything was sent.
+    pub fn frozen() -> Self {
+        Self {
+            result: Err(Failure::Frozen),
+            kind: OutcomeKind::Failed,
+            ..Self::dry_run()
         }
     }
 

@@ -116,6 +116,7 @@ pub fn refusal(arrival: &Arrival, refusal: &Refusal, limits: Option<&Limits>) ->
 pub fn refusal_of(failure: Failure) -> Refusal {
     match failure {
         Failure::DryRun => Refusal::DryRun,
+        Failure::Frozen => Refusal::TenantFrozen,
         Failure::Unreachable => Refusal::UpstreamUnreachable,
         Failure::Timeout => Refusal::UpstreamTimeout,
         Failure::Reset => Refusal::UpstreamReset,

@@ -129,7 +129,6 @@ fn call(user: &str, token: &str) -> Builder {
         .header("authorization", format!("Bearer {token}"))
 }
 
-/// What `then` makes of a call that is permitted.
 fn tokens() -> [NewToken; 6] {
     std::array::from_fn(|_| NewToken::generate().unwrap())
 }

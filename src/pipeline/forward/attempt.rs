@@ -117,7 +117,7 @@ impl Attempt {
 
     fn failed(end: AttemptEnd, failure: Failure, detail: impl Into<Cow<'static, str>>) -> Self {
         let sent = match failure {
-            Failure::Unreachable | Failure::DryRun => Sent::No,
+            Failure::Unreachable | Failure::DryRun | Failure::Frozen => Sent::No,
             Failure::Timeout | Failure::Reset => Sent::Unknown,
             Failure::Protocol | Failure::RejectedKey => Sent::Yes,
         };

@@ -1,8 +1,10 @@
 //! Single stages of the pipeline, behind those that let a call through.
 
 use super::*;
+use crate::containment::{Freeze, Scope};
 use crate::pipeline::{authenticate, authorize, authorize::Permit, contract, inject};
 
+/// What `then` makes of a call that is permitted.
 async fn permitted(stage: &Stage, token: &NewToken, then: impl AsyncFnOnce(Permit<'_>, &Arrival)) {
     let request = call(USER, token.reveal()).body(()).unwrap();
     let arrival = Arrival::of(&request);
@@ -94,4 +96,29 @@ async fn what_an_earlier_run_spent_counts_for_windows_of_a_minute_and_longer() {
         .collect();
     // What was spent half an hour ago is back.
     assert_eq!(left, [5, 4, 4]);
+}
+
+#[tokio::test]
+async fn a_freeze_while_the_intent_is_written_keeps_the_call_from_being_sent() {
+    let tokens = tokens();
+    let stage = stage(&tokens);
+    let freeze = async {
+        let tenant = stage.snapshot.tenants()[0].name.clone();
+        let freeze = Freeze::new("operator", None, "a test");
+        let containment = stage.snapshot.containment();
+        containment.freeze(Scope::Tenant(&tenant), freeze, |_| ());
+    };
+    // The call first: it has handed over its intent, and waits for the disk.
+    let (response, ()) = tokio::join!(biased; stage.answer(call(USER, tokens[0].reveal())), freeze);
+    assert_eq!(response.status(), 403);
+    assert_eq!(field(&response, "x-alloy-gateway-sent"), Some("no"));
+    assert_eq!(json(response).await["code"], "tenant-frozen");
+    assert_eq!(stage.alloy.received().len(), 0);
+    let records = stage.records();
+    let [.., intent, outcome] = &records[..] else {
+        panic!("{records:?}");
+    };
+    assert_eq!(intent["event"], "request.intent");
+    assert_eq!(outcome["outcome"], "failed");
+    assert_eq!(outcome["code"], "tenant-frozen");
 }
