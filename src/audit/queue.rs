@@ -97,7 +97,10 @@ pub struct Inbox {
 #[derive(Debug)]
 pub struct Answer {
     /// Who is told.
-    pub reply: Reply,
+    pub teller: Teller,
+    /// See [`Reply::intent_of`]. The rest of the reply is not kept: it has the inbox
+    /// that this lies in, and nobody may be there to empty it.
+    pub intent_of: Option<RequestId>,
     /// The record's number.
     pub seq: u64,
     /// What was written: its memory goes back to the worker that took it.
@@ -396,14 +399,15 @@ impl Inbox {
             self.filled.notified().await;
             mem::swap(&mut *lock(&self.answers), &mut answers);
             for Answer {
-                reply,
+                teller,
+                intent_of,
                 seq,
                 written,
             } in answers.drain(..)
             {
                 written.recycle();
-                let is_late = !reply.teller.tell(seq);
-                if let (true, Some(request_id)) = (is_late, reply.intent_of) {
+                let is_late = !teller.tell(seq);
+                if let (true, Some(request_id)) = (is_late, intent_of) {
                     queue.push_too_late(request_id, seq);
                 }
             }

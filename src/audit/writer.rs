@@ -261,9 +261,10 @@ impl Writer {
                 self.queue.push_too_late(request_id, seq);
                 continue;
             }
-            let inbox = Arc::clone(&reply.inbox);
+            let inbox = reply.inbox;
             inbox.put(Answer {
-                reply,
+                teller: reply.teller,
+                intent_of: reply.intent_of,
                 seq,
                 written: entry.fragment,
             });
