@@ -62,11 +62,16 @@ impl Segment {
     pub fn create(disk: &mut dyn Disk, directory: &Path, number: u64) -> io::Result<Self> {
         let path = directory.join(name(number));
         let file = disk.create(&path)?;
-        disk.sync_directory(directory)?;
+        let durable = disk.sync_directory(directory);
+        let identity = durable.and_then(|()| Ok(identity(&file.metadata()?)));
+        let identity = identity.inspect_err(|_| {
+            // A disk that stays like this must not gather an empty one with each try.
+            let _ = disk.remove(&path);
+        })?;
         Ok(Self {
             number,
             path,
-            identity: identity(&file.metadata()?),
+            identity,
             file,
             born: Instant::now(),
             len: 0,

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
-use crate::audit::disk::Disk;
+use crate::audit::{disk::Disk, segment::Segment};
 
 /// What goes wrong, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -287,4 +287,49 @@ async fn the_records_of_a_worker_that_is_never_done_are_written_all_the_same() {
     let ended = tokio::time::timeout(Duration::from_secs(12), all).await;
     busy.abort();
     ended.unwrap();
+}
+
+#[tokio::test]
+async fn a_failure_takes_nothing_away_behind_a_record_that_somebody_changed() {
+    let directory = tempfile::tempdir().unwrap();
+    let done = Arc::new(AtomicU64::new(0));
+    let at = 1_000_000;
+    let disk = Faulty {
+        fault: Fault::Fails,
+        at,
+        for_ops: 1,
+        done: Arc::clone(&done),
+    };
+    let trail = Trail::open_on(Box::new(disk), options(directory.path()), &mut |_| {}).unwrap();
+    let worker = trail.for_worker();
+    for _ in 0..4 {
+        let begun = worker.intent(intent(RequestId::next())).await.unwrap();
+        assert_eq!(worker.outcome(begun, deleted()).await, Recorded::Durable);
+    }
+    let segment = directory.path().join("0000000001.jsonl");
+    let good = fs::read_to_string(&segment).unwrap();
+    let bad = good.replacen("request.intent", "request.intenT", 1);
+    // In place, as a disk would do it.
+    let mut file = fs::OpenOptions::new().write(true).open(&segment).unwrap();
+    std::io::Write::write_all(&mut file, bad.as_bytes()).unwrap();
+    done.store(at, Ordering::SeqCst);
+    assert!(worker.intent(intent(RequestId::next())).await.is_err());
+    tokio::task::spawn_blocking(move || trail.close())
+        .await
+        .unwrap();
+    assert_eq!(fs::read_to_string(&segment).unwrap(), bad);
+    assert!(!verify(directory.path()).unwrap().is_intact());
+}
+
+#[tokio::test]
+async fn a_directory_that_cannot_be_synced_gathers_no_empty_segments() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut disk = Faulty {
+        fault: Fault::Fails,
+        at: 1,
+        for_ops: 1,
+        done: Arc::default(),
+    };
+    assert!(Segment::create(&mut disk, directory.path(), 1).is_err());
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
 }

@@ -180,8 +180,12 @@ impl Writer {
             }
         })?;
         let is_intact = last == Some(true) && found.good_bytes >= confirmed;
-        self.segment
-            .cut(self.disk.as_mut(), confirmed.min(found.good_bytes))?;
+        // What stands behind a record that is wrong was promised, too, and is evidence.
+        let keep = match found.wrong {
+            Some(_) => confirmed,
+            None => confirmed.min(found.good_bytes),
+        };
+        self.segment.cut(self.disk.as_mut(), keep)?;
         if is_intact {
             return Ok("intact".to_owned());
         }
