@@ -180,10 +180,11 @@ impl Writer {
             }
         })?;
         let is_intact = last == Some(true) && found.good_bytes >= confirmed;
-        // What stands behind a record that is wrong was promised, too, and is evidence.
-        let keep = match found.wrong {
-            Some(_) => confirmed,
-            None => confirmed.min(found.good_bytes),
+        // What stands behind a record that is wrong was promised, too, and is evidence;
+        // unless the file is another than was written up to there.
+        let keep = match last {
+            Some(true) => confirmed,
+            _ => confirmed.min(found.good_bytes),
         };
         self.segment.cut(self.disk.as_mut(), keep)?;
         if is_intact {
