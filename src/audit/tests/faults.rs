@@ -200,6 +200,56 @@ async fn operations_may_fail_in_a_row_while_it_recovers() {
     }
 }
 
+/// A disk on which some writes fail, and nothing else does.
+#[derive(Debug, Default, Clone)]
+struct RefusesWrites(Arc<AtomicU64>);
+
+impl Disk for RefusesWrites {
+    fn append(&mut self, file: &fs::File, bytes: &[u8]) -> io::Result<()> {
+        let less = |left: u64| left.checked_sub(1);
+        match self
+            .0
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, less)
+        {
+            Ok(_) => Err(io::Error::from_raw_os_error(5)),
+            Err(_) => System.append(file, bytes),
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_said_of_a_recovery_is_of_the_segment_that_broke_first() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = RefusesWrites::default();
+    let opened = Trail::open_on(
+        Box::new(disk.clone()),
+        options(directory.path()),
+        &mut |_| {},
+    );
+    let trail = opened.unwrap();
+    let worker = trail.for_worker();
+    let begun = worker.intent(intent(RequestId::next())).await.unwrap();
+    worker.outcome(begun, deleted()).await;
+    // The intent, and the first words of the segment after it.
+    disk.0.store(2, Ordering::SeqCst);
+    assert!(worker.intent(intent(RequestId::next())).await.is_err());
+    let recovered = || {
+        let lines = lines(directory.path());
+        lines
+            .into_iter()
+            .find(|line| field(line, "event") == "trail.recovered")
+    };
+    while recovered().is_none() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let recovered = recovered().unwrap();
+    let segment = |number| segment::name(number);
+    assert_eq!(field(&recovered, "segment_before"), segment(1));
+    assert_eq!(field(&recovered, "good_part"), "intact");
+    assert_eq!(field(&recovered, "segment"), segment(2));
+    trail.close();
+}
+
 /// A disk that knows how much of what was written was also synced.
 #[derive(Debug, Default, Clone)]
 struct Counting {

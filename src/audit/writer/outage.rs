@@ -27,6 +27,9 @@ pub struct Outage {
     pub(super) why: Unwritable,
     since: Instant,
     next_try: Instant,
+    /// The segment that broke, and what is left of it, once it was read back: a later
+    /// try may find one that a try before it began.
+    broken: Option<(String, String)>,
     /// Records of changes that found no room.
     not_kept: u64,
 }
@@ -38,6 +41,7 @@ impl Outage {
             why,
             since: now,
             next_try: now + TICK,
+            broken: None,
             not_kept: 0,
         }
     }
@@ -118,8 +122,10 @@ impl Writer {
     fn begin_anew(&mut self) -> io::Result<()> {
         self.doing = TrailOp::Rotate;
         self.hold_the_lock()?;
-        let before = self.segment.name();
-        let good_part = self.read_back()?;
+        let last_broken = (self.segment.name(), self.read_back()?);
+        if let Some(outage) = &mut self.outage {
+            outage.broken.get_or_insert(last_broken);
+        }
         let last = segment::list(&self.directory)?
             .last()
             .map(|(last, _)| *last);
@@ -128,10 +134,14 @@ impl Writer {
         let Some(outage) = &self.outage else {
             return Ok(());
         };
+        let (before, good_part) = outage
+            .broken
+            .as_ref()
+            .map_or(("", ""), |(name, part)| (name, part));
         let recovered = Fragment::now("trail.recovered")
-            .text("segment_before", &before)
+            .text("segment_before", before)
             .text("segment", &self.segment.name())
-            .text("good_part", &good_part)
+            .text("good_part", good_part)
             .text("cause", outage.why.cause)
             .text("detail", &outage.why.detail)
             .number("unwritable_ms", outage.unwritable_ms())
