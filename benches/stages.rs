@@ -69,7 +69,9 @@ impl Stage {
         let path = directory.path().join("config.yaml");
         fs::write(&path, text).expect("a config");
         let loaded = config::load(&path).expect("a config that is right");
-        let snapshot = snapshot::build(&loaded.settings, &loaded.digest, None).expect("a snapshot");
+        let snapshot = snapshot::build(&loaded.settings, &loaded.digest, None)
+            .expect("a snapshot")
+            .with_switches();
         Self {
             loaded,
             snapshot,

@@ -2,8 +2,13 @@
 
 use std::{
     cell::Cell,
+    io::{self, Read},
     panic,
-    thread::{self, ScopedJoinHandle},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -12,23 +17,23 @@ use rustix::{
     process::{getpriority_process, setpriority_process},
     thread::gettid,
 };
+use thread_priority::{
+    NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,
+    set_thread_priority_and_policy, thread_native_id,
+};
 
 /// Less than a worker's 0, so that a call that comes goes first; more than the
-/// least, so that a config is loaded on a busy machine too, where this still gets
+/// least, so that the work is done on a busy machine too, where this still gets
 /// about a tenth of a processor.
 const NICE: i32 = 10;
-/// How long such work goes on before it makes room.
-const STRETCH_MAX: Duration = Duration::from_micros(250);
-/// How much room it makes: no more, since there is no end of it on a busy machine.
-const ROOM: Duration = Duration::from_micros(200);
-/// What is done sooner makes no room at all: most configs are loaded in this time.
-const AT_ONCE: Duration = Duration::from_millis(3);
-/// Bytes that are hashed without a look at the clock.
-const HASHED_AT_ONCE: usize = 64 << 10;
+/// How long a thread goes on that has a processor only while nobody else wants it.
+const STRETCH: Duration = Duration::from_micros(100);
+/// Bytes that are read or hashed without a look at the clock.
+const BYTES_AT_ONCE: usize = 64 << 10;
 
 thread_local! {
-    /// Since when this thread has been busy, if it stands behind the workers.
-    static BUSY_SINCE: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// When this thread gave way last, if it is to.
+    static GAVE_WAY: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
 /// Lets this thread, and those that it starts, stand behind the workers. Linux
@@ -36,31 +41,67 @@ thread_local! {
 pub fn stand_behind() {
     let thread = Some(gettid());
     if getpriority_process(thread).is_ok_and(|nice| nice < NICE) {
-        // Where the system forbids it, a reload only costs calls more.
+        // Where the system forbids it, the work only costs calls more.
         let _ = setpriority_process(thread, NICE);
     }
-    BUSY_SINCE.set(Some(Instant::now() + AT_ONCE));
 }
 
-/// To be called again and again by work that may take long: sleeps a moment now and
-/// then, if this thread stands behind the workers. The system lets whoever runs finish
-/// its turn, of some milliseconds, before one that comes with a call, however little its
-/// own turn counts; who sleeps is in nobody's way.
-pub fn make_room() {
-    let Some(since) = BUSY_SINCE.get() else {
+/// Lets this thread have a processor only while nobody else wants it (`SCHED_IDLE`,
+/// sched(7)). Whoever stands behind only by its `nice` still ends its turn, of some
+/// milliseconds, before one that wakes for a call; this one does not, if it calls
+/// [`give_way`]. There is no way back, and on a busy machine no progress to speak of.
+fn take_what_is_spare() {
+    let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+    // Where the system forbids it, the work only costs calls more.
+    let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle);
+    GAVE_WAY.set(Some(Instant::now()));
+}
+
+/// To be called again and again by work that may be long: lets whoever waits for a
+/// processor have it, if this thread is to. Linux with lazy preemption (6.12 and newer)
+/// interrupts nobody for one that wakes, whatever their priorities, before the next
+/// tick, which can be 4 ms away, or the next system call.
+pub fn give_way() {
+    let Some(last) = GAVE_WAY.get() else {
         return;
     };
-    if since.elapsed() >= STRETCH_MAX {
-        thread::sleep(ROOM);
-        BUSY_SINCE.set(Some(Instant::now()));
+    if last.elapsed() >= STRETCH {
+        thread::yield_now();
+        GAVE_WAY.set(Some(Instant::now()));
     }
 }
 
-/// The SHA-256 of what may be long, as [`make_room`] asks.
+/// Does `work` that calls [`give_way`], on a thread that else has its turn as any.
+pub fn giving_way<T>(work: impl FnOnce() -> T) -> T {
+    let before = GAVE_WAY.replace(Some(Instant::now()));
+    let done = work();
+    GAVE_WAY.set(before);
+    done
+}
+
+/// Reads what may be long, as [`give_way`] asks: to its end, or to somewhat more than
+/// `most` bytes.
+///
+/// # Errors
+///
+/// As of reading.
+pub fn read(mut from: impl Read, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    while bytes.len() as u64 <= most {
+        give_way();
+        let mut part = from.by_ref().take(BYTES_AT_ONCE as u64);
+        if part.read_to_end(&mut bytes)? == 0 {
+            break;
+        }
+    }
+    Ok(bytes)
+}
+
+/// The SHA-256 of what may be long, as [`give_way`] asks.
 pub fn sha256(bytes: &[u8]) -> [u8; SHA256_OUTPUT_LEN] {
     let mut context = digest::Context::new(&digest::SHA256);
-    for part in bytes.chunks(HASHED_AT_ONCE) {
-        make_room();
+    for part in bytes.chunks(BYTES_AT_ONCE) {
+        give_way();
         context.update(part);
     }
     let mut sum = [0; SHA256_OUTPUT_LEN];
@@ -69,72 +110,177 @@ pub fn sha256(bytes: &[u8]) -> [u8; SHA256_OUTPUT_LEN] {
     sum
 }
 
-/// Takes something long apart, as [`make_room`] asks.
-pub fn drop_all<T>(all: impl IntoIterator<Item = T>) {
-    for one in all {
-        make_room();
-        drop(one);
+/// A place for work that is long and must be done: in spare time, and where there is
+/// none, anyway.
+#[derive(Debug, Default)]
+pub struct Background {
+    /// Work that found so little time that it was done elsewhere: it goes on, since
+    /// nothing can stop it, and there is never more than one.
+    late: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Background {
+    /// Does `work` in spare time, and waits for it. Where that takes longer than
+    /// `patience`, or can't be begun, does it here, again from its beginning: so it must
+    /// be without effect but its result, and hold no lock that a call may wait for.
+    ///
+    /// # Panics
+    ///
+    /// If `work` does.
+    pub fn run<T, W>(&self, patience: Duration, work: W) -> T
+    where
+        T: Send + 'static,
+        W: Fn() -> T + Send + Sync + 'static,
+    {
+        let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+        if late.as_ref().is_some_and(|late| !late.is_finished()) {
+            return work();
+        }
+        let work = Arc::new(work);
+        let (done, result) = mpsc::sync_channel(1);
+        let aside = Arc::clone(&work);
+        let Ok(thread) = in_spare_time(move || {
+            // Nobody waits any more for what comes late.
+            let _ = done.send(aside());
+        }) else {
+            return work();
+        };
+        match result.recv_timeout(patience) {
+            Ok(done) => done,
+            Err(RecvTimeoutError::Timeout) => {
+                *late = Some(thread);
+                work()
+            }
+            Err(RecvTimeoutError::Disconnected) => match thread.join() {
+                Err(bug) => panic::resume_unwind(bug),
+                Ok(()) => work(),
+            },
+        }
     }
 }
 
-/// Runs `work` in a thread that stands behind the workers, and waits for it. A
-/// config with very many tenants keeps a processor busy for a second and longer.
-pub fn run<T: Send>(work: impl Fn() -> T + Sync) -> T {
-    let done = thread::scope(|scope| {
-        let thread = thread::Builder::new().name("config-load".to_owned());
-        let spawned = thread.spawn_scoped(scope, || {
-            stand_behind();
-            work()
-        });
-        match spawned.map(ScopedJoinHandle::join) {
-            Ok(Ok(done)) => Some(done),
-            Ok(Err(bug)) => panic::resume_unwind(bug),
-            // The system gives no thread.
-            Err(_) => None,
+/// Frees what may be many, in spare time.
+pub fn let_go<T: Send + 'static>(many: Vec<T>) {
+    // If the system gives no thread, they are freed here.
+    let _ = in_spare_time(move || {
+        for one in many {
+            give_way();
+            drop(one);
         }
     });
-    done.unwrap_or_else(work)
+}
+
+fn in_spare_time(work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    let thread = thread::Builder::new().name("config-load".to_owned());
+    thread.spawn(|| {
+        take_what_is_spare();
+        work();
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::thread::ThreadId;
+
+    use rustix::thread::Pid;
+    use thread_priority::thread_schedule_policy;
+
     use super::*;
 
-    fn nice() -> i32 {
-        getpriority_process(Some(gettid())).unwrap()
+    const LONG: Duration = Duration::from_secs(600);
+
+    fn nice(thread: Pid) -> i32 {
+        getpriority_process(Some(thread)).unwrap()
+    }
+
+    fn is_spare() -> bool {
+        let policy = thread_schedule_policy().unwrap();
+        policy == ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle)
     }
 
     #[test]
-    fn the_work_stands_behind_and_whoever_waits_for_it_does_not() {
-        let before = nice();
-        let (within, thread) = run(|| (nice(), gettid()));
-        assert_eq!(within, NICE.max(before));
-        assert_ne!(thread, gettid());
-        assert_eq!(nice(), before);
+    fn a_thread_that_stands_behind_leaves_the_others_where_they_are() {
+        let before = nice(gettid());
+        let within = thread::spawn(|| {
+            stand_behind();
+            nice(gettid())
+        });
+        assert_eq!(within.join().unwrap(), NICE.max(before));
+        assert_eq!(nice(gettid()), before);
     }
 
     #[test]
-    fn only_long_work_that_stands_behind_makes_room() {
-        let slept = |busy_for: Duration| {
-            let begun = Instant::now();
-            while begun.elapsed() < busy_for {}
-            let before = BUSY_SINCE.get();
-            make_room();
-            BUSY_SINCE.get() != before
+    fn only_the_work_is_done_in_spare_time_and_not_what_waits_for_it() {
+        let (before, here) = (nice(gettid()), thread::current().id());
+        let (was_spare, there) =
+            Background::default().run(LONG, || (is_spare(), thread::current().id()));
+        assert!(was_spare && there != here);
+        assert!(!is_spare());
+        assert_eq!(nice(gettid()), before);
+    }
+
+    #[test]
+    fn work_that_finds_no_time_is_done_anyway_and_never_more_than_one_is_late() {
+        let background = Background::default();
+        let here = thread::current().id();
+        let (held, gate) = mpsc::channel::<()>();
+        let gate = Mutex::new(gate);
+        // Done here at once, and aside only when the gate is opened.
+        let work = move || -> ThreadId {
+            if thread::current().id() != here {
+                let _ = gate.lock().unwrap().recv();
+            }
+            thread::current().id()
         };
-        let long = AT_ONCE + 2 * STRETCH_MAX;
-        assert!(!slept(long), "in nobody's way");
-        assert!(run(|| slept(long)));
-        assert!(!run(|| {
-            // What is done sooner is told by the clock alone: this thread is busy yet to be.
-            BUSY_SINCE.set(Some(Instant::now() + Duration::from_secs(60)));
-            slept(Duration::ZERO)
-        }));
+        assert_eq!(background.run(Duration::from_millis(20), work), here);
+        let whoever = || thread::current().id();
+        assert_eq!(background.run(LONG, whoever), here);
+        drop(held);
+        let late = || background.late.lock().unwrap();
+        while late().as_ref().is_some_and(|late| !late.is_finished()) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert_ne!(background.run(LONG, whoever), here);
+    }
+
+    #[test]
+    fn what_is_let_go_of_is_freed_elsewhere() {
+        struct Freed(mpsc::Sender<(bool, ThreadId)>);
+        impl Drop for Freed {
+            fn drop(&mut self) {
+                let _ = self.0.send((is_spare(), thread::current().id()));
+            }
+        }
+        let (freed, told) = mpsc::channel();
+        let_go(vec![Freed(freed)]);
+        let (was_spare, there) = told.recv().unwrap();
+        assert!(was_spare && there != thread::current().id());
+    }
+
+    #[test]
+    fn only_what_runs_in_spare_time_gives_way_and_not_all_the_time() {
+        let gives_way = |after: Duration| {
+            let begun = Instant::now();
+            while begun.elapsed() < after {}
+            let before = GAVE_WAY.get();
+            give_way();
+            GAVE_WAY.get() != before
+        };
+        assert!(!gives_way(2 * STRETCH), "in nobody's way");
+        assert!(giving_way(|| gives_way(2 * STRETCH)));
+        assert!(!gives_way(2 * STRETCH), "done with it");
+        let aside = Background::default().run(LONG, move || {
+            let long = gives_way(2 * STRETCH);
+            // Told by the clock alone: this thread gave way in the future.
+            GAVE_WAY.set(Some(Instant::now() + LONG));
+            (long, gives_way(Duration::ZERO))
+        });
+        assert_eq!(aside, (true, false));
     }
 
     #[test]
     fn a_sum_in_parts_is_that_of_the_whole() {
-        for length in [0, 1, HASHED_AT_ONCE, HASHED_AT_ONCE + 1] {
+        for length in [0, 1, BYTES_AT_ONCE, BYTES_AT_ONCE + 1] {
             let bytes = vec![7; length];
             let whole = digest::digest(&digest::SHA256, &bytes);
             assert_eq!(sha256(&bytes), whole.as_ref());
@@ -142,8 +288,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_read_in_parts_is_the_whole_and_no_more_than_is_needed_to_see_that_it_is_long() {
+        for length in [0, 1, BYTES_AT_ONCE, 3 * BYTES_AT_ONCE + 1] {
+            let bytes: Vec<u8> = (0..=255).cycle().take(length).collect();
+            assert_eq!(read(&*bytes, u64::MAX).unwrap(), bytes);
+            assert_eq!(read(&*bytes, length as u64).unwrap(), bytes);
+        }
+        let long = vec![0; 9 * BYTES_AT_ONCE];
+        let read = read(&*long, 10).unwrap().len();
+        assert!((11..=BYTES_AT_ONCE).contains(&read), "{read}");
+    }
+
+    #[test]
     fn a_bug_in_the_work_is_not_swallowed() {
-        let caught = panic::catch_unwind(|| run(|| panic!("a bug")));
+        let caught = panic::catch_unwind(|| {
+            Background::default().run(LONG, || panic!("a bug"));
+        });
         assert!(caught.is_err());
     }
 }

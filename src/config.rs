@@ -137,14 +137,12 @@ fn parse(
 }
 
 fn read(path: &Path) -> Result<String, String> {
-    let mut bytes = Vec::new();
     let file: &mut dyn Read = if is_stdin(path) {
         &mut io::stdin().lock()
     } else {
         &mut File::open(path).map_err(|error| format!("cannot be read: {error}"))?
     };
-    file.take(CONFIG_BYTES_MAX + 1)
-        .read_to_end(&mut bytes)
+    let bytes = background::read(file, CONFIG_BYTES_MAX)
         .map_err(|error| format!("cannot be read: {error}"))?;
     if bytes.len() as u64 > CONFIG_BYTES_MAX {
         return Err(format!("is longer than {} MiB", CONFIG_BYTES_MAX >> 20));
@@ -172,7 +170,7 @@ fn names_anchors_once(text: &str) -> Result<(), String> {
         return Ok(());
     }
     for (number, line) in (1_usize..).zip(text.lines()) {
-        background::make_room();
+        background::give_way();
         if line.trim_start().starts_with('#') {
             continue;
         }
@@ -202,7 +200,7 @@ fn names_anchors_once(text: &str) -> Result<(), String> {
 fn nests_sanely(text: &str) -> Result<(), String> {
     let mut depth = 0_usize;
     for (number, line) in (1..).zip(text.lines()) {
-        background::make_room();
+        background::give_way();
         let mut rest = line.trim_start_matches([' ', '\t']);
         let mut dashes = 0;
         while let Some(after) = rest.strip_prefix("- ").or_else(|| rest.strip_prefix("? ")) {

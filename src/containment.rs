@@ -12,7 +12,7 @@ mod replay;
 mod switch;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
     time::Instant,
 };
@@ -22,6 +22,7 @@ use jiff::Timestamp;
 pub use self::{fleet::Fleet, replay::Replay, switch::Switch};
 use crate::{
     audit::FrozenRecord,
+    background,
     config::{settings::FreezeAfter, show_duration, snapshot::Tenant},
     ids::{CredentialId, RequestId},
 };
@@ -225,6 +226,18 @@ impl Containment {
         swap()
     }
 
+    /// Lets go of switches that nobody looks at any more, if there are more than those
+    /// of the config in effect, with this many tenants.
+    pub fn tidy(&self, tenants: usize) {
+        let mut state = self.state();
+        if state.switches.len() > tenants + state.left.len() {
+            state.switches.retain(|_, switch| {
+                background::give_way();
+                switch.strong_count() > 0
+            });
+        }
+    }
+
     /// The switch of a tenant that is new in the config: turned as it has to be, and
     /// from then on with every freeze and thaw, before a call can see it. The one that
     /// calls of an earlier config still see is the same.
@@ -339,18 +352,17 @@ impl State {
     /// it when it would not count any more: there is never more than was deleted
     /// within the tenants' own spans.
     fn keep_left(&mut self, before: &[Tenant], after: &[Tenant], now_ms: i64) {
-        self.switches.retain(|_, switch| switch.strong_count() > 0);
-        let spent = before.iter().filter(|tenant| tenant.switch.counts(now_ms));
-        let spent: Vec<_> = spent.collect();
-        if spent.is_empty() && self.left.is_empty() {
-            return;
+        let before = before.iter().inspect(|_| background::give_way());
+        self.left.retain(|_, switch| switch.counts(now_ms));
+        let spent = before.filter(|tenant| tenant.switch.counts(now_ms));
+        let spent = spent.map(|tenant| ((&*tenant.name).into(), Arc::clone(&tenant.switch)));
+        self.left.extend(spent);
+        if !self.left.is_empty() {
+            for tenant in after {
+                background::give_way();
+                self.left.remove(&*tenant.name);
+            }
         }
-        let named: HashSet<_> = after.iter().map(|tenant| &*tenant.name).collect();
-        self.left
-            .retain(|name, switch| !named.contains(&**name) && switch.counts(now_ms));
-        let gone = spent.iter().filter(|tenant| !named.contains(&*tenant.name));
-        let gone = gone.map(|tenant| ((&*tenant.name).into(), Arc::clone(&tenant.switch)));
-        self.left.extend(gone);
     }
 }
 

@@ -4,12 +4,14 @@
 //! changes nothing. What can't be changed without a restart is named.
 
 mod files;
+mod read;
+mod restart;
 mod retired;
 
 use std::{
     io,
     panic::{self, AssertUnwindSafe},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     thread,
     time::{Duration, Instant, SystemTime},
@@ -17,16 +19,15 @@ use std::{
 
 use jiff::Timestamp;
 
-use self::{files::Files, retired::Retired};
+use self::{
+    files::Files,
+    read::{Basis, Read, lengths, watched},
+    retired::Retired,
+};
 use crate::{
-    background,
-    config::{
-        self, Loaded,
-        problem::Problems,
-        settings::{Listen, Settings},
-        snapshot::{self, Snapshot},
-    },
-    fleet, logging,
+    background::{self, Background},
+    config::{Loaded, problem::Problems, settings::Settings, snapshot::Snapshot},
+    logging,
     metrics::ExpiryWatch,
     secret::MacKey,
     server::Shared,
@@ -40,6 +41,16 @@ const LOOK_SHARE: u32 = 100;
 /// Problems that are logged one by one.
 const LOGGED_MAX: usize = 20;
 
+/// Configs and lists up to this length, in bytes together, are read on the spot, if
+/// there are no more tenants than that to take the place of: it takes some milliseconds.
+const BYTES_AT_ONCE: u64 = 128 << 10;
+const TENANTS_AT_ONCE: usize = 1_000;
+/// How long the processors may be busy with calls before a larger one is read beside
+/// them all the same.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// What is read in a second of the processor's time, at the least, in bytes.
+const BYTES_A_SECOND: u64 = 4 << 20;
+
 /// Loads other configs into a running gateway.
 #[derive(Debug)]
 pub struct Reloader {
@@ -51,6 +62,7 @@ pub struct Reloader {
     mac_key: Option<String>,
     /// One load at a time, and the last one wins.
     loading: Mutex<()>,
+    background: Background,
     retired: Retired<Snapshot>,
     state: Mutex<State>,
     expiries: ExpiryWatch,
@@ -95,6 +107,7 @@ impl Reloader {
             started: Arc::clone(&loaded.settings),
             mac_key: mac_key.map(MacKey::fingerprint),
             loading: Mutex::new(()),
+            background: Background::default(),
             retired: Retired::default(),
             expiries: ExpiryWatch::default(),
             state: Mutex::new(State {
@@ -147,7 +160,7 @@ impl Reloader {
 
     fn reload_now(&self, _loading: &MutexGuard<'_, ()>, by: &str) -> Result<Reload, Problems> {
         systemd::reloading();
-        let result = background::run(|| self.load(by));
+        let result = self.take(self.read(), by);
         systemd::ready(&self.summary());
         result
     }
@@ -163,39 +176,47 @@ impl Reloader {
         format!("{tenants} tenant(s), config {digest}{refused}")
     }
 
-    fn load(&self, by: &str) -> Result<Reload, Problems> {
+    /// Reads what is on the disk now, and changes nothing: in spare time, if it is much.
+    fn read(&self) -> Read {
+        let basis = Basis {
+            path: self.path.clone(),
+            settings: self.settings(),
+            snapshot: self.shared.snapshot(),
+            known: self.state().loaded.clone(),
+        };
+        let files = watched(&self.path, [&*basis.settings]);
+        self.beside(&files, move || basis.read())
+    }
+
+    /// Does `work` with these files: in spare time, if it is long.
+    fn beside<T, W>(&self, files: &[PathBuf], work: W) -> T
+    where
+        T: Send + 'static,
+        W: Fn() -> T + Send + Sync + 'static,
+    {
+        let (length, tenants) = (lengths(files), self.shared.snapshot().tenants().len());
+        if length <= BYTES_AT_ONCE && tenants <= TENANTS_AT_ONCE {
+            return work();
+        }
+        let patience = PATIENCE + Duration::from_secs(length / BYTES_A_SECOND);
+        self.background.run(patience, work)
+    }
+
+    /// Lets what was read take effect, if it is valid.
+    fn take(&self, read: Read, by: &str) -> Result<Reload, Problems> {
         let mut last = Reload {
-            at: SystemTime::now(),
+            at: read.at,
             by: by.to_owned(),
             problems: Vec::new(),
             needs_restart: Vec::new(),
         };
-        // Before it is read: what changes meanwhile is seen by the next look.
-        let before = self.settings();
-        let known = self.state().loaded.clone();
-        let mut found = Files::look(&watched(&self.path, [&*before]), Some(&known));
-        let loaded = config::load(&self.path);
-        let named = loaded.as_ref().ok();
-        let named = named.map(|loaded| Arc::clone(&loaded.settings));
-        if let Some(named) = &named {
-            found = found.extended(&watched(&self.path, [&*before, named]));
-        }
-        drop(before);
-        let built = loaded.and_then(|loaded| {
-            let before = self.shared.snapshot();
-            snapshot::build(&loaded.settings, &loaded.digest, Some(&before))
-                .map(|snapshot| (loaded.settings.clone(), snapshot))
-                .map_err(|problems| loaded.locate(problems))
-        });
-        let result = match built {
-            Ok((settings, snapshot)) => {
+        let result = match read.built {
+            Ok((settings, built)) => {
                 last.needs_restart = self.needs_restart(&settings);
+                let snapshot = background::giving_way(|| built.with_switches());
                 self.accept(&settings, snapshot, &last);
                 let before = std::mem::replace(&mut self.state().settings, settings);
-                // Whoever asks for the state must not wait while it is taken apart.
-                if let Some(before) = Arc::into_inner(before) {
-                    background::drop_all(before.tenants);
-                }
+                let_go(before);
                 Ok(last.clone())
             }
             Err(problems) => {
@@ -207,9 +228,13 @@ impl Reloader {
         let mut state = self.state();
         state.last = last;
         let settings = Arc::clone(&state.settings);
-        let named = std::iter::once(&*settings).chain(named.as_deref());
+        let named = std::iter::once(&*settings).chain(read.named.as_deref());
         state.watched = watched(&self.path, named);
-        state.loaded = found.extended(&state.watched);
+        state.loaded = read.found.extended(&state.watched);
+        drop(state);
+        if let Some(named) = read.named {
+            let_go(named);
+        }
         result
     }
 
@@ -224,7 +249,8 @@ impl Reloader {
             store.set_replicas(settings.replicas);
         }
         let (digest, tenants) = (snapshot.digest.clone(), snapshot.tenants().len());
-        self.retired.add(self.shared.swap(snapshot));
+        let before = background::giving_way(|| self.shared.swap(snapshot));
+        self.retired.add(before);
         self.shared.metrics().reloaded(true);
         self.shared
             .trail()
@@ -266,17 +292,18 @@ impl Reloader {
         let snapshot = self.shared.snapshot();
         self.expiries.look(&snapshot, Timestamp::now());
         self.shared.metrics().tick();
-        for snapshot in self.retired.free() {
-            snapshot.take_apart();
+        let free = self.retired.free();
+        for snapshot in free {
+            background::let_go(snapshot.into_tenants());
         }
+        let tenants = snapshot.tenants().len();
+        background::giving_way(|| snapshot.containment().tidy(tenants));
     }
 
     /// Loads what changed and then stood still. `before` is what the last look found
-    /// changed; returns what this one did, and how long it took to look.
+    /// changed; returns what this one did, and how long it took to look at all files.
     fn look(&self, before: Option<Files>) -> (Option<Files>, Duration) {
-        let start = Instant::now();
-        let now = self.changed(before.as_ref());
-        let took = start.elapsed();
+        let (now, took) = self.changed(before.as_ref());
         match now {
             Some(found) if before.as_ref() == Some(&found) => {
                 self.reload_found(&found);
@@ -286,22 +313,32 @@ impl Reloader {
         }
     }
 
-    /// What the watched files hold, if it is not what was loaded.
-    fn changed(&self, before: Option<&Files>) -> Option<Files> {
+    /// What the watched files hold, if it is not what was loaded, and how long it took
+    /// to look at them. Reading those that changed does not count: that is soon over.
+    fn changed(&self, before: Option<&Files>) -> (Option<Files>, Duration) {
         let (watched, loaded) = {
             let state = self.state();
             (state.watched.clone(), state.loaded.clone())
         };
-        let now = Files::look(&watched, before.or(Some(&loaded)));
+        let known = before.unwrap_or(&loaded);
+        let start = Instant::now();
+        let are_still = known.are_still(&watched);
+        let took = start.elapsed();
+        let now = if are_still {
+            known.clone()
+        } else {
+            let (files, known) = (watched.clone(), known.clone());
+            self.beside(&watched, move || Files::look(&files, Some(&known)))
+        };
         if now != loaded {
-            return Some(now);
+            return (Some(now), took);
         }
         let mut state = self.state();
         if state.loaded == now {
             // What has settled since need not be read again.
             state.loaded = now;
         }
-        None
+        (None, took)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -310,7 +347,6 @@ impl Reloader {
 }
 
 fn watch(reloader: &Weak<Reloader>) {
-    background::stand_behind();
     let mut before = None;
     let mut pause = LOOK_EVERY;
     loop {
@@ -332,66 +368,9 @@ fn watch(reloader: &Weak<Reloader>) {
     }
 }
 
-/// The config and every file that these settings name.
-fn watched<'a>(path: &Path, named: impl IntoIterator<Item = &'a Settings>) -> Vec<PathBuf> {
-    let named = named.into_iter().flat_map(snapshot::named_files);
-    let mut files: Vec<_> = std::iter::once(path.to_owned()).chain(named).collect();
-    files.sort();
-    files.dedup();
-    files
-}
-
-impl Reloader {
-    /// What differs and can't be changed in a running gateway.
-    fn needs_restart(&self, after: &Settings) -> Vec<&'static str> {
-        let before = &*self.started;
-        let (old, new) = (&before.bounds, &after.bounds);
-        let mac_key = || snapshot::mac_key(&after.audit).ok().flatten();
-        let is_same_trail = before.audit == after.audit;
-        let mac_key = || mac_key().as_ref().map(MacKey::fingerprint);
-        [
-            ("listen", !is_same_listeners(&before.listen, &after.listen)),
-            ("admin.address", before.admin.address != after.admin.address),
-            ("admin.socket", before.admin.socket != after.admin.socket),
-            ("workers", before.workers != after.workers),
-            ("audit", !is_same_trail),
-            ("audit.mac_key", is_same_trail && mac_key() != self.mac_key),
-            ("limits_store", !is_same_store(before, after)),
-            ("otlp", before.otlp != after.otlp),
-            ("log.format", before.log.format != after.log.format),
-            ("bounds.connections", old.connections != new.connections),
-            (
-                "bounds.connections_per_peer",
-                old.connections_per_peer != new.connections_per_peer,
-            ),
-            (
-                "bounds.requests_in_flight",
-                old.requests_in_flight != new.requests_in_flight,
-            ),
-        ]
-        .into_iter()
-        .filter_map(|(field, differs)| differs.then_some(field))
-        .collect()
+/// Frees settings that nobody else holds.
+fn let_go(settings: Arc<Settings>) {
+    if let Some(settings) = Arc::into_inner(settings) {
+        background::let_go(settings.tenants);
     }
-}
-
-/// Whether both share limits in the same store; among how many is seen at once.
-fn is_same_store(before: &Settings, after: &Settings) -> bool {
-    let but_replicas = |settings: &Settings| {
-        let store = settings.limits_store.clone();
-        store.map(|store| fleet::Settings {
-            replicas: 1,
-            ..store
-        })
-    };
-    but_replicas(before) == but_replicas(after)
-}
-
-/// Whether both are the same ports and sockets, with TLS or without; other
-/// certificates are used at once.
-fn is_same_listeners(before: &[Listen], after: &[Listen]) -> bool {
-    let is_same = |(one, other): (&Listen, &Listen)| {
-        one.place == other.place && one.tls.is_some() == other.tls.is_some()
-    };
-    before.len() == after.len() && before.iter().zip(after).all(is_same)
 }

@@ -23,7 +23,6 @@ use jiff::Timestamp;
 
 use super::settings::{Bounds, FreezeAfter, Mode, Upstream};
 use crate::{
-    background,
     containment::{Containment, Switch},
     fleet::Store,
     ids::UserId,
@@ -40,7 +39,7 @@ use crate::{
 pub use self::{
     files::named_files,
     fleet::store,
-    load::{build, unreadable, user_set},
+    load::{Built, build, unreadable, user_set},
     otlp::otlp,
     secrets::{loose_secrets, mac_key, read_file},
     ship::{database, ship},
@@ -190,9 +189,9 @@ struct TokenPlace {
 }
 
 impl Snapshot {
-    /// Frees the memory of one that is not in use any more, in the background.
-    pub fn take_apart(self) {
-        background::drop_all(self.tenants);
+    /// What takes long to free of one that is not in use any more.
+    pub fn into_tenants(self) -> Vec<Tenant> {
+        self.tenants
     }
 
     /// The tenant and token with this digest, whether valid now or not.

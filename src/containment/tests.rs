@@ -93,8 +93,12 @@ fn a_tenant_that_comes_back_has_the_switch_that_calls_of_before_still_see() {
     let of_a_call = containment.switch_of(&billing);
     containment.settle(&[], &[], || ());
     assert!(Arc::ptr_eq(&of_a_call, &containment.switch_of(&billing)));
+    containment.tidy(1);
+    assert_eq!(containment.state().switches.len(), 1);
     drop(of_a_call);
-    containment.settle(&[], &[], || ());
+    containment.tidy(1);
+    assert_eq!(containment.state().switches.len(), 1, "as many as tenants");
+    containment.tidy(0);
     assert!(containment.state().switches.is_empty());
 }
 

@@ -7,6 +7,8 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use aws_lc_rs::digest::SHA256_OUTPUT_LEN;
+
 use crate::{background, config::snapshot::read_file};
 
 /// The most that is read of a file; the largest that a config may name.
@@ -25,7 +27,7 @@ struct Seen {
     path: PathBuf,
     stamp: Option<Stamp>,
     /// The SHA-256 of its content; `None` if it can't be read.
-    content: Option<[u8; 32]>,
+    content: Option<[u8; SHA256_OUTPUT_LEN]>,
     /// Whether the stamp alone tells that it is still the same.
     is_settled: bool,
 }
@@ -55,6 +57,14 @@ impl Files {
     pub fn look(paths: &[PathBuf], before: Option<&Self>) -> Self {
         let now = SystemTime::now();
         Self::of(paths, before, |path, known| Seen::look(path, known, now))
+    }
+
+    /// Whether the stamps alone tell that these `paths`, in order, hold the same.
+    pub fn are_still(&self, paths: &[PathBuf]) -> bool {
+        let is_same = |(seen, path): (&Seen, &PathBuf)| {
+            seen.path == *path && seen.is_settled && seen.stamp == stamp(path)
+        };
+        self.0.len() == paths.len() && self.0.iter().zip(paths).all(is_same)
     }
 
     /// These `paths`, as they were seen here; the others are looked at now.
@@ -125,7 +135,7 @@ fn stamp(path: &Path) -> Option<Stamp> {
     })
 }
 
-fn content(path: &Path) -> Option<[u8; 32]> {
+fn content(path: &Path) -> Option<[u8; SHA256_OUTPUT_LEN]> {
     let bytes = read_file(path, BYTES_MAX).ok()?;
     Some(background::sha256(&bytes))
 }

@@ -361,29 +361,47 @@ fn over_tcp_nothing_can_be_changed() {
     assert!(record["by"].as_str().unwrap().starts_with("unix:uid="));
 }
 
-/// `nice` of every thread of the gateway with this name.
-fn nice_of(gateway: &Gateway, name: &str) -> Vec<i32> {
+/// How the system gives processors to every thread of the gateway with this name.
+fn policies_of(gateway: &Gateway, name: &str) -> Vec<u32> {
     let tasks = fs::read_dir(format!("/proc/{}/task", gateway.process.id())).unwrap();
     let stats = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("stat")).ok());
     stats
         .filter_map(|stat| {
-            // proc(5): the name in parentheses is the second field, nice the 19th.
+            // proc(5): the name in parentheses is the second field, the policy the 41st.
             let (name_found, rest) = stat.split_once('(')?.1.rsplit_once(") ")?;
-            let nice = rest.split(' ').nth(16)?.parse().unwrap();
-            name_found.starts_with(name).then_some(nice)
+            let policy = rest.split(' ').nth(38)?.parse().unwrap();
+            name_found.starts_with(name).then_some(policy)
         })
         .collect()
 }
 
+/// sched(7).
+const SCHED_IDLE: u32 = 5;
+
 #[test]
-fn what_loads_configs_stands_behind_the_workers() {
+fn a_long_config_is_loaded_in_spare_time_and_whatever_notices_it_is_not() {
     let gateway = Gateway::start();
-    gateway.edit_config(|text| text + "# changed\n");
-    reload(&gateway);
-    let workers = nice_of(&gateway, "worker-");
-    let config = nice_of(&gateway, "config");
-    assert_eq!(workers.len(), 2);
-    // Never further ahead than the process itself.
-    let least = workers.iter().copied().max().unwrap();
-    assert_eq!(config, [least.max(10)], "workers {workers:?}");
+    let many: String = (0..20_000)
+        .map(|n| format!("  - {{ name: t{n}, key: production, users: all, tokens: [ {{ id: a, sha256: \"{n:064x}\" }} ] }}\n"))
+        .collect();
+    gateway.edit_config(|text| text + &many);
+    let seen = thread::scope(|scope| {
+        let reload = scope.spawn(|| reload(&gateway));
+        let mut seen = Vec::new();
+        while !reload.is_finished() {
+            seen.extend(policies_of(&gateway, "config-load"));
+        }
+        reload.join().unwrap();
+        seen
+    });
+    assert!(seen.contains(&SCHED_IDLE), "{seen:?}");
+    for name in ["worker-", "config"] {
+        let mut policies = policies_of(&gateway, name);
+        // What frees the config before may be at it yet.
+        policies.retain(|policy| name == "worker-" || *policy != SCHED_IDLE);
+        assert!(
+            !policies.is_empty() && !policies.contains(&SCHED_IDLE),
+            "{name}: {policies:?}"
+        );
+    }
 }

@@ -1,8 +1,8 @@
 //! A long list of tenants, read part by part.
 //!
 //! The YAML library makes events of a whole text before anything is made of them: of
-//! 100,000 tenants that is half a gigabyte, and most of a second without a pause. A list
-//! that is written as lists of tenants are (a dash for each, at one indentation) is
+//! 100,000 tenants that is half a gigabyte, and most of a second without giving way. A
+//! list that is written as lists of tenants are (a dash for each, at one indentation) is
 //! taken apart at the dashes, and its parts are read as texts of their own.
 //!
 //! Where that could read anything else than the whole would, the whole is read: a part
@@ -32,7 +32,7 @@ pub fn read(text: &str) -> Option<Raw> {
     let mut raw: Raw = serde_yaml::from_str(&[before, KEY, " []\n", after].concat()).ok()?;
     let tenants = raw.tenants.as_mut()?;
     for part in parts(list) {
-        background::make_room();
+        background::give_way();
         let part: Vec<Option<Tenant>> = serde_yaml::from_str(part).ok()?;
         tenants.extend(part);
     }
@@ -45,6 +45,7 @@ fn taken_out(text: &str) -> Option<(&str, &str, &str)> {
     let mut begin = None;
     let mut indent = None;
     for line in text.split_inclusive('\n') {
+        background::give_way();
         let start = at;
         at += line.len();
         let Some((_, first)) = begin else {

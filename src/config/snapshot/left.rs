@@ -28,7 +28,7 @@ impl Left {
         let keys = settings.keys.iter().map(|key| key.name.as_str());
         let of_tenants = previous.tenants.iter();
         let of_tenants = of_tenants.map(|it| {
-            background::make_room();
+            background::give_way();
             (&*it.name, spent(it.limits.of_tenant()))
         });
         let of_keys = previous.keys.iter();
@@ -55,7 +55,7 @@ fn gone<'a>(
     named: impl Iterator<Item = &'a str>,
     before: impl Iterator<Item = (&'a str, Buckets)>,
 ) -> HashMap<Box<str>, Buckets> {
-    let named: HashSet<_> = named.collect();
+    let named: HashSet<_> = named.inspect(|_| background::give_way()).collect();
     before
         .filter(|(name, spent)| !spent.is_empty() && !named.contains(name))
         .map(|(name, spent)| (name.into(), spent))

@@ -33,6 +33,31 @@ const USERS_BYTES_MAX: u64 = 64 << 20;
 /// The longest file of roots, in bytes.
 const ROOTS_BYTES_MAX: u64 = 16 << 20;
 
+/// A snapshot that may take effect.
+#[derive(Debug)]
+#[must_use]
+pub struct Built {
+    snapshot: Snapshot,
+    /// Those of its tenants that the one before does not have.
+    newcomers: Vec<usize>,
+}
+
+impl Built {
+    /// Makes freezes and thaws known to the tenants that are new. This may wait for a
+    /// freeze, and a freeze for this, so it is no part of the building, which may be
+    /// interrupted for long.
+    pub fn with_switches(mut self) -> Snapshot {
+        let containment = &self.snapshot.containment;
+        for at in self.newcomers {
+            background::give_way();
+            if let Some(tenant) = self.snapshot.tenants.get_mut(at) {
+                tenant.switch = containment.switch_of(&tenant.name);
+            }
+        }
+        self.snapshot
+    }
+}
+
 /// Reads every secret, list and certificate that `settings` name, and makes
 /// the limiters. What did not change since `previous` keeps its state: a reload
 /// refills no budget and closes no breaker.
@@ -44,7 +69,7 @@ pub fn build(
     settings: &Settings,
     digest: &str,
     previous: Option<&Snapshot>,
-) -> Result<Snapshot, Vec<Problem>> {
+) -> Result<Built, Vec<Problem>> {
     let mut problems = Vec::new();
     let target = target(&settings.upstream, previous, &mut problems);
     let listen = listeners::listeners(&settings.listen, previous, &mut problems);
@@ -71,9 +96,13 @@ pub fn build(
     let known: HashMap<_, _> = previous
         .into_iter()
         .flat_map(|previous| previous.tenants.iter())
-        .map(|tenant| (&*tenant.name, tenant))
+        .map(|tenant| {
+            background::give_way();
+            (&*tenant.name, tenant)
+        })
         .collect();
     let mut tenants = Vec::with_capacity(settings.tenants.len());
+    let mut newcomers = Vec::new();
     let mut by_token =
         HashMap::with_capacity(settings.tenants.iter().map(|t| t.tokens.len()).sum());
     let others = previous.map_or_else(
@@ -82,7 +111,7 @@ pub fn build(
     );
     let named_max = usize::try_from(settings.metrics_tenants).unwrap_or(usize::MAX);
     for (at, tenant) in settings.tenants.iter().enumerate() {
-        background::make_room();
+        background::give_way();
         let users = users(at, tenant, settings.upstream.ids, &mut problems);
         let (true, Some(users), Some(key)) = (whole, users, keys.get(tenant.key)) else {
             continue;
@@ -96,17 +125,13 @@ pub fn build(
         }
         let known = known.get(&*tenant.name).copied();
         let counts = counts(at < named_max, known, &others);
+        if known.is_none() {
+            newcomers.push(tenants.len());
+        }
         tenants.push(ready(tenant, key, users, counts, (known, left, is_shared)));
     }
-    // A config that is refused leaves no switches behind.
-    if problems.is_empty() {
-        let tenants = tenants.iter_mut();
-        for tenant in tenants.filter(|it| !known.contains_key(&*it.name)) {
-            tenant.switch = containment.switch_of(&tenant.name);
-        }
-    }
-    match (target, problems.is_empty()) {
-        (Some(upstream), true) => Ok(Snapshot {
+    let snapshot = match (target, problems.is_empty()) {
+        (Some(upstream), true) => Snapshot {
             digest: digest.into(),
             failed_auth: previous
                 .filter(|previous| previous.bounds.failed_auth == settings.bounds.failed_auth)
@@ -124,9 +149,13 @@ pub fn build(
             by_token,
             containment,
             left: previous.map_or_else(Left::default, |previous| Left::since(settings, previous)),
-        }),
-        _ => Err(problems),
-    }
+        },
+        _ => return Err(problems),
+    };
+    Ok(Built {
+        snapshot,
+        newcomers,
+    })
 }
 
 /// What settings name and can't be read; also of settings that are not right.

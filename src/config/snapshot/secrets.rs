@@ -2,13 +2,13 @@
 
 use std::{
     env, fs,
-    io::Read,
     path::{Path, PathBuf},
 };
 
 use http::HeaderName;
 
 use crate::{
+    background,
     config::{
         problem::{FieldPath, Problem},
         settings::{Audit, SecretSource, Settings},
@@ -114,11 +114,9 @@ fn read_credential(name: &str) -> Result<Vec<u8>, String> {
     read_file(&PathBuf::from(directory).join(name), SECRET_BYTES_MAX)
 }
 
-/// At most `bytes_max` and one more byte of a file, so that the reader sees the excess.
+/// A file to its end, or to somewhat beyond `bytes_max`, so that the reader sees the excess.
 pub fn read_file(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String> {
-    let mut content = Vec::new();
     fs::File::open(path)
-        .and_then(|file| file.take(bytes_max + 1).read_to_end(&mut content))
-        .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-    Ok(content)
+        .and_then(|file| background::read(file, bytes_max))
+        .map_err(|error| format!("cannot read {}: {error}", path.display()))
 }

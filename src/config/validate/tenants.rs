@@ -81,7 +81,7 @@ pub fn tenants(
     let now = Timestamp::now();
     let mut tenants = Vec::with_capacity(raw.len());
     for (index, entry) in raw.into_iter().enumerate() {
-        background::make_room();
+        background::give_way();
         let at = at.clone().index(index);
         if let Some(raw) = check.entry(&at, entry) {
             tenants.push(tenant(

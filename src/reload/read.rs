@@ -1,0 +1,77 @@
+//! Reading another config from the disk, which changes nothing.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use super::files::Files;
+use crate::config::{
+    self,
+    problem::Problems,
+    settings::Settings,
+    snapshot::{self, Built, Snapshot},
+};
+
+/// What a config is read against.
+pub struct Basis {
+    pub path: PathBuf,
+    pub settings: Arc<Settings>,
+    pub snapshot: Arc<Snapshot>,
+    /// What its files held when it was read last.
+    pub known: Files,
+}
+
+/// What was on the disk.
+pub struct Read {
+    pub at: SystemTime,
+    /// Its files, and what they held at the latest when they were read.
+    pub found: Files,
+    /// The settings, if they are valid by themselves.
+    pub named: Option<Arc<Settings>>,
+    pub built: Result<(Arc<Settings>, Built), Problems>,
+}
+
+impl Basis {
+    pub fn read(&self) -> Read {
+        let at = SystemTime::now();
+        let files = |named| watched(&self.path, std::iter::once(&*self.settings).chain(named));
+        // Before it is read: what changes meanwhile is seen by the next look.
+        let found = Files::look(&files(None), Some(&self.known));
+        let loaded = config::load(&self.path);
+        let named = loaded.as_ref().ok();
+        let named = named.map(|loaded| Arc::clone(&loaded.settings));
+        let found = match &named {
+            Some(named) => found.extended(&files(Some(named))),
+            None => found,
+        };
+        let built = loaded.and_then(|loaded| {
+            snapshot::build(&loaded.settings, &loaded.digest, Some(&self.snapshot))
+                .map(|built| (Arc::clone(&loaded.settings), built))
+                .map_err(|problems| loaded.locate(problems))
+        });
+        Read {
+            at,
+            found,
+            named,
+            built,
+        }
+    }
+}
+
+/// The config and every file that these settings name.
+pub fn watched<'a>(path: &Path, named: impl IntoIterator<Item = &'a Settings>) -> Vec<PathBuf> {
+    let named = named.into_iter().flat_map(snapshot::named_files);
+    let mut files: Vec<_> = std::iter::once(path.to_owned()).chain(named).collect();
+    files.sort();
+    files.dedup();
+    files
+}
+
+/// How long these files are together, in bytes.
+pub fn lengths(files: &[PathBuf]) -> u64 {
+    let found = files.iter().filter_map(|file| fs::metadata(file).ok());
+    found.map(|found| found.len()).sum()
+}
