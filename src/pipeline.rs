@@ -217,7 +217,8 @@ impl Pipeline {
         target: &Arc<Target>,
         arrival: &Arrival,
     ) -> Outcome {
-        let keys = &recorded.permit().tenant().key;
+        let tenant = recorded.permit().tenant();
+        let keys = &tenant.key;
         let began = Instant::now();
         let retries = target.settings.retries;
         let key = Arc::clone(keys.current());
@@ -225,7 +226,7 @@ impl Pipeline {
         fault_point::reach("request-built");
         let outcome = self
             .forwarder
-            .send(&request, target, keys, began, began, retries)
+            .send(&request, target, tenant, began, began, retries)
             .await;
         if !outcome.is_clean_refusal_of_the_key() {
             return outcome;
@@ -243,14 +244,14 @@ impl Pipeline {
         }
         // The next key is in use now, also where this call may not be sent again.
         let made = u32::try_from(outcome.attempts().len()).unwrap_or(u32::MAX);
-        if made > retries {
+        if made > retries || tenant.switch.is_frozen() {
             return outcome;
         }
         let request = inject::request(recorded, &moved.key, target, arrival);
         self.counts.retried_with_the_next_key();
         // Seldom: not part of every call's future.
         let now = Instant::now();
-        let sending = Box::pin(self.forwarder.send(&request, target, keys, began, now, 0));
+        let sending = Box::pin(self.forwarder.send(&request, target, tenant, began, now, 0));
         outcome.followed_by(sending.await)
     }
 

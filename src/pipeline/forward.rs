@@ -30,7 +30,7 @@ pub use self::{
 use super::{code::Code, inject::UpstreamRequest, limit::Health, respond};
 use crate::{
     audit::{OutcomeKind, Sent},
-    config::snapshot::Target,
+    config::snapshot::{Target, Tenant},
     key_ring::{KeyRing, Share},
     metrics::Shard,
     timers::Timers,
@@ -279,16 +279,18 @@ impl Forwarder {
 
     /// Sends `request` and reads the answer, all within the upstream's time-out
     /// from `began` on and with at most `retries` further attempts. It is `at` now.
-    /// No answer passes that holds one of `keys`.
+    /// No answer passes that holds one of the tenant's keys. Once the tenant is frozen,
+    /// nothing more is sent.
     pub async fn send(
         &self,
         request: &UpstreamRequest<'_>,
         target: &Arc<Target>,
-        keys: &KeyRing,
+        tenant: &Tenant,
         began: Instant,
         mut at: Instant,
         retries: u32,
     ) -> Outcome {
+        let keys = &*tenant.key;
         let deadline = began + target.settings.request_timeout;
         self.budget.deposit();
         let (mut attempts, mut furthest) = (Vec::with_capacity(1), Furthest::none());
@@ -312,8 +314,11 @@ impl Forwarder {
                 self.counts.retry_budget_exhausted();
                 break;
             }
-            self.counts.retried(ended);
             sleep_until(at).await;
+            if tenant.switch.is_frozen() {
+                break;
+            }
+            self.counts.retried(ended);
         }
         Outcome::of(began, attempts, furthest)
     }

@@ -498,6 +498,22 @@ fn a_call_under_way_ends_as_it_does_and_one_that_waits_for_its_turn_is_refused()
 }
 
 #[test]
+fn a_call_is_not_sent_again_once_its_tenant_is_frozen() {
+    let gateway = Setup::default().tenant("billing", &["users: all"]).start();
+    // Long enough for the freeze to come between the two attempts.
+    let busy = Behaviour::answer(503, "Retry-After: 3\r\n", r#"{"error":"busy"}"#);
+    gateway.alloy.script([busy]);
+    thread::scope(|scope| {
+        let call = scope.spawn(|| gateway.delete(USER, "c0"));
+        assert!(gateway.alloy.wait_for(1, Duration::from_secs(30)));
+        gateway.done("freeze", &["billing", "--reason", "a drill"]);
+        assert_eq!(call.join().unwrap().status, 503);
+    });
+    assert_eq!(gateway.alloy.received().len(), 1);
+    assert_eq!(gateway.scrape().get("upstream_retries"), 0.0);
+}
+
+#[test]
 fn without_a_disk_a_freeze_takes_effect_at_once_and_a_thaw_does_not() {
     let mut gateway = with_budget(5).start();
     gateway.done("freeze", &[OTHER, "--reason", "before"]);
