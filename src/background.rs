@@ -5,7 +5,7 @@ use std::{
     io::{self, Read},
     panic,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, TryLockError,
         mpsc::{self, RecvTimeoutError},
     },
     thread::{self, JoinHandle},
@@ -51,6 +51,8 @@ pub fn stand_behind() {
 /// milliseconds, before one that wakes for a call; this one does not, if it calls
 /// [`give_way`]. There is no way back, and on a busy machine no progress to speak of.
 fn take_what_is_spare() {
+    // Where only this is allowed, it is better than nothing.
+    stand_behind();
     let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
     // Where the system forbids it, the work only costs calls more.
     let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle);
@@ -115,14 +117,14 @@ pub fn sha256(bytes: &[u8]) -> [u8; SHA256_OUTPUT_LEN] {
 #[derive(Debug, Default)]
 pub struct Background {
     /// Work that found so little time that it was done elsewhere: it goes on, since
-    /// nothing can stop it, and there is never more than one.
+    /// nothing can stop it, and there is never more than one such.
     late: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Background {
     /// Does `work` in spare time, and waits for it. Where that takes longer than
     /// `patience`, or can't be begun, does it here, again from its beginning: so it must
-    /// be without effect but its result, and hold no lock that a call may wait for.
+    /// be without effect but its result, and hold no lock of ours that a call may wait for.
     ///
     /// # Panics
     ///
@@ -132,16 +134,26 @@ impl Background {
         T: Send + 'static,
         W: Fn() -> T + Send + Sync + 'static,
     {
-        let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut late = match self.late.try_lock() {
+            Ok(late) => late,
+            Err(TryLockError::Poisoned(late)) => late.into_inner(),
+            // Whoever waits there may wait long.
+            Err(TryLockError::WouldBlock) => return work(),
+        };
         if late.as_ref().is_some_and(|late| !late.is_finished()) {
             return work();
         }
         let work = Arc::new(work);
         let (done, result) = mpsc::sync_channel(1);
         let aside = Arc::clone(&work);
-        let Ok(thread) = in_spare_time(move || {
+        let thread = thread::Builder::new().name("config-load".to_owned());
+        let Ok(thread) = thread.spawn(move || {
+            take_what_is_spare();
+            let made = aside();
+            // Whoever takes the result is the last to hold what it was made from.
+            drop(aside);
             // Nobody waits any more for what comes late.
-            let _ = done.send(aside());
+            let _ = done.send(made);
         }) else {
             return work();
         };
@@ -149,6 +161,7 @@ impl Background {
             Ok(done) => done,
             Err(RecvTimeoutError::Timeout) => {
                 *late = Some(thread);
+                drop(result);
                 work()
             }
             Err(RecvTimeoutError::Disconnected) => match thread.join() {
@@ -159,23 +172,20 @@ impl Background {
     }
 }
 
-/// Frees what may be many, in spare time.
+/// Frees what may be many, behind the workers. Not in spare time only: of configs that
+/// come one after the other on a busy machine, each would wait to be freed.
 pub fn let_go<T: Send + 'static>(many: Vec<T>) {
+    let thread = thread::Builder::new().name("config-free".to_owned());
     // If the system gives no thread, they are freed here.
-    let _ = in_spare_time(move || {
-        for one in many {
-            give_way();
-            drop(one);
-        }
+    let _ = thread.spawn(move || {
+        stand_behind();
+        giving_way(|| {
+            for one in many {
+                give_way();
+                drop(one);
+            }
+        });
     });
-}
-
-fn in_spare_time(work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
-    let thread = thread::Builder::new().name("config-load".to_owned());
-    thread.spawn(|| {
-        take_what_is_spare();
-        work();
-    })
 }
 
 #[cfg(test)]
@@ -235,6 +245,10 @@ mod tests {
         assert_eq!(background.run(Duration::from_millis(20), work), here);
         let whoever = || thread::current().id();
         assert_eq!(background.run(LONG, whoever), here);
+        {
+            let _another_waits = background.late.lock().unwrap();
+            assert_eq!(background.run(LONG, whoever), here);
+        }
         drop(held);
         let late = || background.late.lock().unwrap();
         while late().as_ref().is_some_and(|late| !late.is_finished()) {
@@ -245,16 +259,26 @@ mod tests {
 
     #[test]
     fn what_is_let_go_of_is_freed_elsewhere() {
-        struct Freed(mpsc::Sender<(bool, ThreadId)>);
+        struct Freed(mpsc::Sender<(i32, ThreadId)>);
         impl Drop for Freed {
             fn drop(&mut self) {
-                let _ = self.0.send((is_spare(), thread::current().id()));
+                let _ = self.0.send((nice(gettid()), thread::current().id()));
             }
         }
         let (freed, told) = mpsc::channel();
         let_go(vec![Freed(freed)]);
-        let (was_spare, there) = told.recv().unwrap();
-        assert!(was_spare && there != thread::current().id());
+        let (behind, there) = told.recv().unwrap();
+        assert_eq!(behind, NICE.max(nice(gettid())));
+        assert_ne!(there, thread::current().id());
+    }
+
+    #[test]
+    fn what_the_result_was_made_from_is_held_by_nobody_once_it_is_there() {
+        let basis = Arc::new(());
+        let held = Arc::clone(&basis);
+        let seen = Background::default().run(LONG, move || Arc::strong_count(&held));
+        assert!(seen >= 2);
+        assert!(Arc::into_inner(basis).is_some());
     }
 
     #[test]

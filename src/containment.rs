@@ -22,7 +22,6 @@ use jiff::Timestamp;
 pub use self::{fleet::Fleet, replay::Replay, switch::Switch};
 use crate::{
     audit::FrozenRecord,
-    background,
     config::{settings::FreezeAfter, show_duration, snapshot::Tenant},
     ids::{CredentialId, RequestId},
 };
@@ -227,14 +226,12 @@ impl Containment {
     }
 
     /// Lets go of switches that nobody looks at any more, if there are more than those
-    /// of the config in effect, with this many tenants.
-    pub fn tidy(&self, tenants: usize) {
+    /// of the config in effect, which has this many tenants.
+    pub fn tidy(&self, in_effect: usize) {
         let mut state = self.state();
-        if state.switches.len() > tenants + state.left.len() {
-            state.switches.retain(|_, switch| {
-                background::give_way();
-                switch.strong_count() > 0
-            });
+        if state.switches.len() > in_effect + state.left.len() {
+            let switches = &mut state.switches;
+            switches.retain(|_, switch| switch.strong_count() > 0);
         }
     }
 
@@ -352,14 +349,12 @@ impl State {
     /// it when it would not count any more: there is never more than was deleted
     /// within the tenants' own spans.
     fn keep_left(&mut self, before: &[Tenant], after: &[Tenant], now_ms: i64) {
-        let before = before.iter().inspect(|_| background::give_way());
         self.left.retain(|_, switch| switch.counts(now_ms));
-        let spent = before.filter(|tenant| tenant.switch.counts(now_ms));
+        let spent = before.iter().filter(|tenant| tenant.switch.counts(now_ms));
         let spent = spent.map(|tenant| ((&*tenant.name).into(), Arc::clone(&tenant.switch)));
         self.left.extend(spent);
         if !self.left.is_empty() {
             for tenant in after {
-                background::give_way();
                 self.left.remove(&*tenant.name);
             }
         }

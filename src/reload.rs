@@ -36,20 +36,23 @@ use crate::{
 
 /// How often the config and the files it names are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Looking takes at most this part of the time, however many files there are.
+/// Looking takes at most about this part of the time, however many files there are.
+/// Reading those that changed comes to it, in spare time if they are long.
 const LOOK_SHARE: u32 = 100;
 /// Problems that are logged one by one.
 const LOGGED_MAX: usize = 20;
 
 /// Configs and lists up to this length, in bytes together, are read on the spot, if
 /// there are no more tenants than that to take the place of: it takes some milliseconds.
-const BYTES_AT_ONCE: u64 = 128 << 10;
-const TENANTS_AT_ONCE: usize = 1_000;
+const SHORT_BYTES_MAX: u64 = 128 << 10;
+const FEW_TENANTS_MAX: usize = 1_000;
 /// How long the processors may be busy with calls before a larger one is read beside
 /// them all the same.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(3);
 /// What is read in a second of the processor's time, at the least, in bytes.
 const BYTES_A_SECOND: u64 = 4 << 20;
+/// However much it is, a revocation does not wait longer for spare time.
+const READ_SECONDS_MAX: u64 = 20;
 
 /// Loads other configs into a running gateway.
 #[derive(Debug)]
@@ -195,10 +198,11 @@ impl Reloader {
         W: Fn() -> T + Send + Sync + 'static,
     {
         let (length, tenants) = (lengths(files), self.shared.snapshot().tenants().len());
-        if length <= BYTES_AT_ONCE && tenants <= TENANTS_AT_ONCE {
+        if length <= SHORT_BYTES_MAX && tenants <= FEW_TENANTS_MAX {
             return work();
         }
-        let patience = PATIENCE + Duration::from_secs(length / BYTES_A_SECOND);
+        let seconds = (length / BYTES_A_SECOND).min(READ_SECONDS_MAX);
+        let patience = PATIENCE + Duration::from_secs(seconds);
         self.background.run(patience, work)
     }
 
@@ -213,6 +217,7 @@ impl Reloader {
         let result = match read.built {
             Ok((settings, built)) => {
                 last.needs_restart = self.needs_restart(&settings);
+                // Not in spare time: it takes a lock that a freeze may wait for.
                 let snapshot = background::giving_way(|| built.with_switches());
                 self.accept(&settings, snapshot, &last);
                 let before = std::mem::replace(&mut self.state().settings, settings);
@@ -249,8 +254,7 @@ impl Reloader {
             store.set_replicas(settings.replicas);
         }
         let (digest, tenants) = (snapshot.digest.clone(), snapshot.tenants().len());
-        let before = background::giving_way(|| self.shared.swap(snapshot));
-        self.retired.add(before);
+        self.retired.add(self.shared.swap(snapshot));
         self.shared.metrics().reloaded(true);
         self.shared
             .trail()
@@ -296,8 +300,7 @@ impl Reloader {
         for snapshot in free {
             background::let_go(snapshot.into_tenants());
         }
-        let tenants = snapshot.tenants().len();
-        background::giving_way(|| snapshot.containment().tidy(tenants));
+        snapshot.containment().tidy(snapshot.tenants().len());
     }
 
     /// Loads what changed and then stood still. `before` is what the last look found
@@ -314,7 +317,8 @@ impl Reloader {
     }
 
     /// What the watched files hold, if it is not what was loaded, and how long it took
-    /// to look at them. Reading those that changed does not count: that is soon over.
+    /// to look at them all, without reading those that changed: in spare time that may
+    /// take long, and must not delay the next look.
     fn changed(&self, before: Option<&Files>) -> (Option<Files>, Duration) {
         let (watched, loaded) = {
             let state = self.state();

@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::snapshot::build;
 
 const BILLING: Scope<'_> = Scope::Tenant("billing");
 
@@ -84,6 +85,40 @@ fn no_tenant_is_missed_by_a_freeze_of_all_that_races_a_reload() {
         });
         assert!(switches.iter().all(|switch| switch.is_frozen()));
     }
+}
+
+#[test]
+fn a_freeze_that_comes_after_a_config_was_built_reaches_the_tenants_that_are_new_in_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("config.yaml");
+    let key = directory.path().join("key");
+    std::fs::write(&key, "a-key-of-some-length").unwrap();
+    let settings = |names: &[&str]| {
+        let tenants = (0..).zip(names).map(|(n, name)| {
+            format!("  - {{ name: {name}, key: k, users: all, tokens: [ {{ id: a, sha256: \"{n:064x}\" }} ] }}\n")
+        });
+        let text = format!(
+            "version: 1\nlisten: [ {{ address: 127.0.0.1:0 }} ]\naudit: {{ directory: audit }}\n\
+             keys: {{ k: {{ secret: {{ file: key }} }} }}\ntenants:\n{}",
+            tenants.collect::<String>()
+        );
+        std::fs::write(&path, text).unwrap();
+        crate::config::load(&path).unwrap().settings
+    };
+    let first = build(&settings(&["crm"]), "1", None).unwrap();
+    let first = first.with_switches();
+    let second = build(&settings(&["crm", "billing", "late"]), "2", Some(&first)).unwrap();
+    first.containment().freeze(BILLING, freeze("first"), |_| ());
+    let second = second.with_switches();
+    let is_frozen = || {
+        let tenants = second.tenants().iter();
+        tenants.map(|it| it.switch.is_frozen()).collect::<Vec<_>>()
+    };
+    assert_eq!(is_frozen(), [false, true, false]);
+    first
+        .containment()
+        .freeze(Scope::All, freeze("second"), |_| ());
+    assert_eq!(is_frozen(), [true, true, true]);
 }
 
 #[test]

@@ -62,9 +62,11 @@ impl Files {
     /// Whether the stamps alone tell that these `paths`, in order, hold the same.
     pub fn are_still(&self, paths: &[PathBuf]) -> bool {
         let is_same = |(seen, path): (&Seen, &PathBuf)| {
-            seen.path == *path && seen.is_settled && seen.stamp == stamp(path)
+            seen.stamp == stamp(path) && seen.is_settled && seen.path == *path
         };
-        self.0.len() == paths.len() && self.0.iter().zip(paths).all(is_same)
+        // Each is looked at, for the caller to learn how long that takes.
+        let pairs = self.0.iter().zip(paths);
+        pairs.map(is_same).fold(true, |still, same| still & same) && self.0.len() == paths.len()
     }
 
     /// These `paths`, as they were seen here; the others are looked at now.

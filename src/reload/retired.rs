@@ -21,9 +21,9 @@ impl<T> Retired<T> {
         kept.push(retired);
     }
 
-    /// Those that no call holds, for this thread to take apart. Nobody can get hold of
-    /// one anew, so there are never more than calls under way hold, and those of the
-    /// last second.
+    /// Those that nobody else holds, to be taken apart. Nobody can get hold of one
+    /// anew, so there are never more than calls under way hold, one that a config is
+    /// being read against, and those of the last second.
     pub fn free(&self) -> Vec<T> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_free = |retired: &mut Arc<T>| Arc::strong_count(retired) == 1;

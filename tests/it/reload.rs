@@ -397,7 +397,7 @@ fn a_long_config_is_loaded_in_spare_time_and_whatever_notices_it_is_not() {
     assert!(seen.contains(&SCHED_IDLE), "{seen:?}");
     for name in ["worker-", "config"] {
         let mut policies = policies_of(&gateway, name);
-        // What frees the config before may be at it yet.
+        // One is at it yet, if the poller reads the file, too.
         policies.retain(|policy| name == "worker-" || *policy != SCHED_IDLE);
         assert!(
             !policies.is_empty() && !policies.contains(&SCHED_IDLE),

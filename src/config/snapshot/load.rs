@@ -383,6 +383,7 @@ fn read_users(
     (1..)
         .zip(text.lines())
         .map(|(number, line)| (number, line.split('#').next().unwrap_or_default().trim()))
+        .inspect(|_| background::give_way())
         .filter(|(_, id)| !id.is_empty())
         .map(|(number, id)| {
             UserId::parse(id, grammar)
