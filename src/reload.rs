@@ -65,7 +65,10 @@ pub struct Reloader {
     mac_key: Option<String>,
     /// One load at a time, and the last one wins.
     loading: Mutex<()>,
-    background: Background,
+    /// Where long files are looked at, and where long configs are read: a look must not
+    /// push what is being read out of spare time.
+    looking: Background,
+    reading: Background,
     retired: Retired<Snapshot>,
     state: Mutex<State>,
     expiries: ExpiryWatch,
@@ -110,7 +113,8 @@ impl Reloader {
             started: Arc::clone(&loaded.settings),
             mac_key: mac_key.map(MacKey::fingerprint),
             loading: Mutex::new(()),
-            background: Background::default(),
+            looking: Background::default(),
+            reading: Background::default(),
             retired: Retired::default(),
             expiries: ExpiryWatch::default(),
             state: Mutex::new(State {
@@ -188,11 +192,11 @@ impl Reloader {
             known: self.state().loaded.clone(),
         };
         let files = watched(&self.path, [&*basis.settings]);
-        self.beside(&files, move || basis.read())
+        self.beside(&self.reading, &files, move || basis.read())
     }
 
     /// Does `work` with these files: in spare time, if it is long.
-    fn beside<T, W>(&self, files: &[PathBuf], work: W) -> T
+    fn beside<T, W>(&self, place: &Background, files: &[PathBuf], work: W) -> T
     where
         T: Send + 'static,
         W: Fn() -> T + Send + Sync + 'static,
@@ -203,7 +207,7 @@ impl Reloader {
         }
         let seconds = (length / BYTES_A_SECOND).min(READ_SECONDS_MAX);
         let patience = PATIENCE + Duration::from_secs(seconds);
-        self.background.run(patience, work)
+        place.run(patience, work)
     }
 
     /// Lets what was read take effect, if it is valid.
@@ -332,7 +336,8 @@ impl Reloader {
             known.clone()
         } else {
             let (files, known) = (watched.clone(), known.clone());
-            self.beside(&watched, move || Files::look(&files, Some(&known)))
+            let look = move || Files::look(&files, Some(&known));
+            self.beside(&self.looking, &watched, look)
         };
         if now != loaded {
             return (Some(now), took);
