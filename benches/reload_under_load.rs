@@ -5,8 +5,9 @@
 //!
 //! `cargo bench --bench reload_under_load [-- RELOADS [ordinary]]`; 100 by default;
 //! with `ordinary` without the configs of 100,000 tenants; with `aside` there is nothing
-//! but their time in their place: what the machine does by itself. Sends only to loopback. The callers, the simulated Alloy and the gateway share the
-//! machine, so compare its columns with each other and with nothing else.
+//! but their time in their place: what the machine does by itself. Sends only to
+//! loopback. The callers, the simulated Alloy and the gateway share the machine, so
+//! compare its columns with each other and with nothing else.
 
 #![allow(
     clippy::unwrap_used,

@@ -31,7 +31,9 @@ pub fn start(upstream: &str, more_of_upstream: &str, more: &str) -> (Gateway, So
     );
     fs::write(&path, text).expect("the directory is ours");
     let loaded = config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
-    let snapshot = snapshot::build(&loaded.settings, &loaded.digest, None).expect("a good config").with_switches();
+    let snapshot = snapshot::build(&loaded.settings, &loaded.digest, None)
+        .expect("a good config")
+        .with_switches();
     let options = Options {
         settings: loaded.settings.audit.clone(),
         mac_key: None,

@@ -92,7 +92,9 @@ pub fn read(mut from: impl Read, most: u64) -> io::Result<Vec<u8>> {
     while bytes.len() as u64 <= most {
         give_way();
         let mut part = from.by_ref().take(BYTES_AT_ONCE as u64);
-        if part.read_to_end(&mut bytes)? == 0 {
+        part.read_to_end(&mut bytes)?;
+        // Not once more: at a terminal the end would have to be typed a second time.
+        if part.limit() > 0 {
             break;
         }
     }
@@ -321,6 +323,26 @@ mod tests {
         let long = vec![0; 9 * BYTES_AT_ONCE];
         let read = read(&*long, 10).unwrap().len();
         assert!((11..=BYTES_AT_ONCE).contains(&read), "{read}");
+    }
+
+    #[test]
+    fn nothing_is_asked_for_beyond_the_end() {
+        struct EndsOnce(Vec<u8>);
+        impl Read for EndsOnce {
+            fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+                let taken = self.0.split_off(self.0.len().saturating_sub(into.len()));
+                into[..taken.len()].copy_from_slice(&taken);
+                match taken.len() {
+                    0 => self.0 = b"asked again".to_vec(),
+                    _ => return Ok(taken.len()),
+                }
+                Ok(0)
+            }
+        }
+        assert_eq!(
+            read(EndsOnce(b"a config".to_vec()), 99).unwrap(),
+            b"a config"
+        );
     }
 
     #[test]

@@ -148,6 +148,31 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn only_settled_files_of_the_same_stamp_and_path_are_still() {
+        let directory = tempfile::tempdir().unwrap();
+        let [file, missing] = ["a", "b"].map(|name| directory.path().join(name));
+        fs::write(&file, "one").unwrap();
+        let paths = [file.clone(), missing.clone()];
+        // As it will be once the file has settled.
+        let later = SystemTime::now() + 2 * UNSETTLED + Duration::from_secs(1);
+        let see = |path: &Path, known: Option<&Seen>| Seen::look(path, known, later);
+        let settled = Files::of(&paths, None, see);
+        assert!(settled.are_still(&paths));
+        assert!(!Files::look(&paths, None).are_still(&paths), "not settled");
+        assert!(!settled.are_still(&paths[..1]), "fewer");
+        assert!(
+            !settled.are_still(&[missing.clone(), file.clone()]),
+            "others"
+        );
+        fs::write(&missing, "came").unwrap();
+        assert!(!settled.are_still(&paths), "one that was missing");
+        fs::remove_file(&missing).unwrap();
+        assert!(settled.are_still(&paths));
+        fs::write(&file, "others").unwrap();
+        assert!(!settled.are_still(&paths), "another content");
+    }
+
     fn age(path: &Path) -> Option<bool> {
         stamp(path).map(|stamp| stamp.is_older_than(SystemTime::now()))
     }

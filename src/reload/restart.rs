@@ -2,8 +2,10 @@
 
 use super::Reloader;
 use crate::{
-    config::settings::{Listen, Settings},
-    config::snapshot,
+    config::{
+        settings::{Listen, Settings},
+        snapshot,
+    },
     fleet,
     secret::MacKey,
 };

@@ -122,10 +122,11 @@ impl Writer {
     fn begin_anew(&mut self) -> io::Result<()> {
         self.doing = TrailOp::Rotate;
         self.hold_the_lock()?;
-        let last_broken = (self.segment.name(), self.read_back()?);
-        if let Some(outage) = &mut self.outage {
-            outage.broken.get_or_insert(last_broken);
-        }
+        let found = (self.segment.name(), self.read_back()?);
+        let (before, good_part) = match &mut self.outage {
+            Some(outage) => outage.broken.get_or_insert(found).clone(),
+            None => found,
+        };
         let last = segment::list(&self.directory)?
             .last()
             .map(|(last, _)| *last);
@@ -134,14 +135,10 @@ impl Writer {
         let Some(outage) = &self.outage else {
             return Ok(());
         };
-        let (before, good_part) = outage
-            .broken
-            .as_ref()
-            .map_or(("", ""), |(name, part)| (name, part));
         let recovered = Fragment::now("trail.recovered")
-            .text("segment_before", before)
+            .text("segment_before", &before)
             .text("segment", &self.segment.name())
-            .text("good_part", good_part)
+            .text("good_part", &good_part)
             .text("cause", outage.why.cause)
             .text("detail", &outage.why.detail)
             .number("unwritable_ms", outage.unwritable_ms())
