@@ -356,6 +356,24 @@ fn a_shown_config_holds_no_inline_secret() {
 }
 
 #[test]
+fn warnings_are_told_as_far_as_a_person_reads_and_then_counted() {
+    let tenants = (0..250).map(|n| {
+        format!(
+            "  - {{ name: t{n}, key: k, users: all, tokens: [ {{ id: a, sha256: \"{n:064x}\" }} ] }}\n"
+        )
+    });
+    let text = format!(
+        "version: 1\nlisten: [ {{ address: 127.0.0.1:0 }} ]\naudit: {{ directory: audit }}\n\
+         keys: {{ k: {{ secret: {{ file: key }} }} }}\ntenants:\n{}",
+        tenants.collect::<String>()
+    );
+    let (_, warnings) = parse("c.yaml", &text, Path::new(""), |_| Vec::new()).unwrap();
+    let last = &warnings.last().unwrap().message;
+    assert_eq!(warnings.len(), 101);
+    assert_eq!(last, "there are 150 more warnings");
+}
+
+#[test]
 fn deep_nesting_is_refused_before_the_parser_sees_it() {
     for text in [
         "[".repeat(1 << 20),

@@ -29,6 +29,8 @@ pub struct Check<'a> {
     problems: Vec<Problem>,
     misfits: usize,
     warnings: Vec<Problem>,
+    /// Warnings that are not among them.
+    untold: usize,
 }
 
 impl<'a> Check<'a> {
@@ -38,11 +40,16 @@ impl<'a> Check<'a> {
             misfits: misfits.len(),
             problems: misfits,
             warnings: Vec::new(),
+            untold: 0,
         }
     }
 
     /// Problems and warnings.
-    pub fn finish(self) -> (Vec<Problem>, Vec<Problem>) {
+    pub fn finish(mut self) -> (Vec<Problem>, Vec<Problem>) {
+        if self.untold > 0 {
+            let message = format!("there are {} more warnings", self.untold);
+            self.warnings.push(Problem::new(FieldPath::root(), message));
+        }
         (self.problems, self.warnings)
     }
 
@@ -68,7 +75,11 @@ impl<'a> Check<'a> {
     }
 
     pub fn warning(&mut self, path: FieldPath, message: impl Into<String>) {
-        self.warnings.push(Problem::new(path, message));
+        if self.warnings.len() < PROBLEMS_MAX {
+            self.warnings.push(Problem::new(path, message));
+        } else {
+            self.untold += 1;
+        }
     }
 
     /// A value that has to be there.
