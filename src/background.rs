@@ -2,6 +2,7 @@
 
 use std::{
     cell::Cell,
+    hint,
     io::{self, Read},
     panic,
     sync::{
@@ -30,6 +31,8 @@ const NICE: i32 = 10;
 const STRETCH: Duration = Duration::from_micros(100);
 /// Bytes that are read or hashed without a look at the clock.
 const BYTES_AT_ONCE: usize = 64 << 10;
+/// What glibc's allocator calls large, and takes from no cache of the thread, in bytes.
+const LARGE_PIECE: usize = 2 << 10;
 
 thread_local! {
     /// When this thread gave way last, if it is to.
@@ -68,9 +71,25 @@ pub fn give_way() {
         return;
     };
     if last.elapsed() >= STRETCH {
+        join_what_was_freed();
         thread::yield_now();
         GAVE_WAY.set(Some(Instant::now()));
     }
+}
+
+/// Frees what may be many, as [`give_way`] asks.
+pub fn free(many: impl IntoIterator) {
+    for one in many {
+        give_way();
+        drop(one);
+    }
+}
+
+/// glibc puts small pieces of memory aside when they are freed, and joins all of them at
+/// the next request for a large one: after some hundred thousand, that takes tens of
+/// milliseconds without giving way. Asked for often, it takes next to nothing.
+fn join_what_was_freed() {
+    drop(hint::black_box(Vec::<u8>::with_capacity(LARGE_PIECE)));
 }
 
 /// Does `work` that calls [`give_way`], on a thread that else has its turn as any.
@@ -82,13 +101,15 @@ pub fn giving_way<T>(work: impl FnOnce() -> T) -> T {
 }
 
 /// Reads what may be long, as [`give_way`] asks: to its end, or to somewhat more than
-/// `most` bytes.
+/// `most` bytes. `expected` is how many it may be; a guess only costs time.
 ///
 /// # Errors
 ///
 /// As of reading.
-pub fn read(mut from: impl Read, most: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
+pub fn read(mut from: impl Read, expected: u64, most: u64) -> io::Result<Vec<u8>> {
+    // To grow a large one is to copy it, in one go. One more is read to see the end.
+    let expected = usize::try_from(expected.min(most)).unwrap_or(0);
+    let mut bytes = Vec::with_capacity(expected + 1);
     while bytes.len() as u64 <= most {
         give_way();
         let mut part = from.by_ref().take(BYTES_AT_ONCE as u64);
@@ -108,6 +129,30 @@ pub fn sha256(bytes: &[u8]) -> [u8; SHA256_OUTPUT_LEN] {
         give_way();
         context.update(part);
     }
+    finish(context)
+}
+
+/// The SHA-256 of what is read to its end, as [`give_way`] asks: never much of it is in
+/// memory.
+///
+/// # Errors
+///
+/// As of reading.
+pub fn sha256_of(mut from: impl Read) -> io::Result<[u8; SHA256_OUTPUT_LEN]> {
+    let mut context = digest::Context::new(&digest::SHA256);
+    let mut part = vec![0; BYTES_AT_ONCE];
+    loop {
+        give_way();
+        match from.read(&mut part) {
+            Ok(0) => return Ok(finish(context)),
+            Ok(length) => context.update(part.get(..length).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn finish(context: digest::Context) -> [u8; SHA256_OUTPUT_LEN] {
     let mut sum = [0; SHA256_OUTPUT_LEN];
     // Both have the length of a SHA-256.
     sum.copy_from_slice(context.finish().as_ref());
@@ -174,18 +219,17 @@ impl Background {
     }
 }
 
-/// Frees what may be many, behind the workers. Not in spare time only: of configs that
-/// come one after the other on a busy machine, each would wait to be freed.
-pub fn let_go<T: Send + 'static>(many: Vec<T>) {
+/// Frees what may be many, elsewhere, and then does what is left to do. Behind the
+/// workers and not in spare time only: of configs that come one after the other on a
+/// busy machine, each would wait to be freed. If the system gives no thread, they are
+/// freed here, and `then` is not done.
+pub fn let_go<T: Send + 'static>(many: Vec<T>, then: impl FnOnce() + Send + 'static) {
     let thread = thread::Builder::new().name("config-free".to_owned());
-    // If the system gives no thread, they are freed here.
     let _ = thread.spawn(move || {
         stand_behind();
         giving_way(|| {
-            for one in many {
-                give_way();
-                drop(one);
-            }
+            free(many);
+            then();
         });
     });
 }
@@ -268,7 +312,7 @@ mod tests {
             }
         }
         let (freed, told) = mpsc::channel();
-        let_go(vec![Freed(freed)]);
+        let_go(vec![Freed(freed)], || ());
         let (behind, there) = told.recv().unwrap();
         assert_eq!(behind, NICE.max(nice(gettid())));
         assert_ne!(there, thread::current().id());
@@ -310,6 +354,7 @@ mod tests {
             let bytes = vec![7; length];
             let whole = digest::digest(&digest::SHA256, &bytes);
             assert_eq!(sha256(&bytes), whole.as_ref());
+            assert_eq!(sha256_of(&*bytes).unwrap(), whole.as_ref());
         }
     }
 
@@ -317,11 +362,13 @@ mod tests {
     fn what_is_read_in_parts_is_the_whole_and_no_more_than_is_needed_to_see_that_it_is_long() {
         for length in [0, 1, BYTES_AT_ONCE, 3 * BYTES_AT_ONCE + 1] {
             let bytes: Vec<u8> = (0..=255).cycle().take(length).collect();
-            assert_eq!(read(&*bytes, u64::MAX).unwrap(), bytes);
-            assert_eq!(read(&*bytes, length as u64).unwrap(), bytes);
+            for expected in [0, length as u64, u64::MAX] {
+                assert_eq!(read(&*bytes, expected, 1 << 20).unwrap(), bytes);
+            }
+            assert_eq!(read(&*bytes, 0, length as u64).unwrap(), bytes);
         }
         let long = vec![0; 9 * BYTES_AT_ONCE];
-        let read = read(&*long, 10).unwrap().len();
+        let read = read(&*long, 0, 10).unwrap().len();
         assert!((11..=BYTES_AT_ONCE).contains(&read), "{read}");
     }
 
@@ -340,7 +387,7 @@ mod tests {
             }
         }
         assert_eq!(
-            read(EndsOnce(b"a config".to_vec()), 99).unwrap(),
+            read(EndsOnce(b"a config".to_vec()), 0, 99).unwrap(),
             b"a config"
         );
     }

@@ -16,7 +16,7 @@ mod validate;
 use std::{
     collections::HashMap,
     fs::File,
-    io::{self, Read},
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -137,13 +137,12 @@ fn parse(
 }
 
 fn read(path: &Path) -> Result<String, String> {
-    let file: &mut dyn Read = if is_stdin(path) {
-        &mut io::stdin().lock()
+    let bytes = if is_stdin(path) {
+        background::read(io::stdin().lock(), 0, CONFIG_BYTES_MAX)
     } else {
-        &mut File::open(path).map_err(|error| format!("cannot be read: {error}"))?
+        read_file(path)
     };
-    let bytes = background::read(file, CONFIG_BYTES_MAX)
-        .map_err(|error| format!("cannot be read: {error}"))?;
+    let bytes = bytes.map_err(|error| format!("cannot be read: {error}"))?;
     if bytes.len() as u64 > CONFIG_BYTES_MAX {
         return Err(format!("is longer than {} MiB", CONFIG_BYTES_MAX >> 20));
     }
@@ -159,6 +158,12 @@ fn read(path: &Path) -> Result<String, String> {
     nests_sanely(&text)?;
     names_anchors_once(&text)?;
     Ok(text)
+}
+
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let file = File::open(path)?;
+    let length = file.metadata()?.len();
+    background::read(file, length, CONFIG_BYTES_MAX)
 }
 
 /// YAML lets an anchor be defined anew, and the parser (yaml_serde 0.10) then confuses

@@ -13,6 +13,7 @@ mod switch;
 
 use std::{
     collections::{BTreeMap, HashMap},
+    ops::Bound,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
     time::Instant,
 };
@@ -22,12 +23,15 @@ use jiff::Timestamp;
 pub use self::{fleet::Fleet, replay::Replay, switch::Switch};
 use crate::{
     audit::FrozenRecord,
+    background,
     config::{settings::FreezeAfter, show_duration, snapshot::Tenant},
     ids::{CredentialId, RequestId},
 };
 
 /// The name under which a spent budget freezes.
 const BUDGET: &str = "freeze_after";
+/// Switches that are looked at while a freeze may have to wait.
+const SWITCHES_AT_ONCE: usize = 256;
 /// What stands for all tenants in the log.
 const ALL: &str = "(all)";
 
@@ -49,9 +53,9 @@ struct State {
     /// Every switch that is still looked at, whatever config it is of, those that are
     /// to take effect next included. A freeze turns them all, so it needs no list of
     /// tenants that a reload could make an old one meanwhile.
-    switches: HashMap<Arc<str>, Weak<Switch>>,
-    /// Switches of tenants that are not in the config just now and deleted something
-    /// lately: one that is put back must not get its budget anew.
+    switches: BTreeMap<Arc<str>, Weak<Switch>>,
+    /// Switches of tenants of configs before that deleted something lately: one that is
+    /// not in the config just now, and is put back, must not get its budget anew.
     left: HashMap<Box<str>, Arc<Switch>>,
 }
 
@@ -218,28 +222,54 @@ impl Containment {
         }
     }
 
-    /// Lets a config take effect (`swap`), and keeps what its tenants do not.
-    pub fn settle<T>(&self, before: &[Tenant], after: &[Tenant], swap: impl FnOnce() -> T) -> T {
-        let mut state = self.state();
-        state.keep_left(before, after, self.now_ms());
-        swap()
+    /// Keeps what the tenants of a config spent that no call looks at any more: there is
+    /// never more than was deleted within the tenants' own spans.
+    pub fn keep_spent(&self, before: &[Tenant]) {
+        let now_ms = self.now_ms();
+        self.state().left.retain(|_, switch| switch.counts(now_ms));
+        for tenant in before {
+            background::give_way();
+            if tenant.switch.counts(now_ms) {
+                let (name, switch) = ((&*tenant.name).into(), Arc::clone(&tenant.switch));
+                self.state().left.insert(name, switch);
+            }
+        }
     }
 
     /// Lets go of switches that nobody looks at any more, if there are more than those
-    /// of the config in effect, which has this many tenants.
+    /// of the config in effect, which has this many tenants. A freeze never waits for
+    /// more than a few of them.
     pub fn tidy(&self, in_effect: usize) {
-        let mut state = self.state();
-        if state.switches.len() > in_effect + state.left.len() {
-            let switches = &mut state.switches;
-            switches.retain(|_, switch| switch.strong_count() > 0);
+        let is_tidy = {
+            let state = self.state();
+            state.switches.len() <= in_effect + state.left.len()
+        };
+        let mut after = Bound::Unbounded;
+        while !is_tidy {
+            background::give_way();
+            let mut state = self.state();
+            let rest = state.switches.range((after, Bound::Unbounded));
+            let some = rest
+                .take(SWITCHES_AT_ONCE)
+                .map(|(name, switch)| (Arc::clone(name), switch.strong_count() == 0));
+            let some: Vec<_> = some.collect();
+            let Some((last, _)) = some.last() else {
+                return;
+            };
+            after = Bound::Excluded(Arc::clone(last));
+            for (name, is_unused) in some {
+                if is_unused {
+                    state.switches.remove(&name);
+                }
+            }
         }
     }
 
     /// The switch of a tenant that is new in the config: turned as it has to be, and
-    /// from then on with every freeze and thaw, before a call can see it. The one that
-    /// calls of an earlier config still see is the same.
-    pub fn switch_of(&self, tenant: &Arc<str>) -> Arc<Switch> {
-        self.state().switch_of(tenant)
+    /// from then on with every freeze and thaw, before a call can see it. It is `new`,
+    /// unless calls of an earlier config still see another.
+    pub fn switch_of(&self, tenant: &Arc<str>, new: &Arc<Switch>) -> Arc<Switch> {
+        self.state().switch_of(tenant, new)
     }
 
     /// The freeze of a scope itself; a tenant may be frozen by that of all, too.
@@ -289,9 +319,9 @@ impl State {
         recorded
     }
 
-    fn switch_of(&mut self, tenant: &Arc<str>) -> Arc<Switch> {
+    fn switch_of(&mut self, tenant: &Arc<str>, new: &Arc<Switch>) -> Arc<Switch> {
         let known = self.switches.get(tenant).and_then(Weak::upgrade);
-        let switch = known.unwrap_or_default();
+        let switch = known.unwrap_or_else(|| Arc::clone(new));
         switch.turn(self.is_frozen(tenant));
         self.switches
             .insert(Arc::clone(tenant), Arc::downgrade(&switch));
@@ -341,21 +371,6 @@ impl State {
         for (name, switch) in &self.switches {
             if let Some(switch) = switch.upgrade() {
                 switch.turn(self.is_frozen(name));
-            }
-        }
-    }
-
-    /// Keeps what tenants spent that are not in the config any more, and lets go of
-    /// it when it would not count any more: there is never more than was deleted
-    /// within the tenants' own spans.
-    fn keep_left(&mut self, before: &[Tenant], after: &[Tenant], now_ms: i64) {
-        self.left.retain(|_, switch| switch.counts(now_ms));
-        let spent = before.iter().filter(|tenant| tenant.switch.counts(now_ms));
-        let spent = spent.map(|tenant| ((&*tenant.name).into(), Arc::clone(&tenant.switch)));
-        self.left.extend(spent);
-        if !self.left.is_empty() {
-            for tenant in after {
-                self.left.remove(&*tenant.name);
             }
         }
     }

@@ -167,7 +167,8 @@ impl Reloader {
 
     fn reload_now(&self, _loading: &MutexGuard<'_, ()>, by: &str) -> Result<Reload, Problems> {
         systemd::reloading();
-        let result = self.take(self.read(), by);
+        let read = self.read();
+        let result = background::giving_way(|| self.take(read, by));
         systemd::ready(&self.summary());
         result
     }
@@ -222,8 +223,7 @@ impl Reloader {
             Ok((settings, built)) => {
                 last.needs_restart = self.needs_restart(&settings);
                 // Not in spare time: it takes a lock that a freeze may wait for.
-                let snapshot = background::giving_way(|| built.with_switches());
-                self.accept(&settings, snapshot, &last);
+                self.accept(&settings, built.with_switches(), &last);
                 let before = std::mem::replace(&mut self.state().settings, settings);
                 let_go(before);
                 Ok(last.clone())
@@ -234,12 +234,14 @@ impl Reloader {
                 Err(problems)
             }
         };
+        let settings = self.settings();
+        let named = std::iter::once(&*settings).chain(read.named.as_deref());
+        let watched = watched(&self.path, named);
+        let loaded = read.found.extended(&watched);
         let mut state = self.state();
         state.last = last;
-        let settings = Arc::clone(&state.settings);
-        let named = std::iter::once(&*settings).chain(read.named.as_deref());
-        state.watched = watched(&self.path, named);
-        state.loaded = read.found.extended(&state.watched);
+        state.watched = watched;
+        state.loaded = loaded;
         drop(state);
         if let Some(named) = read.named {
             let_go(named);
@@ -301,10 +303,20 @@ impl Reloader {
         self.expiries.look(&snapshot, Timestamp::now());
         self.shared.metrics().tick();
         let free = self.retired.free();
-        for snapshot in free {
-            background::let_go(snapshot.into_tenants());
+        let is_tidy = free.is_empty();
+        for before in free {
+            let containment = Arc::clone(before.containment());
+            let tenants = before.into_tenants();
+            containment.keep_spent(&tenants);
+            let shared = Arc::clone(&self.shared);
+            background::let_go(tenants, move || {
+                let in_effect = shared.snapshot().tenants().len();
+                containment.tidy(in_effect);
+            });
         }
-        snapshot.containment().tidy(snapshot.tenants().len());
+        if is_tidy {
+            snapshot.containment().tidy(snapshot.tenants().len());
+        }
     }
 
     /// Loads what changed and then stood still. `before` is what the last look found
@@ -365,7 +377,7 @@ fn watch(reloader: &Weak<Reloader>) {
         };
         // A bug in one look must not be the last of all looks.
         let look = AssertUnwindSafe(|| {
-            reloader.tidy();
+            background::giving_way(|| reloader.tidy());
             reloader.look(before.take())
         });
         let (found, took) = panic::catch_unwind(look).unwrap_or_else(|_| {
@@ -380,6 +392,6 @@ fn watch(reloader: &Weak<Reloader>) {
 /// Frees settings that nobody else holds.
 fn let_go(settings: Arc<Settings>) {
     if let Some(settings) = Arc::into_inner(settings) {
-        background::let_go(settings.tenants);
+        background::let_go(settings.tenants, || ());
     }
 }

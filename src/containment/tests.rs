@@ -1,10 +1,14 @@
 use super::*;
-use crate::config::snapshot::build;
+use crate::config::snapshot::{Built, Snapshot, build};
 
 const BILLING: Scope<'_> = Scope::Tenant("billing");
 
 fn freeze(by: &str) -> Freeze {
     Freeze::new(by, None, "a drill")
+}
+
+fn switch_of(containment: &Containment, tenant: &Arc<str>) -> Arc<Switch> {
+    containment.switch_of(tenant, &Arc::default())
 }
 
 fn by(containment: &Containment, scope: Scope<'_>) -> Option<Box<str>> {
@@ -51,10 +55,10 @@ fn a_switch_is_turned_from_its_first_moment_on_whichever_of_freeze_and_reload_co
     let containment = Containment::default();
     let (billing, crm) = ("billing".into(), "crm".into());
     // A config is being built; it takes effect only later.
-    let early = containment.switch_of(&billing);
+    let early = switch_of(&containment, &billing);
     assert!(!early.is_frozen());
     containment.freeze(Scope::All, freeze("all"), |_| ());
-    let late = containment.switch_of(&crm);
+    let late = switch_of(&containment, &crm);
     assert!(early.is_frozen() && late.is_frozen());
     containment.freeze(BILLING, freeze("one"), |_| ());
     let end = |scope| {
@@ -76,8 +80,7 @@ fn no_tenant_is_missed_by_a_freeze_of_all_that_races_a_reload() {
             let reload = scope.spawn(|| {
                 start.wait();
                 let names = ["billing", "crm"].map(Arc::from);
-                let switches = names.map(|name| containment.switch_of(&name));
-                containment.settle(&[], &[], || switches)
+                names.map(|name| switch_of(&containment, &name))
             });
             start.wait();
             containment.freeze(Scope::All, freeze("all"), |_| ());
@@ -87,27 +90,29 @@ fn no_tenant_is_missed_by_a_freeze_of_all_that_races_a_reload() {
     }
 }
 
-#[test]
-fn a_freeze_that_comes_after_a_config_was_built_reaches_the_tenants_that_are_new_in_it() {
+/// A config with these tenants, that is built after `previous`.
+fn built(names: &[&str], previous: Option<&Snapshot>) -> Built {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("config.yaml");
     let key = directory.path().join("key");
     std::fs::write(&key, "a-key-of-some-length").unwrap();
-    let settings = |names: &[&str]| {
-        let tenants = (0..).zip(names).map(|(n, name)| {
-            format!("  - {{ name: {name}, key: k, users: all, tokens: [ {{ id: a, sha256: \"{n:064x}\" }} ] }}\n")
-        });
-        let text = format!(
-            "version: 1\nlisten: [ {{ address: 127.0.0.1:0 }} ]\naudit: {{ directory: audit }}\n\
-             keys: {{ k: {{ secret: {{ file: key }} }} }}\ntenants:\n{}",
-            tenants.collect::<String>()
-        );
-        std::fs::write(&path, text).unwrap();
-        crate::config::load(&path).unwrap().settings
-    };
-    let first = build(&settings(&["crm"]), "1", None).unwrap();
-    let first = first.with_switches();
-    let second = build(&settings(&["crm", "billing", "late"]), "2", Some(&first)).unwrap();
+    let tenants = (0..).zip(names).map(|(n, name)| {
+        format!("  - {{ name: {name}, key: k, users: all, tokens: [ {{ id: a, sha256: \"{n:064x}\" }} ] }}\n")
+    });
+    let text = format!(
+        "version: 1\nlisten: [ {{ address: 127.0.0.1:0 }} ]\naudit: {{ directory: audit }}\n\
+         keys: {{ k: {{ secret: {{ file: key }} }} }}\ntenants:\n{}",
+        tenants.collect::<String>()
+    );
+    std::fs::write(&path, text).unwrap();
+    let settings = crate::config::load(&path).unwrap().settings;
+    build(&settings, "a digest", previous).unwrap()
+}
+
+#[test]
+fn a_freeze_that_comes_after_a_config_was_built_reaches_the_tenants_that_are_new_in_it() {
+    let first = built(&["crm"], None).with_switches();
+    let second = built(&["crm", "billing", "late"], Some(&first));
     first.containment().freeze(BILLING, freeze("first"), |_| ());
     let second = second.with_switches();
     let is_frozen = || {
@@ -125,9 +130,8 @@ fn a_freeze_that_comes_after_a_config_was_built_reaches_the_tenants_that_are_new
 fn a_tenant_that_comes_back_has_the_switch_that_calls_of_before_still_see() {
     let containment = Containment::default();
     let billing = "billing".into();
-    let of_a_call = containment.switch_of(&billing);
-    containment.settle(&[], &[], || ());
-    assert!(Arc::ptr_eq(&of_a_call, &containment.switch_of(&billing)));
+    let of_a_call = switch_of(&containment, &billing);
+    assert!(Arc::ptr_eq(&of_a_call, &switch_of(&containment, &billing)));
     containment.tidy(1);
     assert_eq!(containment.state().switches.len(), 1);
     drop(of_a_call);
@@ -138,9 +142,55 @@ fn a_tenant_that_comes_back_has_the_switch_that_calls_of_before_still_see() {
 }
 
 #[test]
+fn what_a_tenant_spent_is_kept_when_its_last_config_is_gone_and_only_while_it_counts() {
+    let first = built(&["billing", "crm"], None).with_switches();
+    let containment = Arc::clone(first.containment());
+    let budget = |millis| FreezeAfter {
+        deletions: 2.try_into().unwrap(),
+        per: std::time::Duration::from_millis(millis),
+    };
+    let now_ms = containment.now_ms();
+    let [billing, crm] = first.tenants() else {
+        panic!("two tenants");
+    };
+    assert!(!billing.switch.count(budget(3_600_000), 1, now_ms));
+    assert!(!crm.switch.count(budget(1), 1, now_ms));
+    while crm.switch.counts(containment.now_ms()) {
+        std::thread::yield_now();
+    }
+    containment.keep_spent(&first.into_tenants());
+    let spent = |name: &str| {
+        let switch = switch_of(&containment, &name.into());
+        switch.counts(containment.now_ms())
+    };
+    assert!(spent("billing"));
+    assert!(!spent("crm"));
+    assert_eq!(containment.state().left.len(), 1);
+    // Thawed, it begins anew.
+    containment.freeze(BILLING, freeze("a drill"), |_| ());
+    let id = containment.standing(BILLING).unwrap().id;
+    assert!(containment.thawed(BILLING, &id, "x"));
+    assert!(!spent("billing"));
+    assert!(containment.state().left.is_empty());
+}
+
+#[test]
+fn of_many_switches_those_are_let_go_of_that_nobody_looks_at() {
+    let containment = Containment::default();
+    let many = 3 * SWITCHES_AT_ONCE + 1;
+    let names = (0..many).map(|n| Arc::from(format!("t{n}")));
+    let all: Vec<_> = names.map(|name| switch_of(&containment, &name)).collect();
+    let looked_at: Vec<_> = all.into_iter().step_by(3).collect();
+    containment.tidy(many - 1);
+    assert_eq!(containment.state().switches.len(), looked_at.len());
+    containment.freeze(Scope::All, freeze("all"), |_| ());
+    assert!(looked_at.iter().all(|switch| switch.is_frozen()));
+}
+
+#[test]
 fn a_freeze_takes_the_place_of_one_that_stands_and_one_thaw_ends_both() {
     let containment = Containment::default();
-    let switch = containment.switch_of(&"billing".into());
+    let switch = switch_of(&containment, &"billing".into());
     containment.freeze(BILLING, freeze("first"), |_| ());
     let first = containment.standing(BILLING).unwrap();
     containment.freeze(BILLING, freeze("second"), |_| ());
@@ -155,7 +205,7 @@ fn a_freeze_takes_the_place_of_one_that_stands_and_one_thaw_ends_both() {
 #[test]
 fn a_thaw_of_a_tenant_begins_its_budget_anew_and_one_of_all_does_not() {
     let containment = Containment::default();
-    let switch = containment.switch_of(&"billing".into());
+    let switch = switch_of(&containment, &"billing".into());
     let budget = FreezeAfter {
         deletions: 2.try_into().unwrap(),
         per: std::time::Duration::from_secs(3600),

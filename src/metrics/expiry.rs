@@ -4,7 +4,10 @@ use std::sync::{Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::config::snapshot::{Snapshot, Tenant, TokenInfo};
+use crate::{
+    background,
+    config::snapshot::{Snapshot, Tenant, TokenInfo},
+};
 
 /// How long before a token expires it is warned of.
 const AHEAD: SignedDuration = SignedDuration::from_hours(14 * 24);
@@ -70,6 +73,7 @@ impl ExpiryWatch {
 fn expiring(snapshot: &Snapshot, now: Timestamp) -> Vec<(&str, &str, Timestamp)> {
     let until = now.checked_add(AHEAD).unwrap_or(Timestamp::MAX);
     let tokens = snapshot.tenants().iter().flat_map(|tenant| {
+        background::give_way();
         let tokens = tenant.tokens().iter();
         tokens.map(|token| (&*tenant.name, token))
     });

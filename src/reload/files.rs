@@ -1,7 +1,8 @@
 //! Noticing that a file has another content, at the cost of a `stat`.
 
 use std::{
-    fs,
+    fs::{self, File},
+    io::Read,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -9,7 +10,7 @@ use std::{
 
 use aws_lc_rs::digest::SHA256_OUTPUT_LEN;
 
-use crate::{background, config::snapshot::read_file};
+use crate::background;
 
 /// The most that is read of a file; the largest that a config may name.
 const BYTES_MAX: u64 = 64 << 20;
@@ -138,8 +139,8 @@ fn stamp(path: &Path) -> Option<Stamp> {
 }
 
 fn content(path: &Path) -> Option<[u8; SHA256_OUTPUT_LEN]> {
-    let bytes = read_file(path, BYTES_MAX).ok()?;
-    Some(background::sha256(&bytes))
+    let file = File::open(path).ok()?;
+    background::sha256_of(file.take(BYTES_MAX + 1)).ok()
 }
 
 #[cfg(test)]

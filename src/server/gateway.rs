@@ -71,11 +71,7 @@ impl Shared {
     /// not be a worker.
     #[must_use]
     pub fn swap(&self, snapshot: Snapshot) -> Arc<Snapshot> {
-        let (before, after) = (self.snapshot(), Arc::new(snapshot));
-        let containment = Arc::clone(after.containment());
-        containment.settle(before.tenants(), after.tenants(), || {
-            self.snapshot.swap(Arc::clone(&after))
-        })
+        self.snapshot.swap(Arc::new(snapshot))
     }
 
     /// Refuses calls from now on; what is under way is answered, and connections

@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use crate::config::settings::{SecretSource, Settings, Trust, Users};
+use crate::{
+    background,
+    config::settings::{SecretSource, Settings, Trust, Users},
+};
 
 /// The files that settings name and a snapshot is made of.
 pub fn named_files(settings: &Settings) -> Vec<PathBuf> {
@@ -15,6 +18,7 @@ pub fn named_files(settings: &Settings) -> Vec<PathBuf> {
     let users = settings
         .tenants
         .iter()
+        .inspect(|_| background::give_way())
         .filter_map(|tenant| match &tenant.users {
             Users::File(path) => Some(path),
             _ => None,

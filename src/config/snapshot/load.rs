@@ -51,7 +51,7 @@ impl Built {
         for at in self.newcomers {
             background::give_way();
             if let Some(tenant) = self.snapshot.tenants.get_mut(at) {
-                tenant.switch = containment.switch_of(&tenant.name);
+                tenant.switch = containment.switch_of(&tenant.name, &tenant.switch);
             }
         }
         self.snapshot
@@ -93,9 +93,9 @@ pub fn build(
     let containment =
         previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.containment));
     let whole = keys.len() == settings.keys.len();
-    let known: HashMap<_, _> = previous
-        .into_iter()
-        .flat_map(|previous| previous.tenants.iter())
+    let before = previous.map_or(&[][..], |previous| &previous.tenants);
+    let known: HashMap<_, _> = before
+        .iter()
         .map(|tenant| {
             background::give_way();
             (&*tenant.name, tenant)

@@ -117,6 +117,9 @@ fn read_credential(name: &str) -> Result<Vec<u8>, String> {
 /// A file to its end, or to somewhat beyond `bytes_max`, so that the reader sees the excess.
 pub fn read_file(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String> {
     fs::File::open(path)
-        .and_then(|file| background::read(file, bytes_max))
+        .and_then(|file| {
+            let length = file.metadata()?.len();
+            background::read(file, length, bytes_max)
+        })
         .map_err(|error| format!("cannot read {}: {error}", path.display()))
 }

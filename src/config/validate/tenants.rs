@@ -57,7 +57,6 @@ pub fn keys(check: &mut Check, raw: Option<Pairs<raw::Key>>, allow_inline: bool)
 }
 
 /// What has to be unique over all tenants.
-#[derive(Default)]
 struct Seen {
     names: HashSet<Box<str>>,
     tokens: SeenTokens,
@@ -77,7 +76,10 @@ pub fn tenants(
     if raw.is_empty() {
         check.problem(at.clone(), "expected at least one tenant");
     }
-    let mut seen = Seen::default();
+    let mut seen = Seen {
+        names: HashSet::with_capacity(raw.len()),
+        tokens: SeenTokens::with_capacity(raw.len()),
+    };
     let now = Timestamp::now();
     let mut tenants = Vec::with_capacity(raw.len());
     for (index, entry) in raw.into_iter().enumerate() {
@@ -93,6 +95,7 @@ pub fn tenants(
             ));
         }
     }
+    background::free(seen.names);
     tenants
 }
 
