@@ -54,7 +54,7 @@ const KINDS: [&str; 7] = [
 /// How many calls the limited tenant has in a day.
 const BUDGET: u32 = 40;
 /// About as long as a large one takes.
-const LARGE: Duration = Duration::from_millis(3500);
+const LARGE: Duration = Duration::from_millis(1500);
 /// Between the calls of one caller: a steady load, not a flood.
 const PACE: Duration = Duration::from_millis(4);
 

@@ -87,7 +87,9 @@ pub fn free(many: impl IntoIterator) {
 
 /// glibc puts small pieces of memory aside when they are freed, and joins all of them at
 /// the next request for a large one: after some hundred thousand, that takes tens of
-/// milliseconds without giving way. Asked for often, it takes next to nothing.
+/// milliseconds without giving way. Asked for often, it takes next to nothing. (It has
+/// several heaps, and joins in the one of the thread that asks: a thread that frees what
+/// another took mostly gets its heap, since that goes to the next thread that begins.)
 fn join_what_was_freed() {
     drop(hint::black_box(Vec::<u8>::with_capacity(LARGE_PIECE)));
 }
@@ -109,7 +111,7 @@ pub fn giving_way<T>(work: impl FnOnce() -> T) -> T {
 pub fn read(mut from: impl Read, expected: u64, most: u64) -> io::Result<Vec<u8>> {
     // To grow a large one is to copy it, in one go. One more is read to see the end.
     let expected = usize::try_from(expected.min(most)).unwrap_or(0);
-    let mut bytes = Vec::with_capacity(expected + 1);
+    let mut bytes = Vec::with_capacity(expected.saturating_add(1));
     while bytes.len() as u64 <= most {
         give_way();
         let mut part = from.by_ref().take(BYTES_AT_ONCE as u64);
@@ -219,18 +221,14 @@ impl Background {
     }
 }
 
-/// Frees what may be many, elsewhere, and then does what is left to do. Behind the
-/// workers and not in spare time only: of configs that come one after the other on a
-/// busy machine, each would wait to be freed. If the system gives no thread, they are
-/// freed here, and `then` is not done.
-pub fn let_go<T: Send + 'static>(many: Vec<T>, then: impl FnOnce() + Send + 'static) {
+/// Frees what may be many, behind the workers. Not in spare time only: of configs that
+/// come one after the other on a busy machine, each would wait to be freed.
+pub fn let_go<T: Send + 'static>(many: Vec<T>) {
     let thread = thread::Builder::new().name("config-free".to_owned());
+    // If the system gives no thread, they are freed here.
     let _ = thread.spawn(move || {
         stand_behind();
-        giving_way(|| {
-            free(many);
-            then();
-        });
+        giving_way(|| free(many));
     });
 }
 
@@ -312,7 +310,7 @@ mod tests {
             }
         }
         let (freed, told) = mpsc::channel();
-        let_go(vec![Freed(freed)], || ());
+        let_go(vec![Freed(freed)]);
         let (behind, there) = told.recv().unwrap();
         assert_eq!(behind, NICE.max(nice(gettid())));
         assert_ne!(there, thread::current().id());

@@ -222,11 +222,11 @@ impl Containment {
         }
     }
 
-    /// Keeps what the tenants of a config spent that no call looks at any more: there is
-    /// never more than was deleted within the tenants' own spans.
+    /// Keeps what the tenants of a config spent that no call looks at any more, and lets
+    /// go of what was kept before and does not count any more.
     pub fn keep_spent(&self, before: &[Tenant]) {
         let now_ms = self.now_ms();
-        self.state().left.retain(|_, switch| switch.counts(now_ms));
+        self.drop_uncounted(now_ms);
         for tenant in before {
             background::give_way();
             if tenant.switch.counts(now_ms) {
@@ -236,32 +236,46 @@ impl Containment {
         }
     }
 
+    /// What is counted after it was looked at is kept with its tenant's config.
+    fn drop_uncounted(&self, now_ms: i64) {
+        let left = self.state().left.clone();
+        for (name, switch) in left {
+            background::give_way();
+            if !switch.counts(now_ms) {
+                // Freed only when the lock is.
+                let dropped = self.state().left.remove(&name);
+                drop(dropped);
+            }
+        }
+    }
+
     /// Lets go of switches that nobody looks at any more, if there are more than those
     /// of the config in effect, which has this many tenants. A freeze never waits for
     /// more than a few of them.
     pub fn tidy(&self, in_effect: usize) {
-        let is_tidy = {
-            let state = self.state();
-            state.switches.len() <= in_effect + state.left.len()
-        };
+        if self.state().is_tidy(in_effect) {
+            return;
+        }
         let mut after = Bound::Unbounded;
-        while !is_tidy {
+        loop {
             background::give_way();
             let mut state = self.state();
             let rest = state.switches.range((after, Bound::Unbounded));
-            let some = rest
+            let some: Vec<_> = rest
                 .take(SWITCHES_AT_ONCE)
-                .map(|(name, switch)| (Arc::clone(name), switch.strong_count() == 0));
-            let some: Vec<_> = some.collect();
+                .map(|(name, switch)| (Arc::clone(name), switch.strong_count() == 0))
+                .collect();
+            let unused = some.iter().filter(|(_, is_unused)| *is_unused);
+            let removed: Vec<_> = unused
+                .filter_map(|(name, _)| state.switches.remove_entry(name))
+                .collect();
+            // Freed only when the lock is.
+            drop(state);
+            drop(removed);
             let Some((last, _)) = some.last() else {
                 return;
             };
             after = Bound::Excluded(Arc::clone(last));
-            for (name, is_unused) in some {
-                if is_unused {
-                    state.switches.remove(&name);
-                }
-            }
         }
     }
 
@@ -360,6 +374,10 @@ impl State {
 
     fn is_frozen(&self, tenant: &str) -> bool {
         self.all.is_some() || self.tenants.contains_key(tenant)
+    }
+
+    fn is_tidy(&self, in_effect: usize) -> bool {
+        self.switches.len() <= in_effect + self.left.len()
     }
 
     fn is_empty(&self) -> bool {

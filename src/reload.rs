@@ -302,21 +302,13 @@ impl Reloader {
         let snapshot = self.shared.snapshot();
         self.expiries.look(&snapshot, Timestamp::now());
         self.shared.metrics().tick();
-        let free = self.retired.free();
-        let is_tidy = free.is_empty();
-        for before in free {
-            let containment = Arc::clone(before.containment());
+        let containment = snapshot.containment();
+        for before in self.retired.free() {
             let tenants = before.into_tenants();
             containment.keep_spent(&tenants);
-            let shared = Arc::clone(&self.shared);
-            background::let_go(tenants, move || {
-                let in_effect = shared.snapshot().tenants().len();
-                containment.tidy(in_effect);
-            });
+            background::let_go(tenants);
         }
-        if is_tidy {
-            snapshot.containment().tidy(snapshot.tenants().len());
-        }
+        containment.tidy(snapshot.tenants().len());
     }
 
     /// Loads what changed and then stood still. `before` is what the last look found
@@ -392,6 +384,6 @@ fn watch(reloader: &Weak<Reloader>) {
 /// Frees settings that nobody else holds.
 fn let_go(settings: Arc<Settings>) {
     if let Some(settings) = Arc::into_inner(settings) {
-        background::let_go(settings.tenants, || ());
+        background::let_go(settings.tenants);
     }
 }

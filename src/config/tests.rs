@@ -356,21 +356,40 @@ fn a_shown_config_holds_no_inline_secret() {
 }
 
 #[test]
-fn warnings_are_told_as_far_as_a_person_reads_and_then_counted() {
-    let tenants = (0..250).map(|n| {
-        format!(
-            "  - {{ name: t{n}, key: k, users: all, tokens: [ {{ id: a, sha256: \"{n:064x}\" }} ] }}\n"
-        )
-    });
-    let text = format!(
-        "version: 1\nlisten: [ {{ address: 127.0.0.1:0 }} ]\naudit: {{ directory: audit }}\n\
-         keys: {{ k: {{ secret: {{ file: key }} }} }}\ntenants:\n{}",
-        tenants.collect::<String>()
+fn a_hundred_warnings_about_tenants_are_told_and_all_others() {
+    let warnings = |tenants: u64| {
+        let tenants = (0..tenants).map(|n| {
+            format!(
+                "  - {{ name: t{n}, key: k, users: all, tokens: [ {{ id: a, sha256: \"{n:064x}\" }} ] }}\n"
+            )
+        });
+        let text = format!(
+            "version: 1\nlisten: [ {{ address: 127.0.0.1:0 }} ]\naudit: {{ directory: audit }}\n\
+             bounds: {{ drain_timeout: 1s }}\n\
+             keys: {{ k: {{ secret: {{ file: key }} }} }}\ntenants:\n{}",
+            tenants.collect::<String>()
+        );
+        let (_, warnings) = parse("c.yaml", &text, Path::new(""), |_| Vec::new()).unwrap();
+        let warnings = warnings.into_iter();
+        let told = warnings.map(|it| format!("{}: {}", it.path, it.message));
+        told.collect::<Vec<_>>()
+    };
+    let few = warnings(100);
+    assert_eq!(few.len(), 101);
+    assert!(
+        few[99].starts_with("tenants[99]: has no limits"),
+        "{}",
+        few[99]
     );
-    let (_, warnings) = parse("c.yaml", &text, Path::new(""), |_| Vec::new()).unwrap();
-    let last = &warnings.last().unwrap().message;
-    assert_eq!(warnings.len(), 101);
-    assert_eq!(last, "there are 150 more warnings");
+    assert!(
+        few[100].starts_with("bounds.drain_timeout: "),
+        "{}",
+        few[100]
+    );
+    let many = warnings(102);
+    assert_eq!(many[..101], few);
+    let rest = ["tenants: 2 further warning(s) about tenants are not told"];
+    assert_eq!(many[101..], rest);
 }
 
 #[test]

@@ -35,8 +35,8 @@ pub fn read(text: &str) -> Option<Raw> {
         }
         let part: Vec<Option<Tenant>> = serde_yaml::from_str(part).ok()?;
         if tenants.is_empty() {
-            // To grow a long list is to copy it, in one go.
-            tenants.reserve(part.len() * (list.len() / PART + 1));
+            // To grow a long list is to copy it, in one go. It is a guess, and may be far off.
+            let _ = tenants.try_reserve(part.len() * (list.len() / PART + 1));
         }
         tenants.extend(part);
     }

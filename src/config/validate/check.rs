@@ -9,7 +9,7 @@ use std::{
 
 use super::SPAN_MAX;
 use crate::config::{
-    problem::{FieldPath, Problem},
+    problem::{FieldPath, Problem, Segment},
     raw::{self, Nothing, OneOf},
     settings::Window,
     suggest::{did_you_mean, quote},
@@ -20,6 +20,10 @@ use crate::config::{
 const UNITS_MAX: u32 = 1_000_000;
 /// More problems than a person mends at once.
 const PROBLEMS_MAX: usize = 100;
+/// Of very many tenants without limits, each is worth a warning.
+const WARNINGS_OF_TENANTS_MAX: usize = 100;
+/// The list that those stand in.
+const TENANTS: &str = "tenants";
 
 /// What is wrong so far. Values that are wrong get a placeholder, so that the
 /// rest can be looked at; with a problem, no settings are made of them.
@@ -29,8 +33,8 @@ pub struct Check<'a> {
     problems: Vec<Problem>,
     misfits: usize,
     warnings: Vec<Problem>,
-    /// Warnings that are not among them.
-    untold: usize,
+    /// How many warnings there were about single tenants.
+    of_tenants: usize,
 }
 
 impl<'a> Check<'a> {
@@ -40,15 +44,17 @@ impl<'a> Check<'a> {
             misfits: misfits.len(),
             problems: misfits,
             warnings: Vec::new(),
-            untold: 0,
+            of_tenants: 0,
         }
     }
 
     /// Problems and warnings.
     pub fn finish(mut self) -> (Vec<Problem>, Vec<Problem>) {
-        if self.untold > 0 {
-            let message = format!("there are {} more warnings", self.untold);
-            self.warnings.push(Problem::new(FieldPath::root(), message));
+        let untold = self.of_tenants.saturating_sub(WARNINGS_OF_TENANTS_MAX);
+        if untold > 0 {
+            let at = FieldPath::root().key(TENANTS);
+            let message = format!("{untold} further warning(s) about tenants are not told");
+            self.warnings.push(Problem::new(at, message));
         }
         (self.problems, self.warnings)
     }
@@ -75,11 +81,13 @@ impl<'a> Check<'a> {
     }
 
     pub fn warning(&mut self, path: FieldPath, message: impl Into<String>) {
-        if self.warnings.len() < PROBLEMS_MAX {
-            self.warnings.push(Problem::new(path, message));
-        } else {
-            self.untold += 1;
+        if matches!(path.segments().first(), Some(Segment::Key(key)) if key == TENANTS) {
+            self.of_tenants += 1;
+            if self.of_tenants > WARNINGS_OF_TENANTS_MAX {
+                return;
+            }
         }
+        self.warnings.push(Problem::new(path, message));
     }
 
     /// A value that has to be there.
