@@ -11,14 +11,14 @@ use std::{
 
 use alloy_gateway::token::{NewToken, Token};
 
-use crate::support::{Gateway, gateway::secret};
+use crate::support::{Gateway, binary, gateway::secret};
 
 fn run(args: &[&str]) -> Output {
     command(args).output().unwrap()
 }
 
 fn command(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_alloy-gateway"));
+    let mut command = Command::new(binary());
     command
         .args(args)
         .stdin(Stdio::null())

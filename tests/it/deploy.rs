@@ -4,6 +4,8 @@ use std::{fs, path::PathBuf, process::Command};
 
 use serde_json::Value;
 
+use crate::support::binary;
+
 fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name)
 }
@@ -102,7 +104,7 @@ fn the_example_config_of_the_cluster_is_valid_and_its_files_are_mounted() {
         "deploy/compose/config/config.yaml",
         "deploy/systemd/config.yaml",
     ] {
-        let shown = Command::new(env!("CARGO_BIN_EXE_alloy-gateway"))
+        let shown = Command::new(binary())
             .args(["config", "show", "-c"])
             .arg(path(other))
             .output()
@@ -110,7 +112,7 @@ fn the_example_config_of_the_cluster_is_valid_and_its_files_are_mounted() {
         assert!(shown.status.success(), "{other}: {shown:?}");
     }
     let config = path("deploy/kubernetes/example/config.yaml");
-    let shown = Command::new(env!("CARGO_BIN_EXE_alloy-gateway"))
+    let shown = Command::new(binary())
         .args(["config", "show", "-c"])
         .arg(&config)
         .output()

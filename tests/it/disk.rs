@@ -14,7 +14,7 @@ use alloy_gateway::simulated_alloy::Behaviour;
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 
 use crate::support::{
-    Connection, Gateway, Setup, USER, assert_refusal, delete,
+    Connection, Gateway, Setup, USER, assert_refusal, binary, delete,
     mount::Mount,
     trail::{assert_nothing_lost, sent},
 };
@@ -288,7 +288,7 @@ fn a_directory_put_in_its_place_is_locked_and_gets_what_was_written() {
     assert_eq!(gateway.delete(USER, "c2").status, 503);
     fs::create_dir(gateway.audit()).unwrap();
     wait_until_back(&gateway);
-    let second = Command::new(env!("CARGO_BIN_EXE_alloy-gateway"))
+    let second = Command::new(binary())
         .args(["serve", "-c"])
         .arg(gateway.config_path())
         .output()

@@ -17,7 +17,7 @@ use alloy_gateway::fleet::{
 };
 
 use crate::support::{
-    Connection, Gateway, Setup, USER, delete,
+    Connection, Gateway, Setup, USER, binary, delete,
     gateway::Process,
     or_skipped,
     store::{self, Redis, SlowWay},
@@ -617,7 +617,7 @@ fn check_prints_the_ceiling_of_the_fleet_and_warns_where_it_is_above_the_limit()
         .file("redis-url", "redis://127.0.0.1:1")
         .lines("limits_store: { redis: { url: { file: redis-url } }, replicas: 3 }\n")
         .start();
-    let checked = Command::new(env!("CARGO_BIN_EXE_alloy-gateway"))
+    let checked = Command::new(binary())
         .arg("check")
         .arg(gateway.config_path())
         .output()

@@ -18,7 +18,7 @@ use alloy_gateway::simulated_alloy::Behaviour;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
 use crate::support::{
-    Connection, Gateway, Setup, USER, delete,
+    Connection, Gateway, Setup, USER, binary, delete,
     gateway::Process,
     raw_h2::{HEADERS, RST_STREAM, Raw, SETTINGS, call},
 };
@@ -98,7 +98,8 @@ fn it_takes_the_descriptors_it_may_have_and_says_if_they_are_too_few() {
         let mut command = Command::new("sh");
         let limiting = "ulimit -Sn $3; ulimit -Hn $2; exec \"$0\" serve -c \"$1\"";
         command
-            .args(["-c", limiting, env!("CARGO_BIN_EXE_alloy-gateway")])
+            .args(["-c", limiting])
+            .arg(binary())
             .arg(gateway.config_path())
             .args([hard.to_string(), soft.to_string()])
             .env("ALLOY_GATEWAY_LOG", "info");
@@ -138,7 +139,7 @@ fn what_callers_can_take_is_held_against_the_memory_there_is() {
         .bound("header_bytes: 16KiB")
         .start();
     assert!(gateway.stop().success());
-    let checked = Command::new(env!("CARGO_BIN_EXE_alloy-gateway"))
+    let checked = Command::new(binary())
         .arg("check")
         .arg(gateway.config_path())
         .output()
@@ -155,7 +156,8 @@ fn what_callers_can_take_is_held_against_the_memory_there_is() {
         let mut command = Command::new("sh");
         let entering = "echo $$ > \"$1\" && exec \"$0\" serve -c \"$2\"";
         command
-            .args(["-c", entering, env!("CARGO_BIN_EXE_alloy-gateway")])
+            .args(["-c", entering])
+            .arg(binary())
             .arg(group.0.join("cgroup.procs"))
             .arg(gateway.config_path())
             .env("ALLOY_GATEWAY_LOG", "info");

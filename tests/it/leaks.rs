@@ -7,7 +7,7 @@ use alloy_gateway::{simulated_alloy::Behaviour, token::NewToken};
 use http_body_util::Full;
 
 use crate::support::{
-    CREDENTIAL, Gateway, KEY, Setup, USER,
+    CREDENTIAL, Gateway, KEY, Setup, USER, binary,
     client::{delete, request},
     h2,
 };
@@ -151,7 +151,7 @@ fn no_output_of_any_path_holds_a_key_or_a_token() {
     let stranger = NewToken::generate().unwrap();
     let answers = drive(&gateway, stranger.reveal());
     let socket = read_socket(&gateway);
-    let show = Command::new(env!("CARGO_BIN_EXE_alloy-gateway"))
+    let show = Command::new(binary())
         .args(["config", "show", "-c"])
         .arg(gateway.config_path())
         .output()

@@ -10,7 +10,7 @@ use std::{
 use alloy_gateway::simulated_alloy::Behaviour;
 use serde_json::Value;
 
-use crate::support::{CREDENTIAL, Connection, Gateway, Setup, USER, delete};
+use crate::support::{CREDENTIAL, Connection, Gateway, Setup, USER, binary, delete};
 
 /// The access lines so far.
 fn calls(gateway: &Gateway) -> Vec<Value> {
@@ -262,7 +262,7 @@ fn a_stderr_that_nobody_reads_costs_lines_which_are_counted_and_told_and_no_call
     let mut gateway = Gateway::start();
     assert!(gateway.stop().success());
     let mut child = Killed(
-        Command::new(env!("CARGO_BIN_EXE_alloy-gateway"))
+        Command::new(binary())
             .args(["serve", "-c"])
             .arg(gateway.config_path())
             .env("ALLOY_GATEWAY_LOG", "info")

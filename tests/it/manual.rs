@@ -6,14 +6,14 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use crate::support::{Gateway, Setup};
+use crate::support::{Gateway, Setup, binary};
 
 fn run(args: &[&str]) -> Output {
     command(args).output().unwrap()
 }
 
 fn command(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_alloy-gateway"));
+    let mut command = Command::new(binary());
     command
         .args(args)
         .stdin(Stdio::null())

@@ -5,7 +5,7 @@ use std::{fmt::Write, fs, process::Command};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{gateway::Process, gateway::secret};
+use crate::support::{binary, gateway::Process, gateway::secret};
 
 const TENANTS: usize = 100_000;
 
@@ -44,7 +44,7 @@ fn a_hundred_thousand_tenants_are_checked_and_served() {
     secret(&directory.path().join("api-key"), "0123456789abcdef");
     let path = directory.path().join("config.yaml");
     fs::write(&path, &config).unwrap();
-    let check = Command::new(env!("CARGO_BIN_EXE_alloy-gateway"))
+    let check = Command::new(binary())
         .arg("check")
         .arg(&path)
         .output()

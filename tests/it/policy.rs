@@ -5,10 +5,10 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use crate::support::{FOREIGN_USER, Gateway, Setup, USER, client::delete};
+use crate::support::{FOREIGN_USER, Gateway, Setup, USER, binary, client::delete};
 
 fn explain(gateway: &Gateway, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_alloy-gateway"))
+    Command::new(binary())
         .args(["policy", "explain", "-c"])
         .arg(gateway.config_path())
         .args(args)

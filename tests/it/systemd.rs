@@ -17,7 +17,7 @@ use std::{
 use rustix::process::Signal;
 
 use crate::support::{
-    Connection, Gateway, Setup, USER, assert_refusal, delete, gateway::Process, mount::run,
+    Connection, Gateway, Setup, USER, assert_refusal, binary, delete, gateway::Process, mount::run,
 };
 
 /// What the stand-in is told, datagram by datagram.
@@ -121,7 +121,8 @@ fn serve(config: &Path, socket: &TcpListener) -> Process {
     let mut command = Command::new("sh");
     let handing = "exec 3<&0 0</dev/null; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=callers exec \"$0\" serve -c \"$1\"";
     command
-        .args(["-c", handing, env!("CARGO_BIN_EXE_alloy-gateway")])
+        .args(["-c", handing])
+        .arg(binary())
         .arg(config)
         .stdin(Stdio::from(OwnedFd::from(socket.try_clone().unwrap())));
     Process::run(command)

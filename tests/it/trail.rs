@@ -14,7 +14,7 @@ use alloy_gateway::{fault_point, simulated_alloy::Behaviour};
 use serde_json::Value;
 
 use crate::support::{
-    Connection, Gateway, Setup, USER, delete,
+    Connection, Gateway, Setup, USER, binary, delete,
     gateway::audit_verb,
     trail::{assert_nothing_lost, by_credential, sent},
 };
@@ -249,7 +249,7 @@ fn one_command_tells_who_deleted_a_credential_and_whether_it_went_through() {
 fn a_trail_that_is_followed_shows_calls_as_they_end() {
     use std::io::{BufRead, BufReader};
     let gateway = Setup::default().audit("segment_size: 64KiB").start();
-    let mut tail = Command::new(env!("CARGO_BIN_EXE_alloy-gateway"))
+    let mut tail = Command::new(binary())
         .args(["audit", "tail", "-f", "-o", "json"])
         .arg(gateway.audit())
         .stdout(std::process::Stdio::piped())

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::support::{CREDENTIAL, Gateway, KEY, USER};
+use crate::support::{CREDENTIAL, Gateway, KEY, USER, binary};
 
 /// The OpenAPI document in the vendor's page.
 fn contract() -> Value {
@@ -107,7 +107,7 @@ fn the_documented_answer_passes_back_unchanged() {
 #[test]
 fn the_default_of_the_config_is_the_server_and_version_of_the_contract() {
     let contract = contract();
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_alloy-gateway"))
+    let output = std::process::Command::new(binary())
         .args([
             "config",
             "show",

@@ -9,7 +9,7 @@ use std::{
 
 use super::{PATIENCE, assert_collected, said, shipping, wait_until_whole};
 use crate::support::{
-    Setup, USER,
+    Setup, USER, binary,
     gateway::secret,
     postgres::{PASSWORD, Postgres},
 };
@@ -35,7 +35,7 @@ fn many_make_the_tables_at_once_and_newer_ones_are_left_alone() {
         .count();
     assert_eq!(did, 1, "{made:?}");
     assert!(made.iter().all(|made| made.status.success()), "{made:?}");
-    let printed = Command::new(env!("CARGO_BIN_EXE_alloy-gateway"))
+    let printed = Command::new(binary())
         .args(["audit", "migrate", "--print"])
         .output()
         .unwrap();
@@ -106,7 +106,7 @@ fn the_password_of_the_database_is_told_nowhere() {
     assert_eq!(gateway.delete(USER, "c1").status, 200);
     let broken = gateway.path("broken");
     secret(&broken, "postgres://gateway:wrong-s3cret?x@127.0.0.1/x");
-    let cli = Command::new(env!("CARGO_BIN_EXE_alloy-gateway"))
+    let cli = Command::new(binary())
         .args(["audit", "verify", "--from"])
         .arg(&broken)
         .output()

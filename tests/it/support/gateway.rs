@@ -28,6 +28,13 @@ use super::{CREDENTIAL, Connection, KEY, Response, USER, delete};
 /// Nothing takes longer, or the test fails.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The binary that is tried: cargo's own, or the one that `ALLOY_GATEWAY_BINARY` names, such
+/// as that of `deploy/build`.
+pub fn binary() -> PathBuf {
+    let named = std::env::var_os("ALLOY_GATEWAY_BINARY").map(PathBuf::from);
+    named.unwrap_or_else(|| env!("CARGO_BIN_EXE_alloy-gateway").into())
+}
+
 /// How a gateway is set up: the defaults, and what a test changes of them.
 pub struct Setup {
     upstream_url: Option<String>,
@@ -237,7 +244,7 @@ impl Setup {
                     .arg("mount --bind \"$1\" /etc/resolv.conf && shift && exec \"$@\"")
                     .arg("sh")
                     .arg(own)
-                    .arg(env!("CARGO_BIN_EXE_alloy-gateway"))
+                    .arg(binary())
                     .args(["serve", "-c"])
                     .arg(&path)
                     .env("ALLOY_GATEWAY_LOG", self.log)
@@ -266,7 +273,7 @@ fn credentials() -> Vec<String> {
 
 /// Runs a verb of `audit` on a trail.
 pub fn audit_verb(trail: &Path, verb: &str, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_alloy-gateway"))
+    Command::new(binary())
         .args(["audit", verb])
         .arg(trail)
         .args(args)
@@ -426,7 +433,7 @@ impl Gateway {
 
     /// Runs a verb of the command line with this gateway's config.
     pub fn verb(&self, verb: &str, args: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_alloy-gateway"))
+        Command::new(binary())
             .arg(verb)
             .args(args)
             .arg("-c")
@@ -476,7 +483,7 @@ impl Process {
     }
 
     pub fn spawn_with(config: &Path, log: &str, env: &[(&str, String)]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_alloy-gateway"));
+        let mut command = Command::new(binary());
         command
             .args(["serve", "-c"])
             .arg(config)

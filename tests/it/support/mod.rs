@@ -16,7 +16,7 @@ pub mod trail;
 
 pub use self::{
     client::{Connection, Response, delete},
-    gateway::{Gateway, Setup},
+    gateway::{Gateway, Setup, binary},
     refusal::assert_refusal,
 };
 

@@ -165,7 +165,7 @@ impl Postgres {
     pub fn audit(&self, verb: &str, args: &[&str]) -> std::process::Output {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), self.url("owner")).unwrap();
-        Command::new(env!("CARGO_BIN_EXE_alloy-gateway"))
+        Command::new(super::binary())
             .args(["audit", verb, "--from"])
             .arg(file.path())
             .args(args)
