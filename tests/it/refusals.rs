@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use alloy_gateway::{fault_point, simulated_alloy::Behaviour, token::NewToken};
+use alloy_gateway::{simulated_alloy::Behaviour, token::NewToken};
 
 use crate::support::{
     CREDENTIAL, FOREIGN_USER, Gateway, KEY, Response, Setup, USER, assert_refusal,
     client::{delete, request},
+    fault_points,
 };
 
 /// The refusal is in the trail as the caller saw it.
@@ -410,7 +411,7 @@ fn row_503_audit_unavailable_sends_nothing_and_ends_by_itself() {
 
 #[test]
 fn row_500_a_bug_at_any_stage_is_an_answer_and_a_record_and_the_next_call_goes_well() {
-    for point in fault_point::POINTS {
+    for point in fault_points() {
         let mut gateway = Setup::default()
             .env("ALLOY_GATEWAY_PANIC_AT", point)
             .start();

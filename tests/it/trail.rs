@@ -10,11 +10,11 @@ use std::{
     time::Duration,
 };
 
-use alloy_gateway::{fault_point, simulated_alloy::Behaviour};
+use alloy_gateway::simulated_alloy::Behaviour;
 use serde_json::Value;
 
 use crate::support::{
-    Connection, Gateway, Setup, USER, binary, delete,
+    Connection, Gateway, Setup, USER, binary, delete, fault_points,
     gateway::audit_verb,
     trail::{assert_nothing_lost, by_credential, sent},
 };
@@ -105,7 +105,7 @@ fn fifty_kills_under_load_lose_nothing() {
 
 #[test]
 fn a_kill_between_any_two_stages_loses_nothing() {
-    for point in fault_point::POINTS {
+    for point in fault_points() {
         let mut gateway = Setup::default()
             .env("ALLOY_GATEWAY_ABORT_AT", point)
             .start();

@@ -15,7 +15,7 @@ use std::{
 };
 
 use alloy_gateway::{
-    audit,
+    audit, fault_point,
     simulated_alloy::{Options, SimulatedAlloy},
     token::NewToken,
 };
@@ -33,6 +33,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub fn binary() -> PathBuf {
     let named = std::env::var_os("ALLOY_GATEWAY_BINARY").map(PathBuf::from);
     named.unwrap_or_else(|| env!("CARGO_BIN_EXE_alloy-gateway").into())
+}
+
+/// Where a binary can be made to fail; one that is shipped can't.
+pub fn fault_points() -> impl Iterator<Item = &'static str> {
+    let has_some = std::env::var_os("ALLOY_GATEWAY_BINARY").is_none();
+    let points = fault_point::POINTS.iter().copied();
+    points.filter(move |_| has_some)
 }
 
 /// How a gateway is set up: the defaults, and what a test changes of them.

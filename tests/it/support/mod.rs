@@ -16,7 +16,7 @@ pub mod trail;
 
 pub use self::{
     client::{Connection, Response, delete},
-    gateway::{Gateway, Setup, binary},
+    gateway::{Gateway, Setup, binary, fault_points},
     refusal::assert_refusal,
 };
 
