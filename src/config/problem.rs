@@ -1,18 +1,21 @@
 //! What is wrong with a config, and where.
 
-use std::fmt::{self, Write as _};
+use std::{
+    borrow::Cow,
+    fmt::{self, Write as _},
+};
 
 use super::{raw::locate, suggest::is_repeatable};
 
 /// The place of a field in a config: `tenants[3].limits[0].per`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Default, PartialEq, Eq, Hash)]
 pub struct FieldPath(Vec<Segment>);
 
 /// One step into a config.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Segment {
     /// Into a map.
-    Key(String),
+    Key(Cow<'static, str>),
     /// Into a list.
     Index(usize),
 }
@@ -25,8 +28,8 @@ impl FieldPath {
 
     /// The entry of a map.
     #[must_use]
-    pub fn key(mut self, key: &str) -> Self {
-        self.0.push(Segment::Key(key.to_owned()));
+    pub fn key(mut self, key: impl Into<Cow<'static, str>>) -> Self {
+        self.0.push(Segment::Key(key.into()));
         self
     }
 
@@ -45,6 +48,16 @@ impl FieldPath {
     /// Whether this is `other` or something around it.
     pub fn contains(&self, other: &Self) -> bool {
         other.0.starts_with(&self.0)
+    }
+}
+
+impl Clone for FieldPath {
+    /// With room for the step that mostly follows: each field that is looked at has
+    /// such a path, for the problem that there may be.
+    fn clone(&self) -> Self {
+        let mut segments = Vec::with_capacity(self.0.len() + 1);
+        segments.extend_from_slice(&self.0);
+        Self(segments)
     }
 }
 

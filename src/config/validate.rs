@@ -130,7 +130,7 @@ fn workers(check: &mut Check, workers: Option<OneOf<raw::Nothing>>) -> Option<No
 }
 
 fn bounds(check: &mut Check, raw: raw::Bounds) -> Bounds {
-    let at = |name: &str| FieldPath::root().key("bounds").key(name);
+    let at = |name: &'static str| FieldPath::root().key("bounds").key(name);
     let ms = Duration::from_millis;
     let failed_auth = raw.failed_auth.unwrap_or_else(|| raw::Window {
         requests: Some(20),

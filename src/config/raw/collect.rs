@@ -84,8 +84,8 @@ fn take_out(
         .or_else(|| message.split_once("unknown field `").map(|(_, rest)| rest))
         .and_then(|rest| rest.split_once('`'));
     if let Some((key, rest)) = unknown {
-        if path.segments().last() != Some(&Segment::Key(key.to_owned())) {
-            path = path.key(key);
+        if path.segments().last() != Some(&Segment::Key(key.to_owned().into())) {
+            path = path.key(key.to_owned());
         }
         let allowed: Vec<_> = rest.split('`').skip(1).step_by(2).collect();
         let text = format!(
@@ -141,21 +141,21 @@ fn field_path(path: &Path) -> FieldPath {
     path.iter()
         .fold(FieldPath::root(), |path, segment| match segment {
             PathSegment::Seq { index } => path.index(*index),
-            PathSegment::Map { key } => path.key(key),
+            PathSegment::Map { key } => path.key(key.clone()),
             PathSegment::Enum { .. } | PathSegment::Unknown => path,
         })
 }
 
 fn find<'a>(tree: &'a Value, path: &[Segment]) -> Option<&'a Value> {
     path.iter().try_fold(tree, |value, segment| match segment {
-        Segment::Key(key) => value.as_mapping()?.get(key.as_str()),
+        Segment::Key(key) => value.as_mapping()?.get(&**key),
         Segment::Index(index) => value.as_sequence()?.get(*index),
     })
 }
 
 fn find_mut<'a>(tree: &'a mut Value, path: &[Segment]) -> Option<&'a mut Value> {
     path.iter().try_fold(tree, |value, segment| match segment {
-        Segment::Key(key) => value.as_mapping_mut()?.get_mut(key.as_str()),
+        Segment::Key(key) => value.as_mapping_mut()?.get_mut(&**key),
         Segment::Index(index) => value.as_sequence_mut()?.get_mut(*index),
     })
 }
@@ -168,11 +168,11 @@ fn remove(tree: &mut Value, path: &[Segment]) -> bool {
     let parent = before
         .iter()
         .try_fold(tree, |value, segment| match segment {
-            Segment::Key(key) => value.as_mapping_mut()?.get_mut(key.as_str()),
+            Segment::Key(key) => value.as_mapping_mut()?.get_mut(&**key),
             Segment::Index(index) => value.as_sequence_mut()?.get_mut(*index),
         });
     match (parent, last) {
-        (Some(Value::Mapping(map)), Segment::Key(key)) => map.remove(key.as_str()).is_some(),
+        (Some(Value::Mapping(map)), Segment::Key(key)) => map.remove(&**key).is_some(),
         (Some(Value::Sequence(list)), Segment::Index(index)) => match list.get_mut(*index) {
             // A null is skipped where its problem is known already.
             Some(entry) if !entry.is_null() => {

@@ -45,7 +45,7 @@ fn around(path: &FieldPath) -> impl Iterator<Item = FieldPath> {
             .iter()
             .take(len)
             .fold(FieldPath::root(), |path, segment| match segment {
-                Segment::Key(key) => path.key(key),
+                Segment::Key(key) => path.key(key.clone()),
                 Segment::Index(index) => path.index(*index),
             })
     })

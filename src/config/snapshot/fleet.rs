@@ -15,7 +15,7 @@ use crate::{
 
 /// Reads everything that the way to the store needs; nothing is connected yet.
 pub fn store(settings: &Settings, problems: &mut Vec<Problem>) -> Option<Arc<Store>> {
-    let at = |name: &str| {
+    let at = |name: &'static str| {
         let redis = FieldPath::root().key("limits_store").key("redis");
         redis.key(name)
     };

@@ -67,7 +67,7 @@ fn listen_tls(
     problems: &mut Vec<Problem>,
 ) -> Option<ServerTls> {
     let at = FieldPath::root().key("listen").index(listener).key("tls");
-    let mut read = |name: &str, path: &Path| {
+    let mut read = |name: &'static str, path: &Path| {
         read_file(path, CERTIFICATE_BYTES_MAX)
             .map_err(|message| {
                 problems.push(Problem::new(at.clone().key(name).key("file"), message));

@@ -176,8 +176,8 @@ fn load_key(
     (previous, left, is_shared): (Option<&Snapshot>, &Left, bool),
     problems: &mut Vec<Problem>,
 ) -> Option<Key> {
-    let at = FieldPath::root().key("keys").key(&key.name);
-    let mut read = |name: &str, source: &SecretSource| match api_key(source) {
+    let at = FieldPath::root().key("keys").key(key.name.clone());
+    let mut read = |name: &'static str, source: &SecretSource| match api_key(source) {
         Ok(secret) => UpstreamKey::new(&key.name, &secret, &upstream.auth_scheme),
         Err((field, message)) => {
             let at = at.clone().key(name).key(field);

@@ -37,7 +37,7 @@ pub fn otlp(settings: Option<&Settings>) -> Result<Option<Way>, Vec<Problem>> {
                 fields.push((name.clone(), value));
             }
             Err((field, message)) => {
-                let at = at.clone().key("headers").key(name.as_str()).key(field);
+                let at = at.clone().key("headers").key(name.to_string()).key(field);
                 problems.push(Problem::new(at, message));
             }
         }

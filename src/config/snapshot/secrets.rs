@@ -65,7 +65,7 @@ pub fn loose_secrets(settings: &Settings) -> Vec<Problem> {
     use std::os::unix::fs::PermissionsExt;
     let mut warnings = Vec::new();
     let keys = settings.keys.iter().flat_map(|key| {
-        let at = FieldPath::root().key("keys").key(&key.name);
+        let at = FieldPath::root().key("keys").key(key.name.clone());
         let next = key.next.as_ref().map(|next| (at.clone().key("next"), next));
         std::iter::once((at.key("secret"), &key.secret)).chain(next)
     });
@@ -80,7 +80,7 @@ pub fn loose_secrets(settings: &Settings) -> Vec<Problem> {
     let headers = settings.otlp.iter().flat_map(|otlp| {
         let at = |name: &HeaderName| {
             let at = FieldPath::root().key("otlp").key("headers");
-            at.key(name.as_str())
+            at.key(name.to_string())
         };
         otlp.headers
             .iter()

@@ -14,7 +14,7 @@ const RETENTION_MAX: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
 
 /// How the trail is kept.
 pub fn audit(check: &mut Check, raw: raw::Audit, allow_inline: bool) -> Audit {
-    let at = |name: &str| FieldPath::root().key("audit").key(name);
+    let at = |name: &'static str| FieldPath::root().key("audit").key(name);
     let choices = [
         ("strict", Durability::Strict),
         ("relaxed", Durability::Relaxed),

@@ -279,11 +279,11 @@ impl<'a> Check<'a> {
         found: Option<u64>,
         default: Option<NonZeroU32>,
     ) -> NonZeroU32 {
-        let expected = format!("expected a whole number from 1 to {UNITS_MAX}");
+        let expected = || format!("expected a whole number from 1 to {UNITS_MAX}");
         let units = match (found, default) {
             (None, Some(default)) => return default,
             (None, None) => {
-                self.problem(at, format!("is missing, {expected}"));
+                self.problem(at, format!("is missing, {}", expected()));
                 None
             }
             (Some(found), _) => {
@@ -297,7 +297,7 @@ impl<'a> Check<'a> {
                     } else {
                         ""
                     };
-                    self.problem(at, format!("found {found}, {expected}{hint}"));
+                    self.problem(at, format!("found {found}, {}{hint}", expected()));
                 }
                 units
             }

@@ -17,8 +17,8 @@ const PREFIX: &str = "alloy-gateway";
 
 /// Where a fleet shares its limits.
 pub fn store(check: &mut Check, raw: raw::LimitsStore, allow_inline: bool) -> Settings {
-    let at = |name: &str| FieldPath::root().key("limits_store").key(name);
-    let redis_at = |name: &str| at("redis").key(name);
+    let at = |name: &'static str| FieldPath::root().key("limits_store").key(name);
+    let redis_at = |name: &'static str| at("redis").key(name);
     let redis = check.required(at("redis"), raw.redis);
     let is_named = redis.is_some();
     let redis = redis.unwrap_or_default();
@@ -53,7 +53,7 @@ pub fn shares_are_within_the_limits(check: &mut Check, settings: &settings::Sett
     };
     let root = FieldPath::root;
     let keys = settings.keys.iter();
-    let keys = keys.map(|key| (root().key("keys").key(&key.name), &key.limits));
+    let keys = keys.map(|key| (root().key("keys").key(key.name.clone()), &key.limits));
     let tenants = settings.tenants.iter().enumerate();
     let tenants = tenants.map(|(at, it)| (root().key("tenants").index(at), &it.limits));
     for (at, limits) in keys.chain(tenants) {

@@ -108,12 +108,12 @@ fn unix(check: &mut Check, at: &FieldPath, raw: raw::UnixSocket) -> ListenPlace 
 }
 
 fn tls(check: &mut Check, at: &FieldPath, raw: raw::ListenTls) -> ListenTls {
-    let file = |check: &mut Check, name: &str, raw: raw::FileOf| {
+    let file = |check: &mut Check, name: &'static str, raw: raw::FileOf| {
         let at = at.clone().key(name).key("file");
         let path = check.required(at.clone(), raw.file).unwrap_or_default();
         check.path(at, if path.is_empty() { "." } else { &path })
     };
-    let mut needed = |name: &str, raw: Option<raw::FileOf>| {
+    let mut needed = |name: &'static str, raw: Option<raw::FileOf>| {
         let raw = check.required(at.clone().key(name), raw);
         raw.map_or_else(PathBuf::new, |raw| file(check, name, raw))
     };

@@ -18,7 +18,7 @@ use crate::{
 
 /// What is logged, and how.
 pub fn log(check: &mut Check, raw: raw::Log) -> Settings {
-    let at = |name: &str| FieldPath::root().key("log").key(name);
+    let at = |name: &'static str| FieldPath::root().key("log").key(name);
     let formats = [
         ("auto", None),
         ("json", Some(Format::Json)),
@@ -58,7 +58,7 @@ const OWN_FIELDS: [HeaderName; 6] = [
 
 /// Where spans go.
 pub fn otlp(check: &mut Check, raw: raw::Otlp, allow_inline: bool) -> traces::Settings {
-    let at = |name: &str| FieldPath::root().key("otlp").key(name);
+    let at = |name: &'static str| FieldPath::root().key("otlp").key(name);
     let allow_plaintext = raw.allow_plaintext == Some(true);
     let (url, prefix) = endpoint(check, &at("endpoint"), raw.endpoint, allow_plaintext);
     let mut sampling = raw.sampling.unwrap_or(1.0);
@@ -71,7 +71,7 @@ pub fn otlp(check: &mut Check, raw: raw::Otlp, allow_inline: bool) -> traces::Se
     }
     let headers = raw.headers.map_or_else(Vec::new, |pairs| pairs.0);
     let headers = headers.into_iter().filter_map(|(name, raw)| {
-        let at = at("headers").key(&name);
+        let at = at("headers").key(name.clone());
         let raw = check.required(at.clone(), raw)?;
         field(check, &at, &name, raw, allow_inline)
     });

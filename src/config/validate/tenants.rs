@@ -33,7 +33,7 @@ pub fn keys(check: &mut Check, raw: Option<Pairs<raw::Key>>, allow_inline: bool)
     }
     let mut keys: Vec<Key> = Vec::new();
     for (name, key) in raw {
-        let at = at.clone().key(&name);
+        let at = at.clone().key(name.clone());
         check.name(at.clone(), &name);
         if keys.iter().any(|known| known.name == name) {
             check.problem(at.clone(), "stands twice");
@@ -106,7 +106,7 @@ fn tenant(
     (keys, grammar, bounds, now): (&[Key], IdGrammar, &Bounds, Timestamp),
     seen: &mut Seen,
 ) -> Tenant {
-    let field = |name: &str| at.clone().key(name);
+    let field = |name: &'static str| at.clone().key(name);
     let name = check.required(field("name"), raw.name);
     let is_named = name
         .as_deref()
@@ -161,7 +161,7 @@ fn tenant(
 }
 
 fn freeze_after(check: &mut Check, at: &FieldPath, raw: raw::FreezeAfter) -> FreezeAfter {
-    let field = |name: &str| at.clone().key(name);
+    let field = |name: &'static str| at.clone().key(name);
     let deletions = check.required(field("deletions"), raw.deletions);
     let deletions = deletions.map_or(1, |found| {
         check.count(field("deletions"), Some(found), 1, 1..=DELETIONS_MAX)

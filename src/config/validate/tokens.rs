@@ -86,7 +86,7 @@ pub fn admin_is_no_caller(check: &mut Check, settings: &Settings) {
 }
 
 fn token(check: &mut Check, at: &FieldPath, raw: raw::Token, now: Timestamp) -> Option<TokenEntry> {
-    let field = |name: &str| at.clone().key(name);
+    let field = |name: &'static str| at.clone().key(name);
     let id = check.required(field("id"), raw.id);
     if let Some(id) = &id {
         check.name(field("id"), id);

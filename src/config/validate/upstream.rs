@@ -25,7 +25,7 @@ const API_VERSION: &str = "2025-09";
 const AUTH_SCHEME: &str = "bearer";
 
 pub fn upstream(check: &mut Check, raw: raw::Upstream) -> Upstream {
-    let at = |name: &str| FieldPath::root().key("upstream").key(name);
+    let at = |name: &'static str| FieldPath::root().key("upstream").key(name);
     let ms = Duration::from_millis;
     let grammars = [
         ("opaque", IdGrammar::Opaque),
