@@ -363,7 +363,7 @@ fn tenants(snapshot: &Snapshot, now: Timestamp) -> (Vec<TenantFacts>, Option<Oth
         passed_on: counted.passed_on().map(|(_, count)| count).sum(),
         refused: counted.refused().map(|(_, count)| count).sum(),
         in_flight: others.iter().map(|tenant| tenant.in_flight.count()).sum(),
-        waiting: others.iter().map(|tenant| tenant.line.waiting()).sum(),
+        waiting: others.iter().map(|tenant| tenant.waiting()).sum(),
     };
     for tenant in rest {
         sum.passed_on += tenant.passed_on;
@@ -393,7 +393,7 @@ fn facts(tenant: &Tenant, snapshot: &Snapshot, now: Timestamp) -> TenantFacts {
         refused: counted.refused().map(|(_, count)| count).sum(),
         in_flight: tenant.in_flight.count(),
         in_flight_max: tenant.in_flight.max(),
-        waiting: tenant.line.waiting(),
+        waiting: tenant.waiting(),
         limits: limits.collect(),
         expires: earliest_expiry(tenant, now),
         is_frozen: tenant.switch.is_frozen(),

@@ -113,8 +113,8 @@ pub struct Tenant {
     pub limits: Limits,
     /// How long a call may wait for its turn.
     pub wait: Duration,
-    /// Those who wait.
-    pub line: Arc<Line>,
+    /// Those who wait; `None` if `wait` is zero.
+    pub line: Option<Arc<Line>>,
     /// Its calls under way.
     pub in_flight: InFlightCount,
     /// What is counted of it: its own, or those of all above `metrics.max_tenants`.
@@ -123,6 +123,11 @@ pub struct Tenant {
 }
 
 impl Tenant {
+    /// How many of its calls wait for their turn.
+    pub fn waiting(&self) -> u32 {
+        self.line.as_ref().map_or(0, |line| line.waiting())
+    }
+
     /// Its tokens, in the order of the config.
     pub fn tokens(&self) -> &[TokenInfo] {
         &self.tokens

@@ -279,10 +279,7 @@ fn limits(text: &mut Text, shared: &Shared, snapshot: &Snapshot, counts: &Counts
         Kind::Gauge,
         "Calls that wait for their turn",
     );
-    let waiting = snapshot
-        .tenants()
-        .iter()
-        .map(|tenant| tenant.line.waiting());
+    let waiting = snapshot.tenants().iter().map(|tenant| tenant.waiting());
     text.number(&[], waiting.map(u64::from).sum());
 }
 

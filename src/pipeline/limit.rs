@@ -131,29 +131,34 @@ pub async fn admit<'a>(
     };
     let mut asked = Duration::ZERO;
     let mut backend = Backend::Local;
-    let at_once = if tenant.line.is_empty() || tenant.wait.is_zero() {
-        match (tenant.limits.try_pass(), store) {
-            (Ok(pass), Some(_)) => {
-                let began = Instant::now();
-                // Boxed: without a store no call's future has the size of this.
-                let went_on = Box::pin(asking.go_on()).await;
-                asked = began.elapsed();
-                Some(went_on.map(|by| {
-                    backend = by;
-                    pass
-                }))
+    let line = tenant.line.as_deref();
+    let at_once = match line.filter(|line| !line.is_empty()) {
+        Some(line) => Err(line),
+        None => {
+            let decided = match (tenant.limits.try_pass(), store) {
+                (Ok(pass), Some(_)) => {
+                    let began = Instant::now();
+                    // Boxed: without a store no call's future has the size of this.
+                    let went_on = Box::pin(asking.go_on()).await;
+                    asked = began.elapsed();
+                    went_on.map(|by| {
+                        backend = by;
+                        pass
+                    })
+                }
+                (decided, _) => decided,
+            };
+            match decided {
+                Ok(pass) => Ok(pass),
+                Err(refused) => Err(line.ok_or(refused)?),
             }
-            (decided, _) => Some(decided),
         }
-    } else {
-        None
     };
     let (pass, waited) = match at_once {
-        Some(Ok(pass)) => (pass, Duration::ZERO),
-        Some(Err(refused)) if tenant.wait.is_zero() => return Err(refused),
-        _ => {
+        Ok(pass) => (pass, Duration::ZERO),
+        Err(line) => {
             let began = Instant::now();
-            let turn = tenant.line.wait(asking, began + tenant.wait);
+            let turn = line.wait(asking, began + tenant.wait);
             // Seldom: not part of every call's future.
             let (pass, by) = Box::pin(turn).await?;
             backend = by;

@@ -253,7 +253,11 @@ fn ready(
         Some(known) => known.limits.of_tenant().cloned().collect(),
         None => left.of_tenant(&tenant.name).to_vec(),
     };
-    let line = known.map(|known| &known.line);
+    let line = || {
+        let line = known.and_then(|known| known.line.as_ref());
+        line.filter(|line| line.waiting_max() == tenant.wait_queue)
+            .map_or_else(|| Arc::new(Line::new(tenant.wait_queue)), Arc::clone)
+    };
     Tenant {
         name: known.map_or_else(
             || tenant.name.as_ref().into(),
@@ -271,10 +275,7 @@ fn ready(
             Arc::clone(&key.breaker),
         ),
         wait: tenant.wait,
-        line: line
-            .filter(|line| line.waiting_max() == tenant.wait_queue)
-            .cloned()
-            .unwrap_or_else(|| Arc::new(Line::new(tenant.wait_queue))),
+        line: (!tenant.wait.is_zero()).then(line),
         in_flight: known.map_or_else(
             || InFlightCount::new(tenant.in_flight),
             |known| known.in_flight.with_max(tenant.in_flight),
