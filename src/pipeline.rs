@@ -272,7 +272,7 @@ impl Pipeline {
             status,
             peer: arrival.peer_text(),
         });
-        let counts = tenant.map(|tenant| &*tenant.counts);
+        let counts = tenant.map(|tenant| &tenant.counts);
         self.counts
             .answered(counts, refusal.kind(), status, arrival.started.elapsed());
         self.keep(arrival, tenant, refusal.kind(), status);

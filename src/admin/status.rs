@@ -345,7 +345,7 @@ fn tenants(snapshot: &Snapshot, now: Timestamp) -> (Vec<TenantFacts>, Option<Oth
     let shared_counts = snapshot.counts_of_others();
     let (mut shown, mut others) = (Vec::new(), Vec::new());
     for tenant in snapshot.tenants() {
-        if Arc::ptr_eq(&tenant.counts, shared_counts) {
+        if tenant.counts.is(shared_counts) {
             others.push(tenant);
         } else {
             shown.push(facts(tenant, snapshot, now));

@@ -63,7 +63,7 @@ pub struct Snapshot {
     listen: Vec<Listener>,
     keys: Vec<Key>,
     tenants: Vec<Tenant>,
-    counts_of_others: Arc<TenantCounts>,
+    counts_of_others: TenantCounts,
     by_token: HashMap<TokenDigest, TokenPlace>,
     /// Spent limits of what is not in this config.
     left: Left,
@@ -118,7 +118,7 @@ pub struct Tenant {
     /// Its calls under way.
     pub in_flight: InFlightCount,
     /// What is counted of it: its own, or those of all above `metrics.max_tenants`.
-    pub counts: Arc<TenantCounts>,
+    pub counts: TenantCounts,
     tokens: Box<[TokenInfo]>,
 }
 
@@ -213,7 +213,7 @@ impl Snapshot {
     }
 
     /// What is counted of the tenants above `metrics.max_tenants`.
-    pub fn counts_of_others(&self) -> &Arc<TenantCounts> {
+    pub fn counts_of_others(&self) -> &TenantCounts {
         &self.counts_of_others
     }
 

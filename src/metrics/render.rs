@@ -6,10 +6,7 @@ mod gateway;
 mod upstream;
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
     time::SystemTime,
 };
 
@@ -75,7 +72,7 @@ impl<'a> Counts<'a> {
         }
         let other = snapshot.counts_of_others();
         let named = snapshot.tenants().iter();
-        let named = named.filter(|tenant| !Arc::ptr_eq(&tenant.counts, other));
+        let named = named.filter(|tenant| !tenant.counts.is(other));
         let mut tenants: Vec<_> = named
             .map(|tenant| (&*tenant.name, tenant.counts.sum()))
             .collect();
@@ -212,7 +209,7 @@ fn auth(text: &mut Text, shared: &Shared, snapshot: &Snapshot) {
         let Some(expires) = expiry::earliest(tenant, now) else {
             continue;
         };
-        if Arc::ptr_eq(&tenant.counts, other) {
+        if tenant.counts.is(other) {
             of_others = Some(of_others.map_or(expires, |found| found.min(expires)));
         } else {
             text.figure(&[("tenant", &*tenant.name)], seconds(expires));

@@ -14,16 +14,17 @@ const SLOTS: usize = STATUSES.len() + Code::COUNT;
 
 /// The counts of one tenant: for each worker a part of its own, made when it is
 /// first needed. Workers never share a cache line.
-#[derive(Debug)]
-pub struct TenantCounts(Box<[OnceLock<Box<Block>>]>);
+#[derive(Debug, Clone)]
+pub struct TenantCounts(Arc<[OnceLock<Box<Block>>]>);
 
-/// What one worker counted for one tenant.
+/// What one worker counted for one tenant; what most calls change comes first, in one
+/// cache line.
 #[derive(Debug)]
-#[repr(align(64))]
+#[repr(C, align(64))]
 pub struct Block {
-    answers: [AtomicU64; SLOTS],
     allowed: AtomicU64,
     delayed: AtomicU64,
+    answers: [AtomicU64; SLOTS],
     limited: [AtomicU64; 4],
     store: InStore<AtomicU64>,
 }
@@ -44,9 +45,9 @@ pub struct InStore<T> {
 impl Default for Block {
     fn default() -> Self {
         Self {
-            answers: [const { AtomicU64::new(0) }; SLOTS],
             allowed: AtomicU64::default(),
             delayed: AtomicU64::default(),
+            answers: [const { AtomicU64::new(0) }; SLOTS],
             limited: Default::default(),
             store: InStore::default(),
         }
@@ -151,8 +152,13 @@ impl Counted {
 
 impl TenantCounts {
     /// All at zero, for so many workers.
-    pub fn new(workers: usize) -> Arc<Self> {
-        Arc::new(Self((0..workers).map(|_| OnceLock::new()).collect()))
+    pub fn new(workers: usize) -> Self {
+        Self((0..workers).map(|_| OnceLock::new()).collect())
+    }
+
+    /// Whether these are the very counts of `other`.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// For how many workers it is.

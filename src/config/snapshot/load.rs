@@ -107,7 +107,7 @@ pub fn build(
         HashMap::with_capacity(settings.tenants.iter().map(|t| t.tokens.len()).sum());
     let others = previous.map_or_else(
         || TenantCounts::new(settings.worker_count()),
-        |previous| Arc::clone(&previous.counts_of_others),
+        |previous| previous.counts_of_others.clone(),
     );
     let named_max = usize::try_from(settings.metrics_tenants).unwrap_or(usize::MAX);
     for (at, tenant) in settings.tenants.iter().enumerate() {
@@ -233,20 +233,20 @@ fn buckets(
 }
 
 /// The counts that a tenant had, if it has a name in the metrics then and now.
-fn counts(is_named: bool, known: Option<&Tenant>, others: &Arc<TenantCounts>) -> Arc<TenantCounts> {
+fn counts(is_named: bool, known: Option<&Tenant>, others: &TenantCounts) -> TenantCounts {
     if !is_named {
-        return Arc::clone(others);
+        return others.clone();
     }
     let own = known.map(|known| &known.counts);
-    own.filter(|own| !Arc::ptr_eq(own, others))
-        .map_or_else(|| TenantCounts::new(others.workers()), Arc::clone)
+    own.filter(|own| !own.is(others))
+        .map_or_else(|| TenantCounts::new(others.workers()), Clone::clone)
 }
 
 fn ready(
     tenant: &settings::Tenant,
     key: &Key,
     users: UserSet,
-    counts: Arc<TenantCounts>,
+    counts: TenantCounts,
     (known, left, is_shared): (Option<&Tenant>, &Left, bool),
 ) -> Tenant {
     let own: Vec<_> = match known {

@@ -1,7 +1,5 @@
 //! What is frozen.
 
-use std::sync::Arc;
-
 use super::OTHER;
 use crate::{
     config::snapshot::Snapshot,
@@ -19,7 +17,7 @@ pub fn freezes(text: &mut Text, snapshot: &Snapshot) {
     let mut of_others = None;
     for tenant in snapshot.tenants() {
         let is_frozen = tenant.switch.is_frozen();
-        if Arc::ptr_eq(&tenant.counts, other) {
+        if tenant.counts.is(other) {
             of_others = Some(of_others.unwrap_or(false) || is_frozen);
         } else {
             text.flag(&[("tenant", &*tenant.name)], is_frozen);
