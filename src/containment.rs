@@ -12,7 +12,7 @@ mod replay;
 mod switch;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     ops::Bound,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
     time::Instant,
@@ -56,7 +56,7 @@ struct State {
     switches: BTreeMap<Arc<str>, Weak<Switch>>,
     /// Switches of tenants of configs before that deleted something lately: one that is
     /// not in the config just now, and is put back, must not get its budget anew.
-    left: HashMap<Box<str>, Arc<Switch>>,
+    left: BTreeMap<Box<str>, Arc<Switch>>,
 }
 
 /// What is, or was, frozen.
@@ -238,13 +238,26 @@ impl Containment {
 
     /// What is counted after it was looked at is kept with its tenant's config.
     fn drop_uncounted(&self, now_ms: i64) {
-        let left = self.state().left.clone();
-        for (name, switch) in left {
-            background::give_way();
-            if !switch.counts(now_ms) {
-                // Freed only when the lock is.
-                let dropped = self.state().left.remove(&name);
-                drop(dropped);
+        let mut after = Bound::Unbounded;
+        loop {
+            let state = self.state();
+            let rest = state.left.range((after, Bound::Unbounded));
+            let some: Vec<_> = rest
+                .take(SWITCHES_AT_ONCE)
+                .map(|(name, switch)| (name.clone(), Arc::clone(switch)))
+                .collect();
+            drop(state);
+            let Some((last, _)) = some.last() else {
+                return;
+            };
+            after = Bound::Excluded(last.clone());
+            for (name, switch) in some {
+                background::give_way();
+                if !switch.counts(now_ms) {
+                    // Freed only when the lock is.
+                    let dropped = self.state().left.remove(&name);
+                    drop(dropped);
+                }
             }
         }
     }
@@ -329,7 +342,7 @@ impl State {
         );
         let recorded = record(freeze.record(scope));
         self.insert(scope, freeze);
-        self.apply();
+        self.apply(scope);
         recorded
     }
 
@@ -369,7 +382,7 @@ impl State {
             }
             Scope::All => self.all = None,
         }
-        self.apply();
+        self.apply(scope);
     }
 
     fn is_frozen(&self, tenant: &str) -> bool {
@@ -384,11 +397,23 @@ impl State {
         self.all.is_none() && self.tenants.is_empty()
     }
 
-    /// Turns every switch to what the state says.
-    fn apply(&self) {
-        for (name, switch) in &self.switches {
+    /// Turns the switches in `scope` to what the state says.
+    fn apply(&self, scope: Scope<'_>) {
+        let turn = |name: &str, switch: &Weak<Switch>| {
             if let Some(switch) = switch.upgrade() {
                 switch.turn(self.is_frozen(name));
+            }
+        };
+        match scope {
+            Scope::Tenant(name) => {
+                if let Some(switch) = self.switches.get(name) {
+                    turn(name, switch);
+                }
+            }
+            Scope::All => {
+                for (name, switch) in &self.switches {
+                    turn(name, switch);
+                }
             }
         }
     }

@@ -135,7 +135,7 @@ impl<'a> Replay<'a> {
             }
         }
         let state = self.containment.state();
-        state.apply();
+        state.apply(Scope::All);
         let (all, tenants) = (state.all.is_some(), state.tenants.len());
         if !state.is_empty() {
             tracing::warn!(

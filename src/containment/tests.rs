@@ -175,6 +175,29 @@ fn what_a_tenant_spent_is_kept_when_its_last_config_is_gone_and_only_while_it_co
 }
 
 #[test]
+fn of_many_tenants_that_left_those_are_let_go_of_that_do_not_count_any_more() {
+    let containment = Containment::default();
+    let many = 3 * SWITCHES_AT_ONCE + 1;
+    let now_ms = containment.now_ms();
+    for number in 0..many {
+        let switch = Arc::<Switch>::default();
+        let per = if number % 3 == 0 { 3_600_000 } else { 1 };
+        let budget = FreezeAfter {
+            deletions: 2.try_into().unwrap(),
+            per: std::time::Duration::from_millis(per),
+        };
+        assert!(!switch.count(budget, 1, now_ms - 10));
+        let name = format!("t{number:04}");
+        containment.state().left.insert(name.into(), switch);
+    }
+    containment.keep_spent(&[]);
+    let state = containment.state();
+    assert_eq!(state.left.len(), many.div_ceil(3));
+    let of = |name: &str| name.trim_start_matches('t').parse::<usize>().unwrap();
+    assert!(state.left.keys().all(|name| of(name) % 3 == 0));
+}
+
+#[test]
 fn of_many_switches_those_are_let_go_of_that_nobody_looks_at() {
     let containment = Containment::default();
     let many = 3 * SWITCHES_AT_ONCE + 1;
