@@ -111,8 +111,9 @@ impl Fleet {
     ) -> Result<(), Trouble> {
         let _turn = self.turn().await;
         let containment = Arc::clone(shared.snapshot().containment());
-        // Unless it was thawed until the turn came.
-        if containment.standing(scope).is_some() {
+        // Unless it was thawed until the turn came, or another stands by then.
+        let standing = containment.standing(scope);
+        if standing.is_some_and(|standing| standing.id == freeze.id) {
             self.register.enter(scope, freeze, true).await?;
         }
         self.look(shared).await
@@ -240,13 +241,11 @@ impl Fleet {
 
 fn freeze_spent(shared: &Shared, deletion: &Deletion) {
     let snapshot = shared.snapshot();
-    let mut tenants = snapshot.tenants().iter();
-    if let Some(tenant) = tenants.find(|tenant| tenant.name == deletion.tenant) {
-        let containment = snapshot.containment();
-        containment.freeze_spent(&tenant.name, deletion.budget, |record| {
-            drop(shared.trail().frozen(&record));
-        });
-    }
+    let containment = snapshot.containment();
+    // Also if it is not in the config just now: it may be put back.
+    containment.freeze_spent(&deletion.tenant, deletion.budget, |record| {
+        drop(shared.trail().frozen(&record));
+    });
 }
 
 /// Freezes here what is frozen elsewhere.

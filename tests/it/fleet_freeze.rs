@@ -197,6 +197,31 @@ fn a_freeze_holds_for_a_tenant_that_a_gateway_does_not_know_yet() {
 }
 
 #[test]
+fn a_budget_that_is_spent_over_the_fleet_freezes_a_tenant_that_is_not_in_the_config_just_now() {
+    let Some(()) = or_skipped(store::is_installed(), "redis-server") else {
+        return;
+    };
+    let store = Redis::start();
+    let fleet = Fleet::start(2, &store, "freeze_after: { deletions: 2, per: 1h }");
+    assert_eq!(call(&fleet.0[0], "billing", "c0").status, 200);
+    thread::sleep(Duration::from_millis(600));
+    store.pause();
+    // Counted here, and over the fleet only when the store goes on.
+    assert_eq!(call(&fleet.0[1], "billing", "c1").status, 200);
+    let rename = |from: &str, to: &str| {
+        fleet.0[1].edit_config(|text| text.replace(from, to));
+        assert_eq!(fleet.0[1].admin_socket("POST", "/-/reload").0, 200);
+    };
+    rename("name: billing", "name: another");
+    store.go_on();
+    fleet.0[1].record("freeze", |record| {
+        record["event"] == "tenant.frozen" && record["tenant"] == "billing"
+    });
+    rename("name: another", "name: billing");
+    assert_eq!(call(&fleet.0[1], "billing", "c2").status, 403);
+}
+
+#[test]
 fn without_the_store_what_is_known_holds_and_nothing_thaws() {
     let Some(()) = or_skipped(store::is_installed(), "redis-server") else {
         return;
