@@ -113,7 +113,8 @@ pub struct Tenant {
     pub limits: Limits,
     /// How long a call may wait for its turn.
     pub wait: Duration,
-    /// Those who wait; `None` if `wait` is zero.
+    /// Those who wait; `None` if `wait` is zero. Whoever waits while a reload sets it to
+    /// zero waits on, and is not seen from outside any more.
     pub line: Option<Arc<Line>>,
     /// Its calls under way.
     pub in_flight: InFlightCount,
