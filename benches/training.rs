@@ -33,6 +33,8 @@ use support::{Connection, FOREIGN_USER, Gateway, Setup, USER, delete, h2};
 const SPAN: Duration = Duration::from_secs(8);
 /// Calls under way at once.
 const CALLERS: usize = 32;
+/// As many as a sidecar of some size has: reading a config is most of a start.
+const TENANTS: usize = 1000;
 /// One in so many calls of a caller is refused.
 const REFUSED: usize = 50;
 
@@ -56,7 +58,7 @@ fn start(durability: &str, directory: &Path) -> Gateway {
     // One file for each process.
     let profile = directory.join("%p.profraw");
     let profile = profile.to_str().expect("a directory of plain characters");
-    let tenants = (0..CALLERS).map(name);
+    let tenants = (0..TENANTS).map(name);
     let users = format!("users: [ {USER} ]");
     let limits = "limits: [ { requests: 100000, per: 1s } ]";
     let setup = tenants.fold(Setup::default(), |setup, tenant| {
@@ -72,8 +74,8 @@ fn start(durability: &str, directory: &Path) -> Gateway {
     gateway
 }
 
-fn name(caller: usize) -> String {
-    format!("tenant-{caller}")
+fn name(tenant: usize) -> String {
+    format!("tenant-{tenant}")
 }
 
 /// Callers with connections that they keep, and an operator who looks and reloads; how
@@ -100,11 +102,12 @@ fn work(gateway: &Gateway) -> usize {
 }
 
 fn call(gateway: &Gateway, caller: usize, end: Instant) -> usize {
-    let token = gateway.token_of(&name(caller));
+    let mut tenants = (0..TENANTS).skip(caller).step_by(CALLERS).cycle();
     let mut connection = Connection::open(gateway.data);
     let mut calls = 0;
     while Instant::now() < end {
         calls += 1;
+        let token = gateway.token_of(&name(tenants.next().expect("no end")));
         let (user, expected) = match calls % REFUSED {
             0 => (FOREIGN_USER, 403),
             _ => (USER, 200),
