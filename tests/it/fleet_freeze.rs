@@ -75,6 +75,13 @@ fn is_frozen(gateway: &Gateway, tenant: &str) -> bool {
     gateway.scrape().get(&series) == 1.0
 }
 
+/// A tenant is taken out of the config, or put back.
+#[track_caller]
+fn rename(gateway: &Gateway, from: &str, to: &str) {
+    gateway.edit_config(|text| text.replace(from, to));
+    assert_eq!(gateway.admin_socket("POST", "/-/reload").0, 200);
+}
+
 #[track_caller]
 fn until(what: &str, is_so: impl Fn() -> bool) {
     let end = Instant::now() + PATIENCE;
@@ -182,14 +189,10 @@ fn a_freeze_holds_for_a_tenant_that_a_gateway_does_not_know_yet() {
     };
     let store = Redis::start();
     let fleet = Fleet::start(2, &store, NO_BUDGET);
-    let rename = |from: &str, to: &str| {
-        fleet.0[1].edit_config(|text| text.replace(from, to));
-        assert_eq!(fleet.0[1].admin_socket("POST", "/-/reload").0, 200);
-    };
-    rename("name: crm", "name: newcomer");
+    rename(&fleet.0[1], "name: crm", "name: newcomer");
     fleet.0[0].done("freeze", &["crm", "--reason", "a stolen token"]);
     fleet.0[1].record("freeze", |record| record["tenant"] == "crm");
-    rename("name: newcomer", "name: crm");
+    rename(&fleet.0[1], "name: newcomer", "name: crm");
     assert!(is_frozen(&fleet.0[1], "crm"));
     assert_eq!(call(&fleet.0[1], "crm", "c0").status, 403);
     fleet.0[1].done("thaw", &["crm", "--reason", "it was ours"]);
@@ -208,16 +211,12 @@ fn a_budget_that_is_spent_over_the_fleet_freezes_a_tenant_that_is_not_in_the_con
     store.pause();
     // Counted here, and over the fleet only when the store goes on.
     assert_eq!(call(&fleet.0[1], "billing", "c1").status, 200);
-    let rename = |from: &str, to: &str| {
-        fleet.0[1].edit_config(|text| text.replace(from, to));
-        assert_eq!(fleet.0[1].admin_socket("POST", "/-/reload").0, 200);
-    };
-    rename("name: billing", "name: another");
+    rename(&fleet.0[1], "name: billing", "name: another");
     store.go_on();
     fleet.0[1].record("freeze", |record| {
         record["event"] == "tenant.frozen" && record["tenant"] == "billing"
     });
-    rename("name: another", "name: billing");
+    rename(&fleet.0[1], "name: another", "name: billing");
     assert_eq!(call(&fleet.0[1], "billing", "c2").status, 403);
 }
 
