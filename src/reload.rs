@@ -59,8 +59,9 @@ const READ_SECONDS_MAX: u64 = 20;
 pub struct Reloader {
     shared: Arc<Shared>,
     path: PathBuf,
-    /// What can't be changed is held against these.
-    started: Arc<Settings>,
+    /// What can't be changed is held against these. Without tenants, who can: theirs
+    /// would be kept for good.
+    started: Settings,
     /// What tells the key of the trail from another.
     mac_key: Option<String>,
     /// One load at a time, and the last one wins.
@@ -110,7 +111,7 @@ impl Reloader {
         Arc::new(Self {
             shared,
             path: loaded.path().to_owned(),
-            started: Arc::clone(&loaded.settings),
+            started: loaded.settings.without_tenants(),
             mac_key: mac_key.map(MacKey::fingerprint),
             loading: Mutex::new(()),
             looking: Background::default(),

@@ -7,6 +7,7 @@ use std::{
     net::SocketAddr,
     num::{NonZeroU32, NonZeroUsize},
     path::PathBuf,
+    sync::Arc,
     thread,
     time::Duration,
 };
@@ -49,6 +50,24 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// All but the tenants, whose number has no bound.
+    pub fn without_tenants(&self) -> Self {
+        Self {
+            listen: self.listen.clone(),
+            admin: self.admin.clone(),
+            upstream: self.upstream.clone(),
+            keys: self.keys.clone(),
+            tenants: Vec::new(),
+            audit: self.audit.clone(),
+            limits_store: self.limits_store.clone(),
+            log: self.log.clone(),
+            otlp: self.otlp.clone(),
+            workers: self.workers,
+            metrics_tenants: self.metrics_tenants,
+            bounds: self.bounds.clone(),
+        }
+    }
+
     /// How many workers serve on this machine.
     pub fn worker_count(&self) -> usize {
         let workers = self.workers;
@@ -212,7 +231,7 @@ pub struct Key {
     /// The key that follows when the upstream refuses this one.
     pub next: Option<SecretSource>,
     /// Limits shared by all tenants that use the key.
-    pub limits: Vec<Window>,
+    pub limits: Box<[Window]>,
 }
 
 /// Where a secret is read from.
@@ -265,15 +284,15 @@ impl std::fmt::Debug for InlineSecret {
 #[derive(Debug, Clone)]
 pub struct Tenant {
     /// Its name, unique: 1 to 64 of `A-Z a-z 0-9 . _ -`.
-    pub name: Box<str>,
+    pub name: Arc<str>,
     /// Index into [`Settings::keys`].
     pub key: usize,
     /// Whom it may touch.
     pub users: Users,
     /// Its tokens, in the order of the file.
-    pub tokens: Vec<TokenEntry>,
+    pub tokens: Arc<[TokenEntry]>,
     /// Its own limits, shortest window first.
-    pub limits: Vec<Window>,
+    pub limits: Box<[Window]>,
     /// How long a call may wait for its turn before it is refused.
     pub wait: Duration,
     /// How many calls may wait at once.
@@ -310,7 +329,7 @@ pub enum Users {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenEntry {
     /// Its name in trail and metrics; no secret. 1 to 64 of `A-Z a-z 0-9 . _ -`.
-    pub id: Box<str>,
+    pub id: Arc<str>,
     /// The SHA-256 of the whole token.
     pub digest: TokenDigest,
     /// Not accepted before.

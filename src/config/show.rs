@@ -251,7 +251,7 @@ fn show_secret(source: &SecretSource) -> Value {
 fn show_tenant(tenant: &Tenant, settings: &Settings) -> Value {
     let tokens: Vec<_> = tenant.tokens.iter().map(show_token).collect();
     let mut shown = json!({
-        "name": tenant.name,
+        "name": &*tenant.name,
         "key": settings.keys.get(tenant.key).map(|key| key.name.as_str()),
         "users": match &tenant.users {
             Users::All => json!("all"),
@@ -280,7 +280,7 @@ fn show_tenant(tenant: &Tenant, settings: &Settings) -> Value {
 
 fn show_token(token: &TokenEntry) -> Value {
     let digest: String = token.digest.to_hex().chars().take(12).collect();
-    let mut shown = json!({ "id": token.id, "sha256": format!("{digest}… (redacted)") });
+    let mut shown = json!({ "id": &*token.id, "sha256": format!("{digest}… (redacted)") });
     let bounds = [("not_before", token.not_before), ("expires", token.expires)];
     for (name, instant) in bounds {
         if let (Some(shown), Some(instant)) = (shown.as_object_mut(), instant) {

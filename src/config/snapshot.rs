@@ -19,9 +19,7 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
-
-use super::settings::{Bounds, FreezeAfter, Mode, Upstream};
+use super::settings::{Bounds, FreezeAfter, Mode, TokenEntry, Upstream};
 use crate::{
     containment::{Containment, Switch},
     fleet::Store,
@@ -120,7 +118,7 @@ pub struct Tenant {
     pub in_flight: InFlightCount,
     /// What is counted of it: its own, or those of all above `metrics.max_tenants`.
     pub counts: TenantCounts,
-    tokens: Box<[TokenInfo]>,
+    tokens: Arc<[TokenEntry]>,
 }
 
 impl Tenant {
@@ -130,7 +128,7 @@ impl Tenant {
     }
 
     /// Its tokens, in the order of the config.
-    pub fn tokens(&self) -> &[TokenInfo] {
+    pub fn tokens(&self) -> &[TokenEntry] {
         &self.tokens
     }
 }
@@ -155,17 +153,6 @@ impl Key {
     pub fn breaker(&self) -> &Breaker {
         &self.breaker
     }
-}
-
-/// One of a tenant's tokens, without its digest.
-#[derive(Debug)]
-pub struct TokenInfo {
-    /// Its name in trail and metrics.
-    pub id: Arc<str>,
-    /// Not accepted before.
-    pub not_before: Option<Timestamp>,
-    /// Not accepted from then on.
-    pub expires: Option<Timestamp>,
 }
 
 /// Whom a tenant may touch.
@@ -201,7 +188,7 @@ impl Snapshot {
     }
 
     /// The tenant and token with this digest, whether valid now or not.
-    pub fn by_token(&self, digest: TokenDigest) -> Option<(&Tenant, &TokenInfo)> {
+    pub fn by_token(&self, digest: TokenDigest) -> Option<(&Tenant, &TokenEntry)> {
         let place = self.by_token.get(&digest)?;
         let tenant = self.tenants.get(usize::try_from(place.tenant).ok()?)?;
         let token = tenant.tokens.get(usize::try_from(place.token).ok()?)?;

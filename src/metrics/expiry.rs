@@ -6,7 +6,10 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     background,
-    config::snapshot::{Snapshot, Tenant, TokenInfo},
+    config::{
+        settings::TokenEntry,
+        snapshot::{Snapshot, Tenant},
+    },
 };
 
 /// How long before a token expires it is warned of.
@@ -78,7 +81,7 @@ fn expiring(snapshot: &Snapshot, now: Timestamp) -> Vec<(&str, &str, Timestamp)>
         tokens.map(|token| (&*tenant.name, token))
     });
     let mut found: Vec<_> = tokens
-        .filter_map(|(tenant, TokenInfo { id, expires, .. })| Some((tenant, &**id, (*expires)?)))
+        .filter_map(|(tenant, TokenEntry { id, expires, .. })| Some((tenant, &**id, (*expires)?)))
         .filter(|(_, _, expires)| *expires > now && *expires <= until)
         .collect();
     found.sort_by_key(|(_, _, expires)| *expires);

@@ -8,7 +8,10 @@ use jiff::Timestamp;
 pub use self::failures::FailedAuth;
 use super::refusal::{AuthFailure, LimitedBy, Refusal};
 use crate::{
-    config::snapshot::{Snapshot, Tenant, TokenInfo},
+    config::{
+        settings::TokenEntry,
+        snapshot::{Snapshot, Tenant},
+    },
     server::Peer,
     token::{BadToken, Token},
 };
@@ -17,7 +20,7 @@ use crate::{
 #[derive(Debug, Clone, Copy)]
 pub struct Identity<'a> {
     tenant: &'a Tenant,
-    token: &'a TokenInfo,
+    token: &'a TokenEntry,
 }
 
 impl<'a> Identity<'a> {
@@ -27,7 +30,7 @@ impl<'a> Identity<'a> {
     }
 
     /// Which of the tenant's tokens it is.
-    pub fn token(&self) -> &'a TokenInfo {
+    pub fn token(&self) -> &'a TokenEntry {
         self.token
     }
 }

@@ -1,10 +1,7 @@
 //! [`Identity`] → [`Permit`]: whether this tenant may touch this user.
 
 use super::{authenticate::Identity, contract::Call, refusal::Refusal};
-use crate::config::{
-    settings::Mode,
-    snapshot::{Tenant, TokenInfo},
-};
+use crate::config::{settings::Mode, settings::TokenEntry, snapshot::Tenant};
 
 /// Proof that the tenant may delete this credential.
 #[derive(Debug, Clone, Copy)]
@@ -20,7 +17,7 @@ impl<'a> Permit<'a> {
     }
 
     /// The token it came with.
-    pub fn token(&self) -> &'a TokenInfo {
+    pub fn token(&self) -> &'a TokenEntry {
         self.identity.token()
     }
 

@@ -13,7 +13,7 @@ use crate::{
 impl Reloader {
     /// What differs and can't be changed in a running gateway.
     pub(super) fn needs_restart(&self, after: &Settings) -> Vec<&'static str> {
-        let before = &*self.started;
+        let before = &self.started;
         let (old, new) = (&before.bounds, &after.bounds);
         let mac_key = || snapshot::mac_key(&after.audit).ok().flatten();
         let is_same_trail = before.audit == after.audit;

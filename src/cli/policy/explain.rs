@@ -299,10 +299,10 @@ impl Explained<'_> {
         });
         let time = |time: Option<Timestamp>| time.map(|time| time.to_string());
         json!({
-            "tenant": self.tenant.name,
+            "tenant": &*self.tenant.name,
             "mode": mode(self.tenant.mode),
             "token": {
-                "id": self.token.id,
+                "id": &*self.token.id,
                 "valid": self.token_is.is_good,
                 "because": self.token_is.why,
                 "not_before": time(self.token.not_before),

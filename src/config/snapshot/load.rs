@@ -5,7 +5,7 @@ use std::{collections::HashMap, path::Path, sync::Arc};
 use http::HeaderValue;
 
 use super::{
-    Key, Snapshot, Target, Tenant, TokenInfo, TokenPlace, UserSet, fleet,
+    Key, Snapshot, Target, Tenant, TokenPlace, UserSet, fleet,
     left::Left,
     listeners,
     secrets::{api_key, mac_key, read_file},
@@ -116,7 +116,7 @@ pub fn build(
         let (true, Some(users), Some(key)) = (whole, users, keys.get(tenant.key)) else {
             continue;
         };
-        for (token, entry) in (0..).zip(&tenant.tokens) {
+        for (token, entry) in (0..).zip(&*tenant.tokens) {
             let place = TokenPlace {
                 tenant: u32::try_from(at).unwrap_or(u32::MAX),
                 token,
@@ -259,10 +259,7 @@ fn ready(
             .map_or_else(|| Arc::new(Line::new(tenant.wait_queue)), Arc::clone)
     };
     Tenant {
-        name: known.map_or_else(
-            || tenant.name.as_ref().into(),
-            |known| Arc::clone(&known.name),
-        ),
+        name: Arc::clone(&tenant.name),
         key: Arc::clone(&key.ring),
         users,
         mode: tenant.mode,
@@ -281,15 +278,7 @@ fn ready(
             |known| known.in_flight.with_max(tenant.in_flight),
         ),
         counts,
-        tokens: tenant
-            .tokens
-            .iter()
-            .map(|token| TokenInfo {
-                id: (&*token.id).into(),
-                not_before: token.not_before,
-                expires: token.expires,
-            })
-            .collect(),
+        tokens: Arc::clone(&tenant.tokens),
     }
 }
 

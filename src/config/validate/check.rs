@@ -310,9 +310,10 @@ impl<'a> Check<'a> {
         &mut self,
         at: &FieldPath,
         raw: Option<Vec<Option<raw::Window>>>,
-    ) -> Vec<Window> {
-        let mut windows = Vec::new();
-        for (index, window) in raw.unwrap_or_default().into_iter().enumerate() {
+    ) -> Box<[Window]> {
+        let raw = raw.unwrap_or_default();
+        let mut windows = Vec::with_capacity(raw.len());
+        for (index, window) in raw.into_iter().enumerate() {
             let at = at.clone().index(index);
             let Some(raw) = self.entry(&at, window) else {
                 continue;
@@ -327,7 +328,7 @@ impl<'a> Check<'a> {
             windows.push(window);
         }
         windows.sort_by_key(|window| window.per);
-        windows
+        windows.into()
     }
 
     /// The entry of a list: `- ` without anything behind it is a problem.

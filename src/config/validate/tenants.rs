@@ -1,6 +1,6 @@
 //! `keys` and `tenants`.
 
-use std::{collections::HashSet, num::NonZeroU32, time::Duration};
+use std::{collections::HashSet, num::NonZeroU32, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
@@ -58,7 +58,7 @@ pub fn keys(check: &mut Check, raw: Option<Pairs<raw::Key>>, allow_inline: bool)
 
 /// What has to be unique over all tenants.
 struct Seen {
-    names: HashSet<Box<str>>,
+    names: HashSet<Arc<str>>,
     tokens: SeenTokens,
 }
 
@@ -111,8 +111,8 @@ fn tenant(
     let is_named = name
         .as_deref()
         .is_some_and(|name| check.name(field("name"), name));
-    let name: Box<str> = name.unwrap_or_default().into();
-    if is_named && !seen.names.insert(name.clone()) {
+    let name: Arc<str> = name.unwrap_or_default().into();
+    if is_named && !seen.names.insert(Arc::clone(&name)) {
         check.problem(
             field("name"),
             format!("another tenant is named {}", quote(&name)),

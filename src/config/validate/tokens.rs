@@ -1,6 +1,6 @@
 //! Tokens of tenants and of the admin endpoints.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use jiff::Timestamp;
 
@@ -28,9 +28,9 @@ pub fn of_tenant(
     raw: Option<Vec<Option<raw::Token>>>,
     now: Timestamp,
     seen: &mut SeenTokens,
-) -> Vec<TokenEntry> {
+) -> Arc<[TokenEntry]> {
     let Some(raw) = check.required(at.clone(), raw) else {
-        return Vec::new();
+        return Arc::default();
     };
     if raw.is_empty() {
         check.problem(
@@ -38,7 +38,7 @@ pub fn of_tenant(
             "expected at least one token; `alloy-gateway token new` makes one",
         );
     }
-    let mut tokens: Vec<TokenEntry> = Vec::new();
+    let mut tokens: Vec<TokenEntry> = Vec::with_capacity(raw.len());
     for (index, entry) in raw.into_iter().enumerate() {
         let at = at.clone().index(index);
         let Some(raw) = check.entry(&at, entry) else {
@@ -65,7 +65,7 @@ pub fn of_tenant(
         }
         tokens.push(token);
     }
-    tokens
+    tokens.into()
 }
 
 /// The token of the admin endpoints.
@@ -78,7 +78,7 @@ pub fn admin_is_no_caller(check: &mut Check, settings: &Settings) {
     let Some(admin) = &settings.admin.token else {
         return;
     };
-    let mut callers = settings.tenants.iter().flat_map(|tenant| &tenant.tokens);
+    let mut callers = settings.tenants.iter().flat_map(|tenant| &*tenant.tokens);
     if callers.any(|token| token.digest == admin.digest) {
         let at = FieldPath::root().key("admin").key("token").key("sha256");
         check.problem(at, "is the token of a tenant too: make one of its own, with `alloy-gateway token new --admin`");
