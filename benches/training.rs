@@ -1,8 +1,9 @@
 //! Work as a gateway has it, for `deploy/build`: the compiler learns from it which code
 //! is used often. Nothing is measured.
 //!
-//! `training DIRECTORY`: where the profiles are put. Sends only to loopback, for some
-//! seconds.
+//! `training DIRECTORY`: where the profiles are put. `training start`: no profile, and
+//! only what each sidecar does: it starts, answers, and stands by. Sends only to loopback,
+//! for some seconds.
 
 #![allow(
     clippy::unwrap_used,
@@ -39,14 +40,23 @@ const TENANTS: usize = 1000;
 const REFUSED: usize = 50;
 
 fn main() {
-    let directory = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
+    let mut args = std::env::args().skip(1).filter(|arg| !arg.starts_with('-'));
     // `cargo bench` starts it, too: there is nothing to learn then.
-    let Some(directory) = directory else {
-        eprintln!("usage: training DIRECTORY");
+    let Some(directory) = args.next() else {
+        eprintln!("usage: training DIRECTORY | start");
         return;
     };
+    if directory == "start" {
+        let gateway = set_up("relaxed").start();
+        stand_by(gateway);
+        return;
+    }
     for durability in ["strict", "relaxed"] {
-        let mut gateway = start(durability, Path::new(&directory));
+        // One file for each process.
+        let profile = Path::new(&directory).join("%p.profraw");
+        let profile = profile.to_str().expect("a directory of plain characters");
+        let setup = set_up(durability).env("LLVM_PROFILE_FILE", profile);
+        let mut gateway = setup.start();
         let calls = work(&gateway);
         // A profile is written at a good end.
         assert!(gateway.stop().success());
@@ -54,33 +64,45 @@ fn main() {
     }
 }
 
-fn start(durability: &str, directory: &Path) -> Gateway {
-    // One file for each process.
-    let profile = directory.join("%p.profraw");
-    let profile = profile.to_str().expect("a directory of plain characters");
+fn set_up(durability: &str) -> Setup {
     let tenants = (0..TENANTS).map(name);
     let users = format!("users: [ {USER} ]");
     let limits = "limits: [ { requests: 100000, per: 1s } ]";
     let setup = tenants.fold(Setup::default(), |setup, tenant| {
-        setup.tenant(&tenant, &[&users, limits])
+        setup.tenant(&tenant, &[&users, limits, "in_flight: 64"])
     });
-    let gateway = setup
+    // Of each kind of value that a config has, one at least.
+    setup
+        .upstream("idle_connections: 64")
+        .upstream("request_timeout: 30s")
+        .lines("log: { level: warn, access: off }\n")
         .audit(&format!("durability: {durability}"))
-        .env("LLVM_PROFILE_FILE", profile)
-        .start();
-    gateway
-        .alloy
-        .always(Behaviour::answer(200, "", r#"{"success":true}"#));
-    gateway
 }
 
 fn name(tenant: usize) -> String {
     format!("tenant-{tenant}")
 }
 
+/// Some calls, and then nothing for as long as what follows a start takes.
+fn stand_by(mut gateway: Gateway) {
+    gateway.alloy.always(well());
+    for tenant in 0..10 {
+        let call = delete(USER, "c1", gateway.token_of(&name(tenant)));
+        assert_eq!(gateway.send(call).status, 200);
+    }
+    thread::sleep(Duration::from_secs(2));
+    assert!(gateway.stop().success());
+}
+
+/// What Alloy says of a deletion.
+fn well() -> Behaviour {
+    Behaviour::answer(200, "", r#"{"success":true}"#)
+}
+
 /// Callers with connections that they keep, and an operator who looks and reloads; how
 /// many calls there were.
 fn work(gateway: &Gateway) -> usize {
+    gateway.alloy.always(well());
     let end = Instant::now() + SPAN;
     thread::scope(|scope| {
         let callers: Vec<_> = (0..CALLERS)
