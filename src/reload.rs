@@ -59,8 +59,8 @@ const READ_SECONDS_MAX: u64 = 20;
 pub struct Reloader {
     shared: Arc<Shared>,
     path: PathBuf,
-    /// What can't be changed is held against these. Without tenants, who can: theirs
-    /// would be kept for good.
+    /// What can't be changed is held against these. Without the tenants: they can be
+    /// changed, and the first ones would be kept for good.
     started: Settings,
     /// What tells the key of the trail from another.
     mac_key: Option<String>,

@@ -55,20 +55,20 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let ended = runtime.block_on(serve(&loaded, ready, inherited));
+    let ended = runtime.block_on(serve(loaded, ready, inherited));
     // A file system that does not answer must not hold up the end.
     runtime.shutdown_background();
     ended
 }
 
-async fn serve(loaded: &Loaded, ready: Ready, mut inherited: Inherited) -> anyhow::Result<Exit> {
+async fn serve(loaded: Loaded, ready: Ready, mut inherited: Inherited) -> anyhow::Result<Exit> {
     let settings = loaded.settings.as_ref();
     // Before anything listens: a signal must find its handler.
     let mut signals = Signals::new()?;
     let hangup = signal(SignalKind::hangup())?;
     // A limit on file sizes is to be an error of the trail, not the end.
     let _too_large = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
-    let trail = ready.open_trail(loaded)?;
+    let trail = ready.open_trail(&loaded)?;
     let (mac_key, otlp) = (ready.mac_key, ready.otlp);
     if settings.audit.durability == Durability::Relaxed {
         tracing::warn!("audit.durability is relaxed: records survive the process, not the machine");
@@ -81,7 +81,7 @@ async fn serve(loaded: &Loaded, ready: Ready, mut inherited: Inherited) -> anyho
             return Err(error.into());
         }
     };
-    let reloader = Reloader::new(Arc::clone(gateway.shared()), loaded, mac_key.as_ref());
+    let reloader = Reloader::new(Arc::clone(gateway.shared()), &loaded, mac_key.as_ref());
     let admin = Admin::new(Arc::clone(gateway.shared()), Arc::clone(&reloader));
     if let Err(error) = start_admin(&admin, settings).await {
         let at_once = Drain {
@@ -111,6 +111,8 @@ async fn serve(loaded: &Loaded, ready: Ready, mut inherited: Inherited) -> anyho
         trail.hash = head.hash.as_str(),
         "ready"
     );
+    // Of another config that takes its place, nothing of this one should be left.
+    drop(loaded);
     systemd::ready(&reloader.summary());
     tokio::spawn(systemd::keep_watchdog(Arc::clone(gateway.shared())));
     tokio::select! {
