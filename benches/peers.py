@@ -66,6 +66,8 @@ def arguments():
 
 def built():
     """The binary that is shipped, of the sources as they are, and of what is learnt from these."""
+    # deploy/build does without it, but the image does not.
+    install.packages({"valgrind": "valgrind"})
     profile = ROOT / "target/shipped/profile"
     made_of = [ROOT / name for name in ("Cargo.lock", "Cargo.toml", "deploy/build", "benches/training.rs")]
     made_of += (ROOT / "src").rglob("*.rs")

@@ -10,7 +10,7 @@ from .stage import fail
 
 ENVOY = "1.40.0"
 # program: Debian's package
-PACKAGES = {"nginx": "nginx-light", "haproxy": "haproxy", "wrk": "wrk", "h2load": "nghttp2-client", "openssl": "openssl", "taskset": "util-linux", "valgrind": "valgrind"}
+PACKAGES = {"nginx": "nginx-light", "haproxy": "haproxy", "wrk": "wrk", "h2load": "nghttp2-client", "openssl": "openssl", "taskset": "util-linux"}
 # What building Pingora needs: its TLS library and its zlib are built from or against C.
 TO_BUILD = {"cmake": "cmake", "pkg-config": "pkg-config", "/usr/include/openssl/ssl.h": "libssl-dev"}
 
