@@ -101,14 +101,15 @@ fn open(directory: &Path) -> Trail {
 /// A trail as long as that.
 fn make(directory: &Path, records: u64) {
     let trail = open(directory);
-    let parked = trail.clone();
+    let flusher = trail.flusher();
+    let before_park = Arc::clone(&flusher);
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .on_thread_park(move || parked.flush())
+        .on_thread_park(move || _ = before_park.before_park())
         .build()
         .expect("a runtime")
         .block_on(async {
-            let worker = trail.for_worker().flushed_on_park();
+            let worker = trail.for_worker().flushed_by(flusher);
             let tasks: Vec<_> = (0..256)
                 .map(|_| {
                     let worker = worker.clone();

@@ -10,7 +10,7 @@
     reason = "a benchmark that can't go on has nothing better to do"
 )]
 
-use std::{fs, net::SocketAddr, path::Path, time::Duration};
+use std::{fs, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use alloy_gateway::{
     audit::{
@@ -182,13 +182,14 @@ async fn record(trail: &WorkerTrail) {
 
 /// As a worker has it: the writer is told when the thread is about to sleep.
 fn worker(trail: &Trail) -> (Runtime, WorkerTrail) {
-    let flushed = trail.clone();
+    let flusher = trail.flusher();
+    let before_park = Arc::clone(&flusher);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .on_thread_park(move || flushed.flush())
+        .on_thread_park(move || _ = before_park.before_park())
         .build()
         .expect("a runtime");
-    let worker = runtime.block_on(async { trail.for_worker().flushed_on_park() });
+    let worker = runtime.block_on(async { trail.for_worker().flushed_by(flusher) });
     (runtime, worker)
 }
 

@@ -14,11 +14,12 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use alloy_gateway::{
-    audit::{IntentRecord, Options, OutcomeKind, OutcomeRecord, Sent, Trail, WorkerTrail},
+    audit::{Flusher, IntentRecord, Options, OutcomeKind, OutcomeRecord, Sent, Trail, WorkerTrail},
     config::settings::{Audit, Checkpoint, Durability},
     ids::RequestId,
 };
@@ -122,11 +123,11 @@ async fn call(trail: &WorkerTrail) {
 
 /// As a worker of the gateway has it: the writer is told of the records of a round
 /// of work when the thread is about to sleep.
-fn runtime(trail: &Trail) -> tokio::runtime::Runtime {
-    let trail = trail.clone();
+fn runtime(flusher: &Arc<Flusher>) -> tokio::runtime::Runtime {
+    let before_park = Arc::clone(flusher);
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .on_thread_park(move || trail.flush())
+        .on_thread_park(move || _ = before_park.before_park())
         .build()
         .expect("a runtime")
 }
@@ -135,8 +136,9 @@ fn write(directory: &Path, durability: Durability, callers: u32) {
     let trail = Trail::open(options(directory, durability), &mut |_| {}).expect("a trail");
     let before = trail.status().totals;
     let start = Instant::now();
-    let calls: u64 = runtime(&trail).block_on(async {
-        let worker = trail.for_worker().flushed_on_park();
+    let flusher = trail.flusher();
+    let calls: u64 = runtime(&flusher).block_on(async {
+        let worker = trail.for_worker().flushed_by(flusher);
         let tasks: Vec<_> = (0..callers)
             .map(|_| {
                 let worker = worker.clone();
@@ -182,8 +184,9 @@ fn write(directory: &Path, durability: Durability, callers: u32) {
 
 fn make(directory: &Path, records: u64) {
     let trail = Trail::open(options(directory, Durability::Relaxed), &mut |_| {}).expect("a trail");
-    runtime(&trail).block_on(async {
-        let worker = trail.for_worker().flushed_on_park();
+    let flusher = trail.flusher();
+    runtime(&flusher).block_on(async {
+        let worker = trail.for_worker().flushed_by(flusher);
         let tasks: Vec<_> = (0..256)
             .map(|_| {
                 let worker = worker.clone();

@@ -12,6 +12,7 @@ mod chain;
 mod coalesce;
 mod collected;
 mod disk;
+mod flusher;
 mod follow;
 mod query;
 mod queue;
@@ -41,6 +42,7 @@ pub use self::{
     cause::Unwritable,
     chain::{Hash, Head},
     collected::{Collected, new_chain},
+    flusher::Flusher,
     follow::Follower,
     query::{ENDS, Filter, Found, Row, query, row},
     queue::ENTRIES_MAX as QUEUE_CAPACITY,
@@ -192,9 +194,9 @@ impl Trail {
         WorkerTrail::new(Arc::clone(&self.0.queue), self.0.waits)
     }
 
-    /// Tells the writer of what workers handed over; cheap if that is nothing.
-    pub fn flush(&self) {
-        self.0.queue.flush();
+    /// What tells the writer of one worker's records; see [`WorkerTrail::flushed_by`].
+    pub fn flusher(&self) -> Arc<Flusher> {
+        Arc::new(Flusher::new(Arc::clone(&self.0.queue)))
     }
 
     /// How the trail is.

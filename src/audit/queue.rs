@@ -23,7 +23,7 @@ pub const ENTRIES_MAX: usize = 8192;
 /// more than calls under way, and than freezes.
 pub const CHANGES_MAX: usize = 4096;
 /// Records that wake the writer even if their worker has more to do.
-const BATCH_MIN: usize = 64;
+pub const BATCH_MIN: usize = 64;
 
 /// The records that wait for the writer.
 #[derive(Debug)]

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
+    flusher::Flusher,
     queue::{Inbox, Queue, Wake},
     record::{Fragment, FrozenRecord, IntentRecord, OutcomeRecord, RefusedRecord},
     ticket::{Ticket, Waiting},
@@ -18,7 +19,7 @@ pub struct WorkerTrail {
     inbox: Arc<Inbox>,
     waits: Waits,
     timers: Timers,
-    wake: Wake,
+    flusher: Option<Arc<Flusher>>,
 }
 
 /// How long calls wait for the disk.
@@ -66,20 +67,32 @@ impl WorkerTrail {
             inbox,
             waits,
             timers: Timers::default(),
-            wake: Wake::Now,
+            flusher: None,
         }
     }
 
-    /// Hands over records without waking the writer for each: whoever takes this
-    /// calls [`Trail::flush`](super::Trail::flush) whenever its thread is about to sleep.
-    /// One that never sleeps, since there is always more to do, tells it at a tick.
+    /// Hands over records without waking the writer for each: `flusher` does, before the
+    /// worker sleeps. One that never sleeps, since there is always more to do, tells it
+    /// at a tick. Call it within the worker's runtime.
     #[must_use]
-    pub fn flushed_on_park(self) -> Self {
-        let queue = Arc::clone(&self.queue);
-        self.timers.at_tick(move || queue.flush());
+    pub fn flushed_by(self, flusher: Arc<Flusher>) -> Self {
+        let (looking, at_tick) = (Arc::clone(&flusher), Arc::clone(&flusher));
+        tokio::spawn(async move { looking.look().await });
+        self.timers.at_tick(move || at_tick.flush());
         Self {
-            wake: Wake::OnPark,
+            flusher: Some(flusher),
             ..self
+        }
+    }
+
+    /// A record is being handed over: when the writer is told of it.
+    fn wake(&self) -> Wake {
+        match &self.flusher {
+            Some(flusher) => {
+                flusher.handed_over();
+                Wake::OnPark
+            }
+            None => Wake::Now,
         }
     }
 
@@ -98,7 +111,7 @@ impl WorkerTrail {
         let fragment = Fragment::intent(&record);
         let written = self
             .queue
-            .push_intent(fragment, record.request_id, &self.inbox, self.wake)
+            .push_intent(fragment, record.request_id, &self.inbox, self.wake())
             .ok_or(Unavailable)?;
         let deadline = Instant::now() + self.waits.intent;
         let Ok(Ok((seq, ticket))) = self.timers.within(deadline, written).await else {
@@ -118,7 +131,7 @@ impl WorkerTrail {
         let way_back = (&self.inbox, ticket.unwrap_or_default());
         let written = self
             .queue
-            .push_outcome(fragment, intent.seq, way_back, self.wake);
+            .push_outcome(fragment, intent.seq, way_back, self.wake());
         let deadline = Instant::now() + self.waits.outcome;
         match self.timers.within(deadline, written).await {
             Ok(Ok(_)) => Recorded::Durable,
@@ -128,7 +141,7 @@ impl WorkerTrail {
 
     /// Writes a refusal, without waiting for it.
     pub fn refused(&self, record: RefusedRecord<'_>) {
-        self.queue.push_refused(&record, self.wake);
+        self.queue.push_refused(&record, self.wake());
     }
 
     /// Writes that another key is used from now on.

@@ -49,17 +49,19 @@ pub fn run(
 ) -> io::Result<()> {
     let counts = shared.metrics().shards().get(number);
     let counts = counts.ok_or_else(|| io::Error::other("more workers than were to be"))?;
-    let trail = shared.trail().clone();
+    let flusher = shared.trail().flusher();
+    let before_park = Arc::clone(&flusher);
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         // All records and log lines of one round of work go at once.
         .on_thread_park(move || {
-            trail.flush();
-            access::flush();
+            if before_park.before_park() {
+                access::flush();
+            }
         })
         .build()?;
     let ended = runtime.block_on(async {
-        let trail = shared.trail().for_worker().flushed_on_park();
+        let trail = shared.trail().for_worker().flushed_by(flusher);
         let store = shared.snapshot().store.clone();
         let store = store.map(|store| Client::start(&store, Role::Calls));
         let pipeline = Arc::new(Pipeline::new(trail.clone(), Arc::clone(counts), store));

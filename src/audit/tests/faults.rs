@@ -320,7 +320,7 @@ async fn strict_means_synced_before_anything_follows_and_relaxed_means_never() {
 async fn the_records_of_a_worker_that_is_never_done_are_written_all_the_same() {
     let directory = tempfile::tempdir().unwrap();
     let trail = open(options(directory.path())).unwrap();
-    let worker = trail.for_worker().flushed_on_park();
+    let worker = trail.for_worker().flushed_by(trail.flusher());
     let busy = tokio::spawn(async {
         loop {
             tokio::task::yield_now().await;
