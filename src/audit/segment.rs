@@ -54,20 +54,35 @@ impl Sealed {
         disk.sync(&self.file)?;
         disk.cut(&self.path, self.len)
     }
+
+    /// Makes the entry of the segment that follows durable, too.
+    pub fn settle_next(&self, disk: &mut dyn Disk) -> io::Result<()> {
+        let directory = self.path.parent();
+        directory.map_or(Ok(()), |directory| disk.sync_directory(directory))
+    }
 }
 
 impl Segment {
     /// Makes a new, empty segment that nobody else can read, and its entry in
     /// the directory durable.
     pub fn create(disk: &mut dyn Disk, directory: &Path, number: u64) -> io::Result<Self> {
+        let segment = Self::create_in_memory(disk, directory, number)?;
+        disk.sync_directory(directory).inspect_err(|_| {
+            // A disk that stays like this must not gather an empty one with each try.
+            let _ = disk.remove(&segment.path);
+        })?;
+        Ok(segment)
+    }
+
+    /// The same, but its entry in the directory would not survive the machine yet.
+    pub fn create_in_memory(
+        disk: &mut dyn Disk,
+        directory: &Path,
+        number: u64,
+    ) -> io::Result<Self> {
         let path = directory.join(name(number));
         let file = disk.create(&path)?;
-        let durable = disk.sync_directory(directory);
-        let identity = durable.and_then(|()| Ok(identity(&file.metadata()?)));
-        let identity = identity.inspect_err(|_| {
-            // A disk that stays like this must not gather an empty one with each try.
-            let _ = disk.remove(&path);
-        })?;
+        let identity = identity(&file.metadata()?);
         Ok(Self {
             number,
             path,

@@ -314,6 +314,35 @@ async fn strict_means_synced_before_anything_follows_and_relaxed_means_never() {
     }
 }
 
+/// Callers wait for the writer: what need not be durable at once must not hold it up.
+#[tokio::test]
+async fn where_one_segment_follows_another_only_what_must_be_durable_is_waited_for() {
+    for durability in [Durability::Strict, Durability::Relaxed] {
+        let directory = tempfile::tempdir().unwrap();
+        let mut options = options(directory.path());
+        options.settings.durability = durability;
+        options.settings.segment_size = 4096;
+        let disk = Counting::default();
+        let trail = Trail::open_on(Box::new(disk.clone()), options, &mut |_| {}).unwrap();
+        let at_start = disk.synced.load(Ordering::SeqCst);
+        let worker = trail.for_worker();
+        for _ in 0..30 {
+            let begun = worker.intent(intent(RequestId::next())).await.unwrap();
+            worker.outcome(begun, deleted()).await;
+        }
+        let segments = segment::list(directory.path()).unwrap().len() as u64;
+        assert!(segments > 2, "{segments}");
+        let names_synced = disk.directories.load(Ordering::SeqCst);
+        let synced = disk.synced.load(Ordering::SeqCst);
+        match durability {
+            // Else its records would be lost with its name.
+            Durability::Strict => assert_eq!(names_synced, segments),
+            Durability::Relaxed => assert_eq!((names_synced, synced), (1, at_start)),
+        }
+        trail.close();
+    }
+}
+
 /// A worker under a flood never sleeps: its records must not wait for the
 /// writer's own look, once a second.
 #[tokio::test]

@@ -68,7 +68,8 @@ pub struct Pruning {
     found: Option<mpsc::Receiver<Vec<Removal>>>,
 }
 
-/// The segment before the one that is written, while it is made durable beside it.
+/// The segment before the one that is written, while it is brought to its end beside it:
+/// with `relaxed` it is not durable yet, nor is the entry of this one in the directory.
 #[derive(Debug, Default)]
 pub struct Settling(Option<thread::JoinHandle<()>>);
 
@@ -79,9 +80,11 @@ impl Settling {
         self.wait();
         let queue = Arc::clone(queue);
         let settle = move || {
-            if let Err(error) = sealed.settle(&mut System) {
+            let mut disk = System;
+            let settled = sealed.settle(&mut disk);
+            if let Err(error) = settled.and_then(|()| sealed.settle_next(&mut disk)) {
                 queue.counts.failed(TrailOp::Rotate);
-                tracing::error!(segment = %sealed.path().display(), %error, "a sealed segment cannot be made durable: its records would not survive the end of this machine. Look after the disk");
+                tracing::error!(segment = %sealed.path().display(), %error, "a sealed segment cannot be settled: it keeps room that it does not need, and with audit.durability relaxed its records would not survive the end of this machine. Look after the disk");
             }
         };
         let name = "trail-settle".to_owned();
@@ -198,19 +201,17 @@ impl Writer {
     }
 
     fn rotate(&mut self) -> io::Result<()> {
-        match self.settings.durability {
-            // All but the seal was synced before.
-            Durability::Strict => self.seal()?,
-            // Nothing was, and calls need not wait until all of it is.
-            Durability::Relaxed => {
-                self.write_seal()?;
-                let sealed = self.segment.sealed()?;
-                self.settling.begin(sealed, &self.queue)?;
-            }
-        }
         let next = self.segment.number() + 1;
-        self.doing = TrailOp::Rotate;
-        self.segment = Segment::create(self.disk.as_mut(), &self.directory, next)?;
+        self.write_seal()?;
+        let sealed = self.segment.sealed()?;
+        let disk = self.disk.as_mut();
+        self.segment = match self.settings.durability {
+            Durability::Strict => Segment::create(disk, &self.directory, next)?,
+            // As little durable as what will stand in it.
+            Durability::Relaxed => Segment::create_in_memory(disk, &self.directory, next)?,
+        };
+        // Calls need not wait for that.
+        self.settling.begin(sealed, &self.queue)?;
         let beginning = self.beginning();
         self.write_own(beginning)?;
         self.pruning.looked_at = None;
