@@ -98,6 +98,8 @@ def main():
     try:
         print("checking that each does the whole work …", file=sys.stderr)
         check_all(stage, subjects)
+        if not args.quick:
+            stage.fill_page_cache()
         stage.upstream()
         bench = Bench(stage, subjects, args)
         print(f"{found['machine']}, {found['at'][:10]}\n")

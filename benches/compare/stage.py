@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import secrets
 import socket
 import ssl
@@ -207,6 +208,19 @@ http {{ access_log off; keepalive_requests 100000000; keepalive_timeout 1h; send
             process.wait()
         if process in self.started:
             self.started.remove(process)
+
+    def fill_page_cache(self):
+        """As it is on a machine that has been up for days: a file of holes takes the free memory,
+        and whoever needs some gets it from there. A virtual machine gets each page that it never
+        used, or has given back, from its host, which takes some 8 µs: whoever writes the most would
+        pay for that, the gateway with its trail up to 3 µs a call."""
+        available = re.search(r"^MemAvailable:\s+(\d+) kB", pathlib.Path("/proc/meminfo").read_text(), re.M)
+        size = int(available.group(1)) * 1024
+        with open(self.path("holes"), "wb") as holes:
+            holes.truncate(size)
+        with open(self.path("holes"), "rb", buffering=0) as holes:
+            while holes.read(1 << 20):
+                pass
 
     def stop_all_but_the_upstream(self):
         for process in list(reversed(self.started)):
