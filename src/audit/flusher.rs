@@ -16,7 +16,8 @@ const FEW_MAX: usize = 3;
 ///
 /// To wake the writer, and to be woken by it, costs about as much as half a call. So a
 /// worker that is about to sleep looks for more work first, without sleeping, for as
-/// long as each look brings more records, and these go with the same write and sync.
+/// long as each look brings more records, and these go with the same write and sync. It
+/// ends with 64 records: the first wait as long as these take.
 #[derive(Debug)]
 pub struct Flusher {
     queue: Arc<Queue>,
@@ -79,9 +80,14 @@ impl Flusher {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{sync::mpsc, thread, time::Duration};
+
+    use tokio::{runtime, sync::oneshot};
 
     use super::*;
+    use crate::audit::worker::{Waits, WorkerTrail};
+
+    const LONG: Duration = Duration::from_secs(30);
 
     fn hand_over(flusher: &Flusher, records: usize) {
         (0..records).for_each(|_| flusher.handed_over());
@@ -113,14 +119,38 @@ mod tests {
     }
 
     /// A look that is not taken would leave the records where they are.
-    #[tokio::test]
-    async fn a_look_is_taken() {
-        let flusher = flusher();
-        hand_over(&flusher, 10);
-        assert!(!flusher.before_park());
-        let woken = flusher.look.notified();
-        tokio::time::timeout(Duration::from_secs(30), woken)
-            .await
+    #[test]
+    fn a_worker_that_is_to_look_does_not_sleep() {
+        let queue = Arc::new(Queue::new(LONG));
+        let flusher = Arc::new(Flusher::new(Arc::clone(&queue)));
+        let (told, tells) = mpsc::channel();
+        let parking = Arc::clone(&flusher);
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .on_thread_park(move || {
+                let has_some = parking.handed.load(Ordering::Relaxed) > 0;
+                if parking.before_park() && has_some {
+                    let _ = told.send(());
+                }
+            })
+            .build()
             .unwrap();
+        let (end, ended) = oneshot::channel::<()>();
+        let worker = thread::spawn(move || {
+            runtime.block_on(async {
+                let waits = Waits {
+                    intent: LONG,
+                    outcome: LONG,
+                };
+                let _trail = WorkerTrail::new(queue, waits).flushed_by(Arc::clone(&flusher));
+                hand_over(&flusher, 10);
+                // Nothing else wakes it.
+                let _ = ended.await;
+            });
+        });
+        let is_told = tells.recv_timeout(LONG);
+        let _ = end.send(());
+        worker.join().unwrap();
+        is_told.unwrap();
     }
 }

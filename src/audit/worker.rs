@@ -85,14 +85,18 @@ impl WorkerTrail {
         }
     }
 
-    /// A record is being handed over: when the writer is told of it.
+    /// When the writer is told of a record.
     fn wake(&self) -> Wake {
-        match &self.flusher {
-            Some(flusher) => {
-                flusher.handed_over();
-                Wake::OnPark
-            }
+        match self.flusher {
+            Some(_) => Wake::OnPark,
             None => Wake::Now,
+        }
+    }
+
+    /// A record was handed over, or counted with others.
+    fn handed_over(&self) {
+        if let Some(flusher) = &self.flusher {
+            flusher.handed_over();
         }
     }
 
@@ -113,6 +117,7 @@ impl WorkerTrail {
             .queue
             .push_intent(fragment, record.request_id, &self.inbox, self.wake())
             .ok_or(Unavailable)?;
+        self.handed_over();
         let deadline = Instant::now() + self.waits.intent;
         let Ok(Ok((seq, ticket))) = self.timers.within(deadline, written).await else {
             return Err(Unavailable);
@@ -132,6 +137,7 @@ impl WorkerTrail {
         let written = self
             .queue
             .push_outcome(fragment, intent.seq, way_back, self.wake());
+        self.handed_over();
         let deadline = Instant::now() + self.waits.outcome;
         match self.timers.within(deadline, written).await {
             Ok(Ok(_)) => Recorded::Durable,
@@ -142,6 +148,7 @@ impl WorkerTrail {
     /// Writes a refusal, without waiting for it.
     pub fn refused(&self, record: RefusedRecord<'_>) {
         self.queue.push_refused(&record, self.wake());
+        self.handed_over();
     }
 
     /// Writes that another key is used from now on.

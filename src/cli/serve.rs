@@ -111,7 +111,7 @@ async fn serve(loaded: Loaded, ready: Ready, mut inherited: Inherited) -> anyhow
         trail.hash = head.hash.as_str(),
         "ready"
     );
-    // Of another config that takes its place, nothing of this one should be left.
+    // Once another config takes its place, nothing of this one should be left.
     drop(loaded);
     systemd::ready(&reloader.summary());
     tokio::spawn(systemd::keep_watchdog(Arc::clone(gateway.shared())));
