@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -120,11 +121,8 @@ pub fn recover(
     })?;
     if let Some(torn) = &scan.torn {
         disk.cut(&torn.path, torn.keep)?;
-    } else if let Some((_, path)) = &scan.last_segment {
-        // A run that was killed left the room behind its last record.
-        let len = std::fs::metadata(path)?.len();
-        disk.cut(path, len)?;
     }
+    give_back_room(disk, directory)?;
     Ok(Found {
         head: scan.head,
         next_segment: scan.last_segment.map_or(0, |(number, _)| number) + 1,
@@ -135,6 +133,19 @@ pub fn recover(
         chain,
         wrong: scan.wrong,
     })
+}
+
+/// A run that was killed left the room behind its last record, and behind the segment
+/// before if that was not settled yet.
+fn give_back_room(disk: &mut dyn Disk, directory: &Path) -> io::Result<()> {
+    for (_, path) in segment::list(directory)?.iter().rev().take(2) {
+        let found = std::fs::metadata(path)?;
+        // st_blocks counts 512 bytes whatever the file system's blocks are (stat(2)).
+        if found.blocks().saturating_mul(512) > found.len() + segment::RESERVE / 2 {
+            disk.cut(path, found.len())?;
+        }
+    }
+    Ok(())
 }
 
 /// What a record is to those who rebuild what was when the last run ended.

@@ -1,7 +1,7 @@
 //! Which segments are old enough to be removed, and fit to be.
 
 use std::{
-    io,
+    fs, io,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -42,7 +42,10 @@ pub fn removable(
         .ok()
         .and_then(|now| now.checked_sub(retention).ok())
         .unwrap_or(Timestamp::UNIX_EPOCH);
-    let segments = segment::list(directory)?;
+    let mut segments = segment::list(directory)?;
+    // A crash at its very beginning leaves one in which nothing stands, not even a time:
+    // it breaks no chain, and stays.
+    segments.retain(|(_, path)| !fs::metadata(path).is_ok_and(|found| found.len() == 0));
     let mut removals = Vec::new();
     let mut before: Option<Head> = None;
     for pair in segments.windows(2) {

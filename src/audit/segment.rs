@@ -16,7 +16,7 @@ const SUFFIX: &str = ".jsonl";
 const DIGITS: usize = 10;
 /// The room that is kept for outcomes of what was sent when the disk fills: some
 /// thousand records.
-const RESERVE: u64 = 1 << 20;
+pub const RESERVE: u64 = 1 << 20;
 
 /// A segment that is being written.
 #[derive(Debug)]
@@ -52,13 +52,16 @@ impl Sealed {
     /// See [`Segment::settle`].
     pub fn settle(&self, disk: &mut dyn Disk) -> io::Result<()> {
         disk.sync(&self.file)?;
-        disk.cut(&self.path, self.len)
-    }
-
-    /// Makes the entry of the segment that follows durable, too.
-    pub fn settle_next(&self, disk: &mut dyn Disk) -> io::Result<()> {
-        let directory = self.path.parent();
-        directory.map_or(Ok(()), |directory| disk.sync_directory(directory))
+        // By the file, not by its name: what stands there may be another's by now.
+        let found = self.file.metadata()?.len();
+        if found != self.len {
+            return Err(Misplaced::Length {
+                found,
+                written: self.len,
+            }
+            .into());
+        }
+        disk.trim(&self.file, self.len)
     }
 }
 
@@ -66,7 +69,7 @@ impl Segment {
     /// Makes a new, empty segment that nobody else can read, and its entry in
     /// the directory durable.
     pub fn create(disk: &mut dyn Disk, directory: &Path, number: u64) -> io::Result<Self> {
-        let segment = Self::create_in_memory(disk, directory, number)?;
+        let segment = Self::create_unsynced(disk, directory, number)?;
         disk.sync_directory(directory).inspect_err(|_| {
             // A disk that stays like this must not gather an empty one with each try.
             let _ = disk.remove(&segment.path);
@@ -74,15 +77,14 @@ impl Segment {
         Ok(segment)
     }
 
-    /// The same, but its entry in the directory would not survive the machine yet.
-    pub fn create_in_memory(
-        disk: &mut dyn Disk,
-        directory: &Path,
-        number: u64,
-    ) -> io::Result<Self> {
+    /// The same, but its entry in the directory is not durable yet.
+    pub fn create_unsynced(disk: &mut dyn Disk, directory: &Path, number: u64) -> io::Result<Self> {
         let path = directory.join(name(number));
         let file = disk.create(&path)?;
-        let identity = identity(&file.metadata()?);
+        let identity = file.metadata().map(|found| identity(&found));
+        let identity = identity.inspect_err(|_| {
+            let _ = disk.remove(&path);
+        })?;
         Ok(Self {
             number,
             path,

@@ -82,6 +82,11 @@ impl Disk for Faulty {
         System.allocate(file, offset, len)
     }
 
+    fn trim(&mut self, file: &fs::File, len: u64) -> io::Result<()> {
+        self.op()?;
+        System.trim(file, len)
+    }
+
     fn cut(&mut self, path: &Path, len: u64) -> io::Result<()> {
         self.op()?;
         System.cut(path, len)
@@ -326,7 +331,8 @@ async fn where_one_segment_follows_another_only_what_must_be_durable_is_waited_f
         let trail = Trail::open_on(Box::new(disk.clone()), options, &mut |_| {}).unwrap();
         let at_start = disk.synced.load(Ordering::SeqCst);
         let worker = trail.for_worker();
-        for _ in 0..30 {
+        // So that the last of them is not what fills a segment.
+        for _ in 0..28 {
             let begun = worker.intent(intent(RequestId::next())).await.unwrap();
             worker.outcome(begun, deleted()).await;
         }

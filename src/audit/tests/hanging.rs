@@ -38,6 +38,48 @@ impl Disk for Hanging {
         drop(hung.unwrap());
         System.sync(file)
     }
+
+    fn beside(&self) -> Box<dyn Disk> {
+        Box::new(self.clone())
+    }
+}
+
+/// With `relaxed`, nothing but the end of a full segment syncs.
+#[tokio::test]
+async fn a_full_segment_that_hangs_at_its_end_holds_nobody_up_before_the_next_is_full() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = Hanging::default();
+    let mut options = options(directory.path());
+    options.settings.durability = Durability::Relaxed;
+    options.settings.segment_size = 64 << 10;
+    options.settings.intent_wait = Duration::from_millis(200);
+    let trail = Trail::open_on(Box::new(disk.clone()), options, &mut |_| {}).unwrap();
+    let worker = trail.for_worker();
+    let calls = async || {
+        let begun = worker.intent(intent(RequestId::next())).await?;
+        worker.outcome(begun, deleted()).await;
+        Ok::<_, Unavailable>(())
+    };
+    let segments = || segment::list(directory.path()).unwrap().len();
+    disk.hang(true);
+    while segments() < 2 {
+        calls().await.unwrap();
+    }
+    disk.wait_until_held();
+    // Half of the next one.
+    for _ in 0..40 {
+        calls().await.unwrap();
+    }
+    // At its end calls are refused, and not left without an answer.
+    while calls().await.is_ok() {}
+    assert_eq!(segments(), 2);
+    disk.hang(false);
+    while calls().await.is_err() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    trail.close();
+    let report = verify(directory.path()).unwrap();
+    assert!(report.is_intact(), "{report}");
 }
 
 #[tokio::test]

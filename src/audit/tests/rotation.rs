@@ -5,6 +5,7 @@ use std::{os::unix::fs::MetadataExt, time::Instant};
 use super::*;
 use crate::audit::{
     Replayed,
+    chain::Hasher,
     disk::{Disk, System},
 };
 
@@ -57,6 +58,54 @@ async fn a_full_segment_is_sealed_and_the_next_goes_on() {
         assert!(report.is_intact(), "{report}");
         assert_eq!((report.intents, report.outcomes.deleted), (60, 60));
     }
+}
+
+/// As a crash leaves one that was made and has no record yet.
+#[tokio::test]
+async fn an_empty_segment_does_not_end_retention() {
+    let directory = tempfile::tempdir().unwrap();
+    let trail = open(small(directory.path())).unwrap();
+    calls(&trail, 20).await;
+    trail.close();
+    let empty = segment::list(directory.path()).unwrap().len() as u64 + 1;
+    fs::File::create(directory.path().join(segment::name(empty))).unwrap();
+    let trail = open(small(directory.path())).unwrap();
+    calls(&trail, 20).await;
+    trail.close();
+    assert!(verify(directory.path()).unwrap().is_intact());
+    let all = segment::list(directory.path()).unwrap();
+    let hasher = Hasher::new(None);
+    let old = retention::removable(directory.path(), &hasher, Duration::ZERO, u64::MAX).unwrap();
+    let names: Vec<_> = old.iter().map(|removal| removal.name.clone()).collect();
+    // All but the empty one, and the last.
+    let mut expected: Vec<_> = all
+        .iter()
+        .map(|(number, _)| segment::name(*number))
+        .collect();
+    expected.pop();
+    expected.retain(|name| *name != segment::name(empty));
+    assert_eq!(names, expected);
+}
+
+/// A run that was killed while it settled one segment leaves room behind two.
+#[tokio::test]
+async fn room_that_a_killed_run_left_behind_its_segments_is_given_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let trail = open(small(directory.path())).unwrap();
+    calls(&trail, 20).await;
+    trail.close();
+    let segments = segment::list(directory.path()).unwrap();
+    let last_two = || segments.iter().rev().take(2).map(|(_, path)| path);
+    for path in last_two() {
+        let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+        let len = file.metadata().unwrap().len();
+        System.allocate(&file, len, 2 << 20).unwrap();
+    }
+    let room = |path| fs::metadata(path).unwrap().blocks() * 512;
+    assert!(last_two().all(|path| room(path) > 2 << 20));
+    open(small(directory.path())).unwrap().close();
+    assert!(last_two().all(|path| room(path) < 64 << 10));
+    assert!(verify(directory.path()).unwrap().is_intact());
 }
 
 #[tokio::test]

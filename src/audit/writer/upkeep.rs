@@ -3,6 +3,7 @@
 
 use std::{
     io,
+    path::PathBuf,
     sync::{Arc, mpsc},
     thread,
     time::{Duration, Instant, SystemTime},
@@ -12,7 +13,7 @@ use super::{Writer, kept};
 use crate::{
     audit::{
         cause::Misplaced,
-        disk::System,
+        disk::{Disk, System},
         queue::{Entry, Kind, Queue},
         record::Fragment,
         retention::{self, Removal},
@@ -68,34 +69,88 @@ pub struct Pruning {
     found: Option<mpsc::Receiver<Vec<Removal>>>,
 }
 
-/// The segment before the one that is written, while it is brought to its end beside it:
-/// with `relaxed` it is not durable yet, nor is the entry of this one in the directory.
+/// The segment before the one that is written, with `relaxed`: it is made durable beside
+/// it, and so is the entry of this one in the directory.
 #[derive(Debug, Default)]
-pub struct Settling(Option<thread::JoinHandle<()>>);
+pub struct Settling(Option<Underway>);
+
+#[derive(Debug)]
+struct Underway {
+    thread: thread::JoinHandle<()>,
+    since: Instant,
+    is_told: bool,
+}
+
+/// What is to be made durable, and where its failures are counted.
+struct ToSettle {
+    sealed: Sealed,
+    directory: PathBuf,
+    queue: Arc<Queue>,
+}
+
+impl ToSettle {
+    fn settle(&self, disk: &mut dyn Disk) {
+        let failed = |error: io::Error, what: &str| {
+            self.queue.counts.failed(TrailOp::Rotate);
+            tracing::error!(segment = %self.sealed.path().display(), %error, "{what}. Look after the disk");
+        };
+        if let Err(error) = self.sealed.settle(disk) {
+            failed(
+                error,
+                "a full segment cannot be made durable: its records may not survive the end of this machine",
+            );
+        }
+        // Whatever became of that.
+        if let Err(error) = disk.sync_directory(&self.directory) {
+            failed(
+                error,
+                "the segment after this one has no durable name: it may not survive the end of this machine",
+            );
+        }
+    }
+}
 
 impl Settling {
-    /// Begins with another segment; waits for the one before it, should that still be
-    /// under way.
-    fn begin(&mut self, sealed: Sealed, queue: &Arc<Queue>) -> io::Result<()> {
-        self.wait();
-        let queue = Arc::clone(queue);
-        let settle = move || {
-            let mut disk = System;
-            let settled = sealed.settle(&mut disk);
-            if let Err(error) = settled.and_then(|()| sealed.settle_next(&mut disk)) {
-                queue.counts.failed(TrailOp::Rotate);
-                tracing::error!(segment = %sealed.path().display(), %error, "a sealed segment cannot be settled: it keeps room that it does not need, and with audit.durability relaxed its records would not survive the end of this machine. Look after the disk");
-            }
-        };
+    /// How long it may take before it is told.
+    const LONG: Duration = Duration::from_secs(10);
+
+    /// Begins; none may be under way.
+    fn begin(&mut self, work: ToSettle, mut disk: Box<dyn Disk>) {
+        let work = Arc::new(work);
+        let beside = Arc::clone(&work);
         let name = "trail-settle".to_owned();
-        self.0 = Some(thread::Builder::new().name(name).spawn(settle)?);
-        Ok(())
+        let spawned = thread::Builder::new()
+            .name(name)
+            .spawn(move || beside.settle(disk.as_mut()));
+        match spawned {
+            Ok(thread) => {
+                self.0 = Some(Underway {
+                    thread,
+                    since: Instant::now(),
+                    is_told: false,
+                });
+            }
+            // Calls have to wait for it, then: that is no reason to refuse them.
+            Err(_) => work.settle(&mut System),
+        }
+    }
+
+    /// Tells of one that takes long.
+    fn look(&mut self) {
+        let Some(underway) = &mut self.0 else { return };
+        let is_long = underway.since.elapsed() >= Self::LONG && !underway.thread.is_finished();
+        if is_long && !underway.is_told {
+            underway.is_told = true;
+            tracing::warn!(
+                "the disk takes long to make a full segment durable: until it has, the segment's records would not survive the end of this machine"
+            );
+        }
     }
 
     fn wait(&mut self) {
-        if let Some(thread) = self.0.take() {
+        if let Some(underway) = self.0.take() {
             // What went wrong is in the log.
-            let _ = thread.join();
+            let _ = underway.thread.join();
         }
     }
 }
@@ -151,6 +206,7 @@ impl Writer {
         if self.checkpoints.is_due() {
             self.checkpoint()?;
         }
+        self.settling.look();
         if self.segment.len() >= self.settings.segment_size
             || self.segment.age() >= self.settings.segment_age
         {
@@ -181,11 +237,12 @@ impl Writer {
         Ok(())
     }
 
-    /// Seals the segment and makes it durable.
+    /// Seals the segment and makes it durable, and its name.
     pub(super) fn seal(&mut self) -> io::Result<()> {
         self.write_seal()?;
         self.settling.wait();
-        self.segment.settle(self.disk.as_mut())
+        self.segment.settle(self.disk.as_mut())?;
+        self.disk.sync_directory(&self.directory)
     }
 
     /// The segment's last record; its hash vouches for all of it.
@@ -201,17 +258,28 @@ impl Writer {
     }
 
     fn rotate(&mut self) -> io::Result<()> {
-        let next = self.segment.number() + 1;
+        self.settling.wait();
         self.write_seal()?;
-        let sealed = self.segment.sealed()?;
+        let next = self.segment.number() + 1;
         let disk = self.disk.as_mut();
-        self.segment = match self.settings.durability {
-            Durability::Strict => Segment::create(disk, &self.directory, next)?,
-            // As little durable as what will stand in it.
-            Durability::Relaxed => Segment::create_in_memory(disk, &self.directory, next)?,
-        };
-        // Calls need not wait for that.
-        self.settling.begin(sealed, &self.queue)?;
+        match self.settings.durability {
+            // All but the seal was synced before.
+            Durability::Strict => {
+                self.segment.settle(disk)?;
+                self.segment = Segment::create(disk, &self.directory, next)?;
+            }
+            // Nothing was, and calls need not wait until all of it is.
+            Durability::Relaxed => {
+                let work = ToSettle {
+                    sealed: self.segment.sealed()?,
+                    directory: self.directory.clone(),
+                    queue: Arc::clone(&self.queue),
+                };
+                let beside = disk.beside();
+                self.segment = Segment::create_unsynced(disk, &self.directory, next)?;
+                self.settling.begin(work, beside);
+            }
+        }
         let beginning = self.beginning();
         self.write_own(beginning)?;
         self.pruning.looked_at = None;
