@@ -41,7 +41,7 @@ impl Flusher {
 
     /// Call it whenever the worker's thread is about to sleep
     /// ([`on_thread_park`](tokio::runtime::Builder::on_thread_park)). Whether it does: if
-    /// not, it is to look for more work first, and [`look`](Self::look) has been woken.
+    /// not, it is to look for more work first, and its runtime has a task to run.
     pub fn before_park(&self) -> bool {
         let handed = self.handed.load(Ordering::Relaxed);
         if handed == 0 {

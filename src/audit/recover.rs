@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fs::File,
     io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -122,7 +123,7 @@ pub fn recover(
     if let Some(torn) = &scan.torn {
         disk.cut(&torn.path, torn.keep)?;
     }
-    give_back_room(disk, directory)?;
+    settle(disk, directory)?;
     Ok(Found {
         head: scan.head,
         next_segment: scan.last_segment.map_or(0, |(number, _)| number) + 1,
@@ -135,14 +136,18 @@ pub fn recover(
     })
 }
 
-/// A run that was killed left the room behind its last record, and behind the segment
-/// before if that was not settled yet.
-fn give_back_room(disk: &mut dyn Disk, directory: &Path) -> io::Result<()> {
+/// What a run that was killed left undone at the end of its last segment, and of the one
+/// before if that was not settled yet: what was read there is in memory only, maybe, and
+/// there is room behind it.
+fn settle(disk: &mut dyn Disk, directory: &Path) -> io::Result<()> {
     for (_, path) in segment::list(directory)?.iter().rev().take(2) {
-        let found = std::fs::metadata(path)?;
+        let file = File::open(path)?;
+        disk.sync(&file)?;
+        let found = file.metadata()?;
         // st_blocks counts 512 bytes whatever the file system's blocks are (stat(2)).
-        if found.blocks().saturating_mul(512) > found.len() + segment::RESERVE / 2 {
-            disk.cut(path, found.len())?;
+        let has_room = found.blocks().saturating_mul(512) > found.len() + segment::RESERVE / 2;
+        if has_room && let Err(error) = disk.cut(path, found.len()) {
+            tracing::warn!(segment = %path.display(), %error, "the room behind a segment cannot be given back");
         }
     }
     Ok(())

@@ -44,8 +44,17 @@ pub fn removable(
         .unwrap_or(Timestamp::UNIX_EPOCH);
     let mut segments = segment::list(directory)?;
     // A crash at its very beginning leaves one in which nothing stands, not even a time:
-    // it breaks no chain, and stays.
-    segments.retain(|(_, path)| !fs::metadata(path).is_ok_and(|found| found.len() == 0));
+    // it breaks no chain, and stays. At the front it may be one that somebody emptied,
+    // unless nothing is missing.
+    let is_empty = |path: &Path| fs::metadata(path).is_ok_and(|found| found.len() == 0);
+    let begins_empty = segments.first().is_some_and(|(_, path)| is_empty(path));
+    segments.retain(|(_, path)| !is_empty(path));
+    if begins_empty && let Some((_, first)) = segments.first() {
+        let first_of_all = first_record(first, |record| record.seq == 1)?;
+        if first_of_all != Some(true) {
+            return Ok(Vec::new());
+        }
+    }
     let mut removals = Vec::new();
     let mut before: Option<Head> = None;
     for pair in segments.windows(2) {

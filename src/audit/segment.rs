@@ -51,7 +51,7 @@ impl Sealed {
 
     /// See [`Segment::settle`].
     pub fn settle(&self, disk: &mut dyn Disk) -> io::Result<()> {
-        disk.sync(&self.file)?;
+        let synced = disk.sync(&self.file);
         // By the file, not by its name: what stands there may be another's by now.
         let found = self.file.metadata()?.len();
         if found != self.len {
@@ -61,7 +61,8 @@ impl Sealed {
             }
             .into());
         }
-        disk.trim(&self.file, self.len)
+        // Its room is of use whatever became of it.
+        disk.trim(&self.file, self.len).and(synced)
     }
 }
 

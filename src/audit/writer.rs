@@ -2,6 +2,7 @@
 //! and syncs them at once, and tells each worker once.
 
 mod outage;
+mod settling;
 mod upkeep;
 
 use std::{
@@ -16,7 +17,8 @@ use uuid::Uuid;
 
 use self::{
     outage::Outage,
-    upkeep::{Checkpoints, Pruning, Settling, WallClock},
+    settling::Settling,
+    upkeep::{Checkpoints, Pruning, WallClock},
 };
 use super::{
     Collected, Options,
@@ -324,6 +326,8 @@ impl Writer {
         {
             self.fail(&error);
         }
+        // However this one ends.
+        self.settling.wait();
         if self.outage.is_some() && !self.pending.is_empty() {
             tracing::error!(
                 records = self.pending.len(),

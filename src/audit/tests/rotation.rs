@@ -87,6 +87,53 @@ async fn an_empty_segment_does_not_end_retention() {
     assert_eq!(names, expected);
 }
 
+#[tokio::test]
+async fn an_oldest_segment_that_somebody_emptied_ends_retention() {
+    let directory = tempfile::tempdir().unwrap();
+    let trail = open(small(directory.path())).unwrap();
+    calls(&trail, 20).await;
+    trail.close();
+    let removable = || {
+        let hasher = Hasher::new(None);
+        let found = retention::removable(directory.path(), &hasher, Duration::ZERO, u64::MAX);
+        found.unwrap().len()
+    };
+    assert!(removable() > 2);
+    fs::File::create(directory.path().join(segment::name(1))).unwrap();
+    assert_eq!(removable(), 0);
+}
+
+/// A disk that remembers which files were synced.
+#[derive(Debug, Default, Clone)]
+struct Remembering(Arc<Mutex<Vec<u64>>>);
+
+impl Disk for Remembering {
+    fn sync(&mut self, file: &fs::File) -> io::Result<()> {
+        self.0.lock().unwrap().push(file.metadata()?.ino());
+        System.sync(file)
+    }
+}
+
+/// What a killed run wrote may be in memory only: with it the machine would lose what
+/// the records that follow are chained to.
+#[tokio::test]
+async fn what_an_earlier_run_left_is_synced_before_anything_is_chained_to_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let trail = open(small(directory.path())).unwrap();
+    calls(&trail, 20).await;
+    trail.close();
+    let disk = Remembering::default();
+    let segments = segment::list(directory.path()).unwrap();
+    let opened = Trail::open_on(Box::new(disk.clone()), small(directory.path()), &mut |_| {});
+    let synced = disk.0.lock().unwrap().clone();
+    opened.unwrap().close();
+    let last_two = segments.iter().rev().take(2);
+    let expected: Vec<_> = last_two
+        .map(|(_, path)| fs::metadata(path).unwrap().ino())
+        .collect();
+    assert_eq!(synced.get(..2), Some(&*expected));
+}
+
 /// A run that was killed while it settled one segment leaves room behind two.
 #[tokio::test]
 async fn room_that_a_killed_run_left_behind_its_segments_is_given_back() {

@@ -3,21 +3,19 @@
 
 use std::{
     io,
-    path::PathBuf,
     sync::{Arc, mpsc},
     thread,
     time::{Duration, Instant, SystemTime},
 };
 
-use super::{Writer, kept};
+use super::{Writer, kept, settling::ToSettle};
 use crate::{
     audit::{
         cause::Misplaced,
-        disk::{Disk, System},
-        queue::{Entry, Kind, Queue},
+        queue::{Entry, Kind},
         record::Fragment,
         retention::{self, Removal},
-        segment::{Sealed, Segment},
+        segment::Segment,
     },
     config::settings::{Checkpoint, Durability},
     metrics::TrailOp,
@@ -67,92 +65,6 @@ pub struct Pruning {
     looked_at: Option<Instant>,
     is_held: bool,
     found: Option<mpsc::Receiver<Vec<Removal>>>,
-}
-
-/// The segment before the one that is written, with `relaxed`: it is made durable beside
-/// it, and so is the entry of this one in the directory.
-#[derive(Debug, Default)]
-pub struct Settling(Option<Underway>);
-
-#[derive(Debug)]
-struct Underway {
-    thread: thread::JoinHandle<()>,
-    since: Instant,
-    is_told: bool,
-}
-
-/// What is to be made durable, and where its failures are counted.
-struct ToSettle {
-    sealed: Sealed,
-    directory: PathBuf,
-    queue: Arc<Queue>,
-}
-
-impl ToSettle {
-    fn settle(&self, disk: &mut dyn Disk) {
-        let failed = |error: io::Error, what: &str| {
-            self.queue.counts.failed(TrailOp::Rotate);
-            tracing::error!(segment = %self.sealed.path().display(), %error, "{what}. Look after the disk");
-        };
-        if let Err(error) = self.sealed.settle(disk) {
-            failed(
-                error,
-                "a full segment cannot be made durable: its records may not survive the end of this machine",
-            );
-        }
-        // Whatever became of that.
-        if let Err(error) = disk.sync_directory(&self.directory) {
-            failed(
-                error,
-                "the segment after this one has no durable name: it may not survive the end of this machine",
-            );
-        }
-    }
-}
-
-impl Settling {
-    /// How long it may take before it is told.
-    const LONG: Duration = Duration::from_secs(10);
-
-    /// Begins; none may be under way.
-    fn begin(&mut self, work: ToSettle, mut disk: Box<dyn Disk>) {
-        let work = Arc::new(work);
-        let beside = Arc::clone(&work);
-        let name = "trail-settle".to_owned();
-        let spawned = thread::Builder::new()
-            .name(name)
-            .spawn(move || beside.settle(disk.as_mut()));
-        match spawned {
-            Ok(thread) => {
-                self.0 = Some(Underway {
-                    thread,
-                    since: Instant::now(),
-                    is_told: false,
-                });
-            }
-            // Calls have to wait for it, then: that is no reason to refuse them.
-            Err(_) => work.settle(&mut System),
-        }
-    }
-
-    /// Tells of one that takes long.
-    fn look(&mut self) {
-        let Some(underway) = &mut self.0 else { return };
-        let is_long = underway.since.elapsed() >= Self::LONG && !underway.thread.is_finished();
-        if is_long && !underway.is_told {
-            underway.is_told = true;
-            tracing::warn!(
-                "the disk takes long to make a full segment durable: until it has, the segment's records would not survive the end of this machine"
-            );
-        }
-    }
-
-    fn wait(&mut self) {
-        if let Some(underway) = self.0.take() {
-            // What went wrong is in the log.
-            let _ = underway.thread.join();
-        }
-    }
 }
 
 /// The wall clock against the monotonic one.
@@ -242,7 +154,11 @@ impl Writer {
         self.write_seal()?;
         self.settling.wait();
         self.segment.settle(self.disk.as_mut())?;
-        self.disk.sync_directory(&self.directory)
+        match self.settings.durability {
+            // It was when the segment was made.
+            Durability::Strict => Ok(()),
+            Durability::Relaxed => self.disk.sync_directory(&self.directory),
+        }
     }
 
     /// The segment's last record; its hash vouches for all of it.

@@ -1,0 +1,109 @@
+//! The end of a full segment with `relaxed`, beside the writer.
+
+use std::{
+    io,
+    path::PathBuf,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    audit::{
+        disk::{Disk, System},
+        queue::Queue,
+        segment::Sealed,
+    },
+    metrics::TrailOp,
+};
+
+/// The segment before the one that is written, with `relaxed`: it is made durable beside
+/// it, and so is the entry of this one in the directory.
+#[derive(Debug, Default)]
+pub struct Settling(Option<Underway>);
+
+#[derive(Debug)]
+struct Underway {
+    thread: thread::JoinHandle<()>,
+    since: Instant,
+    is_told: bool,
+}
+
+/// What is to be made durable, and where its failures are counted.
+#[derive(Debug)]
+pub struct ToSettle {
+    /// The full segment.
+    pub sealed: Sealed,
+    /// Where the next one has its name.
+    pub directory: PathBuf,
+    /// What the writer counts with.
+    pub queue: Arc<Queue>,
+}
+
+impl ToSettle {
+    fn settle(&self, disk: &mut dyn Disk) {
+        let failed = |error: io::Error, what: &str| {
+            self.queue.counts.failed(TrailOp::Rotate);
+            tracing::error!(segment = %self.sealed.path().display(), %error, "{what}");
+        };
+        if let Err(error) = self.sealed.settle(disk) {
+            failed(
+                error,
+                "a full segment cannot be settled: its records may not survive the end of this machine",
+            );
+        }
+        // Whatever became of that.
+        if let Err(error) = disk.sync_directory(&self.directory) {
+            failed(
+                error,
+                "the segment after this one has no durable name yet: it may not survive the end of this machine",
+            );
+        }
+    }
+}
+
+impl Settling {
+    /// How long it may take before it is told.
+    const LONG: Duration = Duration::from_secs(10);
+
+    /// Begins; none may be under way.
+    pub fn begin(&mut self, work: ToSettle, mut disk: Box<dyn Disk>) {
+        let work = Arc::new(work);
+        let beside = Arc::clone(&work);
+        let name = "trail-settle".to_owned();
+        let spawned = thread::Builder::new()
+            .name(name)
+            .spawn(move || beside.settle(disk.as_mut()));
+        match spawned {
+            Ok(thread) => {
+                self.0 = Some(Underway {
+                    thread,
+                    since: Instant::now(),
+                    is_told: false,
+                });
+            }
+            // Calls have to wait for it, then: that is no reason to refuse them.
+            Err(_) => work.settle(&mut System),
+        }
+    }
+
+    /// Tells of one that takes long.
+    pub fn look(&mut self) {
+        let Some(underway) = &mut self.0 else { return };
+        let is_long = underway.since.elapsed() >= Self::LONG && !underway.thread.is_finished();
+        if is_long && !underway.is_told {
+            underway.is_told = true;
+            tracing::warn!(
+                "the disk takes long to make a full segment durable: until it has, the segment's records would not survive the end of this machine"
+            );
+        }
+    }
+
+    /// Until none is under way.
+    pub fn wait(&mut self) {
+        if let Some(underway) = self.0.take() {
+            // What went wrong is in the log.
+            let _ = underway.thread.join();
+        }
+    }
+}
