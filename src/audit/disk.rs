@@ -45,22 +45,21 @@ pub trait Disk: fmt::Debug + Send {
         Ok(fallocate(file, FallocateFlags::KEEP_SIZE, offset, len)?)
     }
 
-    /// Gives back the room behind the length that a file has, durably.
+    /// Sets the length of a file durably; room behind it is given back.
     fn trim(&mut self, file: &File, len: u64) -> io::Result<()> {
         file.set_len(len)?;
         file.sync_all()
     }
 
+    /// The same, of what stands under a name.
+    fn cut(&mut self, path: &Path, len: u64) -> io::Result<()> {
+        let file = OpenOptions::new().write(true).open(path)?;
+        self.trim(&file, len)
+    }
+
     /// The same disk, for another thread.
     fn beside(&self) -> Box<dyn Disk> {
         Box::new(System)
-    }
-
-    /// Sets the length of a file durably; room behind it is given back.
-    fn cut(&mut self, path: &Path, len: u64) -> io::Result<()> {
-        let file = OpenOptions::new().write(true).open(path)?;
-        file.set_len(len)?;
-        file.sync_all()
     }
 
     /// Removes a file durably.

@@ -15,6 +15,7 @@ mod hanging;
 mod keyed;
 mod rotation;
 mod standing;
+mod start;
 mod tail;
 
 fn options(directory: &Path) -> Options {
@@ -37,6 +38,21 @@ fn options(directory: &Path) -> Options {
         mac_key: None,
         usage: Duration::ZERO,
         collected: None,
+    }
+}
+
+/// With segments that a few calls fill.
+fn small(directory: &Path) -> Options {
+    let mut options = options(directory);
+    options.settings.segment_size = 4096;
+    options
+}
+
+async fn calls(trail: &Trail, calls: usize) {
+    let worker = trail.for_worker();
+    for _ in 0..calls {
+        let begun = worker.intent(intent(RequestId::next())).await.unwrap();
+        assert_eq!(worker.outcome(begun, deleted()).await, Recorded::Durable);
     }
 }
 
@@ -183,65 +199,6 @@ async fn each_line_holds_the_sha256_of_its_bytes_and_of_the_line_before() {
         assert_eq!(field(&line, "prev"), before);
         before = hash;
     }
-}
-
-#[tokio::test]
-async fn a_restart_goes_on_with_the_chain_in_a_new_segment() {
-    let directory = tempfile::tempdir().unwrap();
-    written(directory.path()).await;
-    written(directory.path()).await;
-    let report = verify(directory.path()).unwrap();
-    assert!(report.is_intact(), "{report}");
-    assert_eq!(
-        (
-            report.segments,
-            report.records,
-            report.intents,
-            report.refusals
-        ),
-        (2, 10, 2, 2)
-    );
-    assert_eq!(report.head.seq, 10);
-}
-
-#[tokio::test]
-async fn a_torn_last_line_is_cut_and_its_open_calls_are_closed_in_doubt() {
-    let directory = tempfile::tempdir().unwrap();
-    let trail = open(options(directory.path())).unwrap();
-    let worker = trail.for_worker();
-    let id = RequestId::next();
-    let begun = worker.intent(intent(id)).await.unwrap();
-    std::mem::forget(begun);
-    let segment = directory.path().join("0000000001.jsonl");
-    let at_crash = fs::read(&segment).unwrap();
-    drop(worker);
-    trail.close();
-    drop(trail);
-    // What a kill in the middle of a write leaves.
-    fs::write(&segment, [&at_crash[..], br#"{"v":1,"seq":3,"ti"#].concat()).unwrap();
-    let torn = verify(directory.path()).unwrap();
-    assert!(
-        torn.is_intact() && torn.torn_bytes == 18 && torn.open == 1,
-        "{torn}"
-    );
-
-    open(options(directory.path())).unwrap().close();
-    let report = verify(directory.path()).unwrap();
-    assert!(report.is_intact() && report.torn_bytes == 0, "{report}");
-    assert_eq!((report.outcomes.in_doubt, report.open), (1, 0));
-    let lines = lines(directory.path());
-    let outcome = lines
-        .iter()
-        .find(|line| line.contains("request.outcome"))
-        .unwrap();
-    assert_eq!(field(outcome, "request_id"), id.to_string());
-    assert_eq!(field(outcome, "intent"), "2");
-    assert_eq!(field(outcome, "since"), field(&lines[1], "time"));
-    assert!(
-        lines
-            .iter()
-            .any(|line| line.contains(r#""event":"trail.recovered","torn_bytes":18"#))
-    );
 }
 
 #[tokio::test]

@@ -321,13 +321,13 @@ impl Writer {
         } else {
             self.keep(left);
         }
+        // However this one ends.
+        self.settling.wait();
         if self.outage.is_none()
             && let Err(error) = self.seal()
         {
             self.fail(&error);
         }
-        // However this one ends.
-        self.settling.wait();
         if self.outage.is_some() && !self.pending.is_empty() {
             tracing::error!(
                 records = self.pending.len(),

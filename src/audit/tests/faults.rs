@@ -324,18 +324,13 @@ async fn strict_means_synced_before_anything_follows_and_relaxed_means_never() {
 async fn where_one_segment_follows_another_only_what_must_be_durable_is_waited_for() {
     for durability in [Durability::Strict, Durability::Relaxed] {
         let directory = tempfile::tempdir().unwrap();
-        let mut options = options(directory.path());
+        let mut options = small(directory.path());
         options.settings.durability = durability;
-        options.settings.segment_size = 4096;
         let disk = Counting::default();
         let trail = Trail::open_on(Box::new(disk.clone()), options, &mut |_| {}).unwrap();
         let at_start = disk.synced.load(Ordering::SeqCst);
-        let worker = trail.for_worker();
         // So that the last of them is not what fills a segment.
-        for _ in 0..28 {
-            let begun = worker.intent(intent(RequestId::next())).await.unwrap();
-            worker.outcome(begun, deleted()).await;
-        }
+        calls(&trail, 28).await;
         let segments = segment::list(directory.path()).unwrap().len() as u64;
         assert!(segments > 2, "{segments}");
         let names_synced = disk.directories.load(Ordering::SeqCst);

@@ -19,20 +19,6 @@ fn segments(directory: &Path) -> Vec<String> {
     names
 }
 
-fn small(directory: &Path) -> Options {
-    let mut options = options(directory);
-    options.settings.segment_size = 4096;
-    options
-}
-
-async fn calls(trail: &Trail, calls: usize) {
-    let worker = trail.for_worker();
-    for _ in 0..calls {
-        let begun = worker.intent(intent(RequestId::next())).await.unwrap();
-        assert_eq!(worker.outcome(begun, deleted()).await, Recorded::Durable);
-    }
-}
-
 #[tokio::test]
 async fn a_full_segment_is_sealed_and_the_next_goes_on() {
     for durability in [Durability::Strict, Durability::Relaxed] {
@@ -101,58 +87,6 @@ async fn an_oldest_segment_that_somebody_emptied_ends_retention() {
     assert!(removable() > 2);
     fs::File::create(directory.path().join(segment::name(1))).unwrap();
     assert_eq!(removable(), 0);
-}
-
-/// A disk that remembers which files were synced.
-#[derive(Debug, Default, Clone)]
-struct Remembering(Arc<Mutex<Vec<u64>>>);
-
-impl Disk for Remembering {
-    fn sync(&mut self, file: &fs::File) -> io::Result<()> {
-        self.0.lock().unwrap().push(file.metadata()?.ino());
-        System.sync(file)
-    }
-}
-
-/// What a killed run wrote may be in memory only: with it the machine would lose what
-/// the records that follow are chained to.
-#[tokio::test]
-async fn what_an_earlier_run_left_is_synced_before_anything_is_chained_to_it() {
-    let directory = tempfile::tempdir().unwrap();
-    let trail = open(small(directory.path())).unwrap();
-    calls(&trail, 20).await;
-    trail.close();
-    let disk = Remembering::default();
-    let segments = segment::list(directory.path()).unwrap();
-    let opened = Trail::open_on(Box::new(disk.clone()), small(directory.path()), &mut |_| {});
-    let synced = disk.0.lock().unwrap().clone();
-    opened.unwrap().close();
-    let last_two = segments.iter().rev().take(2);
-    let expected: Vec<_> = last_two
-        .map(|(_, path)| fs::metadata(path).unwrap().ino())
-        .collect();
-    assert_eq!(synced.get(..2), Some(&*expected));
-}
-
-/// A run that was killed while it settled one segment leaves room behind two.
-#[tokio::test]
-async fn room_that_a_killed_run_left_behind_its_segments_is_given_back() {
-    let directory = tempfile::tempdir().unwrap();
-    let trail = open(small(directory.path())).unwrap();
-    calls(&trail, 20).await;
-    trail.close();
-    let segments = segment::list(directory.path()).unwrap();
-    let last_two = || segments.iter().rev().take(2).map(|(_, path)| path);
-    for path in last_two() {
-        let file = fs::OpenOptions::new().write(true).open(path).unwrap();
-        let len = file.metadata().unwrap().len();
-        System.allocate(&file, len, 2 << 20).unwrap();
-    }
-    let room = |path| fs::metadata(path).unwrap().blocks() * 512;
-    assert!(last_two().all(|path| room(path) > 2 << 20));
-    open(small(directory.path())).unwrap().close();
-    assert!(last_two().all(|path| room(path) < 64 << 10));
-    assert!(verify(directory.path()).unwrap().is_intact());
 }
 
 #[tokio::test]
@@ -395,23 +329,6 @@ async fn a_start_counts_recent_intents_from_every_segment() {
     .unwrap()
     .close();
     assert_eq!(counted, vec!["billing"; 60]);
-}
-
-#[tokio::test]
-async fn a_call_left_open_some_segments_ago_is_closed_in_doubt_at_the_next_start() {
-    let directory = tempfile::tempdir().unwrap();
-    let trail = open(small(directory.path())).unwrap();
-    let worker = trail.for_worker();
-    let id = RequestId::next();
-    std::mem::forget(worker.intent(intent(id)).await.unwrap());
-    calls(&trail, 60).await;
-    trail.close();
-    drop((worker, trail));
-    assert!(segments(directory.path()).len() > 5);
-    open(small(directory.path())).unwrap().close();
-    let report = verify(directory.path()).unwrap();
-    assert!(report.is_intact(), "{report}");
-    assert_eq!((report.outcomes.in_doubt, report.open), (1, 0), "{report}");
 }
 
 #[track_caller]

@@ -9,11 +9,7 @@ use std::{
 };
 
 use crate::{
-    audit::{
-        disk::{Disk, System},
-        queue::Queue,
-        segment::Sealed,
-    },
+    audit::{disk::Disk, queue::Queue, segment::Sealed},
     metrics::TrailOp,
 };
 
@@ -67,13 +63,13 @@ impl Settling {
     const LONG: Duration = Duration::from_secs(10);
 
     /// Begins; none may be under way.
-    pub fn begin(&mut self, work: ToSettle, mut disk: Box<dyn Disk>) {
+    pub fn begin(&mut self, work: ToSettle, disk: &mut dyn Disk) {
         let work = Arc::new(work);
-        let beside = Arc::clone(&work);
+        let (beside, mut disk_beside) = (Arc::clone(&work), disk.beside());
         let name = "trail-settle".to_owned();
         let spawned = thread::Builder::new()
             .name(name)
-            .spawn(move || beside.settle(disk.as_mut()));
+            .spawn(move || beside.settle(disk_beside.as_mut()));
         match spawned {
             Ok(thread) => {
                 self.0 = Some(Underway {
@@ -83,7 +79,7 @@ impl Settling {
                 });
             }
             // Calls have to wait for it, then: that is no reason to refuse them.
-            Err(_) => work.settle(&mut System),
+            Err(_) => work.settle(disk),
         }
     }
 

@@ -152,7 +152,6 @@ impl Writer {
     /// Seals the segment and makes it durable, and its name.
     pub(super) fn seal(&mut self) -> io::Result<()> {
         self.write_seal()?;
-        self.settling.wait();
         self.segment.settle(self.disk.as_mut())?;
         match self.settings.durability {
             // It was when the segment was made.
@@ -191,9 +190,8 @@ impl Writer {
                     directory: self.directory.clone(),
                     queue: Arc::clone(&self.queue),
                 };
-                let beside = disk.beside();
                 self.segment = Segment::create_unsynced(disk, &self.directory, next)?;
-                self.settling.begin(work, beside);
+                self.settling.begin(work, disk);
             }
         }
         let beginning = self.beginning();

@@ -1,0 +1,134 @@
+//! What a start finds of an earlier run, and brings in order.
+
+use std::os::unix::fs::MetadataExt;
+
+use super::*;
+use crate::audit::disk::{Disk, System};
+
+/// A disk that remembers which files were synced.
+#[derive(Debug, Default, Clone)]
+struct Remembering(Arc<Mutex<Vec<u64>>>);
+
+impl Disk for Remembering {
+    fn sync(&mut self, file: &fs::File) -> io::Result<()> {
+        self.0.lock().unwrap().push(file.metadata()?.ino());
+        System.sync(file)
+    }
+}
+
+/// What a killed run wrote may be in memory only: with it the machine would lose what
+/// the records that follow are chained to.
+#[tokio::test]
+async fn what_an_earlier_run_left_is_synced_before_anything_is_chained_to_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let trail = open(small(directory.path())).unwrap();
+    calls(&trail, 20).await;
+    trail.close();
+    let disk = Remembering::default();
+    let segments = segment::list(directory.path()).unwrap();
+    let opened = Trail::open_on(Box::new(disk.clone()), small(directory.path()), &mut |_| {});
+    let synced = disk.0.lock().unwrap().clone();
+    opened.unwrap().close();
+    let last_two = segments.iter().rev().take(2);
+    let expected: Vec<_> = last_two
+        .map(|(_, path)| fs::metadata(path).unwrap().ino())
+        .collect();
+    assert_eq!(synced.get(..2), Some(&*expected));
+}
+
+/// A run that was killed while it settled one segment leaves room behind two.
+#[tokio::test]
+async fn room_that_a_killed_run_left_behind_its_segments_is_given_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let trail = open(small(directory.path())).unwrap();
+    calls(&trail, 20).await;
+    trail.close();
+    let segments = segment::list(directory.path()).unwrap();
+    let last_two = || segments.iter().rev().take(2).map(|(_, path)| path);
+    for path in last_two() {
+        let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+        let len = file.metadata().unwrap().len();
+        System.allocate(&file, len, 2 << 20).unwrap();
+    }
+    let room = |path| fs::metadata(path).unwrap().blocks() * 512;
+    assert!(last_two().all(|path| room(path) > 2 << 20));
+    open(small(directory.path())).unwrap().close();
+    assert!(last_two().all(|path| room(path) < 64 << 10));
+    assert!(verify(directory.path()).unwrap().is_intact());
+}
+
+#[tokio::test]
+async fn a_restart_goes_on_with_the_chain_in_a_new_segment() {
+    let directory = tempfile::tempdir().unwrap();
+    written(directory.path()).await;
+    written(directory.path()).await;
+    let report = verify(directory.path()).unwrap();
+    assert!(report.is_intact(), "{report}");
+    assert_eq!(
+        (
+            report.segments,
+            report.records,
+            report.intents,
+            report.refusals
+        ),
+        (2, 10, 2, 2)
+    );
+    assert_eq!(report.head.seq, 10);
+}
+
+#[tokio::test]
+async fn a_torn_last_line_is_cut_and_its_open_calls_are_closed_in_doubt() {
+    let directory = tempfile::tempdir().unwrap();
+    let trail = open(options(directory.path())).unwrap();
+    let worker = trail.for_worker();
+    let id = RequestId::next();
+    let begun = worker.intent(intent(id)).await.unwrap();
+    std::mem::forget(begun);
+    let segment = directory.path().join("0000000001.jsonl");
+    let at_crash = fs::read(&segment).unwrap();
+    drop(worker);
+    trail.close();
+    drop(trail);
+    // What a kill in the middle of a write leaves.
+    fs::write(&segment, [&at_crash[..], br#"{"v":1,"seq":3,"ti"#].concat()).unwrap();
+    let torn = verify(directory.path()).unwrap();
+    assert!(
+        torn.is_intact() && torn.torn_bytes == 18 && torn.open == 1,
+        "{torn}"
+    );
+
+    open(options(directory.path())).unwrap().close();
+    let report = verify(directory.path()).unwrap();
+    assert!(report.is_intact() && report.torn_bytes == 0, "{report}");
+    assert_eq!((report.outcomes.in_doubt, report.open), (1, 0));
+    let lines = lines(directory.path());
+    let outcome = lines
+        .iter()
+        .find(|line| line.contains("request.outcome"))
+        .unwrap();
+    assert_eq!(field(outcome, "request_id"), id.to_string());
+    assert_eq!(field(outcome, "intent"), "2");
+    assert_eq!(field(outcome, "since"), field(&lines[1], "time"));
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.contains(r#""event":"trail.recovered","torn_bytes":18"#))
+    );
+}
+
+#[tokio::test]
+async fn a_call_left_open_some_segments_ago_is_closed_in_doubt_at_the_next_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let trail = open(small(directory.path())).unwrap();
+    let worker = trail.for_worker();
+    let id = RequestId::next();
+    std::mem::forget(worker.intent(intent(id)).await.unwrap());
+    calls(&trail, 60).await;
+    trail.close();
+    drop((worker, trail));
+    assert!(segment::list(directory.path()).unwrap().len() > 5);
+    open(small(directory.path())).unwrap().close();
+    let report = verify(directory.path()).unwrap();
+    assert!(report.is_intact(), "{report}");
+    assert_eq!((report.outcomes.in_doubt, report.open), (1, 0), "{report}");
+}
