@@ -567,24 +567,8 @@ fn tls_and_a_user_with_no_more_rights_than_it_needs_are_enough() {
     let at = |name: &str| directory.path().join(name).display().to_string();
     let acl = "user default off\nuser gate on >pass-word/9 ~alloy-gateway:* +evalsha +eval +script|load +time +mget +get +set +zadd +zcard +zrem +zremrangebyscore +pexpire +ping\n";
     fs::write(directory.path().join("users.acl"), acl).unwrap();
-    let tls_port = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap().port()
-    };
-    let _redis = Redis::with(&[
-        "--tls-port",
-        &tls_port.to_string(),
-        "--tls-cert-file",
-        &at("store.crt"),
-        "--tls-key-file",
-        &at("store.key"),
-        "--tls-ca-cert-file",
-        &at("store-ca.pem"),
-        "--tls-auth-clients",
-        "no",
-        "--aclfile",
-        &at("users.acl"),
-    ]);
+    let users = ["--aclfile", &at("users.acl")];
+    let (_redis, tls_port) = Redis::with_tls(directory.path(), &users);
     let start = |password: &str| {
         let trust = at("store-ca.pem");
         Setup::default()

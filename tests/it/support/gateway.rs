@@ -567,6 +567,10 @@ impl Process {
         kill_process(id, signal).unwrap();
     }
 
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// Waits for the end, and for the last of the output.
     #[track_caller]
     pub fn wait(&mut self) -> ExitStatus {

@@ -56,17 +56,43 @@ impl Redis {
 
     /// With more arguments.
     pub fn with(args: &[&str]) -> Self {
-        Self::on(free_port(), args)
+        Self::somewhere(|_| args.iter().map(|arg| (*arg).to_owned()).collect())
     }
 
-    fn on(port: u16, args: &[&str]) -> Self {
+    /// One that speaks TLS as well, with the certificate that [`certificate`] put into
+    /// `directory`, and on which port.
+    pub fn with_tls(directory: &Path, more: &[&str]) -> (Self, u16) {
+        let mut tls_port = 0;
+        let redis = Self::somewhere(|_| {
+            tls_port = free_port();
+            let more = more.iter().map(|arg| (*arg).to_owned());
+            tls_args(tls_port, directory)
+                .into_iter()
+                .chain(more)
+                .collect()
+        });
+        (redis, tls_port)
+    }
+
+    /// With the arguments for a port, on that port: on another if somebody took it, or one that
+    /// is in the arguments, in the meantime.
+    fn somewhere(mut args: impl FnMut(u16) -> Vec<String>) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let args: Vec<_> = args.iter().map(|arg| (*arg).to_owned()).collect();
-        Self {
-            process: run(port, directory.path(), &args),
-            port,
-            args,
-            directory,
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let port = free_port();
+            let args = args(port);
+            match run(port, directory.path(), &args) {
+                Ok(process) => {
+                    return Self {
+                        process,
+                        port,
+                        args,
+                        directory,
+                    };
+                }
+                Err(output) => assert!(Instant::now() < end, "no redis: {output}"),
+            }
         }
     }
 
@@ -98,11 +124,14 @@ impl Redis {
 
     /// Starts it again, empty, on the same port.
     pub fn start_again(&mut self) {
-        self.process = run(self.port, self.directory.path(), &self.args);
+        let started = run(self.port, self.directory.path(), &self.args);
+        self.process = started.unwrap_or_else(|output| panic!("no redis: {output}"));
     }
 }
 
-fn run(port: u16, directory: &Path, args: &[String]) -> Process {
+/// A server that says it is ready, or else what it said when it ended. That somebody
+/// listens on its port says nothing: it could be another test's.
+fn run(port: u16, directory: &Path, args: &[String]) -> Result<Process, String> {
     let mut command = Command::new("redis-server");
     command
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
@@ -110,13 +139,17 @@ fn run(port: u16, directory: &Path, args: &[String]) -> Process {
         .arg(directory)
         .args(args)
         .stdin(Stdio::null());
-    let process = Process::run(command);
+    let mut process = Process::run(command);
     let end = Instant::now() + PATIENCE;
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+    while !process.output().contains("Ready to accept connections") {
+        if process.has_ended() {
+            process.wait();
+            return Err(process.output());
+        }
         assert!(Instant::now() < end, "no redis: {}", process.output());
         thread::sleep(Duration::from_millis(5));
     }
-    process
+    Ok(process)
 }
 
 /// Sends one command to the server on this port.
@@ -170,16 +203,21 @@ impl Cluster {
     fn of(more: &[&str], tls: Option<&Path>) -> Self {
         let (mut nodes, mut tls_ports) = (Vec::new(), Vec::new());
         for _ in 0..4 {
-            let port = free_port();
-            let bus = (port + 10_000).to_string();
-            let mut args = vec!["--cluster-enabled", "yes", "--cluster-port", &bus];
-            args.extend(["--cluster-node-timeout", "500"]);
-            args.extend(["--cluster-replica-validity-factor", "0"]);
-            args.extend(more);
-            let tls_port = free_port();
-            let of_tls = tls.map_or_else(Vec::new, |directory| tls_args(tls_port, directory));
-            args.extend(of_tls.iter().map(String::as_str));
-            nodes.push(Redis::on(port, &args));
+            let mut tls_port = 0;
+            nodes.push(Redis::somewhere(|port| {
+                let bus = (port + 10_000).to_string();
+                let mut args = vec!["--cluster-enabled", "yes", "--cluster-port", &bus];
+                args.extend(["--cluster-node-timeout", "500"]);
+                args.extend(["--cluster-replica-validity-factor", "0"]);
+                args.extend(more);
+                tls_port = free_port();
+                let of_tls = tls.map_or_else(Vec::new, |directory| tls_args(tls_port, directory));
+                if tls.is_some() {
+                    args.extend(["--tls-cluster", "yes", "--tls-replication", "yes"]);
+                }
+                args.extend(of_tls.iter().map(String::as_str));
+                args.into_iter().map(str::to_owned).collect()
+            }));
             tls_ports.push(tls_port);
         }
         Self { nodes, tls_ports }
@@ -324,8 +362,6 @@ fn tls_args(port: u16, directory: &Path) -> Vec<String> {
         ["--tls-key-file", &at("store.key")],
         ["--tls-ca-cert-file", &at("store-ca.pem")],
         ["--tls-auth-clients", "no"],
-        ["--tls-cluster", "yes"],
-        ["--tls-replication", "yes"],
     ];
     args.concat().into_iter().map(str::to_owned).collect()
 }
