@@ -178,7 +178,12 @@ impl Reply {
             head.answer.body = text(body);
             return Ok(Some(head.whole(excess)));
         }
-        let mut body = Vec::new();
+        // At most `BODY_BYTES_MAX`.
+        let length = match end {
+            End::Length(length) => length,
+            End::Chunks(_) | End::Close => 0,
+        };
+        let mut body = Vec::with_capacity(length);
         let excess = end.take(bytes, &mut body)?;
         self.stage = Stage::Body {
             head: Box::new(head),
