@@ -12,6 +12,7 @@ mod look_up;
 mod pool;
 mod probe;
 mod reply;
+mod success;
 
 use std::{
     sync::Arc,

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, header};
 use httparse::Header;
 
-use super::Failure;
+use super::{Failure, success::success_in};
 use crate::{audit::OutcomeKind, key_ring::KeyRing};
 
 /// An upstream answer, read whole.
@@ -120,8 +120,7 @@ impl UpstreamAnswer {
         if *self.body == *Self::SUCCESS {
             return Some(true);
         }
-        let body: serde_json::Value = serde_json::from_slice(&self.body).ok()?;
-        body.get("success")?.as_bool()
+        success_in(&self.body)
     }
 }
 
