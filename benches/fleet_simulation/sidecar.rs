@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use alloy_gateway::{
     config::settings::Window,
     fleet::standing::Standing,
-    pipeline::limit::{Breaker, Bucket, Limits},
+    pipeline::limit::{Breaker, Bucket, Limits, Rule, Rules},
 };
 use tokio::time::Instant;
 
@@ -75,8 +75,8 @@ impl Sidecar {
 fn limits(windows: &[Window], sharing: Sharing) -> Limits {
     let bucket = |window: &Window| {
         Arc::new(match sharing {
-            Sharing::Nothing => Bucket::new("tenant", *window),
-            Sharing::Store => Bucket::of_fleet("tenant", *window),
+            Sharing::Nothing => Bucket::new(Rule::new("tenant", *window)),
+            Sharing::Store => Bucket::of_fleet(Rule::new("tenant", *window)),
         })
     };
     Limits::new(
@@ -84,5 +84,6 @@ fn limits(windows: &[Window], sharing: Sharing) -> Limits {
         [],
         Arc::default(),
         Arc::new(Breaker::new(None)),
+        &mut Rules::default(),
     )
 }

@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 pub use self::{
     breaker::{Breaker, BreakerState, Pass},
-    bucket::{Bucket, Level, seconds_up},
+    bucket::{Bucket, FullAt, Level, Rule, Rules, seconds_up},
     gate::Gate,
     replay::{Replay, Spent},
     shared::{Asking, Backend},
@@ -182,16 +182,18 @@ pub struct Limits {
     buckets: Box<[(LimitedBy, Arc<Bucket>)]>,
     gate: Arc<Gate>,
     breaker: Arc<Breaker>,
-    policy: Option<HeaderValue>,
+    policy: Option<Arc<HeaderValue>>,
 }
 
 impl Limits {
-    /// Puts together what limits one tenant.
+    /// Puts together what limits one tenant; what it has in common with others is in
+    /// `rules`.
     pub fn new(
         tenant: impl IntoIterator<Item = Arc<Bucket>>,
         key: impl IntoIterator<Item = Arc<Bucket>>,
         gate: Arc<Gate>,
         breaker: Arc<Breaker>,
+        rules: &mut Rules,
     ) -> Self {
         let tenant = tenant.into_iter().map(|b| (LimitedBy::Tenant, b));
         let key = key.into_iter().map(|b| (LimitedBy::Key, b));
@@ -199,7 +201,9 @@ impl Limits {
         buckets.sort_by_key(|(_, bucket)| bucket.window().per);
         let policies: Vec<_> = buckets.iter().map(|(_, b)| b.policy()).collect();
         Self {
-            policy: header(&policies),
+            policy: (!policies.is_empty())
+                .then(|| rules.policy(policies.join(", ")))
+                .flatten(),
             buckets: buckets.into(),
             gate,
             breaker,
@@ -208,7 +212,7 @@ impl Limits {
 
     /// `RateLimit-Policy` and `RateLimit`, if there is any limit, as of `now`.
     pub fn headers(&self, now: Instant) -> Option<(HeaderValue, HeaderValue)> {
-        let policy = self.policy.clone()?;
+        let policy = HeaderValue::clone(self.policy.as_deref()?);
         let mut levels = BytesMut::with_capacity(32 * self.buckets.len());
         let mut digits = itoa::Buffer::new();
         for (_, bucket) in &self.buckets {
@@ -296,10 +300,6 @@ impl Limits {
         }
         Ok(())
     }
-}
-
-fn header(items: &[String]) -> Option<HeaderValue> {
-    (!items.is_empty()).then(|| HeaderValue::try_from(items.join(", ")).ok())?
 }
 
 /// Those who wait for their turn, first come first served.

@@ -22,7 +22,7 @@ use crate::{
     metrics::TenantCounts,
     pipeline::{
         authenticate::FailedAuth,
-        limit::{Breaker, Bucket, InFlightCount, Limits, Line},
+        limit::{Breaker, Bucket, InFlightCount, Limits, Line, Rules},
     },
     secret::UpstreamKey,
     tls,
@@ -73,6 +73,7 @@ pub fn build(
     let mut problems = Vec::new();
     let target = target(&settings.upstream, previous, &mut problems);
     let listen = listeners::listeners(&settings.listen, previous, &mut problems);
+    let mut rules = Rules::default();
     let store = match (previous, &settings.limits_store) {
         // The workers have their ways to the one that they started with, or to none.
         (Some(previous), _) => previous.store.clone(),
@@ -87,7 +88,7 @@ pub fn build(
         .iter()
         .filter_map(|key| {
             let known = (previous, left, is_shared);
-            load_key(key, &settings.upstream, known, &mut problems)
+            load_key(key, &settings.upstream, known, &mut rules, &mut problems)
         })
         .collect();
     let containment =
@@ -128,7 +129,8 @@ pub fn build(
         if known.is_none() {
             newcomers.push(tenants.len());
         }
-        tenants.push(ready(tenant, key, users, counts, (known, left, is_shared)));
+        let known = (known, left, is_shared);
+        tenants.push(ready(tenant, key, users, counts, known, &mut rules));
     }
     let snapshot = match (target, problems.is_empty()) {
         (Some(upstream), true) => Snapshot {
@@ -174,6 +176,7 @@ fn load_key(
     key: &settings::Key,
     upstream: &settings::Upstream,
     (previous, left, is_shared): (Option<&Snapshot>, &Left, bool),
+    rules: &mut Rules,
     problems: &mut Vec<Problem>,
 ) -> Option<Key> {
     let at = FieldPath::root().key("keys").key(key.name.clone());
@@ -203,6 +206,7 @@ fn load_key(
             ("key", is_shared),
             &key.limits,
             known.map_or_else(|| left.of_key(&key.name), |known| &known.buckets),
+            rules,
         ),
         gate: known.map_or_else(Arc::default, |known| Arc::clone(&known.gate)),
         breaker: breaker
@@ -213,21 +217,20 @@ fn load_key(
 
 /// A bucket for each window: the one that was there, if its window did not change.
 fn buckets(
-    (scope, is_shared): (&str, bool),
+    (scope, is_shared): (&'static str, bool),
     windows: &[Window],
     known: &[Arc<Bucket>],
+    rules: &mut Rules,
 ) -> Vec<Arc<Bucket>> {
-    let new = if is_shared {
-        Bucket::of_fleet
-    } else {
-        Bucket::new
+    let mut new = |window| match (rules.of(scope, window), is_shared) {
+        (rule, true) => Bucket::of_fleet(rule),
+        (rule, false) => Bucket::new(rule),
     };
     windows
         .iter()
         .map(|window| {
             let same = known.iter().find(|bucket| bucket.window() == *window);
-            same.cloned()
-                .unwrap_or_else(|| Arc::new(new(scope, *window)))
+            same.cloned().unwrap_or_else(|| Arc::new(new(*window)))
         })
         .collect()
 }
@@ -248,6 +251,7 @@ fn ready(
     users: UserSet,
     counts: TenantCounts,
     (known, left, is_shared): (Option<&Tenant>, &Left, bool),
+    rules: &mut Rules,
 ) -> Tenant {
     let own: Vec<_> = match known {
         Some(known) => known.limits.of_tenant().cloned().collect(),
@@ -266,10 +270,11 @@ fn ready(
         switch: known.map_or_else(Arc::default, |known| Arc::clone(&known.switch)),
         freeze_after: tenant.freeze_after,
         limits: Limits::new(
-            buckets(("tenant", is_shared), &tenant.limits, &own),
+            buckets(("tenant", is_shared), &tenant.limits, &own, rules),
             key.buckets.iter().cloned(),
             Arc::clone(&key.gate),
             Arc::clone(&key.breaker),
+            rules,
         ),
         wait: tenant.wait,
         line: (!tenant.wait.is_zero()).then(line),

@@ -3,23 +3,22 @@
 use std::{
     hash::{BuildHasher, RandomState},
     net::IpAddr,
-    sync::OnceLock,
     time::Duration,
 };
 
 use crate::{
     config::settings::Window,
-    pipeline::limit::Bucket,
+    pipeline::limit::{FullAt, Rule},
     server::{Origin, Peer},
 };
 
-/// A bucket per peer, in a table of fixed size: peers that fall on one place
+/// A bucket for each peer, in a table of fixed size: peers that fall on one place
 /// share its bucket, so that no number of peers takes more memory. It is looked
 /// at only after a token failed: a good token is never refused for it.
 #[derive(Debug)]
 pub struct FailedAuth {
-    window: Window,
-    places: Box<[OnceLock<Box<Bucket>>]>,
+    rule: Rule,
+    places: Box<[FullAt]>,
     hasher: RandomState,
 }
 
@@ -29,8 +28,8 @@ impl FailedAuth {
     /// Nobody has failed yet.
     pub fn new(window: Window) -> Self {
         Self {
-            window,
-            places: (0..Self::PLACES).map(|_| OnceLock::new()).collect(),
+            rule: Rule::new("unauthenticated", window),
+            places: (0..Self::PLACES).map(|_| FullAt::default()).collect(),
             hasher: RandomState::new(),
         }
     }
@@ -43,12 +42,8 @@ impl FailedAuth {
     pub fn count(&self, peer: &Peer) -> Result<(), Duration> {
         let hash = self.hasher.hash_one(network(peer.origin()));
         let place = usize::try_from(hash % Self::PLACES as u64).unwrap_or_default();
-        let Some(place) = self.places.get(place) else {
-            return Ok(());
-        };
-        place
-            .get_or_init(|| Box::new(Bucket::new("unauthenticated", self.window)))
-            .take()
+        let bucket = self.places.get(place);
+        bucket.map_or(Ok(()), |bucket| self.rule.take(bucket))
     }
 }
 

@@ -1,6 +1,7 @@
 //! One limit: a bucket (GCRA, by governor) whose last unit can be given back.
 
 mod in_fleet;
+mod rule;
 
 use std::{
     sync::{
@@ -10,16 +11,10 @@ use std::{
     time::Duration,
 };
 
-use governor::{
-    Quota, RateLimiter,
-    clock::Clock,
-    middleware::NoOpMiddleware,
-    nanos::Nanos,
-    state::{NotKeyed, StateStore},
-};
 use tokio::time::Instant;
 
 use self::in_fleet::InFleet;
+pub use self::rule::{FullAt, Rule, Rules};
 use crate::config::settings::Window;
 
 /// A bucket of one tenant or key, shared by all workers.
@@ -28,11 +23,8 @@ use crate::config::settings::Window;
 /// compare-and-swap. Refusals leave the bucket as it was.
 #[derive(Debug)]
 pub struct Bucket {
-    window: Window,
-    name: Box<str>,
-    cell: Cell,
-    limiter: RateLimiter<NotKeyed, Cell, RuntimeClock, NoOpMiddleware<std::time::Instant>>,
-    start: Instant,
+    full_at: FullAt,
+    rule: Arc<Rule>,
     in_fleet: Option<Box<InFleet>>,
 }
 
@@ -46,52 +38,41 @@ pub struct Level {
 }
 
 impl Bucket {
-    /// A full bucket. `scope` is `tenant` or `key`, the first part of its name.
-    pub fn new(scope: &str, window: Window) -> Self {
-        let cell = Cell::default();
-        // `interval` is at least 1 ns and `burst` times it fits 64 bits of
-        // nanoseconds: the settings were validated. governor refuses a zero
-        // period only.
-        let quota = Quota::with_period(interval(window))
-            .unwrap_or_else(|| Quota::per_second(window.requests))
-            .allow_burst(window.burst);
-        let start = Instant::now();
+    /// A full bucket under a rule that it may share with others.
+    pub fn new(rule: impl Into<Arc<Rule>>) -> Self {
         Self {
-            window,
-            name: format!("{scope}-{}s", seconds_up(window.per)).into(),
-            limiter: RateLimiter::new(quota, cell.clone(), RuntimeClock),
-            cell,
-            start,
+            full_at: FullAt::default(),
+            rule: rule.into(),
             in_fleet: None,
         }
     }
 
     /// The limit this bucket enforces.
     pub fn window(&self) -> Window {
-        self.window
+        self.rule.window
     }
 
     /// Its name in headers and problems, such as `tenant-1s`.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.rule.name
     }
 
     /// The time in which one unit comes back.
     pub fn unit(&self) -> Duration {
-        interval(self.window)
+        interval(self.window())
     }
 
     /// The time in which an empty bucket fills.
     pub fn refill(&self) -> Duration {
-        interval(self.window).saturating_mul(self.window.burst.get())
+        self.rule.refill()
     }
 
     /// Takes as much as comes back in `span`, at most all there is: what an
     /// earlier run spent.
     pub fn spend(&self, span: Duration) {
-        let now = self.start.elapsed();
+        let now = self.rule.start.elapsed();
         let until = nanos(now + span.min(self.refill()));
-        self.cell.0.fetch_max(until, Ordering::AcqRel);
+        self.full_at.0.fetch_max(until, Ordering::AcqRel);
         if let Some(in_fleet) = &self.in_fleet {
             in_fleet.spend(until);
         }
@@ -103,14 +84,12 @@ impl Bucket {
     ///
     /// How long until a unit is there, if there is none.
     pub fn take(&self) -> Result<(), Duration> {
-        self.limiter
-            .check()
-            .map_err(|refused| refused.wait_time_from(RuntimeClock.now()))
+        self.rule.take(&self.full_at)
     }
 
     /// Gives back the unit that [`take`](Self::take) took, as if it had not been taken.
     pub fn give_back(&self) {
-        back(&self.cell.0, nanos(interval(self.window)));
+        back(&self.full_at.0, nanos(self.unit()));
     }
 
     /// What the bucket holds, without taking anything.
@@ -120,15 +99,16 @@ impl Bucket {
 
     /// What the bucket holds at `now`, which is about now.
     pub fn level_at(&self, now: Instant) -> Level {
-        let one = nanos(interval(self.window)).max(1);
-        let full = one.saturating_mul(u64::from(self.window.burst.get()));
-        let now = nanos(now.saturating_duration_since(self.start));
+        let window = &self.rule.window;
+        let one = nanos(interval(*window)).max(1);
+        let full = one.saturating_mul(u64::from(window.burst.get()));
+        let now = nanos(now.saturating_duration_since(self.rule.start));
         if let Some(in_fleet) = &self.in_fleet
-            && let Some(level) = in_fleet.level(&self.window, now)
+            && let Some(level) = in_fleet.level(window, now)
         {
             return level;
         }
-        let spent = self.cell.0.load(Ordering::Acquire).saturating_sub(now);
+        let spent = self.full_at.0.load(Ordering::Acquire).saturating_sub(now);
         let free = full.saturating_sub(spent);
         Level {
             remaining: u32::try_from(free / one).unwrap_or(u32::MAX),
@@ -140,12 +120,11 @@ impl Bucket {
     /// (draft-ietf-httpapi-ratelimit-headers-10 §3): quota and the seconds in
     /// which an empty bucket fills.
     pub fn policy(&self) -> String {
-        let fills_in = self.refill();
         format!(
             "\"{}\";q={};w={}",
-            self.name,
-            self.window.burst,
-            seconds_up(fills_in)
+            self.name(),
+            self.window().burst,
+            seconds_up(self.refill())
         )
     }
 }
@@ -174,47 +153,6 @@ pub fn seconds_up(span: Duration) -> u64 {
         .max(1)
 }
 
-/// governor's state: the theoretical arrival time, in ns since the limiter
-/// began. Our own store, because governor's cannot give a unit back.
-#[derive(Debug, Clone, Default)]
-struct Cell(Arc<AtomicU64>);
-
-impl StateStore for Cell {
-    type Key = NotKeyed;
-
-    fn measure_and_replace<T, F, E>(&self, _key: &NotKeyed, f: F) -> Result<T, E>
-    where
-        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
-    {
-        let mut seen = self.0.load(Ordering::Acquire);
-        loop {
-            let (answer, next) = f((seen != 0).then(|| Nanos::from(seen)))?;
-            match self.0.compare_exchange_weak(
-                seen,
-                next.as_u64(),
-                Ordering::AcqRel,
-                Ordering::Acquire,
-            ) {
-                Ok(_) => return Ok(answer),
-                Err(now) => seen = now,
-            }
-        }
-    }
-}
-
-/// The runtime's monotonic clock: the operating system's, unless a test paused
-/// it. (governor's default clock can jump between cores, its issue 299.)
-#[derive(Debug, Clone, Copy)]
-struct RuntimeClock;
-
-impl Clock for RuntimeClock {
-    type Instant = std::time::Instant;
-
-    fn now(&self) -> Self::Instant {
-        Instant::now().into_std()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::num::NonZeroU32;
@@ -224,14 +162,12 @@ mod tests {
     use super::*;
 
     fn bucket(requests: u32, per: Duration, burst: u32) -> Bucket {
-        Bucket::new(
-            "tenant",
-            Window {
-                requests: NonZeroU32::new(requests).unwrap(),
-                per,
-                burst: NonZeroU32::new(burst).unwrap(),
-            },
-        )
+        let window = Window {
+            requests: NonZeroU32::new(requests).unwrap(),
+            per,
+            burst: NonZeroU32::new(burst).unwrap(),
+        };
+        Bucket::new(Rule::new("tenant", window))
     }
 
     fn take_all(bucket: &Bucket) -> u32 {

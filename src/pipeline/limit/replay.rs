@@ -133,13 +133,13 @@ fn long(tenant: &Tenant) -> impl Iterator<Item = &Arc<Bucket>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::settings::testing::window;
+    use crate::{config::settings::testing::window, pipeline::limit::Rule};
 
     #[tokio::test(start_paused = true)]
     async fn what_was_spent_counts_for_the_fair_share_in_its_own_units() {
         const REPLICAS: u32 = 5;
         // A share of 20 at once, and one every 3 s.
-        let of_fleet = || Bucket::of_fleet("key", window(100, Duration::from_secs(60)));
+        let of_fleet = || Bucket::of_fleet(Rule::new("key", window(100, Duration::from_secs(60))));
         let after = |calls: u32| {
             let bucket = of_fleet();
             let mut spent = Spent::new(REPLICAS);

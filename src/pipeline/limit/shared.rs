@@ -169,7 +169,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::settings::testing::window, fleet::testing::gone, pipeline::limit::Breaker,
+        config::settings::testing::window,
+        fleet::testing::gone,
+        pipeline::limit::{Breaker, Rule, Rules},
     };
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -177,12 +179,13 @@ mod tests {
 
     /// Two a second of the tenant's, three a minute of its key's.
     fn limits() -> Limits {
-        let bucket = |scope, n, per| Arc::new(Bucket::of_fleet(scope, window(n, per)));
+        let bucket = |scope, n, per| Arc::new(Bucket::of_fleet(Rule::new(scope, window(n, per))));
         Limits::new(
             [bucket("tenant", 2, SECOND)],
             [bucket("key", 3, MINUTE)],
             Arc::default(),
             Arc::new(Breaker::new(None)),
+            &mut Rules::default(),
         )
     }
 

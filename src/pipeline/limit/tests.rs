@@ -8,13 +8,15 @@ use crate::config::settings::testing::window;
 const SECOND: Duration = Duration::from_secs(1);
 
 fn limits(tenant: &[(u32, Duration)], key: &[(u32, Duration)]) -> Limits {
-    let bucket =
-        |scope| move |(n, per): &(u32, Duration)| Arc::new(Bucket::new(scope, window(*n, *per)));
+    let bucket = |scope| {
+        move |(n, per): &(u32, Duration)| Arc::new(Bucket::new(Rule::new(scope, window(*n, *per))))
+    };
     Limits::new(
         tenant.iter().map(bucket("tenant")),
         key.iter().map(bucket("key")),
         Arc::default(),
         Arc::new(Breaker::new(None)),
+        &mut Rules::default(),
     )
 }
 
@@ -82,13 +84,14 @@ async fn a_retry_after_the_stated_time_passes() {
 
 #[tokio::test(start_paused = true)]
 async fn the_key_is_shared_and_named() {
-    let shared = Arc::new(Bucket::new("key", window(3, SECOND)));
+    let shared = Arc::new(Bucket::new(Rule::new("key", window(3, SECOND))));
     let tenant = || {
         Limits::new(
             [],
             [Arc::clone(&shared)],
             Arc::default(),
             Arc::new(Breaker::new(None)),
+            &mut Rules::default(),
         )
     };
     let (one, other) = (tenant(), tenant());

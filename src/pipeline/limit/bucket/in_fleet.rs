@@ -2,19 +2,22 @@
 //! store, which learns from it, and the fair share while it does not decide.
 
 use std::{
-    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use tokio::time::Instant;
 
-use super::{Bucket, Level, back, nanos};
+use super::{Bucket, Level, Rule, back, nanos};
 use crate::{
     config::settings::Window,
     fleet::{gcra::Shape, share::share},
 };
 
-/// Times are in ns since the bucket's start.
+/// Times are in ns since the rule began.
 #[derive(Debug, Default)]
 pub struct InFleet {
     /// By what the limit was divided when the fair share decided last; 0 if the store
@@ -50,10 +53,10 @@ impl InFleet {
 
 impl Bucket {
     /// A full bucket of a limit that a fleet shares.
-    pub fn of_fleet(scope: &str, window: Window) -> Self {
+    pub fn of_fleet(rule: impl Into<Arc<Rule>>) -> Self {
         Self {
             in_fleet: Some(Box::default()),
-            ..Self::new(scope, window)
+            ..Self::new(rule)
         }
     }
 
@@ -61,16 +64,16 @@ impl Bucket {
     pub fn known_spent(&self) -> Duration {
         let known = self.in_fleet.as_ref();
         let known = known.map_or(0, |known| known.known_full_at.load(Ordering::Acquire));
-        Duration::from_nanos(known.saturating_sub(nanos(self.start.elapsed())))
+        Duration::from_nanos(known.saturating_sub(nanos(self.rule.start.elapsed())))
     }
 
     /// Takes note of what the store said was spent of the fleet's bucket when it was
     /// asked at `asked`. From then on the bucket refuses by itself what the store is
     /// sure to refuse, and its level is the fleet's.
     pub fn learn(&self, asked: Instant, spent: Duration) {
-        let asked = asked.saturating_duration_since(self.start);
+        let asked = asked.saturating_duration_since(self.rule.start);
         let until = nanos(asked + spent.min(self.refill()));
-        self.cell.0.fetch_max(until, Ordering::AcqRel);
+        self.full_at.0.fetch_max(until, Ordering::AcqRel);
         if let Some(in_fleet) = &self.in_fleet {
             in_fleet.known_full_at.fetch_max(until, Ordering::AcqRel);
             in_fleet.divided_by.store(0, Ordering::Release);
@@ -87,8 +90,8 @@ impl Bucket {
             return Ok(());
         };
         in_fleet.divided_by.store(replicas, Ordering::Release);
-        let share = share(&self.window, replicas);
-        let now = nanos(self.start.elapsed());
+        let share = share(&self.rule.window, replicas);
+        let now = nanos(self.rule.start.elapsed());
         let mut wait = 0;
         let taken =
             in_fleet
@@ -110,19 +113,19 @@ impl Bucket {
     pub fn spend_share(&self, span: Duration, replicas: u32) {
         if let Some(in_fleet) = &self.in_fleet {
             let span = span.min(self.share_refill(replicas));
-            let until = nanos(self.start.elapsed() + span);
+            let until = nanos(self.rule.start.elapsed() + span);
             in_fleet.share_full_at.fetch_max(until, Ordering::AcqRel);
         }
     }
 
     /// The time in which one unit of the fair share comes back.
     pub fn share_unit(&self, replicas: u32) -> Duration {
-        Duration::from_nanos(share(&self.window, replicas).unit_ns)
+        Duration::from_nanos(share(&self.rule.window, replicas).unit_ns)
     }
 
     /// The time in which an empty fair share fills.
     pub fn share_refill(&self, replicas: u32) -> Duration {
-        Duration::from_nanos(share(&self.window, replicas).refill_ns())
+        Duration::from_nanos(share(&self.rule.window, replicas).refill_ns())
     }
 
     /// Gives back the unit that [`take_share`](Self::take_share) took.
@@ -130,7 +133,7 @@ impl Bucket {
         let Some(in_fleet) = &self.in_fleet else {
             return;
         };
-        let unit = share(&self.window, replicas).unit_ns;
+        let unit = share(&self.rule.window, replicas).unit_ns;
         back(&in_fleet.share_full_at, unit);
     }
 
@@ -139,9 +142,9 @@ impl Bucket {
         let Some(in_fleet) = &self.in_fleet else {
             return Duration::ZERO;
         };
-        let share = share(&self.window, replicas);
+        let share = share(&self.rule.window, replicas);
         let full_at = in_fleet.share_full_at.load(Ordering::Acquire);
-        Duration::from_nanos(share.wait_ns(full_at, nanos(self.start.elapsed())))
+        Duration::from_nanos(share.wait_ns(full_at, nanos(self.rule.start.elapsed())))
     }
 
     /// Counts a call that the fair share let pass: the store does not know of it.
@@ -149,7 +152,7 @@ impl Bucket {
         let Some(in_fleet) = &self.in_fleet else {
             return;
         };
-        let (now, unit) = (nanos(self.start.elapsed()), nanos(self.unit()));
+        let (now, unit) = (nanos(self.rule.start.elapsed()), nanos(self.unit()));
         let one_more = |at: u64| Some(at.max(now).saturating_add(unit));
         let known = &in_fleet.known_full_at;
         // Never fails: the closure always returns a value.
@@ -158,6 +161,6 @@ impl Bucket {
 
     /// The bucket's size, as the store is told it.
     pub fn shape(&self) -> Shape {
-        Shape::of(&self.window)
+        Shape::of(&self.rule.window)
     }
 }

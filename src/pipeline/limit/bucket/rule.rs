@@ -1,0 +1,159 @@
+//! What all buckets of one limit have in common, so that a bucket itself is one number:
+//! with many tenants, what is a tenant's own is hardly ever in the processor's cache.
+
+use std::{
+    collections::HashMap,
+    hash::{Hash, Hasher},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use governor::{
+    Quota, RateLimiter, clock::Clock, middleware::NoOpMiddleware, nanos::Nanos, state::StateStore,
+};
+use http::HeaderValue;
+use tokio::time::Instant;
+
+use super::{interval, seconds_up};
+use crate::config::settings::Window;
+
+/// A limit, and governor's decision by it.
+#[derive(Debug)]
+pub struct Rule {
+    pub(super) window: Window,
+    pub(super) name: Box<str>,
+    /// What times of its buckets are counted from.
+    pub(super) start: Instant,
+    limiter: RateLimiter<FullAt, InTheKey, RuntimeClock, NoOpMiddleware<std::time::Instant>>,
+}
+
+impl Rule {
+    /// The rule for one window. `scope` is `tenant` or `key`, the first part of its name.
+    pub fn new(scope: &str, window: Window) -> Self {
+        // `interval` is at least 1 ns and `burst` times it fits 64 bits of
+        // nanoseconds: the settings were validated. governor refuses a zero
+        // period only.
+        let quota = Quota::with_period(interval(window))
+            .unwrap_or_else(|| Quota::per_second(window.requests))
+            .allow_burst(window.burst);
+        let start = Instant::now();
+        Self {
+            window,
+            name: format!("{scope}-{}s", seconds_up(window.per)).into(),
+            limiter: RateLimiter::new(quota, InTheKey, RuntimeClock),
+            start,
+        }
+    }
+
+    /// Takes one unit of a bucket.
+    ///
+    /// # Errors
+    ///
+    /// How long until a unit is there, if there is none.
+    pub fn take(&self, bucket: &FullAt) -> Result<(), Duration> {
+        self.limiter
+            .check_key(bucket)
+            .map_err(|refused| refused.wait_time_from(RuntimeClock.now()))
+    }
+
+    /// The time in which an empty bucket fills.
+    pub(super) fn refill(&self) -> Duration {
+        interval(self.window).saturating_mul(self.window.burst.get())
+    }
+}
+
+/// What tenants of one config share that have the same limits.
+#[derive(Debug, Default)]
+pub struct Rules {
+    rules: HashMap<(&'static str, Window), Arc<Rule>>,
+    policies: HashMap<String, Arc<HeaderValue>>,
+}
+
+impl Rules {
+    /// The rule for this window.
+    pub fn of(&mut self, scope: &'static str, window: Window) -> Arc<Rule> {
+        let known = self.rules.entry((scope, window));
+        Arc::clone(known.or_insert_with(|| Rule::new(scope, window).into()))
+    }
+
+    /// This value of `RateLimit-Policy`; `None` if it can't be one.
+    pub fn policy(&mut self, text: String) -> Option<Arc<HeaderValue>> {
+        if let Some(known) = self.policies.get(&text) {
+            return Some(Arc::clone(known));
+        }
+        let value = Arc::new(HeaderValue::try_from(&text).ok()?);
+        self.policies.insert(text, Arc::clone(&value));
+        Some(value)
+    }
+}
+
+/// When a bucket is full again, in ns since its rule began; 0 for one that nothing was
+/// taken from. It is all that governor knows of a bucket, and our own because governor's
+/// cannot give a unit back.
+#[derive(Debug, Default)]
+pub struct FullAt(pub(super) AtomicU64);
+
+/// governor keeps one state for each key; here the key is the state.
+#[derive(Debug)]
+struct InTheKey;
+
+impl StateStore for InTheKey {
+    type Key = FullAt;
+
+    fn measure_and_replace<T, F, E>(&self, key: &FullAt, f: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        let mut seen = key.0.load(Ordering::Acquire);
+        loop {
+            let (answer, next) = f((seen != 0).then(|| Nanos::from(seen)))?;
+            match key.0.compare_exchange_weak(
+                seen,
+                next.as_u64(),
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ) {
+                Ok(_) => return Ok(answer),
+                Err(now) => seen = now,
+            }
+        }
+    }
+}
+
+// governor asks for these of any key. Nothing here keeps, compares or hashes one.
+
+impl Clone for FullAt {
+    fn clone(&self) -> Self {
+        Self(self.0.load(Ordering::Acquire).into())
+    }
+}
+
+impl PartialEq for FullAt {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other)
+    }
+}
+
+impl Eq for FullAt {}
+
+impl Hash for FullAt {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        std::ptr::hash(self, state);
+    }
+}
+
+/// The runtime's monotonic clock: the operating system's, unless a test paused
+/// it. (governor's default clock can jump between cores, its issue 299.)
+#[derive(Debug, Clone, Copy)]
+struct RuntimeClock;
+
+impl Clock for RuntimeClock {
+    type Instant = std::time::Instant;
+
+    fn now(&self) -> Self::Instant {
+        Instant::now().into_std()
+    }
+}
