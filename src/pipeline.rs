@@ -57,13 +57,13 @@ pub struct Pipeline {
 
 /// An answer, and what log and metrics say of it.
 #[derive(Debug)]
-pub struct Answer {
+pub struct Answer<'a> {
     /// What the caller gets.
     pub response: Response<respond::Body>,
     /// The tenant, once the token was good.
-    pub tenant: Option<Arc<str>>,
+    pub tenant: Option<&'a Arc<str>>,
     /// The token's id, once the token was good.
-    pub token: Option<Arc<str>>,
+    pub token: Option<&'a Arc<str>>,
     /// The refusal's code; empty for an answer passed on.
     pub code: &'static str,
     /// The refusal's reason, for operators.
@@ -78,8 +78,8 @@ pub struct Answer {
 
 /// What is known of a request when it is refused.
 #[derive(Clone, Copy, Default)]
-struct Known<'a> {
-    call: Option<&'a Call>,
+struct Known<'c, 'a> {
+    call: Option<&'c Call>,
     identity: Option<Identity<'a>>,
     limits: Option<&'a Limits>,
 }
@@ -97,12 +97,12 @@ impl Pipeline {
     }
 
     /// Decides, records, sends and answers one request.
-    pub async fn answer<B>(
+    pub async fn answer<'a, B>(
         &self,
-        snapshot: &Snapshot,
+        snapshot: &'a Snapshot,
         arrival: &Arrival,
         request: Request<B>,
-    ) -> Answer
+    ) -> Answer<'a>
     where
         B: Body + Unpin,
     {
@@ -126,7 +126,7 @@ impl Pipeline {
             Ok(permit) => permit,
             Err(refusal) => return self.refuse(arrival, known, refusal),
         };
-        known.limits = Some(&permit.tenant().limits);
+        known.limits = Some(&identity.tenant().limits);
         // Before the body: one tenant's slow bodies must not take everybody's places.
         let entered = match limit::enter(permit) {
             Ok(entered) => entered,
@@ -138,22 +138,23 @@ impl Pipeline {
         if let Err(refusal) = body::drop_whole(body, &snapshot.bounds).await {
             return self.refuse(arrival, known, refusal);
         }
-        match self.carry_out(snapshot, arrival, entered, room).await {
+        let carried_out = self.carry_out(snapshot, arrival, identity, entered, room);
+        match carried_out.await {
             Ok(answer) => answer,
             Err(refusal) => self.refuse(arrival, known, refusal),
         }
     }
 
     /// From the limits on: what is counted, recorded and sent.
-    async fn carry_out(
+    async fn carry_out<'a>(
         &self,
-        snapshot: &Snapshot,
+        snapshot: &'a Snapshot,
         arrival: &Arrival,
+        identity: Identity<'a>,
         entered: Entered<'_>,
         room: Room,
-    ) -> Result<Answer, Refusal> {
-        let tenant = entered.permit().tenant();
-        let token = entered.permit().token();
+    ) -> Result<Answer<'a>, Refusal> {
+        let tenant = identity.tenant();
         let target = &snapshot.upstream;
         let admitted = limit::admit(entered, self.store.as_ref()).await?;
         let (waited, backend) = (admitted.waited(), admitted.backend());
@@ -199,8 +200,8 @@ impl Pipeline {
         }
         Ok(Answer {
             response: respond::outcome(arrival, &outcome, written, (&tenant.limits, now), room),
-            tenant: Some(Arc::clone(&tenant.name)),
-            token: Some(Arc::clone(&token.id)),
+            tenant: Some(&tenant.name),
+            token: Some(&identity.token().id),
             code: seen.1.unwrap_or_default(),
             reason: None,
             outcome: Some(outcome.kind()),
@@ -256,7 +257,7 @@ impl Pipeline {
     }
 
     /// Records a refusal, without waiting for it, and answers.
-    fn refuse(&self, arrival: &Arrival, known: Known<'_>, refusal: Refusal) -> Answer {
+    fn refuse<'a>(&self, arrival: &Arrival, known: Known<'_, 'a>, refusal: Refusal) -> Answer<'a> {
         let tenant = known.identity.map(|identity| identity.tenant());
         let token = known.identity.map(|identity| identity.token());
         let status = respond::status_of(refusal.kind()).unwrap_or_default();
@@ -285,8 +286,8 @@ impl Pipeline {
         }
         Answer {
             response: respond::refusal(arrival, &refusal, known.limits),
-            tenant: tenant.map(|tenant| Arc::clone(&tenant.name)),
-            token: token.map(|token| Arc::clone(&token.id)),
+            tenant: tenant.map(|tenant| &tenant.name),
+            token: token.map(|token| &token.id),
             code: refusal.code(),
             reason: refusal.reason().map(ToOwned::to_owned),
             outcome: None,
@@ -308,7 +309,7 @@ impl Pipeline {
 
     /// Answers a request that never came to a decision: the gateway is stopping
     /// or overloaded, or a bug was caught.
-    pub fn refuse_unread(&self, arrival: &Arrival, refusal: Refusal) -> Answer {
+    pub fn refuse_unread(&self, arrival: &Arrival, refusal: Refusal) -> Answer<'static> {
         self.refuse(arrival, Known::default(), refusal)
     }
 

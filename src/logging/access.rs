@@ -55,7 +55,7 @@ pub(super) fn show(access: Access) {
 }
 
 /// Notes a call that is about to be answered. `config` is the digest of the config.
-pub fn answered(arrival: &Arrival, answer: &Answer, trace: Option<&Context>, config: &str) {
+pub fn answered(arrival: &Arrival, answer: &Answer<'_>, trace: Option<&Context>, config: &str) {
     let _ = LINES.try_with(|lines| {
         if let Ok(mut lines) = lines.try_borrow_mut() {
             lines.add(arrival, answer, trace, config);
@@ -118,7 +118,13 @@ impl Lines {
         self.lines = 0;
     }
 
-    fn add(&mut self, arrival: &Arrival, answer: &Answer, trace: Option<&Context>, config: &str) {
+    fn add(
+        &mut self,
+        arrival: &Arrival,
+        answer: &Answer<'_>,
+        trace: Option<&Context>,
+        config: &str,
+    ) {
         let Some((_, format)) = SINK.get() else {
             return;
         };
@@ -202,15 +208,15 @@ fn in_words(seconds: u64) -> [u8; 19] {
     second(i64::try_from(seconds).unwrap_or_default())
 }
 
-fn fill(line: &mut Line<'_>, arrival: &Arrival, answer: &Answer) {
+fn fill(line: &mut Line<'_>, arrival: &Arrival, answer: &Answer<'_>) {
     let status = answer.response.status().as_u16();
     field!(line, "request.id");
     line.plain(arrival.request_id.as_str());
-    if let Some(tenant) = &answer.tenant {
+    if let Some(tenant) = answer.tenant {
         field!(line, "tenant.id");
         line.plain(tenant);
     }
-    if let Some(token) = &answer.token {
+    if let Some(token) = answer.token {
         field!(line, "token.id");
         line.plain(token);
     }

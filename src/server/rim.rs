@@ -19,6 +19,7 @@ use self::berths::{Berths, Work};
 use super::{arrival::Arrival, gateway::Shared};
 use crate::{
     audit::Sent,
+    config::snapshot::Snapshot,
     logging::access,
     metrics::Shard,
     pipeline::{Answer, Pipeline, code::Code, refusal::Refusal, respond},
@@ -86,7 +87,8 @@ impl Rim {
             arrival,
             is_answered: false,
         };
-        let decided = AssertUnwindSafe(self.decide(arrival, request)).catch_unwind();
+        let snapshot = self.shared.snapshot();
+        let decided = AssertUnwindSafe(self.decide(&snapshot, arrival, request)).catch_unwind();
         let answer = decided.await.unwrap_or_else(|_| {
             let sent = if arrival.is_committed() {
                 Sent::Unknown
@@ -105,8 +107,7 @@ impl Rim {
             traces.judged(trace, arrival.request_id, is_known)
         });
         if access::is_wanted(answer.response.status().as_u16()) {
-            let digest = &self.shared.snapshot().digest;
-            access::answered(arrival, &answer, trace.as_ref(), digest);
+            access::answered(arrival, &answer, trace.as_ref(), &snapshot.digest);
         }
         let has_waited = answer.upstream.is_some();
         let response = match (traces, trace) {
@@ -124,15 +125,19 @@ impl Rim {
     }
 
     /// What is shed or comes too late is refused before anything is looked at.
-    async fn decide(&self, arrival: &Arrival, request: Request<Incoming>) -> Answer {
+    async fn decide<'a>(
+        &self,
+        snapshot: &'a Snapshot,
+        arrival: &Arrival,
+        request: Request<Incoming>,
+    ) -> Answer<'a> {
         let Some(_place) = self.shared.in_flight().enter() else {
             return self.pipeline.refuse_unread(arrival, Refusal::Overloaded);
         };
         if self.shared.is_draining() {
             return self.pipeline.refuse_unread(arrival, Refusal::Draining);
         }
-        let snapshot = self.shared.snapshot();
-        self.pipeline.answer(&snapshot, arrival, request).await
+        self.pipeline.answer(snapshot, arrival, request).await
     }
 }
 

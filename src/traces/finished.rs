@@ -60,7 +60,11 @@ pub struct Finished {
 
 impl Finished {
     /// Takes everything of an answer but the answer itself.
-    pub fn of(context: Context, arrival: &Arrival, answer: Answer) -> (http::Response<Body>, Self) {
+    pub fn of(
+        context: Context,
+        arrival: &Arrival,
+        answer: Answer<'_>,
+    ) -> (http::Response<Body>, Self) {
         let finished = Self {
             context,
             request_id: arrival.request_id,
@@ -69,8 +73,8 @@ impl Finished {
             protocol_version: arrival.protocol_version(),
             started: arrival.started,
             status: answer.response.status().as_u16(),
-            tenant: answer.tenant,
-            token: answer.token,
+            tenant: answer.tenant.cloned(),
+            token: answer.token.cloned(),
             code: answer.code,
             reason: answer.reason,
             outcome: answer.outcome,
