@@ -12,12 +12,9 @@ mod load;
 mod otlp;
 mod secrets;
 mod ship;
+mod tokens;
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use super::settings::{Bounds, FreezeAfter, Mode, TokenEntry, Upstream};
 use crate::{
@@ -42,7 +39,7 @@ pub use self::{
     secrets::{loose_secrets, mac_key, read_file},
     ship::{database, ship},
 };
-use self::{left::Left, listeners::Listener};
+use self::{left::Left, listeners::Listener, tokens::Tokens};
 
 /// The immutable, validated form of one config.
 #[derive(Debug)]
@@ -62,7 +59,7 @@ pub struct Snapshot {
     keys: Vec<Key>,
     tenants: Vec<Tenant>,
     counts_of_others: TenantCounts,
-    by_token: HashMap<TokenDigest, TokenPlace>,
+    by_token: Tokens,
     /// Spent limits of what is not in this config.
     left: Left,
     containment: Arc<Containment>,
@@ -160,8 +157,8 @@ impl Key {
 pub enum UserSet {
     /// Every user.
     All,
-    /// These.
-    Only(HashSet<UserId>),
+    /// These; on their own, to keep a tenant small.
+    Only(Box<HashSet<UserId>>),
 }
 
 impl UserSet {
@@ -174,13 +171,6 @@ impl UserSet {
     }
 }
 
-/// Where a digest's token stands: tenant, token of the tenant.
-#[derive(Debug, Clone, Copy)]
-struct TokenPlace {
-    tenant: u32,
-    token: u32,
-}
-
 impl Snapshot {
     /// What takes long to free of one that is not in use any more.
     pub fn into_tenants(self) -> Vec<Tenant> {
@@ -189,10 +179,7 @@ impl Snapshot {
 
     /// The tenant and token with this digest, whether valid now or not.
     pub fn by_token(&self, digest: TokenDigest) -> Option<(&Tenant, &TokenEntry)> {
-        let place = self.by_token.get(&digest)?;
-        let tenant = self.tenants.get(usize::try_from(place.tenant).ok()?)?;
-        let token = tenant.tokens.get(usize::try_from(place.token).ok()?)?;
-        Some((tenant, token))
+        self.by_token.find(&self.tenants, digest)
     }
 
     /// All keys, in the order of the config.

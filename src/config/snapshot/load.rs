@@ -5,11 +5,12 @@ use std::{collections::HashMap, path::Path, sync::Arc};
 use http::HeaderValue;
 
 use super::{
-    Key, Snapshot, Target, Tenant, TokenPlace, UserSet, fleet,
+    Key, Snapshot, Target, Tenant, UserSet, fleet,
     left::Left,
     listeners,
     secrets::{api_key, mac_key, read_file},
     ship::ship,
+    tokens::Tokens,
 };
 use crate::{
     background,
@@ -104,8 +105,6 @@ pub fn build(
         .collect();
     let mut tenants = Vec::with_capacity(settings.tenants.len());
     let mut newcomers = Vec::new();
-    let mut by_token =
-        HashMap::with_capacity(settings.tenants.iter().map(|t| t.tokens.len()).sum());
     let others = previous.map_or_else(
         || TenantCounts::new(settings.worker_count()),
         |previous| previous.counts_of_others.clone(),
@@ -117,13 +116,6 @@ pub fn build(
         let (true, Some(users), Some(key)) = (whole, users, keys.get(tenant.key)) else {
             continue;
         };
-        for (token, entry) in (0..).zip(&*tenant.tokens) {
-            let place = TokenPlace {
-                tenant: u32::try_from(at).unwrap_or(u32::MAX),
-                token,
-            };
-            by_token.insert(entry.digest, place);
-        }
         let known = known.get(&*tenant.name).copied();
         let counts = counts(at < named_max, known, &others);
         if known.is_none() {
@@ -146,9 +138,9 @@ pub fn build(
             store,
             listen,
             keys,
+            by_token: Tokens::of(&tenants),
             tenants,
             counts_of_others: others,
-            by_token,
             containment,
             left: previous.map_or_else(Left::default, |previous| Left::since(settings, previous)),
         },
@@ -357,8 +349,8 @@ fn users(
 pub fn user_set(users: &Users, grammar: IdGrammar) -> Result<UserSet, String> {
     Ok(match users {
         Users::All => UserSet::All,
-        Users::Listed(users) => UserSet::Only(users.iter().cloned().collect()),
-        Users::File(path) => UserSet::Only(read_users(path, grammar)?),
+        Users::Listed(users) => UserSet::Only(Box::new(users.iter().cloned().collect())),
+        Users::File(path) => UserSet::Only(Box::new(read_users(path, grammar)?)),
     })
 }
 
