@@ -24,7 +24,11 @@ pub use self::{fleet::Fleet, replay::Replay, switch::Switch};
 use crate::{
     audit::FrozenRecord,
     background,
-    config::{settings::FreezeAfter, show_duration, snapshot::Tenant},
+    config::{
+        settings::FreezeAfter,
+        show_duration,
+        snapshot::{Lasting, Tenant},
+    },
     ids::{CredentialId, RequestId},
 };
 
@@ -53,10 +57,10 @@ struct State {
     /// Every switch that is still looked at, whatever config it is of, those that are
     /// to take effect next included. A freeze turns them all, so it needs no list of
     /// tenants that a reload could make an old one meanwhile.
-    switches: BTreeMap<Arc<str>, Weak<Switch>>,
+    switches: BTreeMap<Arc<str>, Weak<Lasting>>,
     /// Switches of tenants of configs before that deleted something lately: one that is
     /// not in the config just now, and is put back, must not get its budget anew.
-    left: BTreeMap<Box<str>, Arc<Switch>>,
+    left: BTreeMap<Box<str>, Arc<Lasting>>,
 }
 
 /// What is, or was, frozen.
@@ -186,7 +190,11 @@ impl Containment {
             return;
         };
         let credential = budget::fingerprint(credential.as_str());
-        if tenant.switch.count(budget, credential, self.now_ms()) {
+        if tenant
+            .lasting
+            .switch
+            .count(budget, credential, self.now_ms())
+        {
             self.freeze_spent(&tenant.name, budget, record);
         }
         if let Some(fleet) = self.fleet() {
@@ -229,9 +237,9 @@ impl Containment {
         self.drop_uncounted(now_ms);
         for tenant in before {
             background::give_way();
-            if tenant.switch.counts(now_ms) {
-                let (name, switch) = ((&*tenant.name).into(), Arc::clone(&tenant.switch));
-                self.state().left.insert(name, switch);
+            if tenant.lasting.switch.counts(now_ms) {
+                let (name, lasting) = ((&*tenant.name).into(), Arc::clone(&tenant.lasting));
+                self.state().left.insert(name, lasting);
             }
         }
     }
@@ -244,16 +252,16 @@ impl Containment {
             let rest = state.left.range((after, Bound::Unbounded));
             let some: Vec<_> = rest
                 .take(SWITCHES_AT_ONCE)
-                .map(|(name, switch)| (name.clone(), Arc::clone(switch)))
+                .map(|(name, lasting)| (name.clone(), Arc::clone(lasting)))
                 .collect();
             drop(state);
             let Some((last, _)) = some.last() else {
                 return;
             };
             after = Bound::Excluded(last.clone());
-            for (name, switch) in some {
+            for (name, lasting) in some {
                 background::give_way();
-                if !switch.counts(now_ms) {
+                if !lasting.switch.counts(now_ms) {
                     // Freed only when the lock is.
                     let dropped = self.state().left.remove(&name);
                     drop(dropped);
@@ -292,11 +300,11 @@ impl Containment {
         }
     }
 
-    /// The switch of a tenant that is new in the config: turned as it has to be, and
-    /// from then on with every freeze and thaw, before a call can see it. It is `new`,
-    /// unless calls of an earlier config still see another.
-    pub fn switch_of(&self, tenant: &Arc<str>, new: &Arc<Switch>) -> Arc<Switch> {
-        self.state().switch_of(tenant, new)
+    /// What lasts of a tenant that is new in the config, with its switch turned as it
+    /// has to be, and from then on with every freeze and thaw, before a call can see it.
+    /// It is `new`, unless calls of an earlier config still see another.
+    pub fn lasting_of(&self, tenant: &Arc<str>, new: &Arc<Lasting>) -> Arc<Lasting> {
+        self.state().lasting_of(tenant, new)
     }
 
     /// The freeze of a scope itself; a tenant may be frozen by that of all, too.
@@ -346,13 +354,13 @@ impl State {
         recorded
     }
 
-    fn switch_of(&mut self, tenant: &Arc<str>, new: &Arc<Switch>) -> Arc<Switch> {
+    fn lasting_of(&mut self, tenant: &Arc<str>, new: &Arc<Lasting>) -> Arc<Lasting> {
         let known = self.switches.get(tenant).and_then(Weak::upgrade);
-        let switch = known.unwrap_or_else(|| Arc::clone(new));
-        switch.turn(self.is_frozen(tenant));
+        let lasting = known.unwrap_or_else(|| Arc::clone(new));
+        lasting.switch.turn(self.is_frozen(tenant));
         self.switches
-            .insert(Arc::clone(tenant), Arc::downgrade(&switch));
-        switch
+            .insert(Arc::clone(tenant), Arc::downgrade(&lasting));
+        lasting
     }
 
     fn get(&self, scope: Scope<'_>) -> Option<&Freeze> {
@@ -376,8 +384,8 @@ impl State {
             Scope::Tenant(name) => {
                 self.tenants.remove(name);
                 self.left.remove(name);
-                if let Some(switch) = self.switches.get(name).and_then(Weak::upgrade) {
-                    switch.forget();
+                if let Some(lasting) = self.switches.get(name).and_then(Weak::upgrade) {
+                    lasting.switch.forget();
                 }
             }
             Scope::All => self.all = None,
@@ -399,20 +407,20 @@ impl State {
 
     /// Turns the switches in `scope` to what the state says.
     fn apply(&self, scope: Scope<'_>) {
-        let turn = |name: &str, switch: &Weak<Switch>| {
-            if let Some(switch) = switch.upgrade() {
-                switch.turn(self.is_frozen(name));
+        let turn = |name: &str, lasting: &Weak<Lasting>| {
+            if let Some(lasting) = lasting.upgrade() {
+                lasting.switch.turn(self.is_frozen(name));
             }
         };
         match scope {
             Scope::Tenant(name) => {
-                if let Some(switch) = self.switches.get(name) {
-                    turn(name, switch);
+                if let Some(lasting) = self.switches.get(name) {
+                    turn(name, lasting);
                 }
             }
             Scope::All => {
-                for (name, switch) in &self.switches {
-                    turn(name, switch);
+                for (name, lasting) in &self.switches {
+                    turn(name, lasting);
                 }
             }
         }

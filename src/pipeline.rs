@@ -159,7 +159,7 @@ impl Pipeline {
         let admitted = limit::admit(entered, self.store.as_ref()).await?;
         let (waited, backend) = (admitted.waited(), admitted.backend());
         let limited_for = waited + admitted.asked();
-        if tenant.switch.is_frozen() {
+        if tenant.is_frozen() {
             // While its body came, or while it waited for its turn.
             return Err(Refusal::TenantFrozen);
         }
@@ -171,7 +171,7 @@ impl Pipeline {
         let outcome = match tenant.mode {
             Mode::DryRun => Outcome::dry_run(),
             // A slow disk leaves much time for a freeze.
-            _ if tenant.switch.is_frozen() => Outcome::frozen(),
+            _ if tenant.is_frozen() => Outcome::frozen(),
             _ => self.send(&recorded, target, arrival).await,
         };
         if outcome.kind().is_deletion() {
@@ -245,7 +245,7 @@ impl Pipeline {
         }
         // The next key is in use now, also where this call may not be sent again.
         let made = u32::try_from(outcome.attempts().len()).unwrap_or(u32::MAX);
-        if made > retries || tenant.switch.is_frozen() {
+        if made > retries || tenant.is_frozen() {
             return outcome;
         }
         let request = inject::request(recorded, &moved.key, target, arrival);

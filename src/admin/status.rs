@@ -362,7 +362,10 @@ fn tenants(snapshot: &Snapshot, now: Timestamp) -> (Vec<TenantFacts>, Option<Oth
         tenants: rest.len() + others.len(),
         passed_on: counted.passed_on().map(|(_, count)| count).sum(),
         refused: counted.refused().map(|(_, count)| count).sum(),
-        in_flight: others.iter().map(|tenant| tenant.in_flight.count()).sum(),
+        in_flight: others
+            .iter()
+            .map(|tenant| tenant.lasting.in_flight.count())
+            .sum(),
         waiting: others.iter().map(|tenant| tenant.waiting()).sum(),
     };
     for tenant in rest {
@@ -391,13 +394,13 @@ fn facts(tenant: &Tenant, snapshot: &Snapshot, now: Timestamp) -> TenantFacts {
         mode: tenant.mode,
         passed_on: counted.passed_on().map(|(_, count)| count).sum(),
         refused: counted.refused().map(|(_, count)| count).sum(),
-        in_flight: tenant.in_flight.count(),
-        in_flight_max: tenant.in_flight.max(),
+        in_flight: tenant.lasting.in_flight.count(),
+        in_flight_max: tenant.in_flight_max,
         waiting: tenant.waiting(),
         limits: limits.collect(),
         expires: earliest_expiry(tenant, now),
-        is_frozen: tenant.switch.is_frozen(),
-        frozen: if tenant.switch.is_frozen() {
+        is_frozen: tenant.is_frozen(),
+        frozen: if tenant.is_frozen() {
             snapshot.containment().standing(Scope::Tenant(&tenant.name))
         } else {
             None

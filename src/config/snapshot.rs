@@ -6,6 +6,7 @@
 
 mod files;
 mod fleet;
+mod lasting;
 mod left;
 mod listeners;
 mod load;
@@ -18,14 +19,14 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use super::settings::{Bounds, FreezeAfter, Mode, TokenEntry, Upstream};
 use crate::{
-    containment::{Containment, Switch},
+    containment::Containment,
     fleet::Store,
     ids::UserId,
     key_ring::KeyRing,
     metrics::TenantCounts,
     pipeline::{
         authenticate::FailedAuth,
-        limit::{Breaker, Bucket, Gate, InFlightCount, Limits, Line},
+        limit::{Breaker, Bucket, Gate, Limits, Line},
     },
     tls::{ClientTls, ServerTls},
     token::TokenDigest,
@@ -34,6 +35,7 @@ use crate::{
 pub use self::{
     files::named_files,
     fleet::store,
+    lasting::Lasting,
     load::{Built, build, unreadable, user_set},
     otlp::otlp,
     secrets::{loose_secrets, mac_key, read_file},
@@ -100,8 +102,8 @@ pub struct Tenant {
     pub users: UserSet,
     /// What happens with a call that is allowed.
     pub mode: Mode,
-    /// Whether it is frozen.
-    pub switch: Arc<Switch>,
+    /// What it keeps over reloads.
+    pub lasting: Arc<Lasting>,
     /// The budget of deletions that freezes it.
     pub freeze_after: Option<FreezeAfter>,
     /// Everything that limits its calls.
@@ -111,14 +113,19 @@ pub struct Tenant {
     /// Those who wait; `None` if `wait` is zero. Whoever waits while a reload sets it to
     /// zero waits on, and is not seen from outside any more.
     pub line: Option<Arc<Line>>,
-    /// Its calls under way.
-    pub in_flight: InFlightCount,
+    /// How many of its calls may be under way.
+    pub in_flight_max: u32,
     /// What is counted of it: its own, or those of all above `metrics.max_tenants`.
     pub counts: TenantCounts,
     tokens: Arc<[TokenEntry]>,
 }
 
 impl Tenant {
+    /// Whether its calls are refused just now.
+    pub fn is_frozen(&self) -> bool {
+        self.lasting.switch.is_frozen()
+    }
+
     /// How many of its calls wait for their turn.
     pub fn waiting(&self) -> u32 {
         self.line.as_ref().map_or(0, |line| line.waiting())

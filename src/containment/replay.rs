@@ -104,7 +104,7 @@ impl<'a> Replay<'a> {
             return;
         };
         let scope = Scope::Tenant(&tenant.name);
-        if tenant.switch.count(budget, credential, at_ms)
+        if tenant.lasting.switch.count(budget, credential, at_ms)
             && self.containment.standing(scope).is_none()
         {
             self.spent.insert(&tenant.name);

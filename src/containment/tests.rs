@@ -7,8 +7,8 @@ fn freeze(by: &str) -> Freeze {
     Freeze::new(by, None, "a drill")
 }
 
-fn switch_of(containment: &Containment, tenant: &Arc<str>) -> Arc<Switch> {
-    containment.switch_of(tenant, &Arc::default())
+fn lasting_of(containment: &Containment, tenant: &Arc<str>) -> Arc<Lasting> {
+    containment.lasting_of(tenant, &Arc::default())
 }
 
 fn by(containment: &Containment, scope: Scope<'_>) -> Option<Box<str>> {
@@ -55,20 +55,20 @@ fn a_switch_is_turned_from_its_first_moment_on_whichever_of_freeze_and_reload_co
     let containment = Containment::default();
     let (billing, crm) = ("billing".into(), "crm".into());
     // A config is being built; it takes effect only later.
-    let early = switch_of(&containment, &billing);
-    assert!(!early.is_frozen());
+    let early = lasting_of(&containment, &billing);
+    assert!(!early.switch.is_frozen());
     containment.freeze(Scope::All, freeze("all"), |_| ());
-    let late = switch_of(&containment, &crm);
-    assert!(early.is_frozen() && late.is_frozen());
+    let late = lasting_of(&containment, &crm);
+    assert!(early.switch.is_frozen() && late.switch.is_frozen());
     containment.freeze(BILLING, freeze("one"), |_| ());
     let end = |scope| {
         let id = containment.standing(scope).unwrap().id;
         assert!(containment.thawed(scope, &id, "x"));
     };
     end(Scope::All);
-    assert!(early.is_frozen() && !late.is_frozen());
+    assert!(early.switch.is_frozen() && !late.switch.is_frozen());
     end(BILLING);
-    assert!(!early.is_frozen());
+    assert!(!early.switch.is_frozen());
 }
 
 #[test]
@@ -76,17 +76,17 @@ fn no_tenant_is_missed_by_a_freeze_of_all_that_races_a_reload() {
     for _ in 0..500 {
         let containment = Containment::default();
         let start = std::sync::Barrier::new(2);
-        let switches = std::thread::scope(|scope| {
+        let all = std::thread::scope(|scope| {
             let reload = scope.spawn(|| {
                 start.wait();
                 let names = ["billing", "crm"].map(Arc::from);
-                names.map(|name| switch_of(&containment, &name))
+                names.map(|name| lasting_of(&containment, &name))
             });
             start.wait();
             containment.freeze(Scope::All, freeze("all"), |_| ());
             reload.join().unwrap()
         });
-        assert!(switches.iter().all(|switch| switch.is_frozen()));
+        assert!(all.iter().all(|lasting| lasting.switch.is_frozen()));
     }
 }
 
@@ -117,7 +117,7 @@ fn a_freeze_that_comes_after_a_config_was_built_reaches_the_tenants_that_are_new
     let second = second.with_switches();
     let is_frozen = || {
         let tenants = second.tenants().iter();
-        tenants.map(|it| it.switch.is_frozen()).collect::<Vec<_>>()
+        tenants.map(|it| it.is_frozen()).collect::<Vec<_>>()
     };
     assert_eq!(is_frozen(), [false, true, false]);
     first
@@ -130,8 +130,8 @@ fn a_freeze_that_comes_after_a_config_was_built_reaches_the_tenants_that_are_new
 fn a_tenant_that_comes_back_has_the_switch_that_calls_of_before_still_see() {
     let containment = Containment::default();
     let billing = "billing".into();
-    let of_a_call = switch_of(&containment, &billing);
-    assert!(Arc::ptr_eq(&of_a_call, &switch_of(&containment, &billing)));
+    let of_a_call = lasting_of(&containment, &billing);
+    assert!(Arc::ptr_eq(&of_a_call, &lasting_of(&containment, &billing)));
     containment.tidy(1);
     assert_eq!(containment.state().switches.len(), 1);
     drop(of_a_call);
@@ -153,15 +153,15 @@ fn what_a_tenant_spent_is_kept_when_its_last_config_is_gone_and_only_while_it_co
     let [billing, crm] = first.tenants() else {
         panic!("two tenants");
     };
-    assert!(!billing.switch.count(budget(3_600_000), 1, now_ms));
-    assert!(!crm.switch.count(budget(1), 1, now_ms));
-    while crm.switch.counts(containment.now_ms()) {
+    assert!(!billing.lasting.switch.count(budget(3_600_000), 1, now_ms));
+    assert!(!crm.lasting.switch.count(budget(1), 1, now_ms));
+    while crm.lasting.switch.counts(containment.now_ms()) {
         std::thread::yield_now();
     }
     containment.keep_spent(&first.into_tenants());
     let spent = |name: &str| {
-        let switch = switch_of(&containment, &name.into());
-        switch.counts(containment.now_ms())
+        let lasting = lasting_of(&containment, &name.into());
+        lasting.switch.counts(containment.now_ms())
     };
     assert!(spent("billing"));
     assert!(!spent("crm"));
@@ -180,15 +180,15 @@ fn of_many_tenants_that_left_those_are_let_go_of_that_do_not_count_any_more() {
     let many = 3 * SWITCHES_AT_ONCE + 1;
     let now_ms = containment.now_ms();
     for number in 0..many {
-        let switch = Arc::<Switch>::default();
+        let lasting = Arc::<Lasting>::default();
         let per = if number % 3 == 0 { 3_600_000 } else { 1 };
         let budget = FreezeAfter {
             deletions: 2.try_into().unwrap(),
             per: std::time::Duration::from_millis(per),
         };
-        assert!(!switch.count(budget, 1, now_ms - 10));
+        assert!(!lasting.switch.count(budget, 1, now_ms - 10));
         let name = format!("t{number:04}");
-        containment.state().left.insert(name.into(), switch);
+        containment.state().left.insert(name.into(), lasting);
     }
     containment.keep_spent(&[]);
     let state = containment.state();
@@ -202,45 +202,48 @@ fn of_many_switches_those_are_let_go_of_that_nobody_looks_at() {
     let containment = Containment::default();
     let many = 3 * SWITCHES_AT_ONCE + 1;
     let names = (0..many).map(|n| Arc::from(format!("t{n}")));
-    let all: Vec<_> = names.map(|name| switch_of(&containment, &name)).collect();
+    let all: Vec<_> = names.map(|name| lasting_of(&containment, &name)).collect();
     let looked_at: Vec<_> = all.into_iter().step_by(3).collect();
     containment.tidy(many - 1);
     assert_eq!(containment.state().switches.len(), looked_at.len());
     containment.freeze(Scope::All, freeze("all"), |_| ());
-    assert!(looked_at.iter().all(|switch| switch.is_frozen()));
+    assert!(looked_at.iter().all(|lasting| lasting.switch.is_frozen()));
 }
 
 #[test]
 fn a_freeze_takes_the_place_of_one_that_stands_and_one_thaw_ends_both() {
     let containment = Containment::default();
-    let switch = switch_of(&containment, &"billing".into());
+    let lasting = lasting_of(&containment, &"billing".into());
     containment.freeze(BILLING, freeze("first"), |_| ());
     let first = containment.standing(BILLING).unwrap();
     containment.freeze(BILLING, freeze("second"), |_| ());
     let second = containment.standing(BILLING).unwrap();
     assert_eq!(&*second.by, "second");
     assert!(!containment.thawed(BILLING, &first.id, "x"));
-    assert!(switch.is_frozen());
+    assert!(lasting.switch.is_frozen());
     assert!(containment.thawed(BILLING, &second.id, "x"));
-    assert!(!switch.is_frozen());
+    assert!(!lasting.switch.is_frozen());
 }
 
 #[test]
 fn a_thaw_of_a_tenant_begins_its_budget_anew_and_one_of_all_does_not() {
     let containment = Containment::default();
-    let switch = switch_of(&containment, &"billing".into());
+    let lasting = lasting_of(&containment, &"billing".into());
     let budget = FreezeAfter {
         deletions: 2.try_into().unwrap(),
         per: std::time::Duration::from_secs(3600),
     };
-    assert!(!switch.count(budget, 1, 0));
+    assert!(!lasting.switch.count(budget, 1, 0));
     let freeze_and_thaw = |scope| {
         containment.freeze(scope, freeze("a drill"), |_| ());
         let id = containment.standing(scope).unwrap().id;
         assert!(containment.thawed(scope, &id, "x"));
     };
     freeze_and_thaw(BILLING);
-    assert!(!switch.count(budget, 2, 1), "1 does not count any more");
+    assert!(
+        !lasting.switch.count(budget, 2, 1),
+        "1 does not count any more"
+    );
     freeze_and_thaw(Scope::All);
-    assert!(switch.count(budget, 1, 2), "2 still counts");
+    assert!(lasting.switch.count(budget, 1, 2), "2 still counts");
 }

@@ -34,7 +34,7 @@ impl<'a> Permit<'a> {
 /// `tenant-frozen` before `tenant-suspended` before `user-not-allowed`.
 pub fn permit<'a>(identity: Identity<'a>, call: &'a Call) -> Result<Permit<'a>, Refusal> {
     let tenant = identity.tenant();
-    if tenant.switch.is_frozen() {
+    if tenant.is_frozen() {
         return Err(Refusal::TenantFrozen);
     }
     if tenant.mode == Mode::Suspended {

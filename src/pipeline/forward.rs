@@ -316,7 +316,7 @@ impl Forwarder {
                 break;
             }
             sleep_until(at).await;
-            if tenant.switch.is_frozen() {
+            if tenant.is_frozen() {
                 break;
             }
             self.counts.retried(ended);

@@ -37,7 +37,7 @@ use crate::fleet::Client;
 #[must_use]
 pub struct Entered<'a> {
     permit: Permit<'a>,
-    in_flight: InFlight,
+    in_flight: InFlight<'a>,
 }
 
 impl<'a> Entered<'a> {
@@ -56,7 +56,7 @@ pub struct Admitted<'a> {
     waited: Duration,
     asked: Duration,
     backend: Backend,
-    _in_flight: InFlight,
+    _in_flight: InFlight<'a>,
 }
 
 impl<'a> Admitted<'a> {
@@ -105,8 +105,9 @@ pub enum Health {
 ///
 /// `overloaded` while all are taken.
 pub fn enter(permit: Permit<'_>) -> Result<Entered<'_>, Refusal> {
-    let places = &permit.tenant().in_flight;
-    let in_flight = places.enter().ok_or(Refusal::Overloaded)?;
+    let tenant = permit.tenant();
+    let in_flight = tenant.lasting.in_flight.enter(tenant.in_flight_max);
+    let in_flight = in_flight.ok_or(Refusal::Overloaded)?;
     Ok(Entered { permit, in_flight })
 }
 
@@ -306,7 +307,8 @@ impl Limits {
 #[derive(Debug)]
 pub struct Line {
     turn: tokio::sync::Mutex<()>,
-    places: InFlightCount,
+    waiting: InFlightCount,
+    waiting_max: u32,
 }
 
 impl Line {
@@ -314,18 +316,19 @@ impl Line {
     pub fn new(waiting_max: u32) -> Self {
         Self {
             turn: tokio::sync::Mutex::new(()),
-            places: InFlightCount::new(waiting_max),
+            waiting: InFlightCount::default(),
+            waiting_max,
         }
     }
 
     /// How many may wait.
     pub fn waiting_max(&self) -> u32 {
-        self.places.max
+        self.waiting_max
     }
 
     /// How many wait.
     pub fn waiting(&self) -> u32 {
-        self.places.count()
+        self.waiting.count()
     }
 
     fn is_empty(&self) -> bool {
@@ -338,7 +341,7 @@ impl Line {
         asking: Asking<'_>,
         deadline: Instant,
     ) -> Result<(Pass, Backend), Refusal> {
-        let Some(_place) = self.places.enter() else {
+        let Some(_place) = self.waiting.enter(self.waiting_max) else {
             return asking.pass().await;
         };
         let head_of_line = async {
@@ -363,55 +366,31 @@ impl Line {
     }
 }
 
-/// A bounded count of things under way at once.
-#[derive(Debug, Clone)]
-pub struct InFlightCount {
-    count: Arc<AtomicU32>,
-    max: u32,
-}
+/// How many things are under way at once.
+#[derive(Debug, Default)]
+pub struct InFlightCount(AtomicU32);
 
 /// One of the things under way; ends when dropped.
 #[derive(Debug)]
-pub struct InFlight(Arc<AtomicU32>);
+pub struct InFlight<'a>(&'a AtomicU32);
 
 impl InFlightCount {
-    /// Nothing under way, at most `max`.
-    pub fn new(max: u32) -> Self {
-        Self {
-            count: Arc::default(),
-            max,
-        }
-    }
-
-    /// The same count under another bound: what is under way stays counted.
-    pub fn with_max(&self, max: u32) -> Self {
-        Self {
-            count: Arc::clone(&self.count),
-            max,
-        }
-    }
-
     /// One more, unless there are `max` already.
-    pub fn enter(&self) -> Option<InFlight> {
-        let one_more = |count| (count < self.max).then_some(count + 1);
-        self.count
+    pub fn enter(&self, max: u32) -> Option<InFlight<'_>> {
+        let one_more = |count| (count < max).then_some(count + 1);
+        self.0
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more)
             .ok()
-            .map(|_| InFlight(Arc::clone(&self.count)))
-    }
-
-    /// How many may be under way.
-    pub fn max(&self) -> u32 {
-        self.max
+            .map(|_| InFlight(&self.0))
     }
 
     /// How many are under way.
     pub fn count(&self) -> u32 {
-        self.count.load(Ordering::Acquire)
+        self.0.load(Ordering::Acquire)
     }
 }
 
-impl Drop for InFlight {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
     }

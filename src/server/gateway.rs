@@ -27,7 +27,7 @@ use crate::{
         snapshot::Snapshot,
     },
     metrics::Metrics,
-    pipeline::limit::InFlightCount,
+    pipeline::limit::{InFlight, InFlightCount},
     ship,
     traces::Traces,
 };
@@ -46,8 +46,9 @@ pub struct Shared {
     metrics: Metrics,
     places: Arc<Places>,
     in_flight: InFlightCount,
-    /// Listeners that may still begin connections.
-    accepting: InFlightCount,
+    in_flight_max: u32,
+    /// Held once more for each listener that may still begin connections.
+    accepting: Arc<()>,
     draining: AtomicBool,
     stopping: watch::Sender<bool>,
     started: Instant,
@@ -155,12 +156,14 @@ impl Shared {
         &self.places
     }
 
-    pub(super) fn accepting(&self) -> &InFlightCount {
-        &self.accepting
+    /// Held by a listener as long as it may begin connections.
+    pub(super) fn accepting(&self) -> Arc<()> {
+        Arc::clone(&self.accepting)
     }
 
-    pub(super) fn in_flight(&self) -> &InFlightCount {
-        &self.in_flight
+    /// A place for a request, unless `bounds.requests_in_flight` are being worked on.
+    pub(super) fn enter(&self) -> Option<InFlight<'_>> {
+        self.in_flight.enter(self.in_flight_max)
     }
 
     pub(super) fn stopping(&self) -> watch::Receiver<bool> {
@@ -253,8 +256,9 @@ impl Gateway {
             snapshot: ArcSwap::from_pointee(snapshot),
             trail,
             places: Arc::new(Places::new(&settings.bounds)),
-            in_flight: InFlightCount::new(settings.bounds.requests_in_flight),
-            accepting: InFlightCount::new(u32::MAX),
+            in_flight: InFlightCount::default(),
+            in_flight_max: settings.bounds.requests_in_flight,
+            accepting: Arc::default(),
             draining: AtomicBool::new(false),
             stopping: watch::Sender::new(false),
             started: Instant::now(),
@@ -312,10 +316,10 @@ impl Gateway {
             }
             shared.stopping.send_replace(true);
             // Waiting for all places takes them: first who waited in the backlog gets one.
-            none_left(&shared.accepting).await;
+            until(|| Arc::strong_count(&shared.accepting) == 1).await;
             shared.places.all_free().await;
             // Work that outlived its connection.
-            none_left(&shared.in_flight).await;
+            until(|| shared.in_flight.count() == 0).await;
         };
         let stopped = tokio::select! {
             biased;
@@ -358,8 +362,8 @@ impl Gateway {
     }
 }
 
-async fn none_left(count: &InFlightCount) {
-    while count.count() > 0 {
+async fn until(is_so: impl Fn() -> bool) {
+    while !is_so() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -372,7 +376,7 @@ fn spawn(
 ) -> io::Result<thread::JoinHandle<io::Result<()>>> {
     let shared = Arc::clone(shared);
     // Its backlog fills from now on, whenever the thread comes to it.
-    let starting = shared.accepting.enter();
+    let starting = shared.accepting();
     thread::Builder::new()
         .name(format!("worker-{number}"))
         .spawn(move || worker::run(&shared, number, sockets, starting, finish))

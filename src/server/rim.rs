@@ -131,7 +131,7 @@ impl Rim {
         arrival: &Arrival,
         request: Request<Incoming>,
     ) -> Answer<'a> {
-        let Some(_place) = self.shared.in_flight().enter() else {
+        let Some(_place) = self.shared.enter() else {
             return self.pipeline.refuse_unread(arrival, Refusal::Overloaded);
         };
         if self.shared.is_draining() {

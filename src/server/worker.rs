@@ -25,7 +25,7 @@ use crate::{
     fleet::{Client, Role},
     logging::access,
     metrics::Shard,
-    pipeline::{Pipeline, limit::InFlight},
+    pipeline::Pipeline,
 };
 
 /// How long those are still let in who waited in the backlog when the gateway stops.
@@ -44,7 +44,7 @@ pub fn run(
     shared: &Arc<Shared>,
     number: usize,
     sockets: Vec<Listening>,
-    starting: Option<InFlight>,
+    starting: Arc<()>,
     mut finish: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let counts = shared.metrics().shards().get(number);
@@ -83,7 +83,7 @@ pub fn run(
                 counts: Arc::clone(counts),
                 listener,
             };
-            let accepting = shared.accepting().enter();
+            let accepting = shared.accepting();
             match socket {
                 Listening::Tcp(socket, backlog) => {
                     let socket = tokio::net::TcpListener::from_std(socket)?;
@@ -160,7 +160,7 @@ struct Host {
 
 impl Host {
     /// Accepts until the gateway stops, and then what was waiting already.
-    async fn accept<S: Socket>(self, socket: S, backlog: Backlog, _accepting: Option<InFlight>) {
+    async fn accept<S: Socket>(self, socket: S, backlog: Backlog, _accepting: Arc<()>) {
         let mut stopping = self.shared.stopping();
         let mut failing = false;
         loop {

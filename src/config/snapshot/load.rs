@@ -23,7 +23,7 @@ use crate::{
     metrics::TenantCounts,
     pipeline::{
         authenticate::FailedAuth,
-        limit::{Breaker, Bucket, InFlightCount, Limits, Line, Rules},
+        limit::{Breaker, Bucket, Limits, Line, Rules},
     },
     secret::UpstreamKey,
     tls,
@@ -52,7 +52,7 @@ impl Built {
         for at in self.newcomers {
             background::give_way();
             if let Some(tenant) = self.snapshot.tenants.get_mut(at) {
-                tenant.switch = containment.switch_of(&tenant.name, &tenant.switch);
+                tenant.lasting = containment.lasting_of(&tenant.name, &tenant.lasting);
             }
         }
         self.snapshot
@@ -259,7 +259,7 @@ fn ready(
         key: Arc::clone(&key.ring),
         users,
         mode: tenant.mode,
-        switch: known.map_or_else(Arc::default, |known| Arc::clone(&known.switch)),
+        lasting: known.map_or_else(Arc::default, |known| Arc::clone(&known.lasting)),
         freeze_after: tenant.freeze_after,
         limits: Limits::new(
             buckets(("tenant", is_shared), &tenant.limits, &own, rules),
@@ -270,10 +270,7 @@ fn ready(
         ),
         wait: tenant.wait,
         line: (!tenant.wait.is_zero()).then(line),
-        in_flight: known.map_or_else(
-            || InFlightCount::new(tenant.in_flight),
-            |known| known.in_flight.with_max(tenant.in_flight),
-        ),
+        in_flight_max: tenant.in_flight,
         counts,
         tokens: Arc::clone(&tenant.tokens),
     }

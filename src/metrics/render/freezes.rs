@@ -16,7 +16,7 @@ pub fn freezes(text: &mut Text, snapshot: &Snapshot) {
     let other = snapshot.counts_of_others();
     let mut of_others = None;
     for tenant in snapshot.tenants() {
-        let is_frozen = tenant.switch.is_frozen();
+        let is_frozen = tenant.is_frozen();
         if tenant.counts.is(other) {
             of_others = Some(of_others.unwrap_or(false) || is_frozen);
         } else {
