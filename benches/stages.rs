@@ -71,7 +71,7 @@ impl Stage {
         let loaded = config::load(&path).expect("a config that is right");
         let snapshot = snapshot::build(&loaded.settings, &loaded.digest, None)
             .expect("a snapshot")
-            .with_switches();
+            .with_lasting();
         Self {
             loaded,
             snapshot,

@@ -33,7 +33,7 @@ pub fn start(upstream: &str, more_of_upstream: &str, more: &str) -> (Gateway, So
     let loaded = config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
     let snapshot = snapshot::build(&loaded.settings, &loaded.digest, None)
         .expect("a good config")
-        .with_switches();
+        .with_lasting();
     let options = Options {
         settings: loaded.settings.audit.clone(),
         mac_key: None,

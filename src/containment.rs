@@ -34,8 +34,8 @@ use crate::{
 
 /// The name under which a spent budget freezes.
 const BUDGET: &str = "freeze_after";
-/// Switches that are looked at while a freeze may have to wait.
-const SWITCHES_AT_ONCE: usize = 256;
+/// Tenants that are looked at while a freeze may have to wait.
+const TENANTS_AT_ONCE: usize = 256;
 /// What stands for all tenants in the log.
 const ALL: &str = "(all)";
 
@@ -54,11 +54,12 @@ pub struct Containment {
 struct State {
     all: Option<Freeze>,
     tenants: BTreeMap<Box<str>, Freeze>,
-    /// Every switch that is still looked at, whatever config it is of, those that are
-    /// to take effect next included. A freeze turns them all, so it needs no list of
-    /// tenants that a reload could make an old one meanwhile.
-    switches: BTreeMap<Arc<str>, Weak<Lasting>>,
-    /// Switches of tenants of configs before that deleted something lately: one that is
+    /// What lasts of every tenant that is still looked at, whatever config it is of, those
+    /// that are to take effect next included. A freeze turns all their switches, so it
+    /// needs no list of tenants that a reload could make an old one meanwhile; and one
+    /// that is put back into the config counts its calls that are still under way.
+    lasting: BTreeMap<Arc<str>, Weak<Lasting>>,
+    /// That of tenants of configs before that deleted something lately: one that is
     /// not in the config just now, and is put back, must not get its budget anew.
     left: BTreeMap<Box<str>, Arc<Lasting>>,
 }
@@ -251,7 +252,7 @@ impl Containment {
             let state = self.state();
             let rest = state.left.range((after, Bound::Unbounded));
             let some: Vec<_> = rest
-                .take(SWITCHES_AT_ONCE)
+                .take(TENANTS_AT_ONCE)
                 .map(|(name, lasting)| (name.clone(), Arc::clone(lasting)))
                 .collect();
             drop(state);
@@ -270,7 +271,7 @@ impl Containment {
         }
     }
 
-    /// Lets go of switches that nobody looks at any more, if there are more than those
+    /// Lets go of what nobody looks at any more, if there is more than that of those
     /// of the config in effect, which has this many tenants. A freeze never waits for
     /// more than a few of them.
     pub fn tidy(&self, in_effect: usize) {
@@ -281,14 +282,14 @@ impl Containment {
         loop {
             background::give_way();
             let mut state = self.state();
-            let rest = state.switches.range((after, Bound::Unbounded));
+            let rest = state.lasting.range((after, Bound::Unbounded));
             let some: Vec<_> = rest
-                .take(SWITCHES_AT_ONCE)
-                .map(|(name, switch)| (Arc::clone(name), switch.strong_count() == 0))
+                .take(TENANTS_AT_ONCE)
+                .map(|(name, lasting)| (Arc::clone(name), lasting.strong_count() == 0))
                 .collect();
             let unused = some.iter().filter(|(_, is_unused)| *is_unused);
             let removed: Vec<_> = unused
-                .filter_map(|(name, _)| state.switches.remove_entry(name))
+                .filter_map(|(name, _)| state.lasting.remove_entry(name))
                 .collect();
             // Freed only when the lock is.
             drop(state);
@@ -355,10 +356,10 @@ impl State {
     }
 
     fn lasting_of(&mut self, tenant: &Arc<str>, new: &Arc<Lasting>) -> Arc<Lasting> {
-        let known = self.switches.get(tenant).and_then(Weak::upgrade);
+        let known = self.lasting.get(tenant).and_then(Weak::upgrade);
         let lasting = known.unwrap_or_else(|| Arc::clone(new));
         lasting.switch.turn(self.is_frozen(tenant));
-        self.switches
+        self.lasting
             .insert(Arc::clone(tenant), Arc::downgrade(&lasting));
         lasting
     }
@@ -384,7 +385,7 @@ impl State {
             Scope::Tenant(name) => {
                 self.tenants.remove(name);
                 self.left.remove(name);
-                if let Some(lasting) = self.switches.get(name).and_then(Weak::upgrade) {
+                if let Some(lasting) = self.lasting.get(name).and_then(Weak::upgrade) {
                     lasting.switch.forget();
                 }
             }
@@ -398,7 +399,7 @@ impl State {
     }
 
     fn is_tidy(&self, in_effect: usize) -> bool {
-        self.switches.len() <= in_effect + self.left.len()
+        self.lasting.len() <= in_effect + self.left.len()
     }
 
     fn is_empty(&self) -> bool {
@@ -414,12 +415,12 @@ impl State {
         };
         match scope {
             Scope::Tenant(name) => {
-                if let Some(lasting) = self.switches.get(name) {
+                if let Some(lasting) = self.lasting.get(name) {
                     turn(name, lasting);
                 }
             }
             Scope::All => {
-                for (name, lasting) in &self.switches {
+                for (name, lasting) in &self.lasting {
                     turn(name, lasting);
                 }
             }

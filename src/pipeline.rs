@@ -138,23 +138,26 @@ impl Pipeline {
         if let Err(refusal) = body::drop_whole(body, &snapshot.bounds).await {
             return self.refuse(arrival, known, refusal);
         }
-        let carried_out = self.carry_out(snapshot, arrival, identity, entered, room);
-        match carried_out.await {
-            Ok(answer) => answer,
+        match self.carry_out(snapshot, arrival, entered, room).await {
+            Ok(answer) => Answer {
+                tenant: Some(&identity.tenant().name),
+                token: Some(&identity.token().id),
+                ..answer
+            },
             Err(refusal) => self.refuse(arrival, known, refusal),
         }
     }
 
-    /// From the limits on: what is counted, recorded and sent.
-    async fn carry_out<'a>(
+    /// From the limits on: what is counted, recorded and sent. The answer does not say
+    /// whose it is.
+    async fn carry_out(
         &self,
-        snapshot: &'a Snapshot,
+        snapshot: &Snapshot,
         arrival: &Arrival,
-        identity: Identity<'a>,
         entered: Entered<'_>,
         room: Room,
-    ) -> Result<Answer<'a>, Refusal> {
-        let tenant = identity.tenant();
+    ) -> Result<Answer<'static>, Refusal> {
+        let tenant = entered.permit().tenant();
         let target = &snapshot.upstream;
         let admitted = limit::admit(entered, self.store.as_ref()).await?;
         let (waited, backend) = (admitted.waited(), admitted.backend());
@@ -200,8 +203,8 @@ impl Pipeline {
         }
         Ok(Answer {
             response: respond::outcome(arrival, &outcome, written, (&tenant.limits, now), room),
-            tenant: Some(&tenant.name),
-            token: Some(&identity.token().id),
+            tenant: None,
+            token: None,
             code: seen.1.unwrap_or_default(),
             reason: None,
             outcome: Some(outcome.kind()),

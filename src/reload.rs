@@ -224,7 +224,7 @@ impl Reloader {
             Ok((settings, built)) => {
                 last.needs_restart = self.needs_restart(&settings);
                 // Not in spare time: it takes a lock that a freeze may wait for.
-                self.accept(&settings, built.with_switches(), &last);
+                self.accept(&settings, built.with_lasting(), &last);
                 let before = std::mem::replace(&mut self.state().settings, settings);
                 let_go(before);
                 Ok(last.clone())

@@ -87,11 +87,9 @@ impl fmt::Debug for Token<'_> {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TokenDigest([u8; 32]);
 
-/// Any eight bytes of a SHA-256 are as good as all of them in a hash table.
 impl Hash for TokenDigest {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let [a, b, c, d, e, f, g, h, ..] = self.0;
-        state.write_u64(u64::from_ne_bytes([a, b, c, d, e, f, g, h]));
+        state.write_u64(self.first_eight());
     }
 }
 
@@ -109,6 +107,12 @@ impl TokenDigest {
             }
         }
         Some(Self(out))
+    }
+
+    /// Its first eight bytes: in a hash table as good as all of a SHA-256.
+    pub fn first_eight(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        u64::from_ne_bytes([a, b, c, d, e, f, g, h])
     }
 
     /// The 32 bytes of the sum.

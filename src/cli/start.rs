@@ -38,7 +38,7 @@ impl Ready {
         let ship = snapshot::ship(&loaded.settings.audit);
         match (snapshot, mac_key, otlp, ship) {
             (Ok(snapshot), Ok(mac_key), Ok(otlp), Ok(())) => Ok(Self {
-                snapshot: snapshot.with_switches(),
+                snapshot: snapshot.with_lasting(),
                 mac_key,
                 otlp,
             }),

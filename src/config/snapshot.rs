@@ -220,3 +220,28 @@ impl Snapshot {
         &self.tenants
     }
 }
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+
+    /// Tenants with these names and tokens, by digest, in a config after `previous`.
+    pub(crate) fn built(tenants: &[(&str, Vec<String>)], previous: Option<&Snapshot>) -> Built {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config.yaml");
+        std::fs::write(directory.path().join("key"), "a-key-of-some-length").unwrap();
+        let mut text =
+            "version: 1\nlisten: [ { address: 127.0.0.1:0 } ]\naudit: { directory: audit }\n\
+                        keys: { k: { secret: { file: key } } }\ntenants:\n"
+                .to_owned();
+        for (name, digests) in tenants {
+            text += &format!("  - name: {name}\n    key: k\n    users: all\n    tokens:\n");
+            for (n, digest) in digests.iter().enumerate() {
+                text += &format!("      - {{ id: t{n}, sha256: \"{digest}\" }}\n");
+            }
+        }
+        std::fs::write(&path, text).unwrap();
+        let settings = crate::config::load(&path).unwrap().settings;
+        build(&settings, "a digest", previous).unwrap()
+    }
+}

@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::snapshot::{Built, Snapshot, build};
+use crate::config::snapshot::{Built, Snapshot, testing};
 
 const BILLING: Scope<'_> = Scope::Tenant("billing");
 
@@ -92,29 +92,19 @@ fn no_tenant_is_missed_by_a_freeze_of_all_that_races_a_reload() {
 
 /// A config with these tenants, that is built after `previous`.
 fn built(names: &[&str], previous: Option<&Snapshot>) -> Built {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("config.yaml");
-    let key = directory.path().join("key");
-    std::fs::write(&key, "a-key-of-some-length").unwrap();
-    let tenants = (0..).zip(names).map(|(n, name)| {
-        format!("  - {{ name: {name}, key: k, users: all, tokens: [ {{ id: a, sha256: \"{n:064x}\" }} ] }}\n")
-    });
-    let text = format!(
-        "version: 1\nlisten: [ {{ address: 127.0.0.1:0 }} ]\naudit: {{ directory: audit }}\n\
-         keys: {{ k: {{ secret: {{ file: key }} }} }}\ntenants:\n{}",
-        tenants.collect::<String>()
-    );
-    std::fs::write(&path, text).unwrap();
-    let settings = crate::config::load(&path).unwrap().settings;
-    build(&settings, "a digest", previous).unwrap()
+    let tenants: Vec<_> = (0..)
+        .zip(names)
+        .map(|(n, name)| (*name, vec![format!("{n:064x}")]))
+        .collect();
+    testing::built(&tenants, previous)
 }
 
 #[test]
 fn a_freeze_that_comes_after_a_config_was_built_reaches_the_tenants_that_are_new_in_it() {
-    let first = built(&["crm"], None).with_switches();
+    let first = built(&["crm"], None).with_lasting();
     let second = built(&["crm", "billing", "late"], Some(&first));
     first.containment().freeze(BILLING, freeze("first"), |_| ());
-    let second = second.with_switches();
+    let second = second.with_lasting();
     let is_frozen = || {
         let tenants = second.tenants().iter();
         tenants.map(|it| it.is_frozen()).collect::<Vec<_>>()
@@ -133,17 +123,17 @@ fn a_tenant_that_comes_back_has_the_switch_that_calls_of_before_still_see() {
     let of_a_call = lasting_of(&containment, &billing);
     assert!(Arc::ptr_eq(&of_a_call, &lasting_of(&containment, &billing)));
     containment.tidy(1);
-    assert_eq!(containment.state().switches.len(), 1);
+    assert_eq!(containment.state().lasting.len(), 1);
     drop(of_a_call);
     containment.tidy(1);
-    assert_eq!(containment.state().switches.len(), 1, "as many as tenants");
+    assert_eq!(containment.state().lasting.len(), 1, "as many as tenants");
     containment.tidy(0);
-    assert!(containment.state().switches.is_empty());
+    assert!(containment.state().lasting.is_empty());
 }
 
 #[test]
 fn what_a_tenant_spent_is_kept_when_its_last_config_is_gone_and_only_while_it_counts() {
-    let first = built(&["billing", "crm"], None).with_switches();
+    let first = built(&["billing", "crm"], None).with_lasting();
     let containment = Arc::clone(first.containment());
     let budget = |millis| FreezeAfter {
         deletions: 2.try_into().unwrap(),
@@ -177,7 +167,7 @@ fn what_a_tenant_spent_is_kept_when_its_last_config_is_gone_and_only_while_it_co
 #[test]
 fn of_many_tenants_that_left_those_are_let_go_of_that_do_not_count_any_more() {
     let containment = Containment::default();
-    let many = 3 * SWITCHES_AT_ONCE + 1;
+    let many = 3 * TENANTS_AT_ONCE + 1;
     let now_ms = containment.now_ms();
     for number in 0..many {
         let lasting = Arc::<Lasting>::default();
@@ -200,12 +190,12 @@ fn of_many_tenants_that_left_those_are_let_go_of_that_do_not_count_any_more() {
 #[test]
 fn of_many_switches_those_are_let_go_of_that_nobody_looks_at() {
     let containment = Containment::default();
-    let many = 3 * SWITCHES_AT_ONCE + 1;
+    let many = 3 * TENANTS_AT_ONCE + 1;
     let names = (0..many).map(|n| Arc::from(format!("t{n}")));
     let all: Vec<_> = names.map(|name| lasting_of(&containment, &name)).collect();
     let looked_at: Vec<_> = all.into_iter().step_by(3).collect();
     containment.tidy(many - 1);
-    assert_eq!(containment.state().switches.len(), looked_at.len());
+    assert_eq!(containment.state().lasting.len(), looked_at.len());
     containment.freeze(Scope::All, freeze("all"), |_| ());
     assert!(looked_at.iter().all(|lasting| lasting.switch.is_frozen()));
 }

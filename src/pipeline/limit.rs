@@ -183,7 +183,7 @@ pub struct Limits {
     buckets: Box<[(LimitedBy, Arc<Bucket>)]>,
     gate: Arc<Gate>,
     breaker: Arc<Breaker>,
-    policy: Option<Arc<HeaderValue>>,
+    policy: Option<Arc<str>>,
 }
 
 impl Limits {
@@ -202,9 +202,7 @@ impl Limits {
         buckets.sort_by_key(|(_, bucket)| bucket.window().per);
         let policies: Vec<_> = buckets.iter().map(|(_, b)| b.policy()).collect();
         Self {
-            policy: (!policies.is_empty())
-                .then(|| rules.policy(policies.join(", ")))
-                .flatten(),
+            policy: (!policies.is_empty()).then(|| rules.policy(&policies.join(", "))),
             buckets: buckets.into(),
             gate,
             breaker,
@@ -213,8 +211,12 @@ impl Limits {
 
     /// `RateLimit-Policy` and `RateLimit`, if there is any limit, as of `now`.
     pub fn headers(&self, now: Instant) -> Option<(HeaderValue, HeaderValue)> {
-        let policy = HeaderValue::clone(self.policy.as_deref()?);
-        let mut levels = BytesMut::with_capacity(32 * self.buckets.len());
+        let policy = self.policy.as_deref()?;
+        // One buffer of this answer's own for both: a value that all answers share would
+        // have a count of them that all workers change.
+        let mut levels = BytesMut::with_capacity(policy.len() + 32 * self.buckets.len());
+        levels.extend_from_slice(policy.as_bytes());
+        let policy = levels.split();
         let mut digits = itoa::Buffer::new();
         for (_, bucket) in &self.buckets {
             let level = bucket.level_at(now);
@@ -233,8 +235,8 @@ impl Limits {
                 levels.extend_from_slice(seconds.as_bytes());
             }
         }
-        let levels = HeaderValue::from_maybe_shared(levels.freeze()).ok()?;
-        Some((policy, levels))
+        let value = |bytes: BytesMut| HeaderValue::from_maybe_shared(bytes.freeze()).ok();
+        Some((value(policy)?, value(levels)?))
     }
 
     /// Every bucket, shortest window first.

@@ -87,7 +87,7 @@ fn stage_with(tokens: &[NewToken; 6], upstream: &str, of_all: &str) -> Stage {
     fs::write(&path, text).unwrap();
     let loaded = config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
     let snapshot = snapshot::build(&loaded.settings, &loaded.digest, None).unwrap();
-    let snapshot = snapshot.with_switches();
+    let snapshot = snapshot.with_lasting();
     let options = Options {
         settings: loaded.settings.audit.clone(),
         mac_key: None,

@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -47,14 +47,24 @@ pub struct Shared {
     places: Arc<Places>,
     in_flight: InFlightCount,
     in_flight_max: u32,
-    /// Held once more for each listener that may still begin connections.
-    accepting: Arc<()>,
+    /// Listeners that may still begin connections.
+    accepting: AtomicU32,
     draining: AtomicBool,
     stopping: watch::Sender<bool>,
     started: Instant,
     pulses: Box<[Pulse]>,
     traces: Option<Arc<Traces>>,
     shipping: Option<Arc<ship::State>>,
+}
+
+/// Held by a listener as long as it may begin connections.
+#[derive(Debug)]
+pub(super) struct Accepting(Arc<Shared>);
+
+impl Drop for Accepting {
+    fn drop(&mut self) {
+        self.0.accepting.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// When a worker was last seen to do something, in seconds since the start.
@@ -156,9 +166,10 @@ impl Shared {
         &self.places
     }
 
-    /// Held by a listener as long as it may begin connections.
-    pub(super) fn accepting(&self) -> Arc<()> {
-        Arc::clone(&self.accepting)
+    /// One more listener that may begin connections.
+    pub(super) fn accepting(self: &Arc<Self>) -> Accepting {
+        self.accepting.fetch_add(1, Ordering::AcqRel);
+        Accepting(Arc::clone(self))
     }
 
     /// A place for a request, unless `bounds.requests_in_flight` are being worked on.
@@ -258,7 +269,7 @@ impl Gateway {
             places: Arc::new(Places::new(&settings.bounds)),
             in_flight: InFlightCount::default(),
             in_flight_max: settings.bounds.requests_in_flight,
-            accepting: Arc::default(),
+            accepting: AtomicU32::new(0),
             draining: AtomicBool::new(false),
             stopping: watch::Sender::new(false),
             started: Instant::now(),
@@ -316,7 +327,7 @@ impl Gateway {
             }
             shared.stopping.send_replace(true);
             // Waiting for all places takes them: first who waited in the backlog gets one.
-            until(|| Arc::strong_count(&shared.accepting) == 1).await;
+            until(|| shared.accepting.load(Ordering::Acquire) == 0).await;
             shared.places.all_free().await;
             // Work that outlived its connection.
             until(|| shared.in_flight.count() == 0).await;

@@ -15,7 +15,7 @@ use tokio::{
 use super::{
     arrival::Peer,
     connection::{self, House},
-    gateway::Shared,
+    gateway::{Accepting, Shared},
     listener::{Backlog, Listening},
     rim::Rim,
     watchdog::Watchdog,
@@ -44,7 +44,7 @@ pub fn run(
     shared: &Arc<Shared>,
     number: usize,
     sockets: Vec<Listening>,
-    starting: Arc<()>,
+    starting: Accepting,
     mut finish: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let counts = shared.metrics().shards().get(number);
@@ -160,7 +160,7 @@ struct Host {
 
 impl Host {
     /// Accepts until the gateway stops, and then what was waiting already.
-    async fn accept<S: Socket>(self, socket: S, backlog: Backlog, _accepting: Arc<()>) {
+    async fn accept<S: Socket>(self, socket: S, backlog: Backlog, _accepting: Accepting) {
         let mut stopping = self.shared.stopping();
         let mut failing = false;
         loop {

@@ -79,6 +79,26 @@ fn each_call_has_one_line_with_the_names_of_opentelemetry() {
 }
 
 #[test]
+fn a_line_names_the_config_that_its_call_was_decided_by_whatever_came_meanwhile() {
+    let gateway = Gateway::start();
+    let late = Behaviour::Late(std::time::Duration::from_secs(2));
+    gateway.alloy.script([late]);
+    let mut connection = gateway.connect();
+    connection.send(delete(USER, CREDENTIAL, gateway.token()));
+    let intent = gateway.record("the intent", |record| record["event"] == "request.intent");
+    gateway.edit_config(|text| text + "# another\n");
+    assert_eq!(gateway.admin_socket("POST", "/-/reload").0, 200);
+    let answer = connection.receive();
+    let id = answer.field("x-request-id").unwrap();
+    let line = gateway.process.wait_for(|line| line["request.id"] == id);
+    assert_eq!(line["config.sha256"], intent["config"]);
+    let next = gateway.delete(USER, CREDENTIAL);
+    let id = next.field("x-request-id").unwrap();
+    let next = gateway.process.wait_for(|line| line["request.id"] == id);
+    assert_ne!(next["config.sha256"], line["config.sha256"]);
+}
+
+#[test]
 fn a_line_says_why_and_how_often_and_names_no_user_no_credential_and_no_path() {
     let gateway = Gateway::start();
     gateway

@@ -207,11 +207,7 @@ fn a_tenant_that_is_taken_out_and_put_back_has_no_new_budget() {
     let token = gateway.token_of("billing").to_owned();
     assert_eq!(gateway.send(delete(USER, "c1", &token)).status, 200);
     let whole = fs::read_to_string(gateway.config_path()).unwrap();
-    let (head, rest) = whole.split_once("  - name: billing").unwrap();
-    let without = format!(
-        "{head}  - name: other{}",
-        rest.split_once("  - name: other").unwrap().1
-    );
+    let without = without_the_first(&whole, "billing", "other");
     gateway.edit_config(|_| without.clone());
     reload(&gateway);
     assert_eq!(gateway.send(delete(USER, "c2", &token)).status, 401);
@@ -221,6 +217,71 @@ fn a_tenant_that_is_taken_out_and_put_back_has_no_new_budget() {
     reload(&gateway);
     assert_eq!(gateway.send(delete(USER, "c3", &token)).status, 200);
     assert_eq!(gateway.send(delete(USER, "c4", &token)).status, 429);
+}
+
+/// The config without this tenant, which is the first of the two that it has.
+fn without_the_first(text: &str, first: &str, second: &str) -> String {
+    let (head, rest) = text.split_once(&format!("  - name: {first}")).unwrap();
+    let (_, tail) = rest.split_once(&format!("  - name: {second}")).unwrap();
+    format!("{head}  - name: {second}{tail}")
+}
+
+#[test]
+fn calls_under_way_count_against_the_bound_of_the_config_that_a_new_call_sees() {
+    let gateway = Setup::default()
+        .tenant("billing", &["users: all", "in_flight: 2"])
+        .tenant("other", &["users: all"])
+        .start();
+    let late = Behaviour::Late(Duration::from_secs(3));
+    gateway.alloy.script(vec![late; 2]);
+    let token = gateway.token_of("billing").to_owned();
+    let status_of = |credential: &str| gateway.send(delete(USER, credential, &token)).status;
+    let mut under_way: Vec<_> = (0..2).map(|_| gateway.connect()).collect();
+    for (n, connection) in under_way.iter_mut().enumerate() {
+        connection.send(delete(USER, &format!("c{n}"), &token));
+    }
+    wait_until("both are sent", || gateway.alloy.received().len() == 2);
+    assert_eq!(status_of("c10"), 503);
+    // A tenant that is put back is the one whose calls are still under way.
+    let whole = fs::read_to_string(gateway.config_path()).unwrap();
+    gateway.edit_config(|text| without_the_first(&text, "billing", "other"));
+    reload(&gateway);
+    gateway.edit_config(|_| whole);
+    reload(&gateway);
+    assert_eq!(status_of("c11"), 503);
+    gateway.edit_config(|text| text.replace("in_flight: 2", "in_flight: 3"));
+    reload(&gateway);
+    assert_eq!(status_of("c12"), 200);
+    gateway.edit_config(|text| text.replace("in_flight: 3", "in_flight: 1"));
+    reload(&gateway);
+    assert_eq!(status_of("c13"), 503);
+    for connection in &mut under_way {
+        assert_eq!(connection.receive().status, 200);
+    }
+    assert_eq!(status_of("c14"), 200);
+}
+
+#[test]
+fn tenants_with_the_same_limit_have_each_its_own_budget_and_so_has_one_that_comes_later() {
+    let limit = ["users: all", "limits: [ { requests: 2, per: 1d } ]"];
+    let gateway = Setup::default()
+        .tenant("billing", &limit)
+        .tenant("other", &limit)
+        .start();
+    let statuses = |tenant: &str, credentials: [&str; 3]| {
+        let token = gateway.token_of(tenant);
+        let status = |credential| gateway.send(delete(USER, credential, token)).status;
+        credentials.map(status)
+    };
+    assert_eq!(statuses("billing", ["c1", "c2", "c3"]), [200, 200, 429]);
+    let whole = fs::read_to_string(gateway.config_path()).unwrap();
+    gateway.edit_config(|text| text.replace("name: other", "name: another"));
+    reload(&gateway);
+    assert_eq!(statuses("other", ["c4", "c5", "c6"]), [200, 200, 429]);
+    gateway.edit_config(|_| whole);
+    reload(&gateway);
+    assert_eq!(statuses("other", ["c7", "c8", "c9"]), [200, 200, 429]);
+    assert_eq!(statuses("billing", ["c10", "c11", "c12"]), [429; 3]);
 }
 
 #[test]

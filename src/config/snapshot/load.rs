@@ -47,7 +47,7 @@ impl Built {
     /// Makes freezes and thaws known to the tenants that are new. This may wait for a
     /// freeze, and a freeze for this, so it is no part of the building, which may be
     /// interrupted for long.
-    pub fn with_switches(mut self) -> Snapshot {
+    pub fn with_lasting(mut self) -> Snapshot {
         let containment = &self.snapshot.containment;
         for at in self.newcomers {
             background::give_way();

@@ -23,7 +23,10 @@ impl Tokens {
     pub fn of(tenants: &[Tenant]) -> Self {
         let count = tenants.iter().map(|tenant| tenant.tokens.len()).sum();
         let mut places = HashTable::with_capacity(count);
-        let hash = |place: &Place| place.of(tenants).map_or(0, |(_, entry)| hash(entry.digest));
+        let hash = |place: &Place| {
+            let found = place.of(tenants);
+            found.map_or(0, |(_, entry)| entry.digest.first_eight())
+        };
         for (tenant, it) in (0..).zip(tenants) {
             background::give_way();
             for (token, _) in (0..).zip(&*it.tokens) {
@@ -44,7 +47,7 @@ impl Tokens {
             let found = place.of(tenants);
             found.is_some_and(|(_, entry)| entry.digest == digest)
         };
-        self.0.find(hash(digest), is_it)?.of(tenants)
+        self.0.find(digest.first_eight(), is_it)?.of(tenants)
     }
 }
 
@@ -56,8 +59,35 @@ impl Place {
     }
 }
 
-/// Any eight bytes of a SHA-256 are as good as a hash of all of them.
-fn hash(digest: TokenDigest) -> u64 {
-    let first = digest.as_bytes().first_chunk();
-    u64::from_ne_bytes(first.copied().unwrap_or_default())
+#[cfg(test)]
+mod tests {
+    use crate::{config::snapshot::testing::built, token::TokenDigest};
+
+    #[test]
+    fn each_token_is_found_as_itself_and_no_other_is_taken_for_one() {
+        // The first eight bytes are what the table goes by.
+        let digest = |first: u8, last: u8| {
+            let (first, last) = (format!("{first:02x}"), format!("{last:02x}"));
+            first + &"00".repeat(30) + &last
+        };
+        let tenants = [
+            ("billing", vec![digest(1, 1), digest(2, 1)]),
+            ("crm", vec![digest(1, 2)]),
+            ("late", vec![digest(3, 1), digest(1, 3), digest(1, 4)]),
+        ];
+        let snapshot = built(&tenants, None).with_lasting();
+        let found = |text: &str| {
+            let found = snapshot.by_token(TokenDigest::from_hex(text).unwrap());
+            found.map(|(tenant, token)| (tenant.name.to_string(), token.id.to_string()))
+        };
+        for (name, digests) in &tenants {
+            for (n, digest) in digests.iter().enumerate() {
+                let it = ((*name).to_owned(), format!("t{n}"));
+                assert_eq!(found(digest), Some(it), "{digest}");
+            }
+        }
+        for unknown in [digest(1, 5), digest(2, 2), digest(3, 0), digest(4, 1)] {
+            assert_eq!(found(&unknown), None, "{unknown}");
+        }
+    }
 }

@@ -91,7 +91,10 @@ impl Redis {
                         directory,
                     };
                 }
-                Err(output) => assert!(Instant::now() < end, "no redis: {output}"),
+                Err(output) => {
+                    let is_taken = output.contains("Failed listening on port");
+                    assert!(is_taken && Instant::now() < end, "no redis: {output}");
+                }
             }
         }
     }
@@ -122,10 +125,16 @@ impl Redis {
         self.process.wait();
     }
 
-    /// Starts it again, empty, on the same port.
+    /// Starts it again, empty, on the same port, as soon as nobody else has that.
     pub fn start_again(&mut self) {
-        let started = run(self.port, self.directory.path(), &self.args);
-        self.process = started.unwrap_or_else(|output| panic!("no redis: {output}"));
+        let end = Instant::now() + PATIENCE;
+        loop {
+            match run(self.port, self.directory.path(), &self.args) {
+                Ok(process) => break self.process = process,
+                Err(output) => assert!(Instant::now() < end, "no redis: {output}"),
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //! with many tenants, what is a tenant's own is hardly ever in the processor's cache.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     hash::{Hash, Hasher},
     sync::{
         Arc,
@@ -14,7 +14,6 @@ use std::{
 use governor::{
     Quota, RateLimiter, clock::Clock, middleware::NoOpMiddleware, nanos::Nanos, state::StateStore,
 };
-use http::HeaderValue;
 use tokio::time::Instant;
 
 use super::{interval, seconds_up};
@@ -31,7 +30,8 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// The rule for one window. `scope` is `tenant` or `key`, the first part of its name.
+    /// The rule for one window. `scope`, as in `tenant` or `key`, is the first part of
+    /// its name.
     pub fn new(scope: &str, window: Window) -> Self {
         // `interval` is at least 1 ns and `burst` times it fits 64 bits of
         // nanoseconds: the settings were validated. governor refuses a zero
@@ -39,12 +39,15 @@ impl Rule {
         let quota = Quota::with_period(interval(window))
             .unwrap_or_else(|| Quota::per_second(window.requests))
             .allow_burst(window.burst);
+        let name = format!("{scope}-{}s", seconds_up(window.per)).into();
+        // governor reads the clock for itself: nothing that takes time comes between.
         let start = Instant::now();
+        let limiter = RateLimiter::new(quota, InTheKey, RuntimeClock);
         Self {
             window,
-            name: format!("{scope}-{}s", seconds_up(window.per)).into(),
-            limiter: RateLimiter::new(quota, InTheKey, RuntimeClock),
+            name,
             start,
+            limiter,
         }
     }
 
@@ -69,7 +72,7 @@ impl Rule {
 #[derive(Debug, Default)]
 pub struct Rules {
     rules: HashMap<(&'static str, Window), Arc<Rule>>,
-    policies: HashMap<String, Arc<HeaderValue>>,
+    policies: HashSet<Arc<str>>,
 }
 
 impl Rules {
@@ -79,14 +82,14 @@ impl Rules {
         Arc::clone(known.or_insert_with(|| Rule::new(scope, window).into()))
     }
 
-    /// This value of `RateLimit-Policy`; `None` if it can't be one.
-    pub fn policy(&mut self, text: String) -> Option<Arc<HeaderValue>> {
-        if let Some(known) = self.policies.get(&text) {
-            return Some(Arc::clone(known));
+    /// This value of `RateLimit-Policy`.
+    pub fn policy(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.policies.get(text) {
+            return Arc::clone(known);
         }
-        let value = Arc::new(HeaderValue::try_from(&text).ok()?);
-        self.policies.insert(text, Arc::clone(&value));
-        Some(value)
+        let policy = Arc::from(text);
+        self.policies.insert(Arc::clone(&policy));
+        policy
     }
 }
 
@@ -123,7 +126,8 @@ impl StateStore for InTheKey {
     }
 }
 
-// governor asks for these of any key. Nothing here keeps, compares or hashes one.
+// governor asks for these of any key, for stores that keep keys (0.10.4). Nothing here
+// keeps, compares or hashes one: what is taken from a copy counts nowhere.
 
 impl Clone for FullAt {
     fn clone(&self) -> Self {
@@ -155,5 +159,41 @@ impl Clock for RuntimeClock {
 
     fn now(&self) -> Self::Instant {
         Instant::now().into_std()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config::settings::testing::window, pipeline::limit::Bucket};
+
+    #[tokio::test(start_paused = true)]
+    async fn buckets_of_one_rule_know_nothing_of_each_other() {
+        let mut rules = Rules::default();
+        let mut bucket = || Bucket::new(rules.of("tenant", window(2, Duration::from_secs(60))));
+        let (spent, full, earlier) = (bucket(), bucket(), bucket());
+        assert_eq!(spent.name(), "tenant-60s");
+        while spent.take().is_ok() {}
+        earlier.spend(Duration::from_secs(30));
+        let left = [&spent, &full, &earlier].map(|it| it.level().remaining);
+        assert_eq!(left, [0, 2, 1]);
+        full.give_back();
+        assert!(spent.take().is_err());
+        // One that comes later is full, whatever time its rule began at.
+        tokio::time::advance(Duration::from_secs(10)).await;
+        let later = bucket();
+        assert_eq!(later.level().remaining, 2);
+        assert!(later.take().is_ok() && later.take().is_ok() && later.take().is_err());
+    }
+
+    #[test]
+    fn the_same_limit_of_a_key_is_another_rule() {
+        let mut rules = Rules::default();
+        let same = window(1, Duration::from_secs(1));
+        let tenant = rules.of("tenant", same);
+        assert!(Arc::ptr_eq(&tenant, &rules.of("tenant", same)));
+        assert_eq!(&*rules.of("key", same).name, "key-1s");
+        assert!(Arc::ptr_eq(&rules.policy("a"), &rules.policy("a")));
+        assert_eq!(&*rules.policy("b"), "b");
     }
 }
