@@ -5,17 +5,20 @@
 
 mod freeze;
 mod line;
+mod text;
 
 use std::{cell::RefCell, fmt::Write};
 
 use jiff::Timestamp;
 
-pub use self::{freeze::FrozenRecord, line::Line};
-
+use self::text::escape;
+pub use self::{
+    freeze::FrozenRecord,
+    line::Line,
+    text::{time, write_time},
+};
 use crate::{ids::RequestId, secret::UpstreamKey};
 
-/// The longest text of one field, in bytes; what is longer is cut.
-const TEXT_BYTES_MAX: usize = 256;
 /// Room for what nearly every record holds.
 const FIELDS_BYTES: usize = 320;
 /// Texts that a thread keeps for its next records.
@@ -357,87 +360,5 @@ impl Fragment {
         }
         self.fields.push(']');
         self
-    }
-}
-
-/// A time as it stands in the trail: UTC, always six decimals, so that lines sort.
-pub fn time(time_us: i64) -> String {
-    let mut text = Vec::with_capacity("1970-01-01T00:00:00.000000Z".len());
-    write_time(&mut text, time_us);
-    String::from_utf8(text).unwrap_or_default()
-}
-
-/// Writes a time as [`time`] gives it.
-pub fn write_time(out: &mut Vec<u8>, time_us: i64) {
-    thread_local! {
-        // The second that was written last: most records share it with the one before.
-        static SECOND: RefCell<(i64, String)> = const { RefCell::new((i64::MIN, String::new())) };
-    }
-    let (second, micros) = (time_us.div_euclid(1_000_000), time_us.rem_euclid(1_000_000));
-    SECOND.with_borrow_mut(|(known, text)| {
-        if *known != second {
-            *known = second;
-            *text = Timestamp::from_second(second).map_or_else(
-                |_| String::new(),
-                |time| format!("{time:.0}").trim_end_matches('Z').to_owned(),
-            );
-        }
-        // With a 1 before them, the digits keep their zeros.
-        let mut digits = itoa::Buffer::new();
-        let micros = digits.format(1_000_000 + micros).get(1..);
-        for part in [text, ".", micros.unwrap_or_default(), "Z"] {
-            out.extend_from_slice(part.as_bytes());
-        }
-    });
-}
-
-/// Writes a JSON string (RFC 8259 §7), cut at a bound.
-fn escape(out: &mut String, text: &str) {
-    let mut end = text.len().min(TEXT_BYTES_MAX);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    let text = text.get(..end).unwrap_or_default();
-    out.push('"');
-    // Nearly all text is that plain.
-    let is_plain = |b: u8| matches!(b, b' '..=b'~') & !matches!(b, b'"' | b'\\');
-    if text.bytes().fold(true, |plain, b| plain & is_plain(b)) {
-        out.push_str(text);
-        out.push('"');
-        return;
-    }
-    for character in text.chars() {
-        match character {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            control if control.is_control() => {
-                let _ = write!(out, "\\u{:04x}", u32::from(control));
-            }
-            other => out.push(other),
-        }
-    }
-    out.push('"');
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_have_six_decimals_always() {
-        assert_eq!(time(0), "1970-01-01T00:00:00.000000Z");
-        assert_eq!(time(1_795_458_173_123_456), "2026-11-23T18:22:53.123456Z");
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn any_text_reads_back_as_it_was_up_to_the_bound(text: String) {
-            let fields = Fragment::now("x").text("field", &text).fields;
-            let read: serde_json::Value = serde_json::from_str(&format!("{{{}}}", &fields[1..])).unwrap();
-            let read = read["field"].as_str().unwrap();
-            assert!(text.starts_with(read));
-            assert!(read.len() == text.len() || read.len() > TEXT_BYTES_MAX - 4);
-            assert!(!fields.contains('\n'));
-        }
     }
 }

@@ -2,10 +2,12 @@
 //! is as it was written. The only place that names the YAML library.
 
 mod collect;
+mod described;
 mod fleet;
 pub mod locate;
 mod observe;
 mod one_of;
+mod pairs;
 mod parts;
 mod shapes;
 mod ship;
@@ -17,9 +19,10 @@ pub use self::{
     fleet::LimitsStore,
     observe::{Log, Otlp},
     one_of::OneOf,
+    pairs::Pairs,
     shapes::{
         Admin, Audit, Bounds, CircuitBreaker, FileOf, FreezeAfter, Key, Listen, ListenTls, Nothing,
-        Pairs, Raw, Secret, Tenant, Token, UnixSocket, Upstream, Window,
+        Raw, Secret, Tenant, Token, UnixSocket, Upstream, Window,
     },
     ship::Ship,
 };

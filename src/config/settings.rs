@@ -2,23 +2,20 @@
 //!
 //! Every value stands here with its unit resolved and its bounds checked.
 
-use std::{
-    fmt,
-    net::SocketAddr,
-    num::{NonZeroU32, NonZeroUsize},
-    path::PathBuf,
-    sync::Arc,
-    thread,
-    time::Duration,
-};
+mod audit;
+mod listen;
+mod tenant;
+mod upstream;
 
-use crate::{
-    fleet,
-    ids::{IdGrammar, UserId},
-    logging,
-    token::TokenDigest,
-    traces,
+use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, thread, time::Duration};
+
+pub use self::{
+    audit::{Audit, Checkpoint, Durability, Ship},
+    listen::{Listen, ListenPlace, ListenTls},
+    tenant::{FreezeAfter, Mode, Tenant, TokenEntry, Users, Window},
+    upstream::{CircuitBreaker, InlineSecret, Key, SecretSource, Trust, Upstream, UpstreamUrl},
 };
+use crate::{fleet, logging, traces};
 
 /// Everything that one config file says.
 #[derive(Debug, Clone)]
@@ -76,59 +73,6 @@ impl Settings {
     }
 }
 
-/// One data listener.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listen {
-    /// Where it listens.
-    pub place: ListenPlace,
-    /// How it speaks TLS; `None` for plaintext.
-    pub tls: Option<ListenTls>,
-}
-
-/// Where a listener listens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ListenPlace {
-    /// A TCP address. Port 0 lets the system choose one.
-    Tcp(SocketAddr),
-    /// A Unix domain socket.
-    Unix {
-        /// Where it stands.
-        path: PathBuf,
-        /// Who may connect: its permission bits.
-        mode: u32,
-        /// The group that it belongs to, by name or number.
-        group: Option<String>,
-    },
-    /// A socket that systemd opened and hands over.
-    Systemd {
-        /// Its name there.
-        name: String,
-        /// Whether it may be plaintext on an address that is not loopback.
-        allow_plaintext: bool,
-    },
-}
-
-impl fmt::Display for ListenPlace {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => address.fmt(f),
-            Self::Unix { path, .. } => write!(f, "unix:{}", path.display()),
-            Self::Systemd { name, .. } => write!(f, "systemd:{name}"),
-        }
-    }
-}
-
-/// How a listener speaks TLS.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListenTls {
-    /// The certificate chain, PEM.
-    pub certificate: PathBuf,
-    /// Its private key, PEM.
-    pub key: PathBuf,
-    /// The authorities of client certificates, PEM; `None` asks for none.
-    pub client_ca: Option<PathBuf>,
-}
-
 /// The admin listener, never the data port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admin {
@@ -140,282 +84,6 @@ pub struct Admin {
     pub socket: Option<PathBuf>,
     /// The token that allows the same over TCP.
     pub token: Option<TokenEntry>,
-}
-
-/// Alloy, and how it is spoken to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Upstream {
-    /// The one pinned origin.
-    pub url: UpstreamUrl,
-    /// The value of `x-api-version`.
-    pub api_version: String,
-    /// The scheme before the key in `authorization`, spelled as it is sent.
-    pub auth_scheme: String,
-    /// Which ids are accepted in the path.
-    pub ids: IdGrammar,
-    /// Which roots vouch for the upstream's certificate.
-    pub trust: Trust,
-    /// Bound on look-up, TCP and TLS of one new connection together.
-    pub connect_timeout: Duration,
-    /// Bound on one call with all its attempts.
-    pub request_timeout: Duration,
-    /// How many more attempts a call may take.
-    pub retries: u32,
-    /// When to stop sending for a while; `None` when switched off.
-    pub circuit_breaker: Option<CircuitBreaker>,
-    /// How long an unused connection is kept.
-    pub idle_timeout: Duration,
-    /// How old a connection may become before it is no longer reused, so that
-    /// a change in DNS is seen.
-    pub connection_max_age: Duration,
-    /// How many unused connections each worker keeps.
-    pub idle_connections: usize,
-}
-
-/// The upstream's origin.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UpstreamUrl {
-    /// `https`, or plaintext `http`.
-    pub tls: bool,
-    /// The host, a name or an IP literal without brackets.
-    pub host: String,
-    /// The port, the scheme's default if the URL named none.
-    pub port: u16,
-}
-
-impl UpstreamUrl {
-    /// The `Host` header: the port only where it is not the scheme's default
-    /// (RFC 9110 §7.2), an IPv6 literal in brackets.
-    pub fn authority(&self) -> String {
-        let host = if self.host.contains(':') {
-            format!("[{}]", self.host)
-        } else {
-            self.host.clone()
-        };
-        let default_port = if self.tls { 443 } else { 80 };
-        if self.port == default_port {
-            host
-        } else {
-            format!("{host}:{}", self.port)
-        }
-    }
-}
-
-/// Which roots vouch for the upstream's certificate.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Trust {
-    /// The operating system's store.
-    System,
-    /// The Mozilla roots compiled into the program.
-    Bundled,
-    /// A PEM file of certificate authorities, and no others.
-    File(PathBuf),
-}
-
-/// Opens after so many consecutive failures, for so long.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CircuitBreaker {
-    /// Consecutive failures that open it.
-    pub failures: NonZeroU32,
-    /// How long it stays open before a single call probes.
-    pub open_for: Duration,
-}
-
-/// One Alloy key.
-#[derive(Debug, Clone)]
-pub struct Key {
-    /// Its name in the config; no secret.
-    pub name: String,
-    /// Where the secret is read from.
-    pub secret: SecretSource,
-    /// The key that follows when the upstream refuses this one.
-    pub next: Option<SecretSource>,
-    /// Limits shared by all tenants that use the key.
-    pub limits: Box<[Window]>,
-}
-
-/// Where a secret is read from.
-#[derive(Clone, PartialEq, Eq)]
-pub enum SecretSource {
-    /// A file.
-    File(PathBuf),
-    /// An environment variable.
-    Env(String),
-    /// A systemd credential, in `$CREDENTIALS_DIRECTORY`.
-    Credential(String),
-    /// The value itself; only with `allow_inline_secrets: true`.
-    Inline(InlineSecret),
-}
-
-impl std::fmt::Debug for SecretSource {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::File(path) => write!(f, "File({})", path.display()),
-            Self::Env(name) => write!(f, "Env({name})"),
-            Self::Credential(name) => write!(f, "Credential({name})"),
-            Self::Inline(_) => f.write_str("Inline(redacted)"),
-        }
-    }
-}
-
-/// A secret that stood in the config itself.
-#[derive(Clone, PartialEq, Eq)]
-pub struct InlineSecret(String);
-
-impl InlineSecret {
-    /// Wraps the value.
-    pub fn new(value: String) -> Self {
-        Self(value)
-    }
-
-    /// The value, for the snapshot to make a key of.
-    pub(crate) fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for InlineSecret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("InlineSecret(redacted)")
-    }
-}
-
-/// A named owner of tokens, limits and a set of Alloy users.
-#[derive(Debug, Clone)]
-pub struct Tenant {
-    /// Its name, unique: 1 to 64 of `A-Z a-z 0-9 . _ -`.
-    pub name: Arc<str>,
-    /// Index into [`Settings::keys`].
-    pub key: usize,
-    /// Whom it may touch.
-    pub users: Users,
-    /// Its tokens, in the order of the file.
-    pub tokens: Arc<[TokenEntry]>,
-    /// Its own limits, shortest window first.
-    pub limits: Box<[Window]>,
-    /// How long a call may wait for its turn before it is refused.
-    pub wait: Duration,
-    /// How many calls may wait at once.
-    pub wait_queue: u32,
-    /// How many of its calls may be under way at once.
-    pub in_flight: u32,
-    /// What happens with a call that is allowed.
-    pub mode: Mode,
-    /// The budget of deletions that freezes it; `None` if none does.
-    pub freeze_after: Option<FreezeAfter>,
-}
-
-/// So many different credentials deleted within any span of `per` freeze a tenant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FreezeAfter {
-    /// How many different credentials, 1 to 100,000.
-    pub deletions: NonZeroU32,
-    /// Within which span; 1 s to 366 days.
-    pub per: Duration,
-}
-
-/// Whom a tenant may touch.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Users {
-    /// Every user.
-    All,
-    /// These users.
-    Listed(Vec<UserId>),
-    /// The users in a file, one id a line; `#` begins a comment.
-    File(PathBuf),
-}
-
-/// One token of a tenant, as the config knows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TokenEntry {
-    /// Its name in trail and metrics; no secret. 1 to 64 of `A-Z a-z 0-9 . _ -`.
-    pub id: Arc<str>,
-    /// The SHA-256 of the whole token.
-    pub digest: TokenDigest,
-    /// Not accepted before.
-    pub not_before: Option<jiff::Timestamp>,
-    /// Not accepted from then on.
-    pub expires: Option<jiff::Timestamp>,
-}
-
-/// A limit: a bucket (GCRA) that holds `burst` and regains one every
-/// `per / requests`. Any span of `per` admits at most `requests + burst`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Window {
-    /// How many units come back in `per`.
-    pub requests: NonZeroU32,
-    /// The span; whole milliseconds, at most 366 days.
-    pub per: Duration,
-    /// How many units the bucket holds.
-    pub burst: NonZeroU32,
-}
-
-/// What happens with a call that is allowed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// It is sent.
-    Enforce,
-    /// Everything but sending; answered 403 `dry-run`.
-    DryRun,
-    /// Refused with 403 `tenant-suspended`.
-    Suspended,
-}
-
-/// The trail.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Audit {
-    /// Where its segments are.
-    pub directory: PathBuf,
-    /// Whether records are synced before anything follows from them.
-    pub durability: Durability,
-    /// How long a call waits for its intent to be durable before it is refused.
-    pub intent_wait: Duration,
-    /// How long an answer waits for its outcome to be durable.
-    pub outcome_wait: Duration,
-    /// A segment that has so many bytes is sealed, and the next one begun.
-    pub segment_size: u64,
-    /// A segment that is so old is sealed, and the next one begun.
-    pub segment_age: Duration,
-    /// Sealed segments whose records are all older are removed; `None` keeps them.
-    pub retention: Option<Duration>,
-    /// How often the head is stated.
-    pub checkpoint: Checkpoint,
-    /// The key that makes the hash an HMAC.
-    pub mac_key: Option<SecretSource>,
-    /// Where it is collected; `None` if it stays here.
-    pub ship: Option<Ship>,
-}
-
-/// Where the trails of many gateways are collected: a database that speaks
-/// PostgreSQL's protocol.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ship {
-    /// What people call this gateway; `None` for the name of its host.
-    pub gateway: Option<String>,
-    /// Where the database's URL is read from, for each connection anew.
-    pub url: SecretSource,
-    /// Which roots vouch for the database's certificate.
-    pub trust: Trust,
-    /// Whether a host that is not loopback may be spoken to in plaintext.
-    pub allow_plaintext: bool,
-}
-
-/// How often the trail states its head, to be noted outside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Checkpoint {
-    /// After so many records.
-    pub records: u32,
-    /// After so long, if there was any record.
-    pub every: Duration,
-}
-
-/// Whether records are synced before anything follows from them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Durability {
-    /// Synced before sending and before answering.
-    Strict,
-    /// Written, not synced: survives the process, not the machine.
-    Relaxed,
 }
 
 /// What callers may take of us.
@@ -450,7 +118,10 @@ pub struct Bounds {
 /// Settings for tests, with the defaults of the config.
 #[cfg(test)]
 pub(crate) mod testing {
+    use std::num::NonZeroU32;
+
     use super::*;
+    use crate::ids::IdGrammar;
 
     /// `requests` per `per`, and as many at once.
     pub(crate) fn window(requests: u32, per: Duration) -> Window {

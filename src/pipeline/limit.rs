@@ -4,25 +4,23 @@
 mod breaker;
 mod bucket;
 mod gate;
+mod in_flight;
+mod line;
 mod replay;
 mod shared;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use http::HeaderValue;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::Instant;
 
 pub use self::{
     breaker::{Breaker, BreakerState, Pass},
     bucket::{Bucket, FullAt, Level, Rule, Rules, seconds_up},
     gate::Gate,
+    in_flight::{InFlight, InFlightCount},
+    line::Line,
     replay::{Replay, Spent},
     shared::{Asking, Backend},
 };
@@ -302,99 +300,6 @@ impl Limits {
             });
         }
         Ok(())
-    }
-}
-
-/// Those who wait for their turn, first come first served.
-#[derive(Debug)]
-pub struct Line {
-    turn: tokio::sync::Mutex<()>,
-    waiting: InFlightCount,
-    waiting_max: u32,
-}
-
-impl Line {
-    /// An empty line for at most `waiting_max` calls.
-    pub fn new(waiting_max: u32) -> Self {
-        Self {
-            turn: tokio::sync::Mutex::new(()),
-            waiting: InFlightCount::default(),
-            waiting_max,
-        }
-    }
-
-    /// How many may wait.
-    pub fn waiting_max(&self) -> u32 {
-        self.waiting_max
-    }
-
-    /// How many wait.
-    pub fn waiting(&self) -> u32 {
-        self.waiting.count()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.waiting() == 0
-    }
-
-    /// Joins the end of the line; only its head asks the limits.
-    async fn wait(
-        &self,
-        asking: Asking<'_>,
-        deadline: Instant,
-    ) -> Result<(Pass, Backend), Refusal> {
-        let Some(_place) = self.waiting.enter(self.waiting_max) else {
-            return asking.pass().await;
-        };
-        let head_of_line = async {
-            let _turn = self.turn.lock().await;
-            loop {
-                let refusal = match asking.pass().await {
-                    Ok(passed) => return Ok(passed),
-                    Err(refusal) => refusal,
-                };
-                let wait = refusal.retry_after().unwrap_or_default();
-                let at = Instant::now() + wait.max(Duration::from_millis(1));
-                if at > deadline || matches!(refusal, Refusal::CircuitOpen { .. }) {
-                    return Err(refusal);
-                }
-                sleep(at - Instant::now()).await;
-            }
-        };
-        match timeout_at(deadline, head_of_line).await {
-            Ok(ended) => ended,
-            Err(_) => asking.pass().await,
-        }
-    }
-}
-
-/// How many things are under way at once.
-#[derive(Debug, Default)]
-pub struct InFlightCount(AtomicU32);
-
-/// One of the things under way; ends when dropped.
-#[derive(Debug)]
-pub struct InFlight<'a>(&'a AtomicU32);
-
-impl InFlightCount {
-    /// One more, unless there are `max` already.
-    pub fn enter(&self, max: u32) -> Option<InFlight<'_>> {
-        let one_more = |count| (count < max).then_some(count + 1);
-        self.0
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more)
-            .ok()
-            .map(|_| InFlight(&self.0))
-    }
-
-    /// How many are under way.
-    pub fn count(&self) -> u32 {
-        self.0.load(Ordering::Acquire)
-    }
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -5,7 +5,8 @@ use serde::Deserialize;
 
 use super::{
     OneOf,
-    shapes::{FileOf, Secret, duration, trust},
+    described::{duration, trust},
+    shapes::{FileOf, Secret},
 };
 
 /// A store in which the gateways of a fleet share their limits.

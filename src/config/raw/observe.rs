@@ -5,7 +5,9 @@ use serde::Deserialize;
 
 use super::{
     OneOf,
-    shapes::{FileOf, Pairs, Secret, duration, trust},
+    described::{duration, trust},
+    pairs::Pairs,
+    shapes::{FileOf, Secret},
 };
 
 /// Logs on stderr.

@@ -1,18 +1,17 @@
 //! The maps of the config. Doc comments here are the descriptions of the JSON
 //! Schema.
 
-use std::{borrow::Cow, fmt};
+use std::fmt;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{
-    Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
-};
+use schemars::JsonSchema;
+use serde::Deserialize;
 
 use super::{
     OneOf,
+    described::{breaker, duration, duration_or_forever, size, trust, users, workers},
     fleet::LimitsStore,
     observe::{Log, Otlp},
+    pairs::Pairs,
     ship::Ship,
 };
 
@@ -418,71 +417,3 @@ pub struct FileOf {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a single value")]
 pub struct Nothing {}
-
-/// A map that keeps the order of the file, and what stands twice.
-#[derive(Debug)]
-pub struct Pairs<T>(pub Vec<(String, Option<T>)>);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Pairs<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct PairsVisitor<T>(std::marker::PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for PairsVisitor<T> {
-            type Value = Pairs<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a map of names")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs<T>, A::Error> {
-                let mut pairs = Vec::new();
-                while let Some(pair) = map.next_entry()? {
-                    pairs.push(pair);
-                }
-                Ok(Pairs(pairs))
-            }
-        }
-        deserializer.deserialize_map(PairsVisitor(std::marker::PhantomData))
-    }
-}
-
-impl<T: JsonSchema> JsonSchema for Pairs<T> {
-    fn schema_name() -> Cow<'static, str> {
-        format!("MapOf{}", T::schema_name()).into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let entry = generator.subschema_for::<T>();
-        json_schema!({ "type": "object", "minProperties": 1, "additionalProperties": entry })
-    }
-}
-
-pub(super) fn duration(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "string", "pattern": "^[0-9]+(ms|s|m|h|d)$", "examples": ["250ms", "5s", "10m", "1h", "1d"] })
-}
-
-fn duration_or_forever(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "string", "pattern": "^([0-9]+(ms|s|m|h|d)|forever)$", "examples": ["90d", "forever"] })
-}
-
-fn size(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "anyOf": [ { "type": "integer" }, { "type": "string", "pattern": "^[0-9]+(B|KiB|MiB)$" } ] })
-}
-
-fn workers(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "anyOf": [ { "type": "integer", "minimum": 1, "maximum": 256 }, { "const": "auto" } ] })
-}
-
-pub(super) fn trust(generator: &mut SchemaGenerator) -> Schema {
-    let file = generator.subschema_for::<FileOf>();
-    json_schema!({ "anyOf": [ { "enum": ["system", "bundled"] }, file ] })
-}
-
-fn users(generator: &mut SchemaGenerator) -> Schema {
-    let file = generator.subschema_for::<FileOf>();
-    json_schema!({ "anyOf": [ { "const": "all" }, { "type": "array", "items": { "type": "string" } }, file ] })
-}
-
-fn breaker(generator: &mut SchemaGenerator) -> Schema {
-    let breaker = generator.subschema_for::<CircuitBreaker>();
-    json_schema!({ "anyOf": [ { "const": "off" }, breaker ] })
-}

@@ -5,7 +5,8 @@ use serde::Deserialize;
 
 use super::{
     OneOf,
-    shapes::{FileOf, Secret, trust},
+    described::trust,
+    shapes::{FileOf, Secret},
 };
 
 /// Where the records of many gateways are collected.
