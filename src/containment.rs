@@ -56,10 +56,10 @@ struct State {
     tenants: BTreeMap<Box<str>, Freeze>,
     /// What lasts of every tenant that is still looked at, whatever config it is of, those
     /// that are to take effect next included. A freeze turns all their switches, so it
-    /// needs no list of tenants that a reload could make an old one meanwhile; and one
-    /// that is put back into the config counts its calls that are still under way.
+    /// needs no list of tenants that a reload could make an old one meanwhile; and a
+    /// tenant that is put back into the config counts its calls still under way.
     lasting: BTreeMap<Arc<str>, Weak<Lasting>>,
-    /// That of tenants of configs before that deleted something lately: one that is
+    /// What lasts of tenants of earlier configs that deleted something lately: one that is
     /// not in the config just now, and is put back, must not get its budget anew.
     left: BTreeMap<Box<str>, Arc<Lasting>>,
 }
@@ -271,9 +271,9 @@ impl Containment {
         }
     }
 
-    /// Lets go of what nobody looks at any more, if there is more than that of those
-    /// of the config in effect, which has this many tenants. A freeze never waits for
-    /// more than a few of them.
+    /// Lets go of what lasts of tenants that nobody looks at any more, if more is held
+    /// than the config in effect has tenants. A freeze never waits for more than a few
+    /// hundred of them.
     pub fn tidy(&self, in_effect: usize) {
         if self.state().is_tidy(in_effect) {
             return;

@@ -47,7 +47,7 @@ pub struct IntentRecord<'a> {
     pub user: &'a str,
     /// The credential to delete.
     pub credential: &'a str,
-    /// The digest of the config in effect.
+    /// The digest of the config that the call was decided by.
     pub config: &'a str,
 }
 

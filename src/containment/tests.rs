@@ -188,7 +188,7 @@ fn of_many_tenants_that_left_those_are_let_go_of_that_do_not_count_any_more() {
 }
 
 #[test]
-fn of_many_switches_those_are_let_go_of_that_nobody_looks_at() {
+fn of_many_tenants_that_is_let_go_of_that_nobody_looks_at() {
     let containment = Containment::default();
     let many = 3 * TENANTS_AT_ONCE + 1;
     let names = (0..many).map(|n| Arc::from(format!("t{n}")));

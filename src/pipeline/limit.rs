@@ -212,9 +212,9 @@ impl Limits {
         let policy = self.policy.as_deref()?;
         // One buffer of this answer's own for both: a value that all answers share would
         // have a count of them that all workers change.
-        let mut levels = BytesMut::with_capacity(policy.len() + 32 * self.buckets.len());
-        levels.extend_from_slice(policy.as_bytes());
-        let policy = levels.split();
+        let mut text = BytesMut::with_capacity(policy.len() + 32 * self.buckets.len());
+        text.extend_from_slice(policy.as_bytes());
+        let (policy, mut levels) = (text.split(), text);
         let mut digits = itoa::Buffer::new();
         for (_, bucket) in &self.buckets {
             let level = bucket.level_at(now);

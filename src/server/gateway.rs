@@ -59,6 +59,7 @@ pub struct Shared {
 
 /// Held by a listener as long as it may begin connections.
 #[derive(Debug)]
+#[must_use]
 pub(super) struct Accepting(Arc<Shared>);
 
 impl Drop for Accepting {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 /// How a request is answered. It is kept before that.
 #[derive(Debug, Clone)]
 pub enum Behaviour {
@@ -9,6 +11,8 @@ pub enum Behaviour {
     Contract,
     /// By the contract, after a while.
     Late(Duration),
+    /// By the contract, once this says so, or nobody can any more.
+    Held(watch::Receiver<bool>),
     /// By the contract; then the connection is closed, as a server does whose
     /// keep-alive time is over.
     ThenClose,

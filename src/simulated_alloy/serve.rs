@@ -87,6 +87,10 @@ where
                 sleep(span).await;
                 stream.write_all(&by_contract()).await?;
             }
+            Behaviour::Held(mut released) => {
+                let _ = released.wait_for(|released| *released).await;
+                stream.write_all(&by_contract()).await?;
+            }
             Behaviour::ThenClose => {
                 stream.write_all(&by_contract()).await?;
                 return stream.shutdown().await;

@@ -81,13 +81,14 @@ fn each_call_has_one_line_with_the_names_of_opentelemetry() {
 #[test]
 fn a_line_names_the_config_that_its_call_was_decided_by_whatever_came_meanwhile() {
     let gateway = Gateway::start();
-    let late = Behaviour::Late(std::time::Duration::from_secs(2));
-    gateway.alloy.script([late]);
+    let (release, held) = tokio::sync::watch::channel(false);
+    gateway.alloy.script([Behaviour::Held(held)]);
     let mut connection = gateway.connect();
     connection.send(delete(USER, CREDENTIAL, gateway.token()));
     let intent = gateway.record("the intent", |record| record["event"] == "request.intent");
     gateway.edit_config(|text| text + "# another\n");
     assert_eq!(gateway.admin_socket("POST", "/-/reload").0, 200);
+    release.send(true).unwrap();
     let answer = connection.receive();
     let id = answer.field("x-request-id").unwrap();
     let line = gateway.process.wait_for(|line| line["request.id"] == id);

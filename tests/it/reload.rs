@@ -232,33 +232,37 @@ fn calls_under_way_count_against_the_bound_of_the_config_that_a_new_call_sees() 
         .tenant("billing", &["users: all", "in_flight: 2"])
         .tenant("other", &["users: all"])
         .start();
-    let late = Behaviour::Late(Duration::from_secs(3));
-    gateway.alloy.script(vec![late; 2]);
+    let (release, held) = tokio::sync::watch::channel(false);
+    gateway.alloy.script(vec![Behaviour::Held(held); 2]);
     let token = gateway.token_of("billing").to_owned();
-    let status_of = |credential: &str| gateway.send(delete(USER, credential, &token)).status;
+    let answer_to = |credential: &str| gateway.send(delete(USER, credential, &token));
+    let is_refused = |credential: &str| {
+        assert_refusal(&answer_to(credential), 503, "overloaded", "no");
+    };
     let mut under_way: Vec<_> = (0..2).map(|_| gateway.connect()).collect();
     for (n, connection) in under_way.iter_mut().enumerate() {
         connection.send(delete(USER, &format!("c{n}"), &token));
     }
-    wait_until("both are sent", || gateway.alloy.received().len() == 2);
-    assert_eq!(status_of("c10"), 503);
+    assert!(gateway.alloy.wait_for(2, Duration::from_secs(20)));
+    is_refused("c10");
     // A tenant that is put back is the one whose calls are still under way.
     let whole = fs::read_to_string(gateway.config_path()).unwrap();
     gateway.edit_config(|text| without_the_first(&text, "billing", "other"));
     reload(&gateway);
     gateway.edit_config(|_| whole);
     reload(&gateway);
-    assert_eq!(status_of("c11"), 503);
+    is_refused("c11");
     gateway.edit_config(|text| text.replace("in_flight: 2", "in_flight: 3"));
     reload(&gateway);
-    assert_eq!(status_of("c12"), 200);
+    assert_eq!(answer_to("c12").status, 200);
     gateway.edit_config(|text| text.replace("in_flight: 3", "in_flight: 1"));
     reload(&gateway);
-    assert_eq!(status_of("c13"), 503);
+    is_refused("c13");
+    release.send(true).unwrap();
     for connection in &mut under_way {
         assert_eq!(connection.receive().status, 200);
     }
-    assert_eq!(status_of("c14"), 200);
+    assert_eq!(answer_to("c14").status, 200);
 }
 
 #[test]

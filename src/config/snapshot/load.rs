@@ -44,9 +44,9 @@ pub struct Built {
 }
 
 impl Built {
-    /// Makes freezes and thaws known to the tenants that are new. This may wait for a
-    /// freeze, and a freeze for this, so it is no part of the building, which may be
-    /// interrupted for long.
+    /// Gives tenants that are new what lasts of them: a switch that freezes and thaws
+    /// reach, and calls still under way. This may wait for a freeze, and a freeze for
+    /// this, so it is no part of the building, which may be interrupted for long.
     pub fn with_lasting(mut self) -> Snapshot {
         let containment = &self.snapshot.containment;
         for at in self.newcomers {

@@ -30,7 +30,7 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// The rule for one window. `scope`, as in `tenant` or `key`, is the first part of
+    /// The rule for one window. `scope`, such as `tenant` or `key`, is the first part of
     /// its name.
     pub fn new(scope: &str, window: Window) -> Self {
         // `interval` is at least 1 ns and `burst` times it fits 64 bits of
