@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 
 /// `success` of the vendor's contract; `None` if `body` is no JSON object that has it,
 /// once, as a boolean.
@@ -14,7 +14,7 @@ pub fn success_in(body: &[u8]) -> Option<bool> {
 
 struct Success(Option<bool>);
 
-impl<'de> Deserialize<'de> for Success {
+impl<'de> serde::Deserialize<'de> for Success {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(Object)
     }
@@ -45,7 +45,7 @@ impl<'de> Visitor<'de> for Object {
 
 struct IsSuccess(bool);
 
-impl<'de> Deserialize<'de> for IsSuccess {
+impl<'de> serde::Deserialize<'de> for IsSuccess {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_str(Name)
     }
