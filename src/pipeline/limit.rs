@@ -13,6 +13,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use http::HeaderValue;
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 pub use self::{
@@ -174,11 +175,14 @@ pub async fn admit<'a>(
     })
 }
 
+/// With room in itself for as many as most tenants have: one place less to look at.
+type Buckets = SmallVec<[(LimitedBy, Arc<Bucket>); 2]>;
+
 /// All that limits the calls of one tenant: its own buckets and its key's,
 /// shortest window first, behind the key's gate and breaker.
 #[derive(Debug)]
 pub struct Limits {
-    buckets: Box<[(LimitedBy, Arc<Bucket>)]>,
+    buckets: Buckets,
     gate: Arc<Gate>,
     breaker: Arc<Breaker>,
     policy: Option<Arc<str>>,
@@ -196,12 +200,12 @@ impl Limits {
     ) -> Self {
         let tenant = tenant.into_iter().map(|b| (LimitedBy::Tenant, b));
         let key = key.into_iter().map(|b| (LimitedBy::Key, b));
-        let mut buckets: Vec<_> = tenant.chain(key).collect();
+        let mut buckets: Buckets = tenant.chain(key).collect();
         buckets.sort_by_key(|(_, bucket)| bucket.window().per);
         let policies: Vec<_> = buckets.iter().map(|(_, b)| b.policy()).collect();
         Self {
             policy: (!policies.is_empty()).then(|| rules.policy(&policies.join(", "))),
-            buckets: buckets.into(),
+            buckets,
             gate,
             breaker,
         }
@@ -235,6 +239,11 @@ impl Limits {
         }
         let value = |bytes: BytesMut| HeaderValue::from_maybe_shared(bytes.freeze()).ok();
         Some((value(policy)?, value(levels)?))
+    }
+
+    /// See [`Tenant::fetch`](crate::config::snapshot::Tenant::fetch).
+    pub fn fetch(&self) -> Option<u64> {
+        self.buckets.first().map(|(_, bucket)| bucket.fetch())
     }
 
     /// Every bucket, shortest window first.

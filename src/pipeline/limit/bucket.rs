@@ -47,6 +47,11 @@ impl Bucket {
         }
     }
 
+    /// Reads it; see [`Tenant::fetch`](crate::config::snapshot::Tenant::fetch).
+    pub fn fetch(&self) -> u64 {
+        self.full_at.0.load(Ordering::Relaxed)
+    }
+
     /// The limit this bucket enforces.
     pub fn window(&self) -> Window {
         self.rule.window
