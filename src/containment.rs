@@ -7,6 +7,7 @@
 
 mod budget;
 mod fleet;
+mod freeze;
 pub mod register;
 mod replay;
 mod switch;
@@ -18,22 +19,22 @@ use std::{
     time::Instant,
 };
 
-use jiff::Timestamp;
-
-pub use self::{fleet::Fleet, replay::Replay, switch::Switch};
+pub use self::{
+    fleet::Fleet,
+    freeze::{Freeze, Scope},
+    replay::Replay,
+    switch::Switch,
+};
 use crate::{
     audit::FrozenRecord,
     background,
     config::{
         settings::FreezeAfter,
-        show_duration,
         snapshot::{Lasting, Tenant},
     },
-    ids::{CredentialId, RequestId},
+    ids::CredentialId,
 };
 
-/// The name under which a spent budget freezes.
-const BUDGET: &str = "freeze_after";
 /// Tenants that are looked at while a freeze may have to wait.
 const TENANTS_AT_ONCE: usize = 256;
 /// What stands for all tenants in the log.
@@ -62,71 +63,6 @@ struct State {
     /// What lasts of tenants of earlier configs that deleted something lately: one that is
     /// not in the config just now, and is put back, must not get its budget anew.
     left: BTreeMap<Box<str>, Arc<Lasting>>,
-}
-
-/// What is, or was, frozen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scope<'a> {
-    /// The tenant of this name, in the config or not.
-    Tenant(&'a str),
-    /// Every tenant, those included that come with a later config.
-    All,
-}
-
-impl<'a> Scope<'a> {
-    /// The tenant, if it is one.
-    pub fn tenant(self) -> Option<&'a str> {
-        match self {
-            Self::Tenant(name) => Some(name),
-            Self::All => None,
-        }
-    }
-}
-
-/// A freeze that stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Freeze {
-    /// Tells it from others of the same tenant: a UUIDv7.
-    pub id: Box<str>,
-    /// Who froze, as the trail names them.
-    pub by: Box<str>,
-    /// For whom, as they said themselves.
-    pub on_behalf_of: Option<Box<str>>,
-    /// Why.
-    pub reason: Box<str>,
-    /// Since when.
-    pub since: Timestamp,
-}
-
-impl Freeze {
-    /// What the trail says of it.
-    pub fn record<'a>(&'a self, scope: Scope<'a>) -> FrozenRecord<'a> {
-        FrozenRecord {
-            id: &self.id,
-            tenant: scope.tenant(),
-            by: &self.by,
-            on_behalf_of: self.on_behalf_of.as_deref(),
-            reason: &self.reason,
-            since: None,
-        }
-    }
-
-    /// One that begins now.
-    pub fn new(by: &str, on_behalf_of: Option<&str>, reason: &str) -> Self {
-        Self {
-            id: RequestId::next().as_str().into(),
-            by: by.into(),
-            on_behalf_of: on_behalf_of.map(Into::into),
-            reason: reason.into(),
-            since: Timestamp::now(),
-        }
-    }
-
-    fn of_budget(budget: FreezeAfter) -> Self {
-        let (deletions, per) = (budget.deletions, show_duration(budget.per));
-        let reason = format!("{deletions} different credentials deleted within {per}");
-        Self::new(BUDGET, None, &reason)
-    }
 }
 
 impl Default for Containment {
