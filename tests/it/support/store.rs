@@ -78,26 +78,15 @@ impl Redis {
     /// is in the arguments, in the meantime.
     fn somewhere(mut args: impl FnMut(u16) -> Vec<String>) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let end = Instant::now() + PATIENCE;
-        loop {
+        let (process, port, args) = started(directory.path(), || {
             let port = free_port();
-            let args = args(port);
-            match run(port, directory.path(), &args) {
-                Ok(process) => {
-                    return Self {
-                        process,
-                        port,
-                        args,
-                        directory,
-                    };
-                }
-                Err(output) => {
-                    assert!(
-                        is_taken(&output) && Instant::now() < end,
-                        "no redis: {output}"
-                    );
-                }
-            }
+            (port, args(port))
+        });
+        Self {
+            process,
+            port,
+            args,
+            directory,
         }
     }
 
@@ -129,19 +118,27 @@ impl Redis {
 
     /// Starts it again, empty, on the same port, as soon as nobody else has that.
     pub fn start_again(&mut self) {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            match run(self.port, self.directory.path(), &self.args) {
-                Ok(process) => break self.process = process,
-                Err(output) => {
-                    assert!(
-                        is_taken(&output) && Instant::now() < end,
-                        "no redis: {output}"
-                    );
-                }
-            }
-            thread::sleep(Duration::from_millis(100));
+        let again = || (self.port, self.args.clone());
+        self.process = started(self.directory.path(), again).0;
+    }
+}
+
+/// A server on the first port, with its arguments, of which nobody else has any.
+fn started(
+    directory: &Path,
+    mut place: impl FnMut() -> (u16, Vec<String>),
+) -> (Process, u16, Vec<String>) {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let (port, args) = place();
+        match run(port, directory, &args) {
+            Ok(process) => return (process, port, args),
+            Err(output) => assert!(
+                is_taken(&output) && Instant::now() < end,
+                "no redis: {output}"
+            ),
         }
+        thread::sleep(Duration::from_millis(100));
     }
 }
 
