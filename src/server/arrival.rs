@@ -110,7 +110,8 @@ impl Arrival {
                 .headers()
                 .get(X_REQUEST_ID)
                 .filter(|id| is_request_id(id.as_bytes()))
-                .cloned(),
+                // A copy: else it would hold hyper's buffer, 8 KiB a call.
+                .and_then(|id| HeaderValue::from_bytes(id.as_bytes()).ok()),
             peer: caller.peer,
             peer_text: Arc::clone(&caller.text),
             method: known(request.method()),
@@ -210,6 +211,19 @@ impl Arrival {
 mod tests {
     use super::*;
     use crate::token::NewToken;
+
+    #[test]
+    fn a_callers_id_does_not_hold_the_memory_of_its_head() {
+        let head = bytes::Bytes::from(b"a-1".to_vec());
+        let id = HeaderValue::from_maybe_shared(head.clone()).unwrap();
+        let request = Request::delete("/").header("x-request-id", id);
+        let arrival = Arrival::of(&request.body(()).unwrap());
+        assert_eq!(arrival.caller_request_id(), Some("a-1"));
+        assert!(
+            head.is_unique(),
+            "the request is gone, and only the test has the head"
+        );
+    }
 
     #[test]
     fn a_callers_own_id_is_taken_unless_it_is_a_token() {
