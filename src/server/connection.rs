@@ -13,7 +13,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use http::Request;
 use hyper::{
-    body::Incoming,
+    body::{Body, Incoming},
     server::conn::{http1, http2},
     service::service_fn,
 };
@@ -123,13 +123,21 @@ where
         let busy = requests.busy();
         let may_begin = requests.may_begin();
         let arrival = Arc::new(Arrival::new(&caller, &request, requests.malformed()));
+        // A body comes by way of hyper within this turn, so the next poll has to look.
+        let has_body = !request.body().is_end_stream();
+        let task = requests.task_of_requests().filter(|_| !has_body);
         let mut answer = rim.answer(arrival, request);
         if may_begin {
-            answer = answer.begun();
+            answer = answer.begun(task);
         }
         async move {
             if !may_begin {
                 yield_now().await;
+            }
+            if !busy.is_still_its_turn() {
+                // hyper polls in the turn in which it hands over. Should it ever not, the
+                // work may have been woken for this very poll.
+                answer.look_again();
             }
             let done = answer.await;
             if !done.has_waited {

@@ -122,6 +122,12 @@ impl Progress {
         self.task.get_or_init(|| task.clone());
     }
 
+    /// The task that [polls](Self::polled_by) the connection, if it is the one that polls
+    /// the work of each request: over HTTP/2 each has a task of its own.
+    pub fn task_of_requests(&self) -> Option<&Waker> {
+        self.task.get().filter(|_| self.in_turn)
+    }
+
     /// What the watchdog said last.
     pub fn word(&self) -> Word {
         match self.word.load(Ordering::Acquire) {
@@ -212,6 +218,13 @@ impl Progress {
             }
             Seen::PartOfHead | Seen::Whole => {}
         }
+    }
+}
+
+impl Busy {
+    /// Whether this is still the turn of the connection in which the request was begun.
+    pub fn is_still_its_turn(&self) -> bool {
+        self.0.has_begun_one.load(Ordering::Relaxed)
     }
 }
 

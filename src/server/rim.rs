@@ -5,6 +5,7 @@ mod berths;
 
 use std::{
     future::Future,
+    mem,
     panic::AssertUnwindSafe,
     pin::Pin,
     sync::Arc,
@@ -75,6 +76,7 @@ impl Rim {
             arrival,
             work: Some(work),
             done: None,
+            is_polled: false,
         }
     }
 
@@ -164,19 +166,29 @@ pub struct Uncut {
     arrival: Arc<Arrival>,
     work: Option<Work<Given, Done>>,
     done: Option<Done>,
+    /// By the task that polls it next, in the turn in which it does: that is woken when
+    /// there is more to do, and must not look twice until then.
+    is_polled: bool,
 }
 
 impl Uncut {
     /// Goes as far as it can at once; it has to be polled all the same, and soon. hyper
     /// reads on as soon as it has handed over a request, and takes new memory for that
-    /// as long as the head of this one is held.
+    /// as long as the head of this one is held. `task` is the one that will poll it in
+    /// this very turn, if that is known: then that first poll has nothing to do.
     #[must_use]
-    pub fn begun(mut self) -> Self {
-        let mut nobody = Context::from_waker(Waker::noop());
-        if let Poll::Ready(done) = Pin::new(&mut self).poll(&mut nobody) {
-            self.done = Some(done);
+    pub fn begun(mut self, task: Option<&Waker>) -> Self {
+        let mut cx = Context::from_waker(task.unwrap_or(Waker::noop()));
+        match Pin::new(&mut self).poll(&mut cx) {
+            Poll::Ready(done) => self.done = Some(done),
+            Poll::Pending => self.is_polled = task.is_some(),
         }
         self
+    }
+
+    /// The next poll looks at the work, whoever polled it before.
+    pub fn look_again(&mut self) {
+        self.is_polled = false;
     }
 }
 
@@ -186,6 +198,9 @@ impl Future for Uncut {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Done> {
         if let Some(done) = self.done.take() {
             return Poll::Ready(done);
+        }
+        if mem::take(&mut self.is_polled) {
+            return Poll::Pending;
         }
         let Some(work) = &mut self.work else {
             return Poll::Pending;
