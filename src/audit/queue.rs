@@ -24,6 +24,8 @@ pub const ENTRIES_MAX: usize = 8192;
 pub const CHANGES_MAX: usize = 4096;
 /// Records that wake the writer even if their worker has more to do.
 pub const BATCH_MIN: usize = 64;
+/// Room for so many records is kept when they are written; what a flood took is given back.
+const SPARE_MAX: usize = 512;
 
 /// The records that wait for the writer.
 #[derive(Debug)]
@@ -116,15 +118,6 @@ struct State {
     closed: bool,
     writer_sleeps: bool,
     coalesced: Coalesced,
-}
-
-/// What the writer finds to do.
-#[derive(Debug)]
-pub struct Batch {
-    /// Everything that waited.
-    pub entries: Vec<Entry>,
-    /// Nothing will come any more.
-    pub closed: bool,
 }
 
 /// When the writer is told of a record.
@@ -314,8 +307,14 @@ impl Queue {
         }
     }
 
-    /// Everything that waits; blocks until there is something, or for `wait_max`.
-    pub fn take(&self, wait_max: Duration) -> Batch {
+    /// Puts everything that waits into `entries`, which is empty, and keeps the memory of
+    /// that for what comes next; blocks until there is something, or for `wait_max`.
+    /// Whether nothing will come any more.
+    pub fn take(&self, wait_max: Duration, entries: &mut Vec<Entry>) -> bool {
+        debug_assert!(entries.is_empty(), "they would be written twice");
+        if entries.capacity() > SPARE_MAX {
+            *entries = Vec::new();
+        }
         // Refusals stay coalesced while the trail can't be written.
         let is_broken = self.board.is_broken();
         let mut state = lock(&self.state);
@@ -337,7 +336,7 @@ impl Queue {
             state.writer_sleeps = false;
         }
         let closed = state.closed;
-        let mut entries = mem::take(&mut state.entries);
+        mem::swap(&mut state.entries, entries);
         state.changes = 0;
         if closed || is_due(&state) {
             entries.extend(state.coalesced.take().map(|fragment| Entry {
@@ -346,7 +345,7 @@ impl Queue {
                 kind: Kind::Kept,
             }));
         }
-        Batch { entries, closed }
+        closed
     }
 
     /// No intents any more; the writer ends once all is written.

@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use smallvec::SmallVec;
 use uuid::Uuid;
 
 use self::{
@@ -152,20 +153,21 @@ impl Writer {
 
     /// Writes until the queue is closed and all is written.
     pub fn run(mut self) {
+        let mut entries = Vec::new();
         loop {
-            let batch = self.queue.take(TICK);
-            let is_idle = batch.entries.is_empty();
+            let is_closed = self.queue.take(TICK, &mut entries);
+            let is_idle = entries.is_empty();
             self.queue.board.begin_work();
             if self.outage.is_some() {
-                self.keep(batch.entries);
-                self.try_again(batch.closed);
+                self.keep(entries.drain(..));
+                self.try_again(is_closed);
             } else {
-                self.write(batch.entries, is_idle);
+                self.write(&mut entries, is_idle);
                 self.upkeep(is_idle);
             }
             let stalled = self.queue.board.end_work();
             self.note_stall(stalled);
-            if batch.closed {
+            if is_closed {
                 return self.close();
             }
         }
@@ -173,9 +175,9 @@ impl Writer {
 
     /// Writes a batch. What nobody waits for is synced with what somebody waits
     /// for, or once there is nothing else to do.
-    fn write(&mut self, entries: Vec<Entry>, is_idle: bool) {
+    fn write(&mut self, entries: &mut Vec<Entry>, is_idle: bool) {
         let first = self.pending.len();
-        self.pending.extend(entries);
+        self.pending.append(entries);
         let announced = self.pending.iter().skip(first);
         if announced.clone().any(|entry| entry.kind == Kind::Intent) {
             self.see_to_the_reserve();
@@ -243,7 +245,7 @@ impl Writer {
     /// wake for each worker.
     fn answer(&mut self) {
         let mut seq = self.confirmed.seq;
-        let mut inboxes = Vec::new();
+        let mut inboxes = SmallVec::<[_; 2]>::new();
         self.checkpoints.add(self.pending.len());
         for entry in self.pending.drain(..) {
             seq += 1;
@@ -315,9 +317,10 @@ impl Writer {
     /// Writes what is left and seals the segment.
     fn close(mut self) {
         // What the last batch brought about.
-        let left = self.queue.take(Duration::ZERO).entries;
+        let mut left = Vec::new();
+        self.queue.take(Duration::ZERO, &mut left);
         if self.outage.is_none() {
-            self.write(left, true);
+            self.write(&mut left, true);
         } else {
             self.keep(left);
         }

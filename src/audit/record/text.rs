@@ -46,9 +46,8 @@ pub(super) fn escape(out: &mut String, text: &str) {
     }
     let text = text.get(..end).unwrap_or_default();
     out.push('"');
-    // Nearly all text is that plain.
-    let is_plain = |b: u8| matches!(b, b' '..=b'~') & !matches!(b, b'"' | b'\\');
-    if text.bytes().fold(true, |plain, b| plain & is_plain(b)) {
+    // Nearly all text is plain.
+    if is_plain(text) {
         out.push_str(text);
         out.push('"');
         return;
@@ -66,6 +65,29 @@ pub(super) fn escape(out: &mut String, text: &str) {
     out.push('"');
 }
 
+/// Whether a text stands in a line as it is: printable ASCII, without what JSON escapes.
+fn is_plain(text: &str) -> bool {
+    /// As many bytes as a vector has: they are looked at together.
+    const TOGETHER: usize = 16;
+    let are_odd = |bytes: &[u8; TOGETHER]| {
+        bytes.iter().fold(0, |odd, &b| {
+            odd | u8::from(b < b' ')
+                | u8::from(b > b'~')
+                | u8::from(b == b'"')
+                | u8::from(b == b'\\')
+        })
+    };
+    let (whole, rest) = text.as_bytes().as_chunks();
+    let mut last = [b' '; TOGETHER];
+    for (place, b) in last.iter_mut().zip(rest) {
+        *place = *b;
+    }
+    whole
+        .iter()
+        .fold(are_odd(&last), |odd, bytes| odd | are_odd(bytes))
+        == 0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,6 +97,24 @@ mod tests {
     fn times_have_six_decimals_always() {
         assert_eq!(time(0), "1970-01-01T00:00:00.000000Z");
         assert_eq!(time(1_795_458_173_123_456), "2026-11-23T18:22:53.123456Z");
+    }
+
+    #[test]
+    fn one_odd_character_anywhere_is_seen_and_reads_back() {
+        for length in 1..40 {
+            for at in 0..length {
+                for odd in ['\u{1f}', '\u{7f}', '"', '\\', 'ü'] {
+                    let text = format!("{}{odd}{}", "~".repeat(at), " ".repeat(length - at - 1));
+                    assert!(!is_plain(&text), "{text:?}");
+                    let mut written = String::new();
+                    escape(&mut written, &text);
+                    let read: String = serde_json::from_str(&written).unwrap();
+                    assert_eq!(read, text);
+                }
+            }
+            assert!(is_plain(&"a".repeat(length)));
+        }
+        assert!(is_plain(""));
     }
 
     proptest::proptest! {

@@ -66,7 +66,7 @@ impl Writer {
 
     /// Intents and thaws are given up, since nothing was done yet and whoever waits
     /// is told so; everything else waits for the disk, as long as there is room.
-    pub(super) fn keep(&mut self, entries: Vec<Entry>) {
+    pub(super) fn keep(&mut self, entries: impl IntoIterator<Item = Entry>) {
         let is_change = |entry: &&Entry| entry.kind == Kind::Kept;
         let mut changes = self.pending.iter().filter(is_change).count();
         for entry in entries {
