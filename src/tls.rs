@@ -121,6 +121,13 @@ impl std::fmt::Debug for ClientTls {
     }
 }
 
+/// What a connection goes over, if whatever comes next has to come that way: nothing that
+/// is decrypted already waits to be read, and the server has not said its last.
+pub fn beneath_if_drained<S>(stream: &ClientStream<S>) -> Option<&S> {
+    let (beneath, session) = stream.get_ref();
+    session.wants_read().then_some(beneath)
+}
+
 /// What was agreed on, in a line for people.
 pub fn describe(stream: &ClientStream) -> String {
     let (_, session) = stream.get_ref();

@@ -332,6 +332,23 @@ fn a_kept_alive_connection_that_closes_as_it_is_reused_is_not_the_callers_proble
 }
 
 #[test]
+fn a_connection_that_was_closed_meanwhile_is_not_used_again() {
+    let answer = alloy_gateway::simulated_alloy::answer(200, "", r#"{"success":true}"#);
+    let later = Behaviour::BytesThenStall(answer, Duration::from_millis(20));
+    // Together with the answer, and some time after it.
+    for closing in [Behaviour::ThenClose, later] {
+        let gateway = Setup::default().workers(1).upstream("retries: 0").start();
+        gateway.alloy.script([closing.clone()]);
+        assert_eq!(gateway.delete(USER, "c1").status, 200);
+        std::thread::sleep(Duration::from_millis(200));
+        // Without another attempt: it was seen before anything was written.
+        assert_eq!(gateway.delete(USER, "c2").status, 200, "{closing:?}");
+        assert_eq!(gateway.alloy.received().len(), 2);
+        assert_eq!(gateway.alloy.connections(), 2);
+    }
+}
+
+#[test]
 fn connections_are_kept_alive_and_replaced_when_old_or_idle() {
     let gateway = Setup::default().workers(1).start();
     for n in 0..5 {

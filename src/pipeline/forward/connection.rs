@@ -13,13 +13,17 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncBufRead, AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
     time::Instant,
 };
 
 use super::reply::{Reply, Whole, Wrong};
-use crate::{config::snapshot::Target, one_write::Together, tls::ClientStream};
+use crate::{
+    config::snapshot::Target,
+    one_write::Together,
+    tls::{ClientStream, beneath_if_drained},
+};
 
 /// How much is read at once without TLS, in bytes.
 const READ_BYTES: usize = 8 << 10;
@@ -29,9 +33,10 @@ const READ_BYTES: usize = 8 << 10;
 pub struct Connection {
     stream: Stream,
     target: Arc<Target>,
-    born: Instant,
-    /// Since when nobody uses it.
-    pub idle_since: Instant,
+    /// From then on it is too old to be used.
+    old_at: Instant,
+    /// And from then on, unless it is used before.
+    stale_at: Instant,
 }
 
 /// What it goes over.
@@ -55,12 +60,12 @@ pub enum Broken {
 impl Connection {
     /// A connection that has just been opened.
     pub fn new(stream: Stream, target: &Arc<Target>) -> Self {
-        let now = Instant::now();
+        let old_at = Instant::now() + target.settings.connection_max_age;
         Self {
             stream,
             target: Arc::clone(target),
-            born: now,
-            idle_since: now,
+            old_at,
+            stale_at: old_at,
         }
     }
 
@@ -69,18 +74,21 @@ impl Connection {
         &self.target
     }
 
+    /// Nobody uses it from now on.
+    pub fn rest(&mut self, now: Instant) {
+        self.stale_at = self.old_at.min(now + self.target.settings.idle_timeout);
+    }
+
     /// Whether it is young enough to be used.
     pub fn is_fresh(&self, now: Instant) -> bool {
-        let bounds = &self.target.settings;
-        now.duration_since(self.born) < bounds.connection_max_age
-            && now.duration_since(self.idle_since) < bounds.idle_timeout
+        now < self.stale_at
     }
 
     /// Whether the upstream has it open and has said nothing unasked, as far as can
     /// be seen without waiting.
     pub fn is_open(&mut self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
-        self.stream.poll_read(&mut cx, |_| ()).is_pending()
+        self.stream.is_quiet() || self.stream.poll_read(&mut cx, |_| ()).is_pending()
     }
 
     /// Writes a request and reads its answer whole.
@@ -127,6 +135,20 @@ fn closed(reply: Reply) -> Result<Whole, Broken> {
 }
 
 impl Stream {
+    /// Whether nothing came since it was read last. Nearly always nothing did, and to find
+    /// that out by reading takes much longer.
+    fn is_quiet(&self) -> bool {
+        let socket = match self {
+            Self::Tls(stream) => match beneath_if_drained(stream) {
+                Some(Together(socket)) => socket,
+                None => return false,
+            },
+            Self::Plain(socket) => socket,
+        };
+        // The runtime only says what it knows already: no system call.
+        socket.try_io(Interest::READABLE, || Ok(())).is_err()
+    }
+
     /// Hands what can be read to `see`: nothing at the end.
     fn poll_read<T>(
         &mut self,

@@ -55,7 +55,7 @@ impl Pool {
 
     /// Keeps a connection whose answer was read to its end.
     pub fn put_back(&self, mut connection: Connection, now: Instant) {
-        connection.idle_since = now;
+        connection.rest(now);
         let room = connection.target().settings.idle_connections;
         // Whether it is still open is seen when it is taken.
         let is_fresh = connection.is_fresh(now);
