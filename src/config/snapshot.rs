@@ -26,6 +26,7 @@ use crate::{
     metrics::TenantCounts,
     pipeline::{
         authenticate::FailedAuth,
+        inject::Frame,
         limit::{Breaker, Bucket, Gate, Limits, Line},
     },
     tls::{ClientTls, ServerTls},
@@ -72,10 +73,8 @@ pub struct Snapshot {
 pub struct Target {
     /// Its origin, version and time-outs.
     pub settings: Upstream,
-    /// The value of `host`, made once.
-    pub authority: http::HeaderValue,
-    /// The value of `x-api-version`, made once.
-    pub api_version: http::HeaderValue,
+    /// What all requests to it have in common.
+    pub frame: Frame,
     /// Trust and protocol versions; `None` for a plaintext upstream.
     pub tls: Option<ClientTls>,
     /// What the roots were read from, to notice another content.

@@ -49,7 +49,7 @@ const ASKED_MAX: Duration = Duration::from_secs(3600);
 /// How a call ended that was to be sent.
 #[derive(Debug)]
 pub struct Outcome {
-    result: Result<UpstreamAnswer, Failure>,
+    result: Result<Box<UpstreamAnswer>, Failure>,
     attempts: Vec<Attempt>,
     kind: OutcomeKind,
     sent: Sent,
@@ -109,7 +109,7 @@ impl Outcome {
 
     /// The answer to pass on, or why there is none.
     pub fn result(&self) -> Result<&UpstreamAnswer, Failure> {
-        self.result.as_ref().map_err(|failure| *failure)
+        self.result.as_deref().map_err(|failure| *failure)
     }
 
     /// Every attempt, in order.
@@ -129,8 +129,8 @@ impl Outcome {
 
     /// How long all attempts took, the pauses between them included.
     pub fn took(&self) -> Duration {
-        let whole = self.began.zip(self.ended());
-        whole.map_or(Duration::ZERO, |(began, ended)| ended - began)
+        let last = self.attempts.last();
+        last.map_or(Duration::ZERO, |last| last.after + last.took)
     }
 
     /// What the caller's answer counts as.
@@ -146,10 +146,9 @@ impl Outcome {
         self.attempts.iter().rev().find_map(Attempt::status)
     }
 
-    /// When the last attempt ended, if there was one.
+    /// When the last attempt ended, if anything was to be sent.
     pub fn ended(&self) -> Option<Instant> {
-        let last = self.attempts.last()?;
-        Some(self.began? + last.after + last.took)
+        Some(self.began? + self.took())
     }
 
     /// The way to the upstream, if there was one.
@@ -157,7 +156,7 @@ impl Outcome {
         let began = self.began?;
         Some(Upstream {
             began,
-            took: self.ended()?.duration_since(began),
+            took: self.took(),
             attempts: self.attempts,
         })
     }
@@ -223,7 +222,7 @@ impl Outcome {
 #[derive(Debug)]
 struct Furthest {
     sent: Sent,
-    result: Result<UpstreamAnswer, Failure>,
+    result: Result<Box<UpstreamAnswer>, Failure>,
 }
 
 impl Furthest {
@@ -235,7 +234,7 @@ impl Furthest {
         }
     }
 
-    fn or(self, sent: Sent, result: Result<UpstreamAnswer, Failure>) -> Self {
+    fn or(self, sent: Sent, result: Result<Box<UpstreamAnswer>, Failure>) -> Self {
         match sent >= self.sent {
             true => Self { sent, result },
             false => self,
@@ -334,7 +333,7 @@ impl Forwarder {
 fn pause_before_retry(
     earlier: &[Attempt],
     attempt: &Attempt,
-    result: &Result<UpstreamAnswer, Failure>,
+    result: &Result<Box<UpstreamAnswer>, Failure>,
     retries: u32,
 ) -> Option<Duration> {
     let made = u32::try_from(earlier.len()).unwrap_or(u32::MAX);
@@ -350,7 +349,7 @@ fn pause_before_retry(
         | AttemptEnd::ConnectTimeout
         | AttemptEnd::Reset => Some(back_off()),
         AttemptEnd::Status(502..=504) => {
-            let asked = result.as_ref().ok().and_then(asked_to_wait);
+            let asked = result.as_deref().ok().and_then(asked_to_wait);
             let back_off = back_off();
             Some(asked.map_or(back_off, |asked| asked.max(back_off)))
         }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use http::HeaderValue;
+
 use super::record::Recorded;
 use crate::{config::snapshot::Target, ids::RequestId, secret::UpstreamKey, server::Arrival};
 
@@ -43,6 +45,37 @@ impl fmt::Debug for UpstreamRequest<'_> {
     }
 }
 
+/// What all requests to one upstream have in common, made once.
+#[derive(Debug)]
+pub struct Frame {
+    /// From behind the path to the key.
+    before_key: Box<[u8]>,
+    /// From behind the key to the value of `via`.
+    behind_key: Box<[u8]>,
+}
+
+impl Frame {
+    /// Of requests to this host with this version.
+    pub fn new(authority: &HeaderValue, api_version: &HeaderValue) -> Self {
+        let before = [
+            b" HTTP/1.1\r\nhost: ",
+            authority.as_bytes(),
+            b"\r\nauthorization: ",
+        ];
+        let behind = [
+            b"\r\nx-api-version: ",
+            api_version.as_bytes(),
+            b"\r\naccept: application/json\r\nuser-agent: ",
+            USER_AGENT.as_bytes(),
+            b"\r\nvia: ",
+        ];
+        Self {
+            before_key: before.concat().into(),
+            behind_key: behind.concat().into(),
+        }
+    }
+}
+
 /// Builds the upstream request: fixed host, method and path, the key, the
 /// pinned version, and nothing that came from the caller but the two ids.
 pub fn request<'a>(
@@ -60,15 +93,9 @@ pub fn request<'a>(
         call.user().as_str().as_bytes(),
         b"/credentials/",
         call.credential().as_str().as_bytes(),
-        b" HTTP/1.1\r\nhost: ",
-        target.authority.as_bytes(),
-        b"\r\nauthorization: ",
+        &target.frame.before_key,
         key.expose_authorization().as_bytes(),
-        b"\r\nx-api-version: ",
-        target.api_version.as_bytes(),
-        b"\r\naccept: application/json\r\nuser-agent: ",
-        USER_AGENT.as_bytes(),
-        b"\r\nvia: ",
+        &target.frame.behind_key,
         arrival.via().as_bytes(),
         b"\r\nx-request-id: ",
         arrival.request_id.as_bytes(),

@@ -23,6 +23,7 @@ use crate::{
     metrics::TenantCounts,
     pipeline::{
         authenticate::FailedAuth,
+        inject::Frame,
         limit::{Breaker, Bucket, Limits, Line, Rules},
     },
     secret::UpstreamKey,
@@ -312,8 +313,10 @@ fn target(
     };
     // Both were validated as header values with the settings.
     Some(Arc::new(Target {
-        authority: HeaderValue::try_from(upstream.url.authority()).ok()?,
-        api_version: HeaderValue::try_from(upstream.api_version.as_str()).ok()?,
+        frame: Frame::new(
+            &HeaderValue::try_from(upstream.url.authority()).ok()?,
+            &HeaderValue::try_from(upstream.api_version.as_str()).ok()?,
+        ),
         settings: upstream.clone(),
         tls,
         trust,

@@ -148,7 +148,7 @@ impl Forwarder {
         target: &Arc<Target>,
         at: Instant,
         deadline: Instant,
-    ) -> (Instant, Result<UpstreamAnswer, Attempt>) {
+    ) -> (Instant, Result<Box<UpstreamAnswer>, Attempt>) {
         let mut connection = match self.pool.take(target, at) {
             Some(kept) => kept,
             // Seldom, and large: not part of every call's future.
@@ -209,9 +209,9 @@ impl Forwarder {
 
 /// What an exchange means for the call. No answer passes that holds one of `keys`.
 pub(super) fn judged(
-    ended: Result<UpstreamAnswer, Attempt>,
+    ended: Result<Box<UpstreamAnswer>, Attempt>,
     keys: &KeyRing,
-) -> (Attempt, Result<UpstreamAnswer, Failure>) {
+) -> (Attempt, Result<Box<UpstreamAnswer>, Failure>) {
     let answer = match ended {
         Ok(answer) => answer,
         Err(ended) => {

@@ -32,11 +32,7 @@ enum Stage {
     /// Before the end of the final head; what was read of one that is not whole.
     Heads(Vec<u8>),
     /// Within the body.
-    Body {
-        head: Box<Head>,
-        end: End,
-        body: Vec<u8>,
-    },
+    Body { head: Head, end: End, body: Vec<u8> },
 }
 
 impl Default for Stage {
@@ -48,7 +44,7 @@ impl Default for Stage {
 /// What a head says.
 #[derive(Debug)]
 struct Head {
-    answer: UpstreamAnswer,
+    answer: Box<UpstreamAnswer>,
     /// Whether the connection may carry another request.
     stays_open: bool,
 }
@@ -67,8 +63,8 @@ enum End {
 /// An answer that was read to its end.
 #[derive(Debug)]
 pub struct Whole {
-    /// The answer.
-    pub answer: UpstreamAnswer,
+    /// The answer; on its own, since it is handed on from one to the other.
+    pub answer: Box<UpstreamAnswer>,
     /// Whether the connection may carry another request.
     pub stays_open: bool,
 }
@@ -185,11 +181,7 @@ impl Reply {
         };
         let mut body = Vec::with_capacity(length);
         let excess = end.take(bytes, &mut body)?;
-        self.stage = Stage::Body {
-            head: Box::new(head),
-            end,
-            body,
-        };
+        self.stage = Stage::Body { head, end, body };
         Ok(excess.and_then(|excess| self.finish(excess)))
     }
 
@@ -275,7 +267,7 @@ fn head_in(bytes: &[u8]) -> Result<Option<(Head, End, usize)>, Wrong> {
             .flat_map(|value| value.split(|byte| *byte == b','))
             .any(|word| word.trim_ascii().eq_ignore_ascii_case(b"close"));
     let head = Head {
-        answer: UpstreamAnswer::new(status, head.headers),
+        answer: Box::new(UpstreamAnswer::new(status, head.headers)),
         stays_open,
     };
     Ok(Some((head, end, length)))
