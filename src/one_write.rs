@@ -3,6 +3,7 @@
 
 use std::{
     io::{self, IoSlice},
+    mem::MaybeUninit,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -26,16 +27,15 @@ pub fn poll_write_together<S: AsyncWrite + Unpin>(
     if filled.next().is_none() {
         return stream.poll_write(cx, first);
     }
-    let mut together = [0; SMALL];
-    let mut length = 0;
-    for piece in pieces {
-        let Some(place) = together.get_mut(length..length + piece.len()) else {
-            return stream.poll_write_vectored(cx, pieces);
-        };
-        place.copy_from_slice(piece);
-        length += piece.len();
+    if pieces.iter().map(|piece| piece.len()).sum::<usize>() > SMALL {
+        return stream.poll_write_vectored(cx, pieces);
     }
-    stream.poll_write(cx, together.get(..length).unwrap_or_default())
+    let mut space = [const { MaybeUninit::uninit() }; SMALL];
+    let mut together = ReadBuf::uninit(&mut space);
+    for piece in pieces {
+        together.put_slice(piece);
+    }
+    stream.poll_write(cx, together.filled())
 }
 
 /// A stream that writes lists of pieces as [`poll_write_together`] does.

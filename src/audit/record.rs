@@ -154,7 +154,7 @@ pub enum Sent {
 
 impl Sent {
     /// Its name in trail and headers.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::No => "no",
             Self::Unknown => "unknown",

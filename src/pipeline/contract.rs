@@ -137,7 +137,24 @@ impl<'a> Fields<'a> {
 
 /// A host with or without a port, or nothing (RFC 9110 §7.2).
 fn is_host(host: &[u8]) -> bool {
-    host.is_empty() || (!host.contains(&b'@') && Authority::try_from(host).is_ok())
+    host.is_empty()
+        || is_usual_host(host)
+        || (!host.contains(&b'@') && Authority::try_from(host).is_ok())
+}
+
+/// A name or an IPv4 address, with or without a port: told without the memory that an
+/// [`Authority`] takes.
+fn is_usual_host(host: &[u8]) -> bool {
+    let colon = host.iter().position(|b| *b == b':');
+    let (name, port) = host.split_at(colon.unwrap_or(host.len()));
+    let is_port = match port {
+        [] => true,
+        [_, digits @ ..] => {
+            (1..=5).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit)
+        }
+    };
+    let of_name = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-');
+    is_port && !name.is_empty() && name.iter().all(of_name)
 }
 
 #[cfg(test)]
@@ -229,6 +246,28 @@ mod tests {
                 delete(&format!("{good}{query}")).unwrap_err(),
                 Refusal::UnexpectedQuery
             );
+        }
+    }
+
+    #[test]
+    fn a_usual_host_is_one_and_needs_no_second_look() {
+        for usual in ["gateway", "127.0.0.1", "a-b.example:8080", "x:0", "x:99999"] {
+            assert!(is_usual_host(usual.as_bytes()), "{usual}");
+        }
+        let long_port = format!("x:{}", "1".repeat(6));
+        for other in [
+            "", ":80", "x:", "x:a", "x:1:2", "[::1]", "a b", "a@b", "a/b", &long_port,
+        ] {
+            assert!(!is_usual_host(other.as_bytes()), "{other}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_counts_as_a_usual_host_is_a_host(host in "[a-zA-Z0-9.:-]{1,12}") {
+            if is_usual_host(host.as_bytes()) {
+                proptest::prop_assert!(Authority::try_from(host.as_bytes()).is_ok());
+            }
         }
     }
 

@@ -9,9 +9,8 @@ mod line;
 mod replay;
 mod shared;
 
-use std::{sync::Arc, time::Duration};
+use std::{cell::RefCell, sync::Arc, time::Duration};
 
-use bytes::BytesMut;
 use http::HeaderValue;
 use smallvec::SmallVec;
 use tokio::time::Instant;
@@ -213,12 +212,23 @@ impl Limits {
 
     /// `RateLimit-Policy` and `RateLimit`, if there is any limit, as of `now`.
     pub fn headers(&self, now: Instant) -> Option<(HeaderValue, HeaderValue)> {
-        let policy = self.policy.as_deref()?;
-        // One buffer of this answer's own for both: a value that all answers share would
-        // have a count of them that all workers change.
-        let mut text = BytesMut::with_capacity(policy.len() + 32 * self.buckets.len());
-        text.extend_from_slice(policy.as_bytes());
-        let (policy, mut levels) = (text.split(), text);
+        // A copy: a value that all answers share would have a count of them that all
+        // workers change.
+        let policy = HeaderValue::from_str(self.policy.as_deref()?).ok()?;
+        thread_local! {
+            // One more piece of memory for each answer, if it were made anew.
+            static LEVELS: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+        }
+        let levels = LEVELS.with_borrow_mut(|levels| {
+            levels.clear();
+            self.write_levels(levels, now);
+            HeaderValue::from_bytes(levels).ok()
+        });
+        Some((policy, levels?))
+    }
+
+    /// Writes the value of `RateLimit`: what is left of each limit, and until when nothing is.
+    fn write_levels(&self, levels: &mut Vec<u8>, now: Instant) {
         let mut digits = itoa::Buffer::new();
         for (_, bucket) in &self.buckets {
             let level = bucket.level_at(now);
@@ -237,8 +247,6 @@ impl Limits {
                 levels.extend_from_slice(seconds.as_bytes());
             }
         }
-        let value = |bytes: BytesMut| HeaderValue::from_maybe_shared(bytes.freeze()).ok();
-        Some((value(policy)?, value(levels)?))
     }
 
     /// See [`Tenant::fetch`](crate::config::snapshot::Tenant::fetch).

@@ -36,6 +36,9 @@ pub async fn intent<'a>(
     config: &str,
 ) -> Result<Recorded<'a>, Refusal> {
     let permit = admitted.permit();
+    // From here on the intent may be on disk: a caller that hangs up must not
+    // cut the work any more.
+    arrival.commit();
     let written = trail.intent(IntentRecord {
         request_id: arrival.request_id,
         caller_request_id: arrival.caller_request_id(),
@@ -46,9 +49,6 @@ pub async fn intent<'a>(
         credential: permit.call().credential().as_str(),
         config,
     });
-    // From here on the intent may be on disk: a caller that hangs up must not
-    // cut the work any more.
-    arrival.commit();
     match written.await {
         Ok(intent) => Ok(Recorded { admitted, intent }),
         Err(_) => {

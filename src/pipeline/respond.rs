@@ -38,6 +38,12 @@ const OUTCOME: HeaderName = HeaderName::from_static("x-alloy-gateway-outcome");
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+
+// The values of `x-alloy-gateway-source`.
+const UPSTREAM: HeaderValue = HeaderValue::from_static("upstream");
+const GATEWAY: HeaderValue = HeaderValue::from_static("gateway");
 
 /// What the caller will see of an outcome: its status, and the code if the
 /// gateway answers by itself.
@@ -69,9 +75,9 @@ pub fn outcome(
         Err(failure) => problem(arrival, &refusal_of(failure), outcome.sent()),
     };
     let source = if outcome.result().is_ok() {
-        "upstream"
+        UPSTREAM
     } else {
-        "gateway"
+        GATEWAY
     };
     sign(&mut response, arrival, source, outcome.sent());
     let fields = response.headers_mut();
@@ -88,7 +94,7 @@ pub fn outcome(
 /// far as.
 pub fn refusal(arrival: &Arrival, refusal: &Refusal, limits: Option<&Limits>) -> Response<Body> {
     let mut response = problem(arrival, refusal, refusal.sent());
-    sign(&mut response, arrival, "gateway", refusal.sent());
+    sign(&mut response, arrival, GATEWAY, refusal.sent());
     let fields = response.headers_mut();
     if let Some(span) = refusal.retry_after() {
         fields.insert(header::RETRY_AFTER, HeaderValue::from(seconds_up(span)));
@@ -206,7 +212,7 @@ fn proxy_status(refusal: &Refusal) -> &'static str {
 }
 
 /// The fields that stand on every answer.
-fn sign(response: &mut Response<Body>, arrival: &Arrival, source: &'static str, sent: Sent) {
+fn sign(response: &mut Response<Body>, arrival: &Arrival, source: HeaderValue, sent: Sent) {
     let fields = response.headers_mut();
     // RFC 9110 §6.6.1: we have a clock, so an answer without a date gets one.
     if let header::Entry::Vacant(date) = fields.entry(header::DATE) {
@@ -216,10 +222,19 @@ fn sign(response: &mut Response<Body>, arrival: &Arrival, source: &'static str, 
     if let Some(id) = arrival.caller_request_id.clone() {
         fields.insert(CORRELATION_ID, id);
     }
-    fields.insert(SOURCE, HeaderValue::from_static(source));
-    fields.insert(SENT, HeaderValue::from_static(sent.as_str()));
+    fields.insert(SOURCE, source);
+    fields.insert(SENT, sent_value(sent));
     if arrival.version == http::Version::HTTP_10 {
         fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+}
+
+/// Checked when it is compiled, not with each answer.
+fn sent_value(sent: Sent) -> HeaderValue {
+    match sent {
+        Sent::No => const { HeaderValue::from_static(Sent::No.as_str()) },
+        Sent::Unknown => const { HeaderValue::from_static(Sent::Unknown.as_str()) },
+        Sent::Yes => const { HeaderValue::from_static(Sent::Yes.as_str()) },
     }
 }
 
@@ -251,8 +266,8 @@ fn date_now() -> HeaderValue {
 fn rate_limit(response: &mut Response<Body>, limits: &Limits, now: Instant) {
     if let Some((policy, levels)) = limits.headers(now) {
         let fields = response.headers_mut();
-        fields.insert(HeaderName::from_static("ratelimit-policy"), policy);
-        fields.insert(HeaderName::from_static("ratelimit"), levels);
+        fields.insert(RATE_LIMIT_POLICY, policy);
+        fields.insert(RATE_LIMIT, levels);
     }
 }
 

@@ -104,12 +104,10 @@ impl Bucket {
 
     /// What the bucket holds at `now`, which is about now.
     pub fn level_at(&self, now: Instant) -> Level {
-        let window = &self.rule.window;
-        let one = nanos(interval(*window)).max(1);
-        let full = one.saturating_mul(u64::from(window.burst.get()));
+        let (one, full) = (self.rule.unit_ns, self.rule.refill_ns);
         let now = nanos(now.saturating_duration_since(self.rule.start));
         if let Some(in_fleet) = &self.in_fleet
-            && let Some(level) = in_fleet.level(window, now)
+            && let Some(level) = in_fleet.level(&self.rule.window, now)
         {
             return level;
         }

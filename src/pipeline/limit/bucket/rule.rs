@@ -16,7 +16,7 @@ use governor::{
 };
 use tokio::time::Instant;
 
-use super::{interval, seconds_up};
+use super::{interval, nanos, seconds_up};
 use crate::config::settings::Window;
 
 /// A limit, and governor's decision by it.
@@ -24,6 +24,10 @@ use crate::config::settings::Window;
 pub struct Rule {
     pub(super) window: Window,
     pub(super) name: Box<str>,
+    /// In which one unit comes back, in ns; at least one.
+    pub(super) unit_ns: u64,
+    /// In which an empty bucket fills, in ns.
+    pub(super) refill_ns: u64,
     /// What times of its buckets are counted from.
     pub(super) start: Instant,
     limiter: RateLimiter<FullAt, InTheKey, RuntimeClock, NoOpMiddleware<std::time::Instant>>,
@@ -43,9 +47,12 @@ impl Rule {
         // governor reads the clock for itself: nothing that takes time comes between.
         let start = Instant::now();
         let limiter = RateLimiter::new(quota, InTheKey, RuntimeClock);
+        let unit_ns = nanos(interval(window)).max(1);
         Self {
             window,
             name,
+            unit_ns,
+            refill_ns: unit_ns.saturating_mul(u64::from(window.burst.get())),
             start,
             limiter,
         }
