@@ -64,12 +64,12 @@ impl Bucket {
 
     /// The time in which one unit comes back.
     pub fn unit(&self) -> Duration {
-        interval(self.window())
+        Duration::from_nanos(self.rule.unit_ns)
     }
 
     /// The time in which an empty bucket fills.
     pub fn refill(&self) -> Duration {
-        self.rule.refill()
+        Duration::from_nanos(self.rule.refill_ns)
     }
 
     /// Takes as much as comes back in `span`, at most all there is: what an
@@ -94,7 +94,7 @@ impl Bucket {
 
     /// Gives back the unit that [`take`](Self::take) took, as if it had not been taken.
     pub fn give_back(&self) {
-        back(&self.full_at.0, nanos(self.unit()));
+        back(&self.full_at.0, self.rule.unit_ns);
     }
 
     /// What the bucket holds, without taking anything.
@@ -137,11 +137,6 @@ fn back(full_at: &AtomicU64, unit_ns: u64) {
     let _ = full_at.fetch_update(Ordering::AcqRel, Ordering::Acquire, |at| {
         Some(at.saturating_sub(unit_ns))
     });
-}
-
-/// The time in which one unit comes back.
-fn interval(window: Window) -> Duration {
-    window.per / window.requests.get()
 }
 
 fn nanos(span: Duration) -> u64 {

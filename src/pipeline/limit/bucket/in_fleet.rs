@@ -152,7 +152,7 @@ impl Bucket {
         let Some(in_fleet) = &self.in_fleet else {
             return;
         };
-        let (now, unit) = (nanos(self.rule.start.elapsed()), nanos(self.unit()));
+        let (now, unit) = (nanos(self.rule.start.elapsed()), self.rule.unit_ns);
         let one_more = |at: u64| Some(at.max(now).saturating_add(unit));
         let known = &in_fleet.known_full_at;
         // Never fails: the closure always returns a value.

@@ -16,7 +16,7 @@ use governor::{
 };
 use tokio::time::Instant;
 
-use super::{interval, nanos, seconds_up};
+use super::{nanos, seconds_up};
 use crate::config::settings::Window;
 
 /// A limit, and governor's decision by it.
@@ -37,17 +37,17 @@ impl Rule {
     /// The rule for one window. `scope`, such as `tenant` or `key`, is the first part of
     /// its name.
     pub fn new(scope: &str, window: Window) -> Self {
-        // `interval` is at least 1 ns and `burst` times it fits 64 bits of
-        // nanoseconds: the settings were validated. governor refuses a zero
-        // period only.
-        let quota = Quota::with_period(interval(window))
+        // It is at least 1 ns and `burst` times it fits 64 bits of nanoseconds: the
+        // settings were validated. governor refuses a zero period only.
+        let unit = window.per / window.requests.get();
+        let quota = Quota::with_period(unit)
             .unwrap_or_else(|| Quota::per_second(window.requests))
             .allow_burst(window.burst);
         let name = format!("{scope}-{}s", seconds_up(window.per)).into();
         // governor reads the clock for itself: nothing that takes time comes between.
         let start = Instant::now();
         let limiter = RateLimiter::new(quota, InTheKey, RuntimeClock);
-        let unit_ns = nanos(interval(window)).max(1);
+        let unit_ns = nanos(unit).max(1);
         Self {
             window,
             name,
@@ -67,11 +67,6 @@ impl Rule {
         self.limiter
             .check_key(bucket)
             .map_err(|refused| refused.wait_time_from(RuntimeClock.now()))
-    }
-
-    /// The time in which an empty bucket fills.
-    pub(super) fn refill(&self) -> Duration {
-        interval(self.window).saturating_mul(self.window.burst.get())
     }
 }
 
