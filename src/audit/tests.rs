@@ -56,23 +56,6 @@ async fn calls(trail: &Trail, calls: usize) {
     }
 }
 
-#[test]
-fn what_was_taken_from_the_queue_is_gone_and_what_a_flood_took_is_given_back() {
-    let queue = Queue::new(Duration::from_secs(1));
-    let mut entries = Vec::new();
-    for flood in [1, 2, 1000, 3] {
-        (0..flood).for_each(|_| queue.push_own(Fragment::now("x")));
-        assert!(!queue.take(Duration::ZERO, &mut entries));
-        assert_eq!((entries.len(), queue.depth()), (flood, 0));
-        entries.clear();
-    }
-    // The one list, and the other.
-    for _ in 0..2 {
-        queue.take(Duration::ZERO, &mut entries);
-        assert!(entries.capacity() < 1000, "{}", entries.capacity());
-    }
-}
-
 fn open(options: Options) -> Result<Trail, OpenError> {
     Trail::open(options, &mut |_| {})
 }
@@ -169,6 +152,23 @@ async fn written(directory: &Path) -> RequestId {
     worker.refused(refused(RequestId::next(), "unauthenticated"));
     trail.close();
     id
+}
+
+#[test]
+fn what_was_taken_from_the_queue_is_gone_and_what_a_flood_took_is_given_back() {
+    let queue = Queue::new(Duration::from_secs(1));
+    let mut entries = Vec::new();
+    for flood in [1, 2, 1000, 3] {
+        (0..flood).for_each(|_| queue.push_own(Fragment::now("x")));
+        assert!(!queue.take(Duration::ZERO, &mut entries));
+        assert_eq!((entries.len(), queue.depth()), (flood, 0));
+        entries.clear();
+    }
+    // The one list, and the other.
+    for _ in 0..2 {
+        queue.take(Duration::ZERO, &mut entries);
+        assert!(entries.capacity() < 1000, "{}", entries.capacity());
+    }
 }
 
 #[tokio::test]
