@@ -14,6 +14,7 @@ mod collected;
 mod disk;
 mod flusher;
 mod follow;
+mod inbox;
 mod query;
 mod queue;
 mod reader;

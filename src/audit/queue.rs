@@ -1,4 +1,4 @@
-//! What workers hand to the writer, and what the writer hands back.
+//! What workers hand to the writer.
 
 use std::{
     mem,
@@ -6,13 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::Notify;
-
 use super::{
     board::Board,
     coalesce::{Coalesced, Key, Who},
+    inbox::{Inbox, Reply, reply_to},
     record::{Fragment, RefusedRecord},
-    ticket::{Teller, Ticket, Waiting, wait_with},
+    ticket::{Ticket, Waiting, wait_with},
 };
 use crate::{ids::RequestId, metrics::TrailCounts};
 
@@ -75,38 +74,6 @@ pub enum Kind {
     Thawed,
     /// It is about the segment it stands in, and makes no sense in another.
     Segment,
-}
-
-/// The way back to the worker that waits.
-#[derive(Debug)]
-pub struct Reply {
-    /// Gets the record's number once it is durable.
-    pub teller: Teller,
-    /// Where the worker is.
-    pub inbox: Arc<Inbox>,
-    /// The request of an intent: one that comes too late must be closed.
-    pub intent_of: Option<RequestId>,
-}
-
-/// The answers for one worker: it is woken once for a whole batch.
-#[derive(Debug, Default)]
-pub struct Inbox {
-    answers: Mutex<Vec<Answer>>,
-    filled: Notify,
-}
-
-/// What the writer tells of one record.
-#[derive(Debug)]
-pub struct Answer {
-    /// Who is told.
-    pub teller: Teller,
-    /// See [`Reply::intent_of`]. The rest of the reply is not kept: it has the inbox
-    /// that this lies in, and nobody may be there to empty it.
-    pub intent_of: Option<RequestId>,
-    /// The record's number.
-    pub seq: u64,
-    /// What was written: its memory goes back to the worker that took it.
-    pub written: Fragment,
 }
 
 #[derive(Debug, Default)]
@@ -328,11 +295,8 @@ impl Queue {
                 break;
             }
             state.writer_sleeps = true;
-            state = self
-                .wake
-                .wait_timeout(state, wait)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            let woken = self.wake.wait_timeout(state, wait);
+            state = woken.unwrap_or_else(PoisonError::into_inner).0;
             state.writer_sleeps = false;
         }
         let closed = state.closed;
@@ -362,66 +326,24 @@ impl Queue {
     /// Tells the writer of what waits, if it sleeps.
     pub fn flush(&self) {
         let state = lock(&self.state);
-        let is_needed = state.writer_sleeps && !state.entries.is_empty();
-        drop(state);
-        if is_needed {
-            self.wake.notify_one();
-        }
+        let is_time = !state.entries.is_empty();
+        self.wake_if(state, is_time);
     }
 
     fn wake(&self, state: MutexGuard<'_, State>, wake: Wake) {
         let is_time = wake == Wake::Now || state.entries.len() >= BATCH_MIN;
+        self.wake_if(state, is_time);
+    }
+
+    fn wake_if(&self, mut state: MutexGuard<'_, State>, is_time: bool) {
         let is_needed = state.writer_sleeps && is_time;
+        // It need not be told twice.
+        state.writer_sleeps &= !is_needed;
         drop(state);
         if is_needed {
             self.wake.notify_one();
         }
     }
-}
-
-impl Inbox {
-    /// Puts an answer in; the worker is not woken yet.
-    pub fn put(&self, answer: Answer) {
-        lock(&self.answers).push(answer);
-    }
-
-    /// Wakes the worker.
-    pub fn wake(&self) {
-        self.filled.notify_one();
-    }
-
-    /// Hands each answer to the call that waits for it, on the worker's own
-    /// thread. Never ends.
-    pub async fn hand_out(&self, queue: &Queue) {
-        let mut answers = Vec::new();
-        loop {
-            self.filled.notified().await;
-            mem::swap(&mut *lock(&self.answers), &mut answers);
-            for Answer {
-                teller,
-                intent_of,
-                seq,
-                written,
-            } in answers.drain(..)
-            {
-                written.recycle();
-                let is_late = !teller.tell(seq);
-                if let (true, Some(request_id)) = (is_late, intent_of) {
-                    queue.push_too_late(request_id, seq);
-                }
-            }
-        }
-    }
-}
-
-fn reply_to(inbox: &Arc<Inbox>) -> (Reply, Waiting) {
-    let (teller, waiting) = wait_with(Arc::default());
-    let reply = Reply {
-        teller,
-        inbox: Arc::clone(inbox),
-        intent_of: None,
-    };
-    (reply, waiting)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -6,7 +6,8 @@ use tokio::time::Instant;
 
 use super::{
     flusher::Flusher,
-    queue::{Inbox, Queue, Wake},
+    inbox::Inbox,
+    queue::{Queue, Wake},
     record::{Fragment, FrozenRecord, IntentRecord, OutcomeRecord, RefusedRecord},
     ticket::{Ticket, Waiting},
 };
