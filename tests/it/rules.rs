@@ -1,6 +1,7 @@
 //! The rules the code keeps (design: "Rules the code keeps"), held against `src/`.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -221,20 +222,53 @@ fn the_lockfile_holds_no_crate_that_was_ruled_out() {
     }
 }
 
-/// The lockfile names it as an optional part of others; it must not be built.
-#[test]
-fn only_one_crypto_library_is_built() {
+/// What `cargo tree` says with these arguments, and what it says beside it.
+fn cargo_tree(arguments: &[&str]) -> (String, String) {
     let output = std::process::Command::new(env!("CARGO"))
-        .args(["tree", "--locked", "--edges", "all", "--invert", "ring"])
+        .args(["tree", "--locked"])
+        .args(arguments)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .unwrap();
-    let (found, said) = (
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr),
-    );
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (text(&output.stdout), text(&output.stderr))
+}
+
+/// The lockfile names it as an optional part of others; it must not be built.
+#[test]
+fn only_one_crypto_library_is_built() {
+    let (found, said) = cargo_tree(&["--edges", "all", "--invert", "ring"]);
     assert!(found.is_empty(), "{found}");
     assert!(said.contains("nothing to print"), "{said}");
+}
+
+/// A crate more is a longer build, and more to trust: it has to earn its place. What the
+/// build takes is in docs/performance.md.
+#[test]
+fn no_crate_is_built_that_was_not_weighed() {
+    const WEIGHED: usize = 173;
+    /// Two versions of these, since governor, and postgres-protocol, are behind others.
+    const TWICE: [&str; 2] = ["base64", "hashbrown"];
+
+    let (tree, said) = cargo_tree(&["--edges", "normal,build", "--prefix", "none"]);
+    let built: BTreeSet<_> = tree
+        .lines()
+        .filter_map(|line| line.split_once(" v"))
+        .map(|(name, version)| (name, version.split(' ').next()))
+        .collect();
+    let mut versions = BTreeMap::new();
+    for (name, _) in &built {
+        *versions.entry(*name).or_insert(0) += 1;
+    }
+    assert_eq!(versions.get("hyper"), Some(&1), "{tree}{said}");
+    assert!(
+        built.len() <= WEIGHED,
+        "{} crates, where {WEIGHED} were weighed: {built:?}",
+        built.len()
+    );
+    versions.retain(|_, count| *count > 1);
+    let twice: Vec<_> = versions.into_keys().collect();
+    assert_eq!(twice, TWICE, "built in more than one version");
 }
 
 #[test]
