@@ -102,7 +102,13 @@ impl Writer {
         if let Some(wrong) = &found.wrong {
             tracing::error!(%wrong, "the trail does not verify: somebody changed it, or the disk did. It goes on behind what is wrong, and calls are taken; see alloy-gateway audit verify, and treat it as an incident");
         }
-        let segment = Segment::create(disk.as_mut(), &directory, found.next_segment)?;
+        let is_relaxed = settings.durability == Durability::Relaxed;
+        let create = if is_relaxed {
+            Segment::create_unsynced
+        } else {
+            Segment::create
+        };
+        let segment = create(disk.as_mut(), &directory, found.next_segment)?;
         let mut writer = Self {
             directory,
             disk,
@@ -143,6 +149,10 @@ impl Writer {
             });
         }
         writer.write_from(0, true)?;
+        if is_relaxed {
+            // A start need not wait for it, either.
+            writer.settle_beside(None);
+        }
         if !found.open.is_empty() {
             tracing::warn!(
                 calls = found.open.len(),

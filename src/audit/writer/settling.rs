@@ -1,7 +1,7 @@
-//! The end of a full segment with `relaxed`, beside the writer.
+//! What becomes durable beside the writer with `relaxed`: a full segment, and the name
+//! of a new one.
 
 use std::{
-    io,
     path::PathBuf,
     sync::Arc,
     thread,
@@ -13,8 +13,8 @@ use crate::{
     metrics::TrailOp,
 };
 
-/// The segment before the one that is written, with `relaxed`: it is made durable beside
-/// it, and so is the entry of this one in the directory.
+/// With `relaxed`, the segment before the one that is written, if it is of this run, and
+/// the entry of this one in the directory are made durable beside it.
 #[derive(Debug, Default)]
 pub struct Settling(Option<Underway>);
 
@@ -28,9 +28,9 @@ struct Underway {
 /// What is to be made durable, and where its failures are counted.
 #[derive(Debug)]
 pub struct ToSettle {
-    /// The full segment.
-    pub sealed: Sealed,
-    /// Where the next one has its name.
+    /// The full segment, if there is one.
+    pub sealed: Option<Sealed>,
+    /// Where the new one has its name.
     pub directory: PathBuf,
     /// What the writer counts with.
     pub queue: Arc<Queue>,
@@ -38,22 +38,16 @@ pub struct ToSettle {
 
 impl ToSettle {
     fn settle(&self, disk: &mut dyn Disk) {
-        let failed = |error: io::Error, what: &str| {
+        if let Some(sealed) = &self.sealed
+            && let Err(error) = sealed.settle(disk)
+        {
             self.queue.counts.failed(TrailOp::Rotate);
-            tracing::error!(segment = %self.sealed.path().display(), %error, "{what}");
-        };
-        if let Err(error) = self.sealed.settle(disk) {
-            failed(
-                error,
-                "a full segment cannot be settled: its records may not survive the end of this machine",
-            );
+            tracing::error!(segment = %sealed.path().display(), %error, "a full segment cannot be settled: its records may not survive the end of this machine");
         }
         // Whatever became of that.
         if let Err(error) = disk.sync_directory(&self.directory) {
-            failed(
-                error,
-                "the segment after this one has no durable name yet: it may not survive the end of this machine",
-            );
+            self.queue.counts.failed(TrailOp::Rotate);
+            tracing::error!(directory = %self.directory.display(), %error, "a new segment has no durable name yet: it may not survive the end of this machine");
         }
     }
 }
@@ -90,7 +84,7 @@ impl Settling {
         if is_long && !underway.is_told {
             underway.is_told = true;
             tracing::warn!(
-                "the disk takes long to make a full segment durable: until it has, the segment's records would not survive the end of this machine"
+                "the disk takes long to make a full segment, or the name of a new one, durable: until it has, records in them would not survive the end of this machine"
             );
         }
     }

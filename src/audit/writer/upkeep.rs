@@ -15,7 +15,7 @@ use crate::{
         queue::{Entry, Kind},
         record::Fragment,
         retention::{self, Removal},
-        segment::Segment,
+        segment::{Sealed, Segment},
     },
     config::settings::{Checkpoint, Durability},
     metrics::TrailOp,
@@ -185,19 +185,25 @@ impl Writer {
             }
             // Nothing was, and calls need not wait until all of it is.
             Durability::Relaxed => {
-                let work = ToSettle {
-                    sealed: self.segment.sealed()?,
-                    directory: self.directory.clone(),
-                    queue: Arc::clone(&self.queue),
-                };
+                let sealed = self.segment.sealed()?;
                 self.segment = Segment::create_unsynced(disk, &self.directory, next)?;
-                self.settling.begin(work, disk);
+                self.settle_beside(Some(sealed));
             }
         }
         let beginning = self.beginning();
         self.write_own(beginning)?;
         self.pruning.looked_at = None;
         Ok(())
+    }
+
+    /// With `relaxed`: makes a full segment, and the name of the new one, durable.
+    pub(super) fn settle_beside(&mut self, sealed: Option<Sealed>) {
+        let work = ToSettle {
+            sealed,
+            directory: self.directory.clone(),
+            queue: Arc::clone(&self.queue),
+        };
+        self.settling.begin(work, self.disk.as_mut());
     }
 
     /// Removes segments that are older than `audit.retention`, after writing down
