@@ -15,7 +15,6 @@
 //! [`config`] turns one YAML file into the immutable snapshot that a request
 //! sees. [`audit`] is the trail: one thread that writes hash-chained records.
 //! [`containment`] is what stops a tenant.
-//! The modules below stand in the order in which a request meets them.
 #![cfg_attr(
     test,
     allow(

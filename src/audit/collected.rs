@@ -27,13 +27,13 @@ impl Collected {
     }
 
     /// The writer found it in the trail, or gave one.
-    pub(super) fn is_chain(&self, chain: Uuid) {
+    pub(super) fn set_chain(&self, chain: Uuid) {
         // It is opened once.
         let _ = self.chain.set(chain);
     }
 
     /// The records up to this number are there.
-    pub fn has_until(&self, seq: u64) {
+    pub fn set_until(&self, seq: u64) {
         self.until.store(seq, Ordering::Release);
     }
 

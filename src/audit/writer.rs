@@ -136,7 +136,7 @@ impl Writer {
             settings,
         };
         if let (Some(collected), Some(chain)) = (&writer.collected, writer.chain) {
-            collected.is_chain(chain);
+            collected.set_chain(chain);
         }
         writer.queue.board.begin_at(&writer.confirmed);
         writer.pending.extend(writer.beginning());

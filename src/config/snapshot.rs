@@ -128,11 +128,11 @@ impl Tenant {
     /// Reads a little of each place that a call needs of its tenant, for nothing but that
     /// the processor fetches them side by side. With many tenants none is in its cache,
     /// and later each would be waited for by itself.
-    pub fn fetch(&self, token: &TokenEntry) {
+    pub fn prefetch(&self, token: &TokenEntry) {
         let name = self.name.as_bytes().first();
         let id = token.id.as_bytes().first();
         black_box((name.copied(), id.copied()));
-        black_box((self.is_frozen(), self.limits.fetch()));
+        black_box((self.is_frozen(), self.limits.prefetch()));
     }
 
     /// How many of its calls wait for their turn.

@@ -69,7 +69,7 @@ fn look_up<'a>(
     let (tenant, token) = snapshot
         .by_token(token.digest())
         .ok_or(AuthFailure::Unknown)?;
-    tenant.fetch(token);
+    tenant.prefetch(token);
     if token.not_before.is_some_and(|from| now < from) {
         return Err(AuthFailure::NotYetValid);
     }

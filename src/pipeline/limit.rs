@@ -249,9 +249,9 @@ impl Limits {
         }
     }
 
-    /// See [`Tenant::fetch`](crate::config::snapshot::Tenant::fetch).
-    pub fn fetch(&self) -> Option<u64> {
-        self.buckets.first().map(|(_, bucket)| bucket.fetch())
+    /// See [`Tenant::prefetch`](crate::config::snapshot::Tenant::prefetch).
+    pub fn prefetch(&self) -> Option<u64> {
+        self.buckets.first().map(|(_, bucket)| bucket.prefetch())
     }
 
     /// Every bucket, shortest window first.

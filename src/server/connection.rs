@@ -140,7 +140,7 @@ where
                 answer.look_again();
             }
             let done = answer.await;
-            if !done.has_waited {
+            if !done.was_sent {
                 // hyper would go on with what is pipelined behind it: who sends thousands
                 // of bad requests at once gets one answer a turn, as everybody does.
                 yield_now().await;

@@ -42,7 +42,7 @@ pub struct Done {
     /// The answer.
     pub response: Response<respond::Body>,
     /// It was sent on. Else it was answered without waiting for anybody else.
-    pub has_waited: bool,
+    pub was_sent: bool,
 }
 
 /// What the work of a call begins with.
@@ -111,7 +111,7 @@ impl Rim {
         if access::is_wanted(answer.response.status().as_u16()) {
             access::answered(arrival, &answer, trace.as_ref(), &snapshot.digest);
         }
-        let has_waited = answer.upstream.is_some();
+        let was_sent = answer.upstream.is_some();
         let response = match (traces, trace) {
             (Some(traces), Some(trace)) if trace.is_sampled => {
                 let (response, call) = Finished::of(trace, arrival, answer);
@@ -120,10 +120,7 @@ impl Rim {
             }
             _ => answer.response,
         };
-        Done {
-            response,
-            has_waited,
-        }
+        Done { response, was_sent }
     }
 
     /// What is shed or comes too late is refused before anything is looked at.

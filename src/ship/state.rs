@@ -81,7 +81,7 @@ impl State {
     /// Records were written; the last has this number.
     pub(super) fn wrote(&self, records: usize, seq: u64) {
         self.records.fetch_add(records as u64, Ordering::Relaxed);
-        self.collected.has_until(seq);
+        self.collected.set_until(seq);
     }
 
     /// At this time nothing was missing that was in the trail then.

@@ -47,8 +47,8 @@ impl Bucket {
         }
     }
 
-    /// Reads it; see [`Tenant::fetch`](crate::config::snapshot::Tenant::fetch).
-    pub fn fetch(&self) -> u64 {
+    /// Reads it; see [`Tenant::prefetch`](crate::config::snapshot::Tenant::prefetch).
+    pub fn prefetch(&self) -> u64 {
         self.full_at.0.load(Ordering::Relaxed)
     }
 
