@@ -15,6 +15,7 @@ use http::HeaderValue;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
+use self::shared::Taken;
 pub use self::{
     breaker::{Breaker, BreakerState, Pass},
     bucket::{Bucket, FullAt, Level, Rule, Rules, seconds_up},
@@ -45,7 +46,9 @@ impl<'a> Entered<'a> {
     }
 }
 
-/// Proof that a call was counted against every limit and may be sent.
+/// Proof that a call was counted against every limit and may be sent. What it took is
+/// given back if it is dropped before its intent is in the trail: only what may have been
+/// sent is spent. (What the store of a fleet counted stays counted there.)
 #[derive(Debug)]
 #[must_use]
 pub struct Admitted<'a> {
@@ -54,6 +57,7 @@ pub struct Admitted<'a> {
     waited: Duration,
     asked: Duration,
     backend: Backend,
+    taken: Taken<'a>,
     _in_flight: InFlight<'a>,
 }
 
@@ -76,6 +80,11 @@ impl<'a> Admitted<'a> {
     /// Who decided.
     pub fn backend(&self) -> Backend {
         self.backend
+    }
+
+    /// What it took stays spent.
+    pub fn spend(&mut self) {
+        self.taken.keep();
     }
 
     /// Tells the breaker how the call went; a dry run says nothing.
@@ -165,6 +174,7 @@ pub async fn admit<'a>(
         }
     };
     Ok(Admitted {
+        taken: Taken::from(&tenant.limits),
         permit,
         pass: Some(pass),
         waited,

@@ -30,7 +30,7 @@ impl<'a> Recorded<'a> {
 ///
 /// `audit-unavailable` if the trail can't be written; then nothing may be sent.
 pub async fn intent<'a>(
-    admitted: Admitted<'a>,
+    mut admitted: Admitted<'a>,
     trail: &WorkerTrail,
     arrival: &Arrival,
     config: &str,
@@ -50,7 +50,10 @@ pub async fn intent<'a>(
         config,
     });
     match written.await {
-        Ok(intent) => Ok(Recorded { admitted, intent }),
+        Ok(intent) => {
+            admitted.spend();
+            Ok(Recorded { admitted, intent })
+        }
         Err(_) => {
             arrival.conclude();
             Err(Refusal::AuditUnavailable)

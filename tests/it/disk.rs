@@ -280,6 +280,33 @@ fn a_directory_that_vanishes_is_waited_for() {
     finish(gateway, &promised);
 }
 
+/// Nothing was sent: what a caller may send in a day is still there afterwards.
+#[test]
+fn a_call_that_the_trail_refuses_spends_no_budget() {
+    let gateway = generous(
+        Setup::default()
+            .key_limits("[ { requests: 6, per: 1h } ]")
+            .tenant(
+                "billing",
+                &["users: all", "limits: [ { requests: 3, per: 1d } ]"],
+            ),
+    );
+    assert_eq!(gateway.delete(USER, "c1").status, 200);
+    let away = gateway.path("elsewhere");
+    fs::rename(gateway.audit(), &away).unwrap();
+    for n in 0..10 {
+        let response = gateway.delete(USER, &format!("refused-{n}"));
+        assert_refusal(&response, 503, "audit-unavailable", "no");
+        let levels = response.field("ratelimit").unwrap();
+        assert_eq!(levels, "\"key-3600s\";r=5, \"tenant-86400s\";r=2");
+    }
+    fs::rename(&away, gateway.audit()).unwrap();
+    wait_until_back(&gateway);
+    assert_eq!(gateway.delete(USER, "c2").status, 200);
+    assert_eq!(gateway.delete(USER, "c3").status, 429);
+    assert_eq!(sent(&gateway), ["c1", "back", "c2"]);
+}
+
 #[test]
 fn a_directory_put_in_its_place_is_locked_and_gets_what_was_written() {
     let gateway = generous(Setup::default());

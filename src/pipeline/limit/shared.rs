@@ -38,11 +38,18 @@ pub struct Asking<'a> {
     pub store: Option<&'a Client>,
 }
 
-/// Units of the local buckets; given back when dropped, unless they are kept.
-struct Taken<'a>(Option<&'a Limits>);
+/// One unit of each local bucket; given back when dropped, unless they are kept.
+#[derive(Debug)]
+pub struct Taken<'a>(Option<&'a Limits>);
 
-impl Taken<'_> {
-    fn keep(mut self) {
+impl<'a> Taken<'a> {
+    /// What [`Limits::try_pass`] took.
+    pub fn from(limits: &'a Limits) -> Self {
+        Self(Some(limits))
+    }
+
+    /// They stay spent.
+    pub fn keep(&mut self) {
         self.0 = None;
     }
 }
@@ -69,7 +76,7 @@ impl Asking<'_> {
         let Some(store) = self.store.filter(|_| !limits.buckets.is_empty()) else {
             return Ok(Backend::Local);
         };
-        let taken = Taken(Some(limits));
+        let mut taken = Taken::from(limits);
         let windows = limits.windows();
         let asked = Instant::now();
         let ask = Ask {
@@ -110,7 +117,7 @@ impl Limits {
         answer: Option<Answer>,
         replicas: u32,
     ) -> Result<Backend, Refusal> {
-        let taken = Taken(Some(self));
+        let mut taken = Taken::from(self);
         let Some(answer) = answer else {
             self.take_share(replicas)?;
             taken.keep();
