@@ -2,12 +2,13 @@
 //! only in debug builds, and only if the environment names the place.
 
 /// Between which stages a process can be ended.
-pub const POINTS: [&str; 5] = [
+pub const POINTS: [&str; 6] = [
     "admitted",
     "intent-durable",
     "request-built",
     "answer-read",
     "outcome-durable",
+    "answer-made",
 ];
 
 /// Ends the process here if `ALLOY_GATEWAY_ABORT_AT` names this place, panics if

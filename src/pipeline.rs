@@ -190,7 +190,6 @@ impl Pipeline {
         let seen = respond::status_and_code(&outcome);
         let written = record::outcome(recorded, &self.trail, arrival, &outcome, seen).await;
         fault_point::reach("outcome-durable");
-        arrival.conclude();
         let now = Instant::now();
         let took = now.duration_since(arrival.started);
         let own = took.saturating_sub(limited_for + outcome.took());
@@ -201,8 +200,10 @@ impl Pipeline {
         if is_failure(code, status) {
             self.keep(arrival, Some(tenant), code, status);
         }
+        let response = respond::outcome(arrival, &outcome, written, (&tenant.limits, now), room);
+        fault_point::reach("answer-made");
         Ok(Answer {
-            response: respond::outcome(arrival, &outcome, written, (&tenant.limits, now), room),
+            response,
             tenant: None,
             token: None,
             code: seen.1.unwrap_or_default(),

@@ -161,12 +161,12 @@ impl Arrival {
         self.committed.store(true, Ordering::Release);
     }
 
-    /// The outcome is written: only the answer is left.
+    /// Nothing was sent and nothing will be, or a bug has cut the work.
     pub fn conclude(&self) {
         self.committed.store(false, Ordering::Release);
     }
 
-    /// Whether the work is between intent and outcome.
+    /// Whether the call may have been sent: from its intent on.
     pub fn is_committed(&self) -> bool {
         self.committed.load(Ordering::Acquire)
     }

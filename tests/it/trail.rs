@@ -117,7 +117,7 @@ fn a_kill_between_any_two_stages_loses_nothing() {
         );
         assert!(!gateway.process.wait().success());
         let was_sent = !sent(&gateway).is_empty();
-        let expected = ["answer-read", "outcome-durable"].contains(&point);
+        let expected = ["answer-read", "outcome-durable", "answer-made"].contains(&point);
         assert_eq!(was_sent, expected, "{point}");
         gateway.start_again();
         assert!(gateway.stop().success());
@@ -126,7 +126,7 @@ fn a_kill_between_any_two_stages_loses_nothing() {
         let ended = trail.get("c1").map(|ended| ended[0].as_str());
         let expected = match point {
             "admitted" => None,
-            "outcome-durable" => Some("deleted"),
+            "outcome-durable" | "answer-made" => Some("deleted"),
             _ => Some("in-doubt"),
         };
         assert_eq!(ended, expected, "{point}");
