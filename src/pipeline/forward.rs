@@ -189,21 +189,16 @@ impl Outcome {
         self.attempts.last().is_some_and(is_refusal) && self.kind == OutcomeKind::NotDeleted
     }
 
-    /// The outcome of this and, after it, `later`.
+    /// The outcome of this clean refusal of a key and, with the next one, `later`.
     pub fn followed_by(self, later: Self) -> Self {
         let attempts: Vec<_> = self.attempts.into_iter().chain(later.attempts).collect();
-        // What got further speaks for the call.
-        let result = if later.sent >= self.sent {
-            later.result
-        } else {
-            self.result
-        };
         Self {
             kind: strongest(&attempts),
             sent: self.sent.max(later.sent),
             began: self.began,
             attempts,
-            result,
+            // That the old key is refused is known; how the call ended is what came then.
+            result: later.result,
         }
     }
 

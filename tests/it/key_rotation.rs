@@ -114,6 +114,29 @@ fn if_the_next_key_is_refused_too_the_call_fails_after_two_attempts() {
     assert_eq!(gateway.last_record_of(&response)["outcome"], "not-deleted");
 }
 
+/// That the old key was refused is no news by then: the new one is in use.
+#[test]
+fn how_the_call_ended_with_the_next_key_is_what_the_caller_hears() {
+    let gateway = Setup::default()
+        .upstream("request_timeout: 1s")
+        .file("api-key", OLD)
+        .file("next-key", KEY)
+        .key("next: { file: next-key }")
+        .start();
+    gateway.alloy.script([
+        Behaviour::answer(401, "", "{}"),
+        Behaviour::Stall(Duration::from_secs(5)),
+    ]);
+    let response = gateway.delete(USER, "c1");
+    assert_refusal(&response, 504, "upstream-timeout", "yes");
+    let outcome = gateway.last_record_of(&response);
+    assert_eq!(outcome["outcome"], "in-doubt");
+    assert_eq!(
+        outcome["attempt_ends"],
+        serde_json::json!(["401", "timeout"])
+    );
+}
+
 #[test]
 fn a_401_after_a_doubt_is_no_clean_refusal_and_nothing_is_sent_again() {
     let gateway = with_next();
