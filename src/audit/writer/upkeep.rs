@@ -230,16 +230,18 @@ impl Writer {
         let (sender, found) = mpsc::channel();
         let (directory, hasher) = (self.directory.clone(), self.hasher.clone());
         let current = self.segment.number();
-        thread::Builder::new()
-            .name("trail-prune".to_owned())
-            .spawn(move || {
-                match retention::removable(&directory, &hasher, retention, current) {
-                    // Nobody hears it if the gateway stops meanwhile.
-                    Ok(removals) => drop(sender.send(removals)),
-                    Err(error) => tracing::warn!(%error, "audit.retention: old segments cannot be looked for; nothing is removed until they can"),
-                }
-            })?;
-        self.pruning.found = Some(found);
+        let cannot = |error: io::Error| tracing::warn!(%error, "audit.retention: old segments cannot be looked for; nothing is removed until they can");
+        let look = move || match retention::removable(&directory, &hasher, retention, current) {
+            // Nobody hears it if the gateway stops meanwhile.
+            Ok(removals) => drop(sender.send(removals)),
+            Err(error) => cannot(error),
+        };
+        let thread = thread::Builder::new().name("trail-prune".to_owned());
+        match thread.spawn(look) {
+            Ok(_) => self.pruning.found = Some(found),
+            // No fault of the trail's.
+            Err(error) => cannot(error),
+        }
         Ok(())
     }
 
