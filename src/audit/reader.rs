@@ -35,10 +35,14 @@ pub struct Scope {
     pub from_segment: u64,
 }
 
+/// No trail has come this far, at a million records a second for a hundred thousand
+/// years: a number above it is forged, and nothing may be counted on from there.
+const SEQ_MAX: u64 = 1 << 62;
+
 /// What reading a trail found.
 #[derive(Debug)]
 pub struct Scan {
-    /// The last record whose own hash is right.
+    /// The last record that can be read, whatever is wrong with it: `wrong` says so.
     pub head: Head,
     /// How many segments there are.
     pub segments: u64,
@@ -253,7 +257,9 @@ impl Scan {
         if let Err(fault) = checked {
             self.note(file, number, Some(record.seq), fault);
         }
-        if let Some(hash) = Hash::parse(&record.hash) {
+        if let Some(hash) = Hash::parse(&record.hash)
+            && record.seq <= SEQ_MAX
+        {
             self.head = Head {
                 seq: record.seq,
                 hash,

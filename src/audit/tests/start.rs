@@ -36,6 +36,32 @@ async fn what_an_earlier_run_left_is_synced_before_anything_is_chained_to_it() {
     assert_eq!(synced.get(..2), Some(&*expected));
 }
 
+/// Counted on from there, numbers would begin anew, or mean something else to who waits.
+#[tokio::test]
+async fn a_forged_last_number_is_told_and_not_counted_on_from() {
+    for forged in [u64::MAX, u64::MAX - 1, u64::MAX - 3] {
+        let directory = tempfile::tempdir().unwrap();
+        written(directory.path()).await;
+        let before = verify(directory.path()).unwrap().head.seq;
+        let (_, segment) = segment::list(directory.path()).unwrap().pop().unwrap();
+        let mut text = fs::read_to_string(&segment).unwrap();
+        let last = text.lines().last().unwrap();
+        let (seq, number) = (format!("\"seq\":{before}"), format!("\"seq\":{forged}"));
+        assert!(last.contains(&seq), "{last}");
+        text.push_str(&last.replace(&seq, &number));
+        text.push('\n');
+        fs::write(&segment, text).unwrap();
+        assert!(!verify(directory.path()).unwrap().is_intact());
+        written(directory.path()).await;
+        let lines = lines(directory.path());
+        let opened = lines
+            .iter()
+            .rev()
+            .find(|line| line.contains("trail.opened"));
+        assert_eq!(field(opened.unwrap(), "seq"), (before + 1).to_string());
+    }
+}
+
 /// A run that was killed while it settled one segment leaves room behind two.
 #[tokio::test]
 async fn room_that_a_killed_run_left_behind_its_segments_is_given_back() {
