@@ -89,7 +89,7 @@ pub async fn dial(addresses: &[SocketAddr], deadline: Instant) -> Result<TcpStre
         let share: Duration = deadline.saturating_duration_since(now) / left;
         match timeout_at(now + share, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => last = ConnectError::Tcp(error.to_string()),
+            Ok(Err(error)) => last = ConnectError::Tcp(format!("{address}: {error}")),
             Err(_) => last = ConnectError::Timeout,
         }
     }

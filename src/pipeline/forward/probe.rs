@@ -1,17 +1,13 @@
 //! Connecting to the upstream for its own sake: nothing is sent.
 
-use std::{
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
-    net::{TcpStream, lookup_host},
-    time::timeout,
+    net::lookup_host,
+    time::{Instant, timeout},
 };
 
-use super::pool::ConnectError;
+use super::{look_up::dial, pool::ConnectError};
 use crate::config::snapshot::Target;
 
 /// What was found on the way to the upstream.
@@ -45,29 +41,21 @@ async fn reach(target: &Arc<Target>) -> Result<Reached, ConnectError> {
     let found = lookup_host((url.host.as_str(), url.port)).await;
     let found = found.map_err(|error| ConnectError::Dns(error.to_string()))?;
     let addresses: Vec<_> = found.collect();
-    let mut last = ConnectError::Dns("the name has no address".to_owned());
-    for address in &addresses {
-        let stream = match TcpStream::connect(address).await {
-            Ok(stream) => stream,
-            Err(error) => {
-                last = ConnectError::Tcp(format!("{address}: {error}"));
-                continue;
-            }
-        };
-        let tls = match &target.tls {
-            None => None,
-            Some(tls) => {
-                let shaken = tls.connect(&url.host, stream).await;
-                let stream = shaken.map_err(|error| ConnectError::Tls(error.to_string()))?;
-                Some(crate::tls::describe(&stream))
-            }
-        };
-        return Ok(Reached {
-            address: *address,
-            addresses,
-            tls,
-            took: start.elapsed(),
-        });
-    }
-    Err(last)
+    let stream = dial(&addresses, start + target.settings.connect_timeout).await?;
+    let address = stream.peer_addr();
+    let address = address.map_err(|error| ConnectError::Tcp(error.to_string()))?;
+    let tls = match &target.tls {
+        None => None,
+        Some(tls) => {
+            let shaken = tls.connect(&url.host, stream).await;
+            let stream = shaken.map_err(|error| ConnectError::Tls(error.to_string()))?;
+            Some(crate::tls::describe(&stream))
+        }
+    };
+    Ok(Reached {
+        address,
+        addresses,
+        tls,
+        took: start.elapsed(),
+    })
 }
