@@ -21,7 +21,7 @@ use crate::config::settings::Trust;
 
 /// The longest file of certificate authorities that is read: the system's own
 /// bundle has some 220 KiB.
-const ROOTS_BYTES_MAX: u64 = 4 << 20;
+pub const ROOTS_BYTES_MAX: u64 = 4 << 20;
 /// What is spoken inside.
 const HTTP_1_1: &[u8] = b"http/1.1";
 const H2: &[u8] = b"h2";
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bundled_and_the_systems_roots_are_there() {
+    fn the_bundled_roots_are_there_and_the_systems_are_or_their_absence_is_told() {
         assert!(client_config(&Trust::Bundled).is_ok());
         let system = client_config(&Trust::System);
         assert!(

@@ -163,8 +163,8 @@ pub struct Uncut {
     arrival: Arc<Arrival>,
     work: Option<Work<Given, Done>>,
     done: Option<Done>,
-    /// By the task that polls it next, in the turn in which it does: that is woken when
-    /// there is more to do, and must not look twice until then.
+    /// Whether the next poll has nothing to do: `begun` polled the work already, in the
+    /// same turn and for the same task, which the work wakes when there is more.
     is_polled: bool,
 }
 

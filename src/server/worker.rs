@@ -224,7 +224,7 @@ impl Host {
         let Some(tls) = tls else {
             return connection::serve(stream, peer, &bounds, house).await;
         };
-        // On its own: a plaintext connection must not have the size of this one.
+        // Boxed: a plaintext connection must not have the size of this one.
         let serving = Box::pin(async {
             match tokio::time::timeout(bounds.header_timeout, tls.accept(stream)).await {
                 Ok(Ok(stream)) => connection::serve(stream, peer, &bounds, house).await,

@@ -32,8 +32,6 @@ use crate::{
 
 /// The longest list of users that is read, in bytes.
 const USERS_BYTES_MAX: u64 = 64 << 20;
-/// The longest file of roots, in bytes.
-const ROOTS_BYTES_MAX: u64 = 16 << 20;
 
 /// A snapshot that may take effect.
 #[derive(Debug)]
@@ -285,7 +283,7 @@ fn target(
     problems: &mut Vec<Problem>,
 ) -> Option<Arc<Target>> {
     let trust = match &upstream.trust {
-        Trust::File(path) => read_file(path, ROOTS_BYTES_MAX).ok(),
+        Trust::File(path) => read_file(path, tls::ROOTS_BYTES_MAX).ok(),
         _ => None,
     };
     if let Some(known) = previous.map(|previous| &previous.upstream)

@@ -42,7 +42,7 @@ pub struct Connection {
 /// What it goes over.
 #[derive(Debug)]
 pub enum Stream {
-    /// TLS; on its own, since connections are moved.
+    /// TLS; boxed, since connections are moved.
     Tls(Box<ClientStream<Together<TcpStream>>>),
     /// Plaintext, for an upstream on this machine.
     Plain(TcpStream),

@@ -63,7 +63,7 @@ enum End {
 /// An answer that was read to its end.
 #[derive(Debug)]
 pub struct Whole {
-    /// The answer; on its own, since it is handed on from one to the other.
+    /// The answer; boxed, since it is handed on from one to the other.
     pub answer: Box<UpstreamAnswer>,
     /// Whether the connection may carry another request.
     pub stays_open: bool,
