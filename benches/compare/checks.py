@@ -4,6 +4,7 @@ import os
 import pathlib
 import time
 
+from . import figures
 from .stage import ANSWER, CREDENTIAL, KEY, USER, VERSION, Recorder, ask, fail, path, request, token
 
 
@@ -14,13 +15,14 @@ def recorded(place):
     return b"".join(file.read_bytes() for file in files if file.exists())
 
 
-def check(stage, subject, recorder):
+def check(stage, subject, recorder, stranger):
     """Ends the run if `subject` answers, forwards, limits or records wrongly."""
     def must(fact, what):
         if not fact:
             fail(f"{subject.name}: {what}")
 
     recorder.heads.clear()
+    recorder.connections = 0
     process, port = subject.start(stage, upstream=recorder.port)
     mine, other = stage.tokens[0], stage.tokens[1]
     for known in (mine, other):
@@ -57,6 +59,28 @@ def check(stage, subject, recorder):
     must(KEY.encode() not in text, "the key is on disk")
     if subject.trail:
         must(text.count(b'"request.intent"') == 2 and text.count(b'"request.outcome"') == 2, "the trail lacks records")
+    for _ in range(20):
+        ask(port, request(mine))
+    must(0 < recorder.connections < 5, f"{recorder.connections} connections to the upstream for 22 calls in turn")
+    stage.end(process)
+
+    # An upstream whose certificate is of nobody that it knows.
+    process, port = subject.start(stage, upstream=stranger.port)
+    status, _ = ask(port, request(mine))
+    must(status in (502, 503), f"answered {status} for an upstream with a certificate of its own")
+    must(not stranger.heads, "a request with the key reached an upstream with a certificate of its own")
+    stage.end(process)
+
+    # A record for each call under load, too: those that were under way at the end have one, and no answer.
+    process, port = subject.start(stage)
+    # Whatever it says of its start is written by then.
+    time.sleep(0.5)
+    lines = lambda: recorded(process.records_in).count(b'"request.outcome"' if subject.trail else b"\n")
+    before = lines()
+    calls, end = figures.load(stage, process, port, 16, 1)["calls"], time.time() + 15
+    while time.time() < end and lines() - before < calls:
+        time.sleep(0.1)
+    must(calls <= lines() - before <= calls + 16, f"{lines() - before} records of {calls} calls")
     stage.end(process)
 
     process, port = subject.start(stage, upstream=recorder.port, limit=5)
@@ -68,8 +92,9 @@ def check(stage, subject, recorder):
 
 def check_all(stage, subjects):
     recorder = Recorder(stage.path("tls.crt"), stage.path("tls.key"))
+    stranger = Recorder(stage.path("stranger.crt"), stage.path("stranger.key"))
     for subject in subjects:
-        check(stage, subject, recorder)
+        check(stage, subject, recorder, stranger)
 
 
 def still_right(stage, name, port):

@@ -44,6 +44,12 @@ def memory_kib(root):
     return total
 
 
+def pss_kib(root):
+    """PSS of all its processes, as the kernel states it: a page that others map, too, is shared out."""
+    texts = (pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in processes(root))
+    return sum(int(re.search(r"^Pss:\s+(\d+)", text, re.M).group(1)) for text in texts)
+
+
 def wake_ups(root):
     """Voluntary context switches of all its threads, by now."""
     total = 0
@@ -89,7 +95,7 @@ def load(stage, process, port, connections, seconds, target=path(), tokens=None)
     if errors or not requests:
         raise Failed(f"{errors} errors in {requests} calls")
     cpu = (cpu_seconds(process.pid) - before) / requests * 1e6
-    return {"cpu_us": cpu, "per_second": requests / (micros / 1e6), "p50_us": p50, "p99_us": p99, "memory_kib": memory[0]}
+    return {"calls": requests, "cpu_us": cpu, "per_second": requests / (micros / 1e6), "p50_us": p50, "p99_us": p99, "memory_kib": memory[0]}
 
 
 def h2_load(stage, process, connections, streams, calls):
@@ -105,7 +111,7 @@ def h2_load(stage, process, connections, streams, calls):
     return {"cpu_us": (cpu_seconds(process.pid) - before) / calls * 1e6, "per_second": rate}
 
 
-def fixed_rate(stage, port, connections, rate, seconds, tls=False):
+def fixed_rate(stage, port, connections, rate, seconds):
     """Latency in µs from the time a call was due, whether or not it could be sent then."""
     known = stage.write("tokens", "\n".join(stage.tokens) + "\n")
     out = subprocess.run(["taskset", "-c", "1", stage.fixed_rate, f"127.0.0.1:{port}", path(), known, str(connections), str(rate), str(seconds)],

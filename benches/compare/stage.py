@@ -85,7 +85,7 @@ class Recorder:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.load_cert_chain(certificate, key)
-        self.heads = []
+        self.heads, self.connections = [], 0
         self.socket = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.port = self.socket.getsockname()[1]
         threading.Thread(target=self.accept, args=(context,), daemon=True).start()
@@ -98,6 +98,7 @@ class Recorder:
     def serve(self, context, connection):
         try:
             with context.wrap_socket(connection, server_side=True) as stream:
+                self.connections += 1
                 seen = b""
                 while more := stream.recv(65536):
                     seen += more
@@ -150,6 +151,8 @@ class Stage:
         self.openssl("req", *curve, "-keyout", p("tls.key"), "-out", p("tls.csr"), "-subj", "/CN=localhost")
         names = self.write("names", "subjectAltName=DNS:localhost\n")
         self.openssl("x509", "-req", "-in", p("tls.csr"), "-CA", p("ca.pem"), "-CAkey", p("ca.key"), "-CAcreateserial", "-out", p("tls.crt"), "-days", "2", "-extfile", names)
+        # One for the same name that nobody vouches for.
+        self.openssl("req", "-x509", *curve, "-keyout", p("stranger.key"), "-out", p("stranger.crt"), "-subj", "/CN=localhost", "-days", "2", "-addext", "subjectAltName=DNS:localhost")
         self.write("key", KEY + "\n")
 
     def run(self, cpus, *args, env=None):

@@ -16,8 +16,8 @@ class Subject:
     calls a second a tenant may make, and whose tokens are known.
     """
 
-    def __init__(self, name, start, order=("404", "405", "401"), leaves_out="", records=None, h2=False, trail=False):
-        self.name, self.starter, self.leaves_out, self.records = name, start, leaves_out, records
+    def __init__(self, name, start, leaves_out="", h2=False, trail=False):
+        self.name, self.starter, self.leaves_out = name, start, leaves_out
         self.h2, self.trail = h2, trail
 
     def start(self, stage, upstream=None, workers=1, limit=MANY, tokens=None, cpus=None):
@@ -79,7 +79,7 @@ http {{ keepalive_requests 100000000; keepalive_timeout 1h; map_hash_bucket_size
       proxy_ssl_protocols TLSv1.3; proxy_ssl_verify on; proxy_ssl_trusted_certificate {stage.path("ca.pem")}; proxy_ssl_name localhost; proxy_ssl_server_name on; }}
     location / {{ return 404; }} }} }}
 """)
-    return stage.run(cpus, "nginx", "-c", config, "-p", stage.path("")), port, log, h2
+    return stage.run(cpus, *stage.wrapper, "nginx", "-c", config, "-p", stage.path("")), port, log, h2
 
 
 def haproxy(stage, cpus, upstream, workers, limit, tokens):
@@ -208,13 +208,13 @@ def all_subjects():
     buffered = "one buffered line a call, written but not chained and not synced"
     return [
         Subject("gateway, relaxed", gateway("relaxed"), h2=True, trail=True,
-                leaves_out="two chained records a call, written, not synced; access lines off, since the trail is the record"),
+                leaves_out="two chained records a call, written, not synced; access lines off, since the trail is the record; no admin listener"),
         Subject("gateway, strict", gateway("strict"), h2=True, trail=True,
                 leaves_out="two chained records a call, both synced; no peer has that"),
         Subject("gateway, relaxed, access lines", gateway("relaxed", "all"), h2=True, trail=True,
                 leaves_out="the same as relaxed, and an access line a call besides"),
         Subject("nginx", nginx, h2=True, leaves_out=f"{buffered}; its map matches tokens without regard to case; a limit of at most 1,000 at once"),
-        Subject("HAProxy", haproxy, h2=True, leaves_out=f"a line a call to standard output, unbuffered, not chained and not synced; the caller's other headers reach the upstream"),
-        Subject("Pingora", pingora, leaves_out=f"{buffered}; its limit is an estimate over hashed slots; the caller's other headers reach the upstream"),
+        Subject("HAProxy", haproxy, h2=True, leaves_out=f"a line a call to standard output, unbuffered, without the time of day, not chained and not synced; the caller's other headers reach the upstream"),
+        Subject("Pingora", pingora, leaves_out=f"{buffered}; its limit is an estimate over hashed slots; no HTTP/2; the caller's other headers reach the upstream"),
         Subject("Envoy", envoy, h2=True, leaves_out=f"{buffered}; 401 before 404 and 405; the caller's other headers reach the upstream"),
     ]
