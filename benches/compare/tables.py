@@ -18,6 +18,20 @@ def spread(rounds, name):
     return f"{min(values):.1f} to {max(values):.1f}"
 
 
+def best_peer(raw, figure, best=min):
+    """The peer that is best by its median of `figure`."""
+    peers = {name: median(rounds)[figure] for name, rounds in raw.items() if rounds and not name.startswith(("gateway", "direct"))}
+    return best(peers, key=peers.get, default=None)
+
+
+def ratios(raw, name, other, figure):
+    """Of each round, so that what else the machine does falls on both; none if a round is missing."""
+    mine, theirs = raw.get(name), raw.get(other)
+    if not mine or not theirs or len(mine) != len(theirs):
+        return []
+    return [one[figure] / another[figure] for one, another in zip(mine, theirs)]
+
+
 def markdown(title, columns, rows):
     """A table to paste into docs/performance.md."""
     lines = [f"**{title}**", "", "| " + " | ".join(columns) + " |", "|---|" + "---:|" * (len(columns) - 1)]
@@ -39,25 +53,37 @@ class Bench:
 
     def __init__(self, stage, subjects, args):
         self.stage, self.subjects, self.args = stage, subjects, args
-        self.few = min(2, args.rounds)
+        self.few = min(3, args.rounds)
         self.short = min(2, args.seconds)
 
-    def interleaved(self, points, rounds=None, subjects=None, **how):
+    def interleaved(self, points, rounds=None, subjects=None, warm=None, beside=None, **how):
         """Each of `points`, a `measure(process, port)` by name, in rounds, all subjects in turn: raw
         figures by point and subject. All of them are up the whole time; those whose turn it is not
-        are idle. One that fails at a point has no figures there, and that is told."""
+        are idle. One that fails at a point has no figures there, and that is told. With `warm`, one
+        such by point, each subject has that before the rounds of a point; `beside`, a `measure()` by
+        name, takes its turn, too."""
         up = {s.name: s.start(self.stage, **how) for s in subjects or self.subjects}
         for name, (process, port) in up.items():
             still_right(self.stage, name, port)
             figures.load(self.stage, process, port, 64, 1)
-        raw = {point: {name: [] for name in up} for point in points}
+        raw = {point: {name: [] for name in [*(beside or {}), *up]} for point in points}
+
+        def turn(point, measure):
+            """One turn of all subjects: figures by name."""
+            found = {name: take() for name, take in (beside or {}).items()}
+            for name, (process, port) in up.items():
+                try:
+                    found[name] = measure(process, port)
+                except Failed as why:
+                    print(f"{name}, {point}: {why}", file=sys.stderr)
+            return found
+
         for point, measure in points.items():
+            if warm:
+                turn(point, warm[point])
             for _ in range(rounds or self.args.rounds):
-                for name, (process, port) in up.items():
-                    try:
-                        raw[point][name].append(measure(process, port))
-                    except Failed as why:
-                        print(f"{name}, {point}: {why}", file=sys.stderr)
+                for name, found in turn(point, measure).items():
+                    raw[point][name].append(found)
         for name, (process, port) in up.items():
             still_right(self.stage, name, port)
             self.stage.end(process)
@@ -71,39 +97,33 @@ class Bench:
         return raw, self.main_table(raw)
 
     def main_table(self, raw):
-        """A ratio is that to the best peer in the same round, so that what else the machine does
-        falls on both; of all rounds, the median."""
+        """A ratio is that to the best peer in the same round; of all rounds, the median, and of CPU the
+        least and the most."""
         raw = {name: rounds for name, rounds in raw.items() if rounds}
-        peers = {name: median(rounds) for name, rounds in raw.items() if not name.startswith("gateway")}
-        cheapest = min(peers, key=lambda name: peers[name]["cpu_us"], default=None)
-        fastest = max(peers, key=lambda name: peers[name]["per_second"], default=None)
-
-        def ratio(rounds, figure, best):
-            # A round that failed is missing: then there are no pairs.
-            pairs = zip(rounds, raw[best]) if best and len(rounds) == len(raw[best]) else ()
-            found = [mine[figure] / theirs[figure] for mine, theirs in pairs]
-            return f"{statistics.median(found):.2f}" if found else ""
-
+        cheapest, fastest = best_peer(raw, "cpu_us"), best_peer(raw, "per_second", max)
+        text = lambda found: f"{statistics.median(found):.2f}" if found else ""
         rows = []
         for name, rounds in raw.items():
             m = median(rounds)
-            cpu, speed = (ratio(rounds, figure, best) for figure, best in (("cpu_us", cheapest), ("per_second", fastest)))
-            rows.append([name, f"{m['cpu_us']:.1f}", spread(rounds, "cpu_us"), cpu, f"{m['per_second']:,.0f}", speed, f"{m['p50_us']:,.0f}", f"{m['p99_us']:,.0f}"])
+            cpu, speed = ratios(raw, name, cheapest, "cpu_us"), ratios(raw, name, fastest, "per_second")
+            of_rounds = f"{min(cpu):.2f} to {max(cpu):.2f}" if cpu else ""
+            rows.append([name, f"{m['cpu_us']:.1f}", spread(rounds, "cpu_us"), text(cpu), of_rounds, f"{m['per_second']:,.0f}", text(speed), f"{m['p50_us']:,.0f}", f"{m['p99_us']:,.0f}"])
         title = f"64 connections, {self.args.rounds} interleaved rounds of {self.args.seconds} s, one CPU, medians; ratios are of the same round"
-        return markdown(title, ["", "CPU µs a call", "least to most", "× best peer", "calls/s", "× best peer", "p50 µs", "p99 µs"], rows)
+        return markdown(title, ["", "CPU µs a call", "least to most", "× best peer", "least to most", "calls/s", "× best peer", "p50 µs", "p99 µs"], rows)
 
     def latency(self):
         args = self.args
         take = lambda port: figures.fixed_rate(self.stage, port, 16, args.rate, args.seconds)
-        direct = [take(self.stage.direct_port) for _ in range(args.rounds)]
-        raw = {"direct, plaintext": direct} | self.interleaved({"": lambda process, port: take(port)})[""]
-        base = median(direct)
+        direct = "direct, plaintext"
+        beside = {direct: lambda: take(self.stage.direct_port)}
+        raw = self.interleaved({"": lambda process, port: take(port)}, beside=beside)[""]
+        base = median(raw[direct])
         rows = []
         for name, rounds in raw.items():
             if not rounds:
                 continue
             m = median(rounds)
-            added = [f"{m[q] - base[q]:,.0f}" if rounds is not direct else "" for q in ("p50", "p99")]
+            added = [f"{m[q] - base[q]:,.0f}" if name != direct else "" for q in ("p50", "p99")]
             rows.append([name, f"{m['p50']:,.0f}", added[0], f"{m['p99']:,.0f}", added[1], spread(rounds, "p99")])
         title = f"Latency in µs at {args.rate:,} calls a second over 16 connections, from when a call was due, {args.rounds} rounds of {args.seconds} s, medians"
         return raw, markdown(title, ["", "p50", "added", "p99", "added", "p99, least to most"], rows)
@@ -116,14 +136,17 @@ class Bench:
             still_right(self.stage, subject.name, port)
             time.sleep(1)
             found["idle"] = figures.memory_kib(process.pid)
+            found["idle, PSS"] = figures.pss_kib(process.pid)
             for connections in (64, 1000):
                 try:
-                    found[str(connections)] = self.load(connections)(process, port)["memory_kib"]
+                    taken = [self.load(connections)(process, port)["memory_kib"] for _ in range(self.few)]
+                    found[str(connections)] = statistics.median(taken)
                 except Failed as why:
                     print(f"{subject.name}, {connections}: {why}", file=sys.stderr)
             self.stage.end(process)
-            rows.append([subject.name, *(mb(found[point]) if point in found else "failed" for point in ("idle", "64", "1000"))])
-        return raw, markdown("Memory in MB with 1,000 tenants, one worker", ["", "idle", "with 64 connections", "with 1,000"], rows)
+            rows.append([subject.name, *(mb(found[point]) if point in found else "failed" for point in ("idle", "idle, PSS", "64", "1000"))])
+        title = f"Memory in MB with 1,000 tenants, one worker: PSS of all processes as if nothing else had the same files mapped, which the other load and upstream do; under load the median of {self.few}"
+        return raw, markdown(title, ["", "idle", "idle, PSS as it is", "with 64 connections", "with 1,000"], rows)
 
     def start(self):
         raw = {s.name: [] for s in self.subjects}
@@ -152,25 +175,26 @@ class Bench:
         return raw, markdown(f"Without callers for {seconds} s, one worker", ["", "wake-ups", "CPU ms"], rows)
 
     def tenants(self):
-        raw, rows = {}, []
+        rows = []
         counts = [10, 1000] if self.args.quick else [10, 1000, 100_000]
         sets = {count: self.stage.more_tokens(count) for count in counts}
         subjects = [s for s in self.subjects if s.name in ("gateway, relaxed", "nginx", "HAProxy")]
-        for subject in subjects:
-            up = {count: subject.start(self.stage, tokens=tokens) for count, tokens in sets.items()}
-            rounds = raw[subject.name] = {str(count): [] for count in counts}
-            # The first round only warms what the others are to find.
-            for number in range(self.few + 1):
-                for count, (process, port) in up.items():
-                    found = figures.load(self.stage, process, port, 64, self.short, tokens=sets[count])
-                    if number or self.args.quick:
-                        rounds[str(count)].append(found)
-            for process, _ in up.values():
-                self.stage.end(process)
+        up = {(s.name, count): s.start(self.stage, tokens=tokens) for s in subjects for count, tokens in sets.items()}
+        raw = {s.name: {str(count): [] for count in counts} for s in subjects}
+        # The first round only warms what the others are to find.
+        for number in range(self.few + 1):
+            for (name, count), (process, port) in up.items():
+                found = figures.load(self.stage, process, port, 64, self.short, tokens=sets[count])
+                if number:
+                    raw[name][str(count)].append(found)
+        for process, _ in up.values():
+            self.stage.end(process)
+        for name, rounds in raw.items():
             cpu = [median(rounds[str(count)])["cpu_us"] for count in counts]
-            rows.append([subject.name, *(f"{value:.1f}" for value in cpu), f"{cpu[-1] / cpu[0]:.2f}", mb(median(rounds[str(counts[-1])])["memory_kib"])])
-        columns = ["", *(f"{count:,}" for count in counts), "most ÷ fewest", "MB with the most"]
-        return raw, markdown("CPU µs a call by number of tenants, every token in turn, medians", columns, rows)
+            grown = ratios(rounds, str(counts[-1]), str(counts[0]), "cpu_us")
+            rows.append([name, *(f"{value:.1f}" for value in cpu), f"{statistics.median(grown):.2f}", f"{min(grown):.2f} to {max(grown):.2f}", mb(median(rounds[str(counts[-1])])["memory_kib"])])
+        columns = ["", *(f"{count:,}" for count in counts), "most ÷ fewest", "least to most", "MB with the most"]
+        return raw, markdown(f"CPU µs a call by number of tenants, every token in turn, {self.few} interleaved rounds, medians (without Pingora and Envoy, which are far dearer)", columns, rows)
 
     def sizes(self):
         sizes = SIZES[::2] if self.args.quick else SIZES
@@ -191,7 +215,9 @@ class Bench:
     def scaling(self):
         connections = [1, 64] if self.args.quick else [1, 8, 64, 256, 1024]
         points = {str(many): self.load(many) for many in connections}
-        raw = {str(workers): self.interleaved(points, self.few, workers=workers) for workers in (1, 2)}
+        # Connections, to the upstream too, are not what is measured: they are there before, where a subject keeps them.
+        warm = {str(many): self.load(many, seconds=1) for many in connections}
+        raw = {str(workers): self.interleaved(points, self.few, warm=warm, workers=workers) for workers in (1, 2)}
         rows = [[s.name, workers, *(cell(raw[workers][point][s.name], "{cpu_us:.1f} / {per_second:,.0f}") for point in points)] for s in self.subjects for workers in raw]
         columns = ["", "workers", *(f"{many:,}" for many in connections)]
         return raw, markdown("CPU µs a call / calls a second by connections; with 2 workers load and upstream share the CPUs with them", columns, rows)
