@@ -31,7 +31,7 @@ use futures_util::{FutureExt as _, future::join_all};
 use http::{Request, header, request::Parts};
 use jiff::Timestamp;
 use tempfile::TempDir;
-use tokio::runtime::Runtime;
+use tokio::{runtime::Runtime, time::Instant};
 
 const PATH: &str = "/users/689593e23e4c93cae95fd75c/credentials/63252d14cc29df15cc481a76";
 const TENANTS: [usize; 3] = [10, 1_000, 100_000];
@@ -124,10 +124,11 @@ fn limit_admit(bencher: Bencher) {
     let head = &stage.requests[0];
     let call = stage.read(head);
     let identity = stage.identify(head, Timestamp::now());
+    let since = Instant::now();
     bencher.bench(|| {
         let permit = authorize::permit(identity, black_box(&call)).expect("a permit");
         let entered = limit::enter(permit).expect("a place");
-        let admitted = limit::admit(entered, None).now_or_never();
+        let admitted = limit::admit(entered, None, since).now_or_never();
         let mut admitted = admitted.expect("no wait").expect("a limit that is far");
         admitted.spend();
     });

@@ -159,7 +159,11 @@ impl Pipeline {
     ) -> Result<Answer<'static>, Refusal> {
         let tenant = entered.permit().tenant();
         let target = &snapshot.upstream;
-        let admitted = limit::admit(entered, self.store.as_ref()).await?;
+        if !self.trail.is_writable() {
+            // Before a fleet's store is asked, which is never given anything back.
+            return Err(Refusal::AuditUnavailable);
+        }
+        let admitted = limit::admit(entered, self.store.as_ref(), arrival.started).await?;
         let (waited, backend) = (admitted.waited(), admitted.backend());
         let limited_for = waited + admitted.asked();
         if tenant.is_frozen() {

@@ -101,6 +101,11 @@ impl WorkerTrail {
         }
     }
 
+    /// Whether an intent would be taken, as far as is known now.
+    pub fn is_writable(&self) -> bool {
+        !self.queue.board.is_unwritable()
+    }
+
     /// The worker's time-outs.
     pub fn timers(&self) -> &Timers {
         &self.timers

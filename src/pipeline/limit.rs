@@ -48,7 +48,8 @@ impl<'a> Entered<'a> {
 
 /// Proof that a call was counted against every limit and may be sent. What it took is
 /// given back if it is dropped before its intent is in the trail: only what may have been
-/// sent is spent. (What the store of a fleet counted stays counted there.)
+/// sent is spent. (What a fleet counted stays counted: in its store, or in the share of
+/// this gateway while the store is away.)
 #[derive(Debug)]
 #[must_use]
 pub struct Admitted<'a> {
@@ -120,7 +121,7 @@ pub fn enter(permit: Permit<'_>) -> Result<Entered<'_>, Refusal> {
 
 /// Counts a call against everything that limits it; waits for its turn as long
 /// as the tenant's `wait` allows. With a `store`, what the local limits let pass is
-/// decided there, within its time-out.
+/// decided there, within its time-out. The call came at `since`.
 ///
 /// # Errors
 ///
@@ -128,6 +129,7 @@ pub fn enter(permit: Permit<'_>) -> Result<Entered<'_>, Refusal> {
 pub async fn admit<'a>(
     entered: Entered<'a>,
     store: Option<&Client>,
+    since: Instant,
 ) -> Result<Admitted<'a>, Refusal> {
     let Entered { permit, in_flight } = entered;
     let tenant = permit.tenant();
@@ -174,7 +176,7 @@ pub async fn admit<'a>(
         }
     };
     Ok(Admitted {
-        taken: Taken::from(&tenant.limits),
+        taken: Taken::from(&tenant.limits, since),
         permit,
         pass: Some(pass),
         waited,

@@ -40,23 +40,33 @@ pub struct Asking<'a> {
 
 /// One unit of each local bucket; given back when dropped, unless they are kept.
 #[derive(Debug)]
-pub struct Taken<'a>(Option<&'a Limits>);
+pub struct Taken<'a> {
+    from: Option<&'a Limits>,
+    since: Instant,
+}
 
 impl<'a> Taken<'a> {
-    /// What [`Limits::try_pass`] took.
-    pub fn from(limits: &'a Limits) -> Self {
-        Self(Some(limits))
+    /// What [`Limits::try_pass`] took, not before `since`.
+    pub fn from(limits: &'a Limits, since: Instant) -> Self {
+        Self {
+            from: Some(limits),
+            since,
+        }
     }
 
     /// They stay spent.
     pub fn keep(&mut self) {
-        self.0 = None;
+        self.from = None;
     }
 }
 
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
-        let buckets = self.0.iter().flat_map(|limits| limits.buckets());
+        let Some(limits) = self.from else { return };
+        let held_for = self.since.elapsed();
+        // What came back by itself would be given back twice.
+        let still_out = |bucket: &&Arc<Bucket>| held_for < bucket.unit();
+        let buckets = limits.buckets().filter(still_out);
         buckets.for_each(|bucket| bucket.give_back());
     }
 }
@@ -76,9 +86,9 @@ impl Asking<'_> {
         let Some(store) = self.store.filter(|_| !limits.buckets.is_empty()) else {
             return Ok(Backend::Local);
         };
-        let mut taken = Taken::from(limits);
         let windows = limits.windows();
         let asked = Instant::now();
+        let mut taken = Taken::from(limits, asked);
         let ask = Ask {
             prefix: store.store().prefix(),
             key: self.key,
@@ -117,7 +127,7 @@ impl Limits {
         answer: Option<Answer>,
         replicas: u32,
     ) -> Result<Backend, Refusal> {
-        let mut taken = Taken::from(self);
+        let mut taken = Taken::from(self, asked);
         let Some(answer) = answer else {
             self.take_share(replicas)?;
             taken.keep();
@@ -242,6 +252,19 @@ mod tests {
             by_store: true,
         };
         assert_eq!(refused, Err(by_key));
+        assert_eq!(remaining(&limits), [1, 2]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_came_back_by_itself_is_not_given_back() {
+        let limits = limits();
+        limits.try_pass().unwrap().worked();
+        let taken = Taken::from(&limits, Instant::now());
+        // In which the tenant's unit comes back.
+        advance(SECOND / 2).await;
+        limits.try_pass().unwrap().worked();
+        assert_eq!(remaining(&limits), [1, 1]);
+        drop(taken);
         assert_eq!(remaining(&limits), [1, 2]);
     }
 

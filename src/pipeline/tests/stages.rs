@@ -1,5 +1,7 @@
 //! Single stages of the pipeline, behind those that let a call through.
 
+use tokio::time::Instant;
+
 use super::*;
 use crate::containment::{Freeze, Scope};
 use crate::pipeline::{authenticate, authorize, authorize::Permit, contract, inject};
@@ -25,7 +27,7 @@ async fn how_long_a_call_waited_is_known() {
     permitted(&stage, &tokens[0], async |permit, _| {
         let admit = async |store| {
             let entered = limit::enter(permit).unwrap();
-            let mut admitted = limit::admit(entered, store).await.unwrap();
+            let mut admitted = limit::admit(entered, store, Instant::now()).await.unwrap();
             admitted.spend();
             (admitted.waited(), admitted.asked())
         };
@@ -48,7 +50,10 @@ async fn what_a_call_took_is_spent_once_it_is_in_the_trail_and_not_before() {
     let limits = "users: all, limits: [ { requests: 1, per: 1h }, { requests: 5, per: 1d } ]";
     let stage = stage_with(&tokens, "circuit_breaker: off", limits);
     permitted(&stage, &tokens[0], async |permit, arrival| {
-        let admit = async || limit::admit(limit::enter(permit).unwrap(), None).await;
+        let admit = async || {
+            let entered = limit::enter(permit).unwrap();
+            limit::admit(entered, None, Instant::now()).await
+        };
         for _ in 0..3 {
             drop(admit().await.unwrap());
         }
@@ -68,7 +73,7 @@ async fn what_is_sent_tells_its_key_by_the_fingerprint_alone() {
     let tokens = tokens();
     let stage = stage(&tokens);
     permitted(&stage, &tokens[0], async |permit, arrival| {
-        let admitted = limit::admit(limit::enter(permit).unwrap(), None).await;
+        let admitted = limit::admit(limit::enter(permit).unwrap(), None, Instant::now()).await;
         let trail = stage.trail.for_worker();
         let recorded = record::intent(admitted.unwrap(), &trail, arrival, "").await;
         let key = ApiKey::new(KEY.as_bytes()).unwrap();
