@@ -197,8 +197,12 @@ impl Outcome {
             sent: self.sent.max(later.sent),
             began: self.began,
             attempts,
-            // That the old key is refused is known; how the call ended is what came then.
-            result: later.result,
+            // That the old key is refused is known; what came of sending the call again
+            // is not, if it was sent again.
+            result: match later.sent {
+                Sent::No => self.result,
+                _ => later.result,
+            },
         }
     }
 
@@ -403,5 +407,66 @@ fn log_attempt(attempt: &Attempt, request: &UpstreamRequest<'_>, keys: &KeyRing)
         (end, None) => {
             tracing::debug!(request.id = %request.id(), end = %end.as_str(), "upstream attempt answered");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ended(end: AttemptEnd, sent: Sent, kind: OutcomeKind, failure: Failure) -> Outcome {
+        let attempt = Attempt {
+            end,
+            sent,
+            kind,
+            failure: Some(failure),
+            detail: "".into(),
+            after: Duration::ZERO,
+            took: Duration::ZERO,
+        };
+        let furthest = Furthest {
+            sent,
+            result: Err(failure),
+        };
+        Outcome::of(Instant::now(), vec![attempt], furthest)
+    }
+
+    /// What the next key comes to counts only if the call was sent with it.
+    #[test]
+    fn after_a_refused_key_what_was_sent_again_speaks_for_the_call() {
+        let refused = || {
+            let end = AttemptEnd::Status(401);
+            ended(
+                end,
+                Sent::Yes,
+                OutcomeKind::NotDeleted,
+                Failure::RejectedKey,
+            )
+        };
+        assert!(refused().is_clean_refusal_of_the_key());
+        let timed_out = ended(
+            AttemptEnd::Timeout,
+            Sent::Unknown,
+            OutcomeKind::InDoubt,
+            Failure::Timeout,
+        );
+        let call = refused().followed_by(timed_out);
+        assert_eq!(call.result().unwrap_err(), Failure::Timeout);
+        assert_eq!(
+            (call.sent(), call.kind()),
+            (Sent::Yes, OutcomeKind::InDoubt)
+        );
+        let not_sent = ended(
+            AttemptEnd::Connect,
+            Sent::No,
+            OutcomeKind::Failed,
+            Failure::Unreachable,
+        );
+        let call = refused().followed_by(not_sent);
+        assert_eq!(call.result().unwrap_err(), Failure::RejectedKey);
+        assert_eq!(
+            (call.sent(), call.kind()),
+            (Sent::Yes, OutcomeKind::NotDeleted)
+        );
     }
 }
