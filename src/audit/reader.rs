@@ -37,12 +37,13 @@ pub struct Scope {
 
 /// No trail has come this far, at a million records a second for a hundred thousand
 /// years: a number above it is forged, and nothing may be counted on from there.
-const SEQ_MAX: u64 = 1 << 62;
+pub const SEQ_MAX: u64 = 1 << 62;
 
 /// What reading a trail found.
 #[derive(Debug)]
 pub struct Scan {
-    /// The last record that can be read, whatever is wrong with it: `wrong` says so.
+    /// The last record that can be read and has a number that can be, whatever else is
+    /// wrong with it: `wrong` says so.
     pub head: Head,
     /// How many segments there are.
     pub segments: u64,
@@ -315,6 +316,11 @@ impl Scan {
         line: u64,
         record: &Line<'_>,
     ) -> Result<(), Fault> {
+        if record.seq > SEQ_MAX {
+            return Err(Fault::Number {
+                expected: self.head.seq + 1,
+            });
+        }
         let is_after_gap = mem::take(&mut self.is_after_gap) && record.seq > self.head.seq + 1;
         if (is_first && record.seq > 1) || is_after_gap {
             if (self.is_whole || is_after_gap)

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::{
     chain::{Hasher, Head},
     disk::Disk,
-    reader::{Scope, Torn, Wrong, begins_with, first_record, scan},
+    reader::{SEQ_MAX, Scope, Torn, Wrong, begins_with, first_record, scan},
     record::{Fragment, FrozenRecord, Line},
     segment,
     standing::{self, Standing},
@@ -191,11 +191,12 @@ fn first_needed(directory: &Path, counted_from: Timestamp) -> io::Result<u64> {
     let segments = segment::list(directory)?;
     let mut begins = Vec::new();
     for (number, path) in &segments {
-        begins.extend(first_record(path, |record| {
+        let begin = first_record(path, |record| {
             let time = record.time.parse::<Timestamp>().ok();
             (*number, record.seq, time, record.open)
-        })?);
-        // Empty, or not readable: what is wrong with it is found by reading.
+        })?;
+        // Empty, not readable or forged: what is wrong with it is found by reading.
+        begins.extend(begin.filter(|(_, seq, ..)| *seq <= SEQ_MAX));
     }
     let all = segments.first().map_or(0, |(number, _)| *number);
     let Some((_, last_seq, _, last_open)) = begins.last() else {

@@ -62,6 +62,27 @@ async fn a_forged_last_number_is_told_and_not_counted_on_from() {
     }
 }
 
+/// It begins its segment, so that nothing stands before it there.
+#[tokio::test]
+async fn a_segment_that_begins_with_a_forged_number_is_told_and_not_counted_on_from() {
+    let directory = tempfile::tempdir().unwrap();
+    written(directory.path()).await;
+    let before = verify(directory.path()).unwrap().head.seq;
+    let first = lines(directory.path()).remove(0);
+    let forged = first.replace("\"seq\":1,", &format!("\"seq\":{},", u64::MAX));
+    assert_ne!(forged, first);
+    let segment = directory.path().join(segment::name(2));
+    fs::write(&segment, forged + "\n").unwrap();
+    assert!(!verify(directory.path()).unwrap().is_intact());
+    written(directory.path()).await;
+    let lines = lines(directory.path());
+    let opened = lines
+        .iter()
+        .rev()
+        .find(|line| line.contains("trail.opened"));
+    assert_eq!(field(opened.unwrap(), "seq"), (before + 1).to_string());
+}
+
 /// A run that was killed while it settled one segment leaves room behind two.
 #[tokio::test]
 async fn room_that_a_killed_run_left_behind_its_segments_is_given_back() {
