@@ -310,7 +310,7 @@ fn status(code: Code) -> Option<StatusCode> {
 fn detail(refusal: &Refusal) -> &'static str {
     match refusal {
         Refusal::InvalidPath => {
-            "A user or credential id in the path is empty or has a character that ids do not have. Nothing is percent-decoded."
+            "A user or credential id in the path is empty, has a character that ids do not have, or begins as a token does. Nothing is percent-decoded."
         }
         Refusal::UnexpectedQuery => {
             "This call takes no query. Remove everything from the question mark on."
