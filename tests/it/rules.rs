@@ -243,8 +243,9 @@ fn only_one_crypto_library_is_built() {
 }
 
 /// A crate more is a longer build, and more to trust: it has to earn its place. What the
-/// build takes is in docs/performance.md.
+/// build takes is in docs/performance.md. Other platforms build others.
 #[test]
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 fn no_crate_is_built_that_was_not_weighed() {
     const WEIGHED: usize = 173;
     /// Two versions of these, since governor, and postgres-protocol, are behind others.
@@ -261,10 +262,10 @@ fn no_crate_is_built_that_was_not_weighed() {
         *versions.entry(*name).or_insert(0) += 1;
     }
     assert_eq!(versions.get("hyper"), Some(&1), "{tree}{said}");
-    assert!(
-        built.len() <= WEIGHED,
-        "{} crates, where {WEIGHED} were weighed: {built:?}",
-        built.len()
+    assert_eq!(
+        built.len(),
+        WEIGHED,
+        "crates, the gateway among them: {built:?}"
     );
     versions.retain(|_, count| *count > 1);
     let twice: Vec<_> = versions.into_keys().collect();
