@@ -71,7 +71,8 @@ def check(stage, subject, recorder, stranger):
     must(not stranger.heads, "a request with the key reached an upstream with a certificate of its own")
     stage.end(process)
 
-    # A record for each call under load, too: those that were under way at the end have one, and no answer.
+    # A record for each call under load, too: those that were under way at the end have one, and no answer,
+    # and some note a connection on which no more came.
     process, port = subject.start(stage)
     # Whatever it says of its start is written by then.
     time.sleep(0.5)
@@ -80,7 +81,7 @@ def check(stage, subject, recorder, stranger):
     calls, end = figures.load(stage, process, port, 16, 1)["calls"], time.time() + 15
     while time.time() < end and lines() - before < calls:
         time.sleep(0.1)
-    must(calls <= lines() - before <= calls + 16, f"{lines() - before} records of {calls} calls")
+    must(calls <= lines() - before <= calls + 40, f"{lines() - before} records of {calls} calls")
     stage.end(process)
 
     process, port = subject.start(stage, upstream=recorder.port, limit=5)

@@ -25,5 +25,5 @@ def draw(found):
         out.append(f'<rect x="{left}" y="{y + 4}" width="{x(median) - left:.1f}" height="20" fill="{color}"/>')
         out += [f'<circle cx="{x(value):.1f}" cy="{y + 14}" r="2.5" fill="#222" fill-opacity="0.55"/>' for value in values]
         out.append(f'<text x="{x(max(values)) + 6:.1f}" y="{y + 18}" fill="#222">{median:.1f}</text>')
-    out.append(f'<text x="12" y="{height + 76}" font-size="11" fill="#555">bars: medians of {found["rounds"]} interleaved rounds of {found["seconds"]} s; dots: rounds; {found["machine"]}, {found["at"][:10]}</text>')
+    out.append(f'<text x="12" y="{height + 76}" font-size="11" fill="#555">bars: medians of {max(len(values) for _, values in subjects)} interleaved rounds of {found["seconds"]} s; dots: rounds; {found["machine"]}, {found["at"][:10]}</text>')
     return "\n".join(out) + "\n</svg>\n"
