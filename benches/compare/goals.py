@@ -14,7 +14,7 @@ def goals(found):
     def unless_missing(goal, measure):
         try:
             measure(goal)
-        except (KeyError, TypeError, ValueError, statistics.StatisticsError):
+        except (LookupError, TypeError, ValueError, statistics.StatisticsError):
             # A table, a subject or a point of them that was left out, or failed.
             rows.append([goal, "not measured", ""])
 
