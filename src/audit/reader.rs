@@ -248,6 +248,12 @@ impl Scan {
 
     /// Checks a record as the one that follows the head, and makes it the head.
     fn record(&mut self, file: &str, number: u64, line: &[u8], record: &Line<'_>, hasher: &Hasher) {
+        if record.seq > SEQ_MAX {
+            // Nothing follows it, and nothing that it says counts.
+            let expected = self.head.seq + 1;
+            self.note(file, number, Some(record.seq), Fault::Number { expected });
+            return;
+        }
         if &*record.event == "trail.opened" {
             self.stated_mac = record.mac_key.as_ref().map(ToString::to_string);
         }
@@ -258,9 +264,7 @@ impl Scan {
         if let Err(fault) = checked {
             self.note(file, number, Some(record.seq), fault);
         }
-        if let Some(hash) = Hash::parse(&record.hash)
-            && record.seq <= SEQ_MAX
-        {
+        if let Some(hash) = Hash::parse(&record.hash) {
             self.head = Head {
                 seq: record.seq,
                 hash,
@@ -316,11 +320,6 @@ impl Scan {
         line: u64,
         record: &Line<'_>,
     ) -> Result<(), Fault> {
-        if record.seq > SEQ_MAX {
-            return Err(Fault::Number {
-                expected: self.head.seq + 1,
-            });
-        }
         let is_after_gap = mem::take(&mut self.is_after_gap) && record.seq > self.head.seq + 1;
         if (is_first && record.seq > 1) || is_after_gap {
             if (self.is_whole || is_after_gap)

@@ -36,6 +36,18 @@ async fn what_an_earlier_run_left_is_synced_before_anything_is_chained_to_it() {
     assert_eq!(synced.get(..2), Some(&*expected));
 }
 
+/// What is forged is told, and the next run counts on from the record before it.
+async fn assert_goes_on_behind(before: u64, directory: &Path) {
+    assert!(!verify(directory).unwrap().is_intact());
+    written(directory).await;
+    let lines = lines(directory);
+    let opened = lines
+        .iter()
+        .rev()
+        .find(|line| line.contains("trail.opened"));
+    assert_eq!(field(opened.unwrap(), "seq"), (before + 1).to_string());
+}
+
 /// Counted on from there, numbers would begin anew, or mean something else to who waits.
 #[tokio::test]
 async fn a_forged_last_number_is_told_and_not_counted_on_from() {
@@ -51,14 +63,7 @@ async fn a_forged_last_number_is_told_and_not_counted_on_from() {
         text.push_str(&last.replace(&seq, &number));
         text.push('\n');
         fs::write(&segment, text).unwrap();
-        assert!(!verify(directory.path()).unwrap().is_intact());
-        written(directory.path()).await;
-        let lines = lines(directory.path());
-        let opened = lines
-            .iter()
-            .rev()
-            .find(|line| line.contains("trail.opened"));
-        assert_eq!(field(opened.unwrap(), "seq"), (before + 1).to_string());
+        assert_goes_on_behind(before, directory.path()).await;
     }
 }
 
@@ -73,14 +78,7 @@ async fn a_segment_that_begins_with_a_forged_number_is_told_and_not_counted_on_f
     assert_ne!(forged, first);
     let segment = directory.path().join(segment::name(2));
     fs::write(&segment, forged + "\n").unwrap();
-    assert!(!verify(directory.path()).unwrap().is_intact());
-    written(directory.path()).await;
-    let lines = lines(directory.path());
-    let opened = lines
-        .iter()
-        .rev()
-        .find(|line| line.contains("trail.opened"));
-    assert_eq!(field(opened.unwrap(), "seq"), (before + 1).to_string());
+    assert_goes_on_behind(before, directory.path()).await;
 }
 
 /// A run that was killed while it settled one segment leaves room behind two.
