@@ -159,8 +159,8 @@ impl Pipeline {
     ) -> Result<Answer<'static>, Refusal> {
         let tenant = entered.permit().tenant();
         let target = &snapshot.upstream;
-        if !self.trail.is_writable() {
-            // Before a fleet's store is asked, which is never given anything back.
+        if self.store.is_some() && !self.trail.is_writable() {
+            // A store is never given anything back; local limits are.
             return Err(Refusal::AuditUnavailable);
         }
         let admitted = limit::admit(entered, self.store.as_ref(), arrival.started).await?;

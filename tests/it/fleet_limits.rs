@@ -194,6 +194,36 @@ macro_rules! needs_redis {
 }
 use needs_redis;
 
+/// What one gateway cannot send must not be missing to the others.
+#[test]
+fn a_gateway_whose_trail_cannot_be_written_spends_nothing_of_the_fleet() {
+    needs_redis!();
+    let redis = Redis::start();
+    let fleet = Fleet::start(
+        2,
+        &redis.url(),
+        "[ { requests: 3, per: 1h } ]",
+        "}, timeout: 1s, replicas: 2 }",
+    );
+    let [broken, sound] = &fleet.0[..] else {
+        panic!("{} gateways", fleet.0.len())
+    };
+    fs::rename(broken.audit(), broken.path("elsewhere")).unwrap();
+    // The first finds it out.
+    assert_eq!(broken.delete(USER, "c0").status, 503);
+    until("the trail is known to be away", || {
+        broken.admin("/readyz").status == 503
+    });
+    for n in 0..10 {
+        assert_eq!(broken.delete(USER, &format!("refused-{n}")).status, 503);
+    }
+    let statuses: Vec<_> = (0..3)
+        .map(|n| sound.delete(USER, &format!("c{n}")).status)
+        .collect();
+    // One unit was counted for the call that found it out.
+    assert_eq!(statuses, [200, 200, 429]);
+}
+
 #[test]
 fn five_gateways_under_uneven_load_admit_what_one_bucket_admits() {
     needs_redis!();
