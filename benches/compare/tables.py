@@ -47,7 +47,7 @@ def mb(kib):
 
 class Bench:
     """What is run for each table. `main` takes three times the rounds that were asked for, `latency` those;
-    the others fewer and shorter ones, so that all of it takes less than half an hour."""
+    the others fewer and shorter ones, so that all of it takes some half an hour."""
 
     def __init__(self, stage, subjects, args):
         self.stage, self.subjects, self.args = stage, subjects, args
