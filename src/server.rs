@@ -11,7 +11,9 @@ mod listener;
 mod places;
 mod progress;
 mod rim;
+mod turn;
 mod watchdog;
+mod watched;
 mod worker;
 
 pub use self::{

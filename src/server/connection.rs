@@ -28,9 +28,11 @@ use super::{
     arrival::{Arrival, Caller, Peer},
     frame_guard::FrameGuard,
     head_guard::HeadGuard,
-    progress::{Guard, Watched, Word},
+    progress::Word,
     rim::Rim,
+    turn::Begin,
     watchdog::Watchdog,
+    watched::{Guard, Watched},
 };
 use crate::config::settings::Bounds;
 
@@ -63,8 +65,7 @@ macro_rules! drive {
         let mut connection = pin!($connection);
         let mut is_leaving = false;
         poll_fn(|cx| {
-            $progress.polled_by(cx.waker());
-            $progress.begin_turn();
+            $progress.turns().begin(cx.waker());
             let leaves = match $progress.word() {
                 Word::None => false,
                 Word::Drain => $leaves_early,
@@ -121,20 +122,21 @@ where
     let caller = Caller::new(peer);
     let service = service_fn(move |request: Request<Incoming>| {
         let busy = requests.busy();
-        let may_begin = requests.may_begin();
         let arrival = Arc::new(Arrival::new(&caller, &request, requests.malformed()));
-        // A body comes by way of hyper within this turn, so the next poll has to look.
-        let has_body = !request.body().is_end_stream();
-        let task = requests.task_of_requests().filter(|_| !has_body);
+        let begin = requests.turns().take(!request.body().is_end_stream());
         let mut answer = rim.answer(arrival, request);
-        if may_begin {
-            answer = answer.begun(task);
-        }
+        let waits = match begin {
+            Begin::Now(task) => {
+                answer.begin(task);
+                false
+            }
+            Begin::NextTurn => true,
+        };
         async move {
-            if !may_begin {
+            if waits {
                 yield_now().await;
             }
-            if !busy.is_still_its_turn() {
+            if !busy.turns().is_same() {
                 // hyper polls in the turn in which it hands over. Should it ever not, the
                 // work may have been woken for this very poll.
                 answer.look_again();

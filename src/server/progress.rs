@@ -1,28 +1,17 @@
 //! How far a connection got, for the bounds on its time.
 
 use std::{
-    io,
-    pin::Pin,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
     },
-    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
-use bytes::{Buf, Bytes};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::Instant,
-};
+use tokio::time::Instant;
 
-use super::{
-    frame_guard::FrameGuard,
-    head_guard::{HeadGuard, Seen},
-    watchdog::Watchdog,
-};
-use crate::{config::settings::Bounds, one_write::poll_write_together};
+use super::{head_guard::Seen, turn::Turns, watchdog::Watchdog};
+use crate::config::settings::Bounds;
 
 /// A connection is looked at so many times in its idle time: it ends at most
 /// such a part of it too late.
@@ -41,16 +30,12 @@ pub struct Progress {
     /// Since when a head is open, in ms since `start`, plus one; 0 if none is.
     head_ms: AtomicU64,
     requests: AtomicU32,
-    /// Whether requests come one after another: HTTP/1.
-    in_turn: bool,
-    /// Whether a request was begun in this turn of the connection.
-    has_begun_one: AtomicBool,
+    turns: Turns,
     malformed: OnceLock<&'static str>,
     flooded: AtomicBool,
     watchdog: Watchdog,
     /// What the watchdog says; see [`Word`].
     word: AtomicU8,
-    task: OnceLock<Waker>,
 }
 
 /// What the watchdog tells a connection.
@@ -80,13 +65,11 @@ impl Progress {
             moved_ms: AtomicU64::new(0),
             head_ms: AtomicU64::new(0),
             requests: AtomicU32::new(0),
-            in_turn: !is_http2,
-            has_begun_one: AtomicBool::new(false),
+            turns: Turns::new(is_http2),
             malformed: OnceLock::new(),
             flooded: AtomicBool::new(false),
             watchdog,
             word: AtomicU8::new(0),
-            task: OnceLock::new(),
         }
     }
 
@@ -100,32 +83,20 @@ impl Progress {
         self.flooded.load(Ordering::Acquire)
     }
 
-    /// A new turn of the connection.
-    pub fn begin_turn(&self) {
-        self.has_begun_one.store(false, Ordering::Relaxed);
+    /// Its turns.
+    pub fn turns(&self) -> &Turns {
+        &self.turns
     }
 
-    /// Whether a request may be begun in this turn: of pipelined ones one at a
-    /// time, so that a connection full of them does not hold up the others.
-    pub fn may_begin(&self) -> bool {
-        !self.in_turn || !self.has_begun_one.swap(true, Ordering::Relaxed)
+    /// The peer floods us with frames that cost it nothing.
+    pub fn flooded(&self) {
+        self.flooded.store(true, Ordering::Release);
     }
 
     /// Notes that a request is being worked on.
     pub fn busy(self: &Arc<Self>) -> Busy {
         self.requests.fetch_add(1, Ordering::AcqRel);
         Busy(Arc::clone(self))
-    }
-
-    /// The connection is polled by this task, always: it is woken with each word.
-    pub fn polled_by(&self, task: &Waker) {
-        self.task.get_or_init(|| task.clone());
-    }
-
-    /// The task that [polls](Self::polled_by) the connection, if it is the one that polls
-    /// the work of each request: over HTTP/2 each has a task of its own.
-    pub fn task_of_requests(&self) -> Option<&Waker> {
-        self.task.get().filter(|_| self.in_turn)
     }
 
     /// What the watchdog said last.
@@ -149,10 +120,8 @@ impl Progress {
             Word::Overstayed(_) => 4,
         };
         // Each word is stronger than those before it.
-        if self.word.fetch_max(word, Ordering::AcqRel) < word
-            && let Some(task) = self.task.get()
-        {
-            task.wake_by_ref();
+        if self.word.fetch_max(word, Ordering::AcqRel) < word {
+            self.turns.wake();
         }
     }
 
@@ -180,7 +149,7 @@ impl Progress {
         let requests = self.requests.load(Ordering::Acquire);
         let head = self.head_ms.load(Ordering::Acquire);
         // A pipelined head is read on only when its turn comes.
-        if head > 0 && (requests == 0 || !self.in_turn) {
+        if head > 0 && (requests == 0 || !self.turns.are_one_by_one()) {
             return (at(head - 1) + self.header_timeout, "header-timeout");
         }
         let since = match requests {
@@ -222,9 +191,9 @@ impl Progress {
 }
 
 impl Busy {
-    /// Whether this is still the turn of the connection in which the request was begun.
-    pub fn is_still_its_turn(&self) -> bool {
-        self.0.has_begun_one.load(Ordering::Relaxed)
+    /// The turns of its connection.
+    pub fn turns(&self) -> &Turns {
+        self.0.turns()
     }
 }
 
@@ -233,133 +202,10 @@ impl Drop for Busy {
         let progress = &self.0;
         progress.moved();
         let is_head_open = progress.head_ms.load(Ordering::Acquire) > 0;
-        if progress.in_turn && is_head_open {
+        if progress.turns.are_one_by_one() && is_head_open {
             // Its turn comes only now.
             progress.restart_head();
         }
         progress.requests.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-/// A connection's stream that tells its [`Progress`]; what was read to find out
-/// the protocol comes first.
-#[derive(Debug)]
-pub struct Watched<S> {
-    stream: S,
-    first: Bytes,
-    guard: Guard,
-    farewell: Bytes,
-    progress: Arc<Progress>,
-}
-
-/// What looks at the bytes that are read.
-#[derive(Debug)]
-pub enum Guard {
-    /// At the heads of HTTP/1.1.
-    Heads(HeadGuard),
-    /// At the frames of HTTP/2.
-    Frames(FrameGuard),
-}
-
-impl<S> Watched<S> {
-    /// Watches a stream of which `first` was read already.
-    pub fn new(stream: S, first: Bytes, guard: Guard, progress: Arc<Progress>) -> Self {
-        Self {
-            stream,
-            first,
-            guard,
-            farewell: Bytes::new(),
-            progress,
-        }
-    }
-
-    /// Of HTTP/1 each byte is of use. Over HTTP/2 a peer that never opens its window
-    /// can keep answers unwritten and a connection busy with PINGs for as long as it
-    /// likes: there only requests count, when they begin and when they are answered.
-    fn bytes_moved(&self) {
-        if let Guard::Heads(_) = self.guard {
-            self.progress.moved();
-        }
-    }
-
-    fn see(&mut self, new: &[u8]) {
-        self.bytes_moved();
-        match &mut self.guard {
-            Guard::Heads(heads) => self.progress.saw(heads.see(new)),
-            Guard::Frames(frames) => {
-                self.progress.saw(frames.see(new));
-                if frames.is_flood() {
-                    self.farewell = Bytes::copy_from_slice(&frames.go_away());
-                    self.progress.flooded.store(true, Ordering::Release);
-                }
-            }
-        }
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        if this.progress.malformed().is_some() || this.progress.is_flooded() {
-            // The end, as far as anyone behind this is concerned.
-            return Poll::Ready(Ok(()));
-        }
-        let before = buf.filled().len();
-        if this.first.is_empty() {
-            ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
-        } else {
-            let here = this.first.len().min(buf.remaining());
-            buf.put_slice(this.first.get(..here).unwrap_or_default());
-            this.first.advance(here);
-        }
-        this.see(buf.filled().get(before..).unwrap_or_default());
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, buf));
-        self.bytes_moved();
-        Poll::Ready(written)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = ready!(poll_write_together(&mut self.stream, cx, bufs));
-        self.bytes_moved();
-        Poll::Ready(written)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // All frames of the library are written: ours may follow.
-        let this = &mut *self;
-        while !this.farewell.is_empty() {
-            let written = ready!(Pin::new(&mut this.stream).poll_write(cx, &this.farewell))?;
-            this.farewell.advance(written.min(this.farewell.len()));
-            if written == 0 {
-                break;
-            }
-        }
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

@@ -163,7 +163,7 @@ pub struct Uncut {
     arrival: Arc<Arrival>,
     work: Option<Work<Given, Done>>,
     done: Option<Done>,
-    /// Whether the next poll has nothing to do: `begun` polled the work already, in the
+    /// Whether the next poll has nothing to do: `begin` polled the work already, in the
     /// same turn and for the same task, which the work wakes when there is more.
     is_polled: bool,
 }
@@ -172,15 +172,14 @@ impl Uncut {
     /// Goes as far as it can at once; it has to be polled all the same, and soon. hyper
     /// reads on as soon as it has handed over a request, and takes new memory for that
     /// as long as the head of this one is held. `task` is the one that will poll it in
-    /// this very turn, if that is known: then that first poll has nothing to do.
-    #[must_use]
-    pub fn begun(mut self, task: Option<&Waker>) -> Self {
+    /// this very [turn](super::turn), if that is known: then that first poll has nothing
+    /// to do.
+    pub fn begin(&mut self, task: Option<&Waker>) {
         let mut cx = Context::from_waker(task.unwrap_or(Waker::noop()));
-        match Pin::new(&mut self).poll(&mut cx) {
+        match Pin::new(&mut *self).poll(&mut cx) {
             Poll::Ready(done) => self.done = Some(done),
             Poll::Pending => self.is_polled = task.is_some(),
         }
-        self
     }
 
     /// The next poll looks at the work, whoever polled it before.
