@@ -120,43 +120,69 @@ def steps(stage):
     return found | {"all": (before - began) * 1e3}
 
 
+def look(stage, seconds):
+    """All that is asked of each subject, by its name."""
+    cpu, made, counted = {}, {}, {}
+    for subject in [Subject("relaxed", gateway("relaxed")), Subject("strict", gateway("strict")), Subject("nginx", nginx)]:
+        process, port = subject.start(stage)
+        figures.load(stage, process, port, CONNECTIONS, 1)
+        cpu[subject.name] = profile(stage, process, port, seconds)
+        made[subject.name] = system_calls(stage, process, port, seconds)
+        stage.end(process)
+        counted[subject.name] = user_instructions(stage, subject)
+    return cpu, made, counted
+
+
+def by_subject(found, least, digits):
+    """A row for each part that has at least so much somewhere, the largest first."""
+    most = collections.Counter()
+    for parts in found.values():
+        most |= collections.Counter(parts)
+    return [[part, *(f"{parts.get(part, 0):.{digits}f}" for parts in found.values())] for part, share in most.most_common() if share >= least]
+
+
+def cpu_table(cpu):
+    parts = {name: {": ".join(part): share for part, share in found.items()} for name, (found, _) in cpu.items()}
+    rows = by_subject(parts, 0.05, 1)
+    rows.append(["all", *(f"{total:.1f}" for _, total in cpu.values())])
+    return markdown(f"CPU µs a call by thread, {CONNECTIONS} connections, one CPU (perf)", ["", *cpu], rows)
+
+
+def system_calls_table(made):
+    rows = by_subject(made, 0.01, 2)
+    rows.append(["all", *(f"{sum(found.values()):.1f}" for found in made.values())])
+    return markdown(f"System calls a call, {CONNECTIONS} connections (strace, which slows them down)", ["", *made], rows)
+
+
+def instructions_table(counted):
+    rows = [[name, f"{total:,.0f}", f"{total - sha:,.0f}"] for name, (total, sha) in counted.items()]
+    return markdown(f"Instructions a call in user space, {instructions.CONNECTIONS} connections in turn (callgrind)", ["", "all", "without SHA-256"], rows)
+
+
+def start_table(starts):
+    of = lambda step: [start[step] for start in starts]
+    rows = [[step, f"{statistics.median(of(step)):.1f}", f"{min(of(step)):.1f}"] for step in starts[0]]
+    return markdown(f"A start with 1,000 tenants and its first call, ms (strace, {len(starts)} starts)", ["", "median", "least"], rows)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gateway", default=ROOT / "target/shipped/release/alloy-gateway", help="that of deploy/build if none is named")
     parser.add_argument("--seconds", type=int, default=4)
     args = parser.parse_args()
     install.packages(TOOLS)
-    directory = tempfile.mkdtemp(dir=ROOT / "target")
-    stage = Stage(directory, os.path.abspath(args.gateway))
-    subjects = [Subject("relaxed", gateway("relaxed")), Subject("strict", gateway("strict")), Subject("nginx", nginx)]
     if not {0, 1} <= os.sched_getaffinity(0):
         fail("needs the CPUs 0 and 1")
     os.sched_setaffinity(0, {1})
+    directory = tempfile.mkdtemp(dir=ROOT / "target")
+    stage = Stage(directory, os.path.abspath(args.gateway))
     try:
         stage.upstream()
         stage.fill_page_cache()
-        cpu, made, counted = {}, {}, {}
-        for subject in subjects:
-            process, port = subject.start(stage)
-            figures.load(stage, process, port, CONNECTIONS, 1)
-            cpu[subject.name] = profile(stage, process, port, args.seconds)
-            made[subject.name] = system_calls(stage, process, port, args.seconds)
-            stage.end(process)
-            counted[subject.name] = user_instructions(stage, subject)
-        names = [subject.name for subject in subjects]
-        parts = sorted({part for found, _ in cpu.values() for part in found}, key=lambda part: -max(found.get(part, 0) for found, _ in cpu.values()))
-        rows = [[f"{thread}: {where}", *(f"{cpu[name][0].get((thread, where), 0):.1f}" for name in names)] for thread, where in parts if max(found.get((thread, where), 0) for found, _ in cpu.values()) >= 0.05]
-        rows.append(["all", *(f"{cpu[name][1]:.1f}" for name in names)])
-        print(markdown(f"CPU µs a call by thread, {CONNECTIONS} connections, one CPU (perf)", ["", *names], rows))
-        kinds = sorted({kind for found in made.values() for kind in found}, key=lambda kind: -made["relaxed"].get(kind, 0))
-        rows = [[kind, *(f"{made[name].get(kind, 0):.2f}" for name in names)] for kind in kinds if max(found.get(kind, 0) for found in made.values()) >= 0.01]
-        rows.append(["all", *(f"{sum(made[name].values()):.1f}" for name in names)])
-        print(markdown(f"System calls a call, {CONNECTIONS} connections (strace, which slows them down)", ["", *names], rows))
-        rows = [[name, f"{total:,.0f}", f"{total - sha:,.0f}"] for name, (total, sha) in counted.items()]
-        print(markdown(f"Instructions a call in user space, {instructions.CONNECTIONS} connections in turn (callgrind)", ["", "all", "without SHA-256"], rows))
-        starts = [steps(stage) for _ in range(9)]
-        rows = [[name, f"{statistics.median(start[name] for start in starts):.1f}", f"{min(start[name] for start in starts):.1f}"] for name in starts[0]]
-        print(markdown("A start with 1,000 tenants and its first call, ms (strace, 9 starts)", ["", "median", "least"], rows))
+        cpu, made, counted = look(stage, args.seconds)
+        for table in (cpu_table(cpu), system_calls_table(made), instructions_table(counted)):
+            print(table)
+        print(start_table([steps(stage) for _ in range(9)]))
     finally:
         stage.stop()
         shutil.rmtree(directory, ignore_errors=True)
