@@ -8,6 +8,7 @@ mod in_flight;
 mod line;
 mod replay;
 mod shared;
+mod taken;
 
 use std::{cell::RefCell, sync::Arc, time::Duration};
 
@@ -15,7 +16,7 @@ use http::HeaderValue;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use self::shared::Taken;
+use self::taken::Taken;
 pub use self::{
     breaker::{Breaker, BreakerState, Pass},
     bucket::{Bucket, FullAt, Level, Rule, Rules, seconds_up},
@@ -140,49 +141,60 @@ pub async fn admit<'a>(
         store,
     };
     let mut asked = Duration::ZERO;
-    let mut backend = Backend::Local;
     let line = tenant.line.as_deref();
-    let at_once = match line.filter(|line| !line.is_empty()) {
-        Some(line) => Err(line),
-        None => {
-            let decided = match (tenant.limits.try_pass(), store) {
-                (Ok(pass), Some(_)) => {
-                    let began = Instant::now();
-                    // Boxed: without a store no call's future has the size of this.
-                    let went_on = Box::pin(asking.go_on()).await;
-                    asked = began.elapsed();
-                    went_on.map(|by| {
-                        backend = by;
-                        pass
-                    })
-                }
-                (decided, _) => decided,
-            };
-            match decided {
-                Ok(pass) => Ok(pass),
-                Err(refused) => Err(line.ok_or(refused)?),
-            }
-        }
-    };
-    let (pass, waited) = match at_once {
-        Ok(pass) => (pass, Duration::ZERO),
-        Err(line) => {
-            let began = Instant::now();
-            let turn = line.wait(asking, began + tenant.wait);
-            // Seldom: not part of every call's future.
-            let (pass, by) = Box::pin(turn).await?;
-            backend = by;
-            (pass, began.elapsed())
-        }
+    let passed = match line.filter(|line| !line.is_empty()) {
+        // Nobody overtakes those who wait.
+        Some(line) => in_line(line, asking, tenant.wait).await?,
+        None => match (at_once(asking, &mut asked).await, line) {
+            (Err(_), Some(line)) => in_line(line, asking, tenant.wait).await?,
+            (passed, _) => passed?,
+        },
     };
     Ok(Admitted {
         taken: Taken::from(&tenant.limits, since),
         permit,
-        pass: Some(pass),
-        waited,
+        pass: Some(passed.pass),
+        waited: passed.waited,
         asked,
-        backend,
+        backend: passed.by,
         _in_flight: in_flight,
+    })
+}
+
+/// A call that all limits let pass.
+struct Passed {
+    pass: Pass,
+    by: Backend,
+    waited: Duration,
+}
+
+/// Now, or not; `asked` becomes how long the store was asked.
+async fn at_once(asking: Asking<'_>, asked: &mut Duration) -> Result<Passed, Refusal> {
+    let pass = asking.limits.try_pass()?;
+    let mut by = Backend::Local;
+    if asking.store.is_some() {
+        let began = Instant::now();
+        // Boxed: without a store no call's future has the size of this.
+        let decided = Box::pin(asking.go_on()).await;
+        *asked = began.elapsed();
+        by = decided?;
+    }
+    Ok(Passed {
+        pass,
+        by,
+        waited: Duration::ZERO,
+    })
+}
+
+/// Once it is its turn, if that is within `wait`.
+async fn in_line(line: &Line, asking: Asking<'_>, wait: Duration) -> Result<Passed, Refusal> {
+    let began = Instant::now();
+    // Seldom: not part of every call's future.
+    let (pass, by) = Box::pin(line.wait(asking, began + wait)).await?;
+    Ok(Passed {
+        pass,
+        by,
+        waited: began.elapsed(),
     })
 }
 

@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{Bucket, Limits, Pass};
+use super::{Bucket, Limits, Pass, Taken};
 use crate::{
     fleet::{Answer, Ask, Client, Window},
     pipeline::refusal::{LimitedBy, Refusal},
@@ -36,39 +36,6 @@ pub struct Asking<'a> {
     pub key: &'a str,
     /// The way to the store, where there is one.
     pub store: Option<&'a Client>,
-}
-
-/// One unit of each local bucket; given back when dropped, unless they are kept.
-#[derive(Debug)]
-pub struct Taken<'a> {
-    from: Option<&'a Limits>,
-    since: Instant,
-}
-
-impl<'a> Taken<'a> {
-    /// What [`Limits::try_pass`] took, not before `since`.
-    pub fn from(limits: &'a Limits, since: Instant) -> Self {
-        Self {
-            from: Some(limits),
-            since,
-        }
-    }
-
-    /// They stay spent.
-    pub fn keep(&mut self) {
-        self.from = None;
-    }
-}
-
-impl Drop for Taken<'_> {
-    fn drop(&mut self) {
-        let Some(limits) = self.from else { return };
-        let held_for = self.since.elapsed();
-        // What came back by itself would be given back twice.
-        let still_out = |bucket: &&Arc<Bucket>| held_for < bucket.unit();
-        let buckets = limits.buckets().filter(still_out);
-        buckets.for_each(|bucket| bucket.give_back());
-    }
 }
 
 impl Asking<'_> {
