@@ -276,8 +276,9 @@ impl Forwarder {
         }
     }
 
-    /// Sends `request` and reads the answer, all within the upstream's time-out
-    /// from `began` on and with at most `retries` further attempts. It is `at` now.
+    /// Sends `request` and reads the answer, all within the upstream's time-out and with
+    /// at most `retries` further attempts. `began` is when the first attempt of the call
+    /// began, with whichever key; `at` is the time now.
     /// No answer passes that holds one of the tenant's keys. Once the tenant is frozen,
     /// nothing more is sent.
     pub async fn send(
@@ -299,20 +300,15 @@ impl Forwarder {
             attempt.after = at.duration_since(began);
             attempt.took = now.duration_since(at);
             let pause = pause_before_retry(&attempts, &attempt, &result, retries);
-            log_attempt(&attempt, request, keys);
+            let next = pause.map(|pause| now + pause);
+            let next = next.filter(|next| *next < deadline && self.may_retry());
+            log_attempt(&attempt, request, keys, next.is_some());
             let ended = attempt.end.counted();
             self.counts.attempted(ended, attempt.took);
             furthest = furthest.or(attempt.sent, result);
             attempts.push(attempt);
-            let Some(pause) = pause else { break };
-            at = now + pause;
-            if at >= deadline {
-                break;
-            }
-            if !self.budget.withdraw() {
-                self.counts.retry_budget_exhausted();
-                break;
-            }
+            let Some(next) = next else { break };
+            at = next;
             sleep_until(at).await;
             if tenant.is_frozen() {
                 break;
@@ -320,6 +316,15 @@ impl Forwarder {
             self.counts.retried(ended);
         }
         Outcome::of(began, attempts, furthest)
+    }
+
+    /// Takes one of the retries that all calls have in common.
+    fn may_retry(&self) -> bool {
+        let may = self.budget.withdraw();
+        if !may {
+            self.counts.retry_budget_exhausted();
+        }
+        may
     }
 
     /// Closes connections that stood unused for too long.
@@ -379,7 +384,14 @@ fn asked_to_wait(answer: &UpstreamAnswer) -> Option<Duration> {
     Some(asked.min(ASKED_MAX))
 }
 
-fn log_attempt(attempt: &Attempt, request: &UpstreamRequest<'_>, keys: &KeyRing) {
+/// An attempt that another one follows is told only to who looks closely: an upstream
+/// that is down would else take several lines a call.
+fn log_attempt(
+    attempt: &Attempt,
+    request: &UpstreamRequest<'_>,
+    keys: &KeyRing,
+    is_tried_again: bool,
+) {
     match attempt.status().and_then(|status| keys.answered(status)) {
         None => {}
         Some(Share::Unusual) => tracing::warn!(
@@ -400,6 +412,9 @@ fn log_attempt(attempt: &Attempt, request: &UpstreamRequest<'_>, keys: &KeyRing)
                 fingerprint = request.key_fingerprint(),
                 "the upstream refused the key: check that it is current and of the right environment"
             );
+        }
+        (end, Some(_)) if is_tried_again => {
+            tracing::debug!(request.id = %request.id(), end = %end.as_str(), detail = %attempt.detail, "an attempt to reach the upstream failed; there will be another");
         }
         (end, Some(_)) => {
             tracing::warn!(request.id = %request.id(), end = %end.as_str(), detail = %attempt.detail, "an attempt to reach the upstream failed; the outcome of its call says what became of it")
