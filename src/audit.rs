@@ -12,6 +12,7 @@ mod chain;
 mod coalesce;
 mod collected;
 mod disk;
+mod events;
 mod flusher;
 mod follow;
 mod inbox;
@@ -43,6 +44,7 @@ pub use self::{
     cause::Unwritable,
     chain::{Hash, Head},
     collected::{Collected, new_chain},
+    events::events,
     flusher::Flusher,
     follow::Follower,
     query::{ENDS, Filter, Found, Row, query, row},
@@ -50,9 +52,10 @@ pub use self::{
     reader::{Fault, Wrong},
     record::{FrozenRecord, IntentRecord, Line, OutcomeKind, OutcomeRecord, RefusedRecord, Sent},
     recover::Replayed,
+    segment::is_begun,
     tail::{Batch, Holds, Tail, holds},
     verify::{Known, LineCheck, Outcomes, Report, verify},
-    worker::{Intent, Promised, Recorded, Unavailable, WorkerTrail},
+    worker::{Intent, OutcomeWritten, Promised, Unavailable, WorkerTrail},
 };
 use self::{
     disk::{Disk, Lock, System},

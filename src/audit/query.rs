@@ -173,7 +173,7 @@ pub fn query(
 /// The segment before the first that begins later than well before `since`: from
 /// the front, since where the clock was set back what is wanted may stand before
 /// segments that begin too early.
-fn first_segment(directory: &Path, since: Option<Timestamp>) -> io::Result<u64> {
+pub fn first_segment(directory: &Path, since: Option<Timestamp>) -> io::Result<u64> {
     let Some(since) = since.and_then(|since| since.checked_sub(SLACK).ok()) else {
         return Ok(0);
     };

@@ -276,7 +276,7 @@ impl Queue {
 
     /// Puts everything that waits into `entries`, which is empty, and keeps the memory of
     /// that for what comes next; blocks until there is something, or for `wait_max`.
-    /// Whether nothing will come any more.
+    /// Returns whether the queue is closed: then nothing will come any more.
     pub fn take(&self, wait_max: Duration, entries: &mut Vec<Entry>) -> bool {
         debug_assert!(entries.is_empty(), "they would be written twice");
         if entries.capacity() > SPARE_MAX {

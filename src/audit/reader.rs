@@ -221,6 +221,7 @@ impl Scan {
                 file: &file,
                 line: number,
                 bytes: *bytes,
+                raw: &line,
             };
             if let Some(record) = self.line(at, &line, &scope.hasher) {
                 if self.wrong.is_none() {

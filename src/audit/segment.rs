@@ -300,6 +300,16 @@ pub fn list(directory: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     Ok(segments)
 }
 
+/// Whether a directory has a segment: else no trail was ever begun there, or all of it
+/// was taken away.
+///
+/// # Errors
+///
+/// If the directory can't be read.
+pub fn is_begun(directory: &Path) -> io::Result<bool> {
+    Ok(!list(directory)?.is_empty())
+}
+
 /// The file name of the segment with this number.
 pub fn name(number: u64) -> String {
     format!("{number:0DIGITS$}{SUFFIX}")

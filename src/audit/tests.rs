@@ -52,7 +52,10 @@ async fn calls(trail: &Trail, calls: usize) {
     let worker = trail.for_worker();
     for _ in 0..calls {
         let begun = worker.intent(intent(RequestId::next())).await.unwrap();
-        assert_eq!(worker.outcome(begun, deleted()).await, Recorded::Durable);
+        assert_eq!(
+            worker.outcome(begun, deleted()).await,
+            OutcomeWritten::Durable
+        );
     }
 }
 
@@ -148,7 +151,10 @@ async fn written(directory: &Path) -> RequestId {
     let worker = trail.for_worker();
     let id = RequestId::next();
     let begun = worker.intent(intent(id)).await.unwrap();
-    assert_eq!(worker.outcome(begun, deleted()).await, Recorded::Durable);
+    assert_eq!(
+        worker.outcome(begun, deleted()).await,
+        OutcomeWritten::Durable
+    );
     worker.refused(refused(RequestId::next(), "unauthenticated"));
     trail.close();
     id
@@ -274,7 +280,10 @@ async fn a_segment_deleted_under_us_stops_intents_until_a_new_one_is_begun() {
     );
     assert!(trail.status().writable.unwrap_err().cause == "deleted");
     // An outcome is not given up: it waits for the new segment.
-    assert_eq!(worker.outcome(begun, deleted()).await, Recorded::Durable);
+    assert_eq!(
+        worker.outcome(begun, deleted()).await,
+        OutcomeWritten::Durable
+    );
     assert!(trail.status().writable.is_ok());
     trail.close();
     // What had been written is there again, from the file that was still open.

@@ -127,6 +127,7 @@ impl LineCheck {
             file: &self.name,
             line: self.line,
             bytes: 0,
+            raw: line.as_bytes(),
         };
         let whole = [line.as_bytes(), b"\n"].concat();
         let Some(record) = self.scan.line(at, &whole, &self.hasher) else {

@@ -39,7 +39,7 @@ pub struct Unavailable;
 
 /// Whether an outcome was written in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Recorded {
+pub enum OutcomeWritten {
     /// It is in the trail, synced if the trail is strict.
     Durable,
     /// `audit.outcome_wait` passed. It waits for the disk.
@@ -136,7 +136,7 @@ impl WorkerTrail {
     }
 
     /// Writes an outcome; resolves when it is durable, or after `audit.outcome_wait`.
-    pub async fn outcome(&self, mut intent: Intent, record: OutcomeRecord<'_>) -> Recorded {
+    pub async fn outcome(&self, mut intent: Intent, record: OutcomeRecord<'_>) -> OutcomeWritten {
         let ticket = intent.open.take().map(|(_, ticket)| ticket);
         let fragment = Fragment::outcome(intent.request_id, intent.seq, &record);
         let way_back = (&self.inbox, ticket.unwrap_or_default());
@@ -146,8 +146,8 @@ impl WorkerTrail {
         self.handed_over();
         let deadline = Instant::now() + self.waits.outcome;
         match self.timers.within(deadline, written).await {
-            Ok(Ok(_)) => Recorded::Durable,
-            Ok(Err(_)) | Err(_) => Recorded::Pending,
+            Ok(Ok(_)) => OutcomeWritten::Durable,
+            Ok(Err(_)) | Err(_) => OutcomeWritten::Pending,
         }
     }
 

@@ -99,6 +99,9 @@ impl Writer {
         let directory = settings.directory.clone();
         let hasher = Hasher::new(mac_key.as_ref());
         let found = recover(disk.as_mut(), &directory, &hasher, usage, replay)?;
+        if found.head.seq == 0 {
+            tracing::info!(trail.directory = %directory.display(), "a new trail begins: nothing is known of earlier calls, budgets and freezes");
+        }
         if let Some(wrong) = &found.wrong {
             tracing::error!(%wrong, "the trail does not verify: somebody changed it, or the disk did. It goes on behind what is wrong, and calls are taken; see alloy-gateway audit verify, and treat it as an incident");
         }

@@ -1,6 +1,7 @@
 //! `audit`: reading the trail.
 
 mod database;
+mod events;
 pub(super) mod format;
 mod migrate;
 mod query;
@@ -12,11 +13,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Subcommand;
 
-use super::{ConfigFile, Exit};
+use super::{ConfigFile, Exit, output::errln};
 use crate::{
+    audit::{self, Wrong},
     config::{self, snapshot},
     secret::MacKey,
 };
@@ -34,6 +36,8 @@ pub enum Verb {
     Query(query::Args),
     /// Show the last calls, and follow
     Tail(tail::Args),
+    /// Show what else happened: freezes, configs, keys, starts, outages of the trail
+    Events(events::Args),
     /// Make the tables of the database in which trails are collected (audit.ship)
     Migrate(migrate::Args),
 }
@@ -44,6 +48,7 @@ pub fn run(verb: &Verb) -> anyhow::Result<Exit> {
         Verb::Verify(args) => verify::run(args),
         Verb::Query(args) => query::run(args),
         Verb::Tail(args) => tail::run(args),
+        Verb::Events(args) => events::run(args),
         Verb::Migrate(args) => migrate::run(args),
     }
 }
@@ -67,9 +72,22 @@ struct Opened {
 }
 
 impl Trail {
-    /// Finds it. A config is read only if no directory is named, so that an
-    /// auditor needs none.
+    /// Finds one that has begun.
     fn open(&self) -> anyhow::Result<Opened> {
+        let found = self.find()?;
+        let directory = &found.directory;
+        if !audit::is_begun(directory).unwrap_or(true) {
+            bail!(
+                "there is no trail in {}: it has no file like 0000000001.jsonl",
+                directory.display()
+            );
+        }
+        Ok(found)
+    }
+
+    /// Finds where it should be. A config is read only if no directory is named, so
+    /// that an auditor needs none.
+    fn find(&self) -> anyhow::Result<Opened> {
         let mut mac_key = self.key()?;
         let directory = if let Some(directory) = &self.directory {
             directory.clone()
@@ -91,6 +109,21 @@ impl Trail {
         let found = fs::read_dir(&directory);
         found.with_context(|| format!("cannot read the trail in {}", directory.display()))?;
         Ok(Opened { directory, mac_key })
+    }
+}
+
+/// What the first bad record of what was read means, told; nothing if there is none.
+fn verdict(wrong: Option<&Wrong>) -> Exit {
+    match wrong {
+        None => Exit::Ok,
+        Some(wrong) if wrong.is_want_of_key() => {
+            errln!("the records were not verified: {wrong}");
+            Exit::Ok
+        }
+        Some(wrong) => {
+            errln!("the trail is not as it was written: {wrong}");
+            Exit::Tampered
+        }
     }
 }
 

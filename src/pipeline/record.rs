@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use super::{authorize::Permit, forward::Outcome, limit::Admitted, refusal::Refusal};
 use crate::{
-    audit::{Intent, IntentRecord, OutcomeRecord, Recorded as Durability, WorkerTrail},
+    audit::{Intent, IntentRecord, OutcomeRecord, OutcomeWritten, WorkerTrail},
     server::Arrival,
 };
 
@@ -69,7 +69,7 @@ pub async fn outcome(
     arrival: &Arrival,
     outcome: &Outcome,
     (status, code): (u16, Option<&str>),
-) -> Durability {
+) -> OutcomeWritten {
     if let Some(health) = outcome.health() {
         recorded.admitted.report(health);
     }

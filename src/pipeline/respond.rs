@@ -19,7 +19,7 @@ use super::{
     room::Room,
 };
 use crate::{
-    audit::{Recorded, Sent},
+    audit::{OutcomeWritten, Sent},
     server::Arrival,
 };
 
@@ -66,7 +66,7 @@ pub fn status_of(code: Code) -> Option<u16> {
 pub fn outcome(
     arrival: &Arrival,
     outcome: &Outcome,
-    recorded: Recorded,
+    recorded: OutcomeWritten,
     (limits, now): (&Limits, Instant),
     room: Room,
 ) -> Response<Body> {
@@ -81,7 +81,7 @@ pub fn outcome(
     };
     sign(&mut response, arrival, source, outcome.sent());
     let fields = response.headers_mut();
-    if recorded == Recorded::Pending {
+    if recorded == OutcomeWritten::Pending {
         fields.insert(OUTCOME, HeaderValue::from_static("unrecorded"));
     } else if outcome.is_gone_after_retry() {
         fields.insert(OUTCOME, HeaderValue::from_static("gone-after-retry"));

@@ -13,6 +13,8 @@ pub struct At<'a> {
     pub line: u64,
     /// Bytes read so far, of all segments.
     pub bytes: u64,
+    /// The line as it stands there.
+    pub raw: &'a [u8],
 }
 
 /// The first record that is not as it was written.

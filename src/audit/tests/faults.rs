@@ -133,7 +133,7 @@ async fn drive(fault: Fault, at: u64, for_ops: u64) {
             on_disk.iter().any(|line| line.contains(&id.to_string())),
             "{fault:?} at {at}: sent without an intent on disk"
         );
-        if worker.outcome(begun, deleted()).await == Recorded::Durable {
+        if worker.outcome(begun, deleted()).await == OutcomeWritten::Durable {
             durable.push(id.to_string());
         }
     }
@@ -382,7 +382,7 @@ async fn the_records_of_a_worker_that_is_never_done_are_written_all_the_same() {
         for _ in 0..10 {
             let open = worker.intent(intent(RequestId::next())).await.unwrap();
             let recorded = worker.outcome(open, deleted()).await;
-            assert_eq!(recorded, Recorded::Durable);
+            assert_eq!(recorded, OutcomeWritten::Durable);
         }
     };
     // Twenty records, a second each, would take longer.
@@ -406,7 +406,10 @@ async fn a_failure_takes_nothing_away_behind_a_record_that_somebody_changed() {
     let worker = trail.for_worker();
     for _ in 0..4 {
         let begun = worker.intent(intent(RequestId::next())).await.unwrap();
-        assert_eq!(worker.outcome(begun, deleted()).await, Recorded::Durable);
+        assert_eq!(
+            worker.outcome(begun, deleted()).await,
+            OutcomeWritten::Durable
+        );
     }
     let segment = directory.path().join("0000000001.jsonl");
     let good = fs::read_to_string(&segment).unwrap();

@@ -102,14 +102,20 @@ async fn while_one_sync_hangs_changes_are_bounded_and_every_outcome_and_freeze_i
     }
     disk.hang(true);
     let first = begun.pop().unwrap();
-    assert_eq!(worker.outcome(first, deleted()).await, Recorded::Pending);
+    assert_eq!(
+        worker.outcome(first, deleted()).await,
+        OutcomeWritten::Pending
+    );
     disk.wait_until_held();
     for n in 0..CHANGES_MAX + MORE {
         trail.config_loaded("9f2c1a7b03de", n, "file");
     }
     // Also behind all of these.
     for intent in begun {
-        assert_eq!(worker.outcome(intent, deleted()).await, Recorded::Pending);
+        assert_eq!(
+            worker.outcome(intent, deleted()).await,
+            OutcomeWritten::Pending
+        );
     }
     let freeze = FrozenRecord {
         id: "0199a0c4-7c62-7000-8000-000000000001",

@@ -28,7 +28,10 @@ async fn calls(trail: &Trail, calls: usize) {
     let worker = trail.for_worker();
     for _ in 0..calls {
         let begun = worker.intent(intent(RequestId::next())).await.unwrap();
-        assert_eq!(worker.outcome(begun, deleted()).await, Recorded::Durable);
+        assert_eq!(
+            worker.outcome(begun, deleted()).await,
+            OutcomeWritten::Durable
+        );
     }
 }
 

@@ -84,17 +84,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     drop(progress);
     printer.flush();
     conclude(&found, args.format);
-    Ok(match found.wrong {
-        None => Exit::Ok,
-        Some(wrong) if wrong.is_want_of_key() => {
-            errln!("the records were not verified: {wrong}");
-            Exit::Ok
-        }
-        Some(wrong) => {
-            errln!("the trail is not as it was written: {wrong}");
-            Exit::Tampered
-        }
-    })
+    Ok(super::verdict(found.wrong.as_ref()))
 }
 
 /// The same of the collected trails. Each record is held against its own hash; whether
@@ -149,7 +139,8 @@ fn meaning(end: &str) -> &'static str {
     }
 }
 
-fn time(text: &str) -> Result<Timestamp, String> {
+/// A time of the command line: itself, or so long before now.
+pub(super) fn time(text: &str) -> Result<Timestamp, String> {
     if let Ok(time) = text.parse() {
         return Ok(time);
     }

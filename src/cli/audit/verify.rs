@@ -39,7 +39,11 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     if args.source.is_given() {
         return verify_database(args);
     }
-    let trail = args.trail.open()?;
+    let trail = match args.expect {
+        None => args.trail.open()?,
+        // Of a trail that is known to have begun, all may have been taken away.
+        Some(_) => args.trail.find()?,
+    };
     let mut progress = Progress::of(trail.bytes());
     let known = Known {
         mac_key: trail.mac_key.clone(),

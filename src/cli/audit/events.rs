@@ -1,0 +1,112 @@
+//! `audit events`.
+
+use std::cell::RefCell;
+
+use anyhow::Context;
+use clap::ValueEnum;
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use crate::{
+    audit,
+    cli::{
+        Exit,
+        output::{errln, outln},
+        progress::Progress,
+    },
+};
+
+/// Fields of every record: in columns of their own, or the chain's alone.
+const COMMON: [&str; 6] = ["v", "seq", "time", "event", "prev", "hash"];
+/// As wide as the longest name of an event of ours.
+const EVENT_WIDTH: usize = 15;
+
+/// Arguments of `audit events`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    trail: super::Trail,
+    /// Only what came at this time or later: 2026-11-23T18:00:00Z, or a span before now as in 2h
+    #[arg(long, value_name = "TIME", value_parser = super::query::time)]
+    since: Option<Timestamp>,
+    /// How they are printed
+    #[arg(short = 'o', long = "output", value_enum, default_value_t = Format::Table)]
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// Columns
+    Table,
+    /// The records, as they stand in the trail
+    Json,
+}
+
+/// Prints what happened beside calls.
+pub fn run(args: &Args) -> anyhow::Result<Exit> {
+    let trail = args.trail.open()?;
+    let progress = RefCell::new(Progress::of(trail.bytes()));
+    let mut count = 0;
+    let wrong = audit::events(
+        &trail.directory,
+        trail.mac_key.as_ref(),
+        args.since,
+        |record| {
+            progress.borrow_mut().clear();
+            count += 1;
+            match args.format {
+                Format::Table => outln!("{}", row(record)),
+                Format::Json => outln!("{record}"),
+            }
+        },
+        |bytes| progress.borrow_mut().at(bytes),
+    )
+    .with_context(|| format!("cannot read the trail in {}", trail.directory.display()))?;
+    drop(progress);
+    if count == 0 {
+        errln!("nothing of that kind is in the trail");
+    }
+    Ok(super::verdict(wrong.as_ref()))
+}
+
+/// When, what, and each of its own fields.
+fn row(record: &str) -> String {
+    let fields: Map<String, Value> = serde_json::from_str(record).unwrap_or_default();
+    let text = |name| fields.get(name).and_then(Value::as_str).unwrap_or("-");
+    let mut row = format!("{}  {:EVENT_WIDTH$}", text("time"), text("event"));
+    for (name, value) in fields
+        .iter()
+        .filter(|(name, _)| !COMMON.contains(&&***name))
+    {
+        row.push_str(&format!("  {name}={}", word(value)));
+    }
+    row
+}
+
+/// A value, in quotes where its end could not be seen, and without what a terminal
+/// would act on.
+fn word(value: &Value) -> String {
+    let is_plain = |text: &str| {
+        let is_plain = |b: u8| b.is_ascii_graphic() && b != b'"';
+        !text.is_empty() && text.bytes().all(is_plain)
+    };
+    match value {
+        Value::String(text) if is_plain(text) => text.clone(),
+        Value::String(text) => format!("{text:?}"),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_has_the_fields_of_its_event_and_nothing_of_the_chain() {
+        let record = r#"{"v":1,"seq":7,"time":"2026-11-29T12:00:00.000000Z","event":"tenant.frozen","scope":"all","by":"uid:0","reason":"a \"stolen\" token\u0007","count":3,"prev":"00","hash":"11"}"#;
+        assert_eq!(
+            row(record),
+            r#"2026-11-29T12:00:00.000000Z  tenant.frozen    scope=all  by=uid:0  reason="a \"stolen\" token\u{7}"  count=3"#
+        );
+    }
+}
