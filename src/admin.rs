@@ -35,8 +35,9 @@ use crate::{
     server::{Shared, bind_unix},
 };
 
-/// How many admin connections may be open at once.
-const CONNECTIONS_MAX: usize = 64;
+/// How many admin connections may be open at once: some for probes and scrapers, and few
+/// enough that a neighbour who reads none of its answers cannot take the memory.
+pub const CONNECTIONS_MAX: usize = 32;
 /// By when a request head must be in, and how long a connection may idle.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 

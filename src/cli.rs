@@ -92,6 +92,16 @@ pub struct ConfigFile {
     pub path: PathBuf,
 }
 
+impl ConfigFile {
+    /// Says how to name another file, if none was named and there is none where it is
+    /// looked for then.
+    fn hint(&self) {
+        if self.path.as_os_str() == DEFAULT_CONFIG && !self.path.exists() {
+            errln!("name another one with --config FILE, or in ALLOY_GATEWAY_CONFIG");
+        }
+    }
+}
+
 /// How a verb ended that did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {

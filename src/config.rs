@@ -31,6 +31,7 @@ pub use self::{
     show::show,
     suggest::{did_you_mean, quote},
     unit::{duration, show_duration},
+    validate::name,
 };
 use crate::{background, secret::hex};
 

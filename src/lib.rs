@@ -9,8 +9,13 @@
 //! function over small stages. Each stage hands over a proof that the next one
 //! takes, so that a step can be neither skipped nor reordered:
 //!
-//! contract → authenticate → authorize → limit → audit intent → inject →
-//! forward → audit outcome → respond
+//! contract → authenticate → authorize → enter (calls in flight) → body → admit (limits)
+//! → intent, in the trail → inject → forward → outcome, in the trail → respond
+//!
+//! What bounds a caller, from the outside in: connections ([`server`]), requests in flight
+//! (its rim), guesses at tokens ([`pipeline::authenticate`]), a tenant's calls in flight and
+//! all rate limits ([`pipeline::limit`]; over a fleet, with [`fleet`]), and the number of
+//! different credentials that it deletes ([`containment`]).
 //!
 //! [`config`] turns one YAML file into the immutable snapshot that a request
 //! sees. [`audit`] is the trail: one thread that writes hash-chained records.

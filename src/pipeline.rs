@@ -148,8 +148,8 @@ impl Pipeline {
         }
     }
 
-    /// From the limits on: what is counted, recorded and sent. The answer does not say
-    /// whose it is.
+    /// From the limits on: what is counted, recorded and sent. `tenant` and `token` of the
+    /// answer are for the caller to fill in.
     async fn carry_out(
         &self,
         snapshot: &Snapshot,

@@ -8,9 +8,9 @@ mod gateway;
 mod head_guard;
 mod inherited;
 mod listener;
-mod places;
 mod progress;
 mod rim;
+mod slots;
 mod turn;
 mod watchdog;
 mod watched;
@@ -19,7 +19,7 @@ mod worker;
 pub use self::{
     arrival::{Arrival, Origin, Peer},
     connection::H2_STREAMS_MAX,
-    gateway::{Drain, Gateway, Shared, StartError, Stopped},
+    gateway::{Drain, Gateway, Shared, StartError, Stopped, why_not_bound},
     inherited::Inherited,
-    listener::bind_unix,
+    listener::{SEND_BUFFER_BYTES, bind_admin, bind_unix},
 };

@@ -1,5 +1,5 @@
 //! What systemd is told (`sd_notify(3)`): ready, reloading, stopping, alive.
-//! Without systemd, nothing is told to nobody.
+//! Without systemd these do nothing.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},

@@ -176,14 +176,21 @@ impl Admin {
             return self.is_not_frozen(&order);
         };
         let whom = order.whom().to_owned();
-        let unwritten = || {
+        let unwritten = |is_told: bool| {
             let why = because(trail.status().writable);
-            let said = format!("{whom}: not thawed, since the trail cannot be written{why}\n");
+            let said = if is_told {
+                format!(
+                    "{whom}: thawed in the fleet, and here once the trail can be written: now it cannot{why}\n"
+                )
+            } else {
+                format!("{whom}: not thawed, since the trail cannot be written{why}\n")
+            };
             text(StatusCode::SERVICE_UNAVAILABLE, &said)
         };
+        let is_told = containment.fleet().is_some();
         // Or the others would thaw what this one can't.
         if trail.status().writable.is_err() {
-            return unwritten();
+            return unwritten(false);
         }
         if let Err(refused) = order.tell_the_fleet(containment, &freeze, &by).await {
             return *refused;
@@ -204,7 +211,7 @@ impl Admin {
             return frozen_again(&whom);
         };
         let Ok(promised) = promised else {
-            return unwritten();
+            return unwritten(is_told);
         };
         // Whoever asked may leave: what is in the trail takes effect.
         let admin = Arc::clone(self);
@@ -216,7 +223,7 @@ impl Admin {
         match tokio::time::timeout(trail.patience(), thawing).await {
             Ok(Ok(Ok(true))) => text(StatusCode::OK, &self.thawed(&whom, is_all)),
             Ok(Ok(Ok(false))) => frozen_again(&whom),
-            Ok(_) => unwritten(),
+            Ok(_) => unwritten(is_told),
             Err(_) => text(
                 StatusCode::ACCEPTED,
                 &format!(

@@ -90,6 +90,8 @@ struct KeyFacts {
 struct StoreFacts {
     degraded: bool,
     why: Option<Trouble>,
+    /// Why what the fleet freezes is not known, although the store answers.
+    freezes_unknown: Option<Trouble>,
     replicas: u32,
     /// 0 if it is not known.
     live: u32,
@@ -231,7 +233,8 @@ impl Facts {
                 "{held} old segments of the trail are kept until the database has them."
             ));
         }
-        if self.disk.is_none() {
+        // Where the trail can't be written it is said already, and better.
+        if self.disk.is_none() && self.trail.writable.is_ok() {
             concerns.push("The trail's disk does not answer.".to_owned());
         }
         if self.is_at_connection_cap {
@@ -316,6 +319,9 @@ impl StoreFacts {
                 .map_or_else(String::new, |trouble| format!(" ({trouble})"));
             concerns.push(format!("The limits store does not decide{why}: this gateway takes its fair share of each limit, 1/{share}."));
         }
+        if let Some(trouble) = self.freezes_unknown {
+            concerns.push(format!("What the fleet freezes is neither heard nor told, though limits are shared: {trouble}."));
+        }
         if self.live > self.replicas {
             concerns.push(format!(
                 "{} gateways share the limits, more than limits_store.replicas ({}).",
@@ -331,6 +337,7 @@ fn store(store: &Store) -> StoreFacts {
     StoreFacts {
         degraded: board.is_degraded(),
         why: board.why(),
+        freezes_unknown: board.freezes_trouble(),
         replicas: store.replicas(),
         live: board.live(),
     }

@@ -13,7 +13,7 @@ use super::{
 use crate::config::{
     self, Loaded,
     problem::Problems,
-    settings::{Settings, Window},
+    settings::{Mode, Settings, Tenant, Users, Window},
     show_duration, snapshot,
 };
 use crate::fleet::share::{Ceiling, Ceilings};
@@ -56,6 +56,9 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         Ok(loaded) => loaded,
         Err(problems) => {
             print(&problems, "error", args.format);
+            if args.file.is_none() {
+                args.config.hint();
+            }
             return Ok(Exit::Config);
         }
     };
@@ -136,6 +139,14 @@ fn summary(loaded: &Loaded, file: &str, verdict: &str) {
     if more > 0 {
         outln!("  … and {more} more limits");
     }
+    let unusual = || settings.tenants.iter().filter_map(unusual);
+    for (name, what) in unusual().take(CEILINGS_MAX) {
+        outln!("  tenant {name}: {what}");
+    }
+    let more = unusual().count().saturating_sub(CEILINGS_MAX);
+    if more > 0 {
+        outln!("  … and {more} more of whom nothing is deleted");
+    }
     let bounds = &settings.bounds;
     outln!(
         "  memory: callers can take up to about {} MiB ({} connections, {} requests in flight)",
@@ -143,6 +154,19 @@ fn summary(loaded: &Loaded, file: &str, verdict: &str) {
         bounds.connections,
         bounds.requests_in_flight
     );
+}
+
+/// A tenant of whom nothing is deleted, and why.
+fn unusual(tenant: &Tenant) -> Option<(&str, &'static str)> {
+    let what = match (tenant.mode, &tenant.users) {
+        (Mode::DryRun, _) => "mode dry_run, nothing is sent",
+        (Mode::Suspended, _) => "mode suspended, all calls are refused",
+        (Mode::Enforce, Users::Listed(users)) if users.is_empty() => {
+            "users is an empty list, it may touch nobody"
+        }
+        (Mode::Enforce, _) => return None,
+    };
+    Some((&tenant.name, what))
 }
 
 /// What a whole fleet can come to.

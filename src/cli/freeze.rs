@@ -64,7 +64,7 @@ fn order(args: &Args, freezes: bool) -> anyhow::Result<Exit> {
     }
     let socket = loaded.settings.admin.socket.as_ref();
     let socket = socket
-        .context("the config has no admin.socket: that is where a running gateway is told so")?;
+        .context("the config has no admin.socket, where a running gateway is told so: set it and restart the gateway, or name that of another one with --socket")?;
     at_the_socket(args, socket, freezes)
 }
 

@@ -2,10 +2,17 @@
 
 use std::{fs, path::Path};
 
-use crate::{config::settings::Bounds, server::H2_STREAMS_MAX};
+use crate::{
+    admin,
+    config::settings::Bounds,
+    server::{H2_STREAMS_MAX, SEND_BUFFER_BYTES},
+};
 
 /// What it takes without callers, a thousand tenants included.
 const ITSELF: u64 = 16 << 20;
+/// Answers on the admin listener that nobody reads; the system doubles a socket's buffer
+/// (socket(7), `SO_SNDBUF`).
+const ADMIN: u64 = (admin::CONNECTIONS_MAX * 2 * SEND_BUFFER_BYTES) as u64;
 /// A connection beside its head: hyper's and ours.
 const PER_CONNECTION: u64 = 8 << 10;
 /// An answer over HTTP/2 that its caller does not read: measured, 5.4 to 7.5 KiB.
@@ -24,7 +31,9 @@ pub fn bytes_max(bounds: &Bounds) -> u64 {
     let connection = head.max(u64::from(H2_STREAMS_MAX) * PER_STREAM) + PER_CONNECTION;
     let connections = u64::from(bounds.connections).saturating_mul(connection);
     let calls = u64::from(bounds.requests_in_flight).saturating_mul(PER_CALL);
-    ITSELF.saturating_add(connections).saturating_add(calls)
+    (ITSELF + ADMIN)
+        .saturating_add(connections)
+        .saturating_add(calls)
 }
 
 /// Says so if the memory that the process may have is less than callers can take of

@@ -27,7 +27,7 @@ pub fn run(snapshot: &Snapshot) -> anyhow::Result<bool> {
             took,
         }) => {
             let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-            outln!("probe {authority}: {}", addresses.join(", "));
+            outln!("probe {authority}: resolves to {}", addresses.join(", "));
             let tls = tls.unwrap_or_else(|| "plaintext".to_owned());
             outln!(
                 "probe {authority}: connected to {address} in {took:.0?}, {tls}; nothing was sent"

@@ -1,19 +1,30 @@
 //! `serve`: the gateway itself.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::Context;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    net::{TcpListener, UnixListener},
+    signal::unix::{Signal, SignalKind, signal},
+};
 
 use super::{ConfigFile, Exit, color, memory, output::err, process, start::Ready};
 use crate::{
     admin::{self, Admin},
-    config::{self, Loaded, settings::Durability, show_duration, snapshot},
+    config::{
+        self, Loaded,
+        settings::{self, Durability},
+        show_duration, snapshot,
+    },
     containment::Fleet,
     fleet::Life,
     logging,
     reload::Reloader,
-    server::{Drain, Gateway, Inherited, Stopped},
+    server::{Drain, Gateway, Inherited, Stopped, bind_admin, why_not_bound},
     ship::Shipper,
     systemd,
     traces::{Exporter, Way},
@@ -22,6 +33,8 @@ use crate::{
 /// Arguments of `serve`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// The config file; instead of --config
+    file: Option<PathBuf>,
     #[command(flatten)]
     config: ConfigFile,
 }
@@ -30,11 +43,14 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
     // Before there is a second thread.
     let inherited = Inherited::from_env().context("a socket from systemd (LISTEN_FDS)")?;
-    let path = &args.config.path;
+    let path = args.file.as_ref().unwrap_or(&args.config.path);
     let loaded = match config::load(path) {
         Ok(loaded) => loaded,
         Err(problems) => {
             err!("{problems}");
+            if args.file.is_none() {
+                args.config.hint();
+            }
             return Ok(Exit::Config);
         }
     };
@@ -73,40 +89,38 @@ async fn serve(loaded: Loaded, ready: Ready, mut inherited: Inherited) -> anyhow
     if settings.audit.durability == Durability::Relaxed {
         tracing::warn!("audit.durability is relaxed: records survive the process, not the machine");
     }
-    let started = Gateway::start(settings, ready.snapshot, trail.clone(), &mut inherited);
-    let gateway = match started {
-        Ok(gateway) => gateway,
-        Err(error) => {
-            trail.close();
-            return Err(error.into());
-        }
-    };
-    let reloader = Reloader::new(Arc::clone(gateway.shared()), &loaded, mac_key.as_ref());
-    let admin = Admin::new(Arc::clone(gateway.shared()), Arc::clone(&reloader));
-    if let Err(error) = start_admin(&admin, settings).await {
-        let at_once = Drain {
-            delay: Duration::ZERO,
-            timeout: Duration::ZERO,
-        };
-        gateway.stop(at_once, async || {}).await;
-        return Err(error);
+    let life = ready.snapshot.store.as_ref().map(Life::start);
+    if let Some(life) = &life {
+        Fleet::hear_first(ready.snapshot.containment(), &trail, life.client()).await;
     }
+    // The trail's lock comes first: a second gateway must not touch the socket of one
+    // that runs. And the data listeners come last: nobody is served who may be cut off.
+    let started = AdminListeners::bind(&settings.admin).and_then(|listeners| {
+        let gateway = Gateway::start(settings, ready.snapshot, trail.clone(), &mut inherited)?;
+        Ok((listeners, gateway))
+    });
+    let (listeners, gateway) = started.inspect_err(|_| trail.close())?;
+    let reloader = Reloader::new(Arc::clone(gateway.shared()), &loaded, mac_key.as_ref());
+    listeners.serve(&Admin::new(
+        Arc::clone(gateway.shared()),
+        Arc::clone(&reloader),
+    ))?;
     reloader.watch()?;
     let exporter = start_exporter(&gateway, settings, otlp);
     let shipper = start_shipper(&gateway, settings)?;
-    let store = gateway.shared().snapshot().store.clone();
-    let life = store.map(|store| Life::start(&store));
     if let Some(life) = &life {
         Fleet::join(gateway.shared(), life.client());
     }
-    for place in gateway.places() {
-        tracing::info!(listener = "data", address = %place, "listening");
+    for address in gateway.addresses() {
+        tracing::info!(listener = "data", %address, "listening");
     }
     let head = trail.status().head;
     tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
         config.sha256 = %loaded.digest,
         tenants = settings.tenants.len(),
         upstream = %settings.upstream.url.authority(),
+        trail.directory = %settings.audit.directory.display(),
         trail.seq = head.seq,
         trail.hash = head.hash.as_str(),
         "ready"
@@ -189,25 +203,44 @@ async fn reload_on_hangup(reloader: &Arc<Reloader>, mut hangup: Signal) {
     }
 }
 
-async fn start_admin(
-    admin: &Arc<Admin>,
-    settings: &config::settings::Settings,
-) -> anyhow::Result<()> {
-    if let Some(address) = settings.admin.address {
-        let listener = tokio::net::TcpListener::bind(address)
-            .await
-            .with_context(|| format!("cannot listen on {address} (admin.address)"))?;
-        let address = listener.local_addr()?;
-        tracing::info!(listener = "admin", %address, "listening");
-        tokio::spawn(Arc::clone(admin).serve_tcp(listener));
+/// Where operators are listened to.
+struct AdminListeners {
+    tcp: Option<std::net::TcpListener>,
+    socket: Option<(PathBuf, UnixListener)>,
+}
+
+impl AdminListeners {
+    fn bind(settings: &settings::Admin) -> anyhow::Result<Self> {
+        let tcp = settings.address.map(|address| {
+            bind_admin(address).map_err(|error| {
+                let hint = why_not_bound(&error);
+                anyhow::anyhow!("cannot listen on {address} (admin.address): {error}{hint}")
+            })
+        });
+        let socket = settings.socket.as_ref().map(|path| {
+            let listener = admin::bind_socket(path)
+                .with_context(|| format!("cannot listen on {} (admin.socket)", path.display()))?;
+            anyhow::Ok((path.clone(), listener))
+        });
+        Ok(Self {
+            tcp: tcp.transpose()?,
+            socket: socket.transpose()?,
+        })
     }
-    if let Some(path) = &settings.admin.socket {
-        let listener = admin::bind_socket(path)
-            .with_context(|| format!("cannot listen on {} (admin.socket)", path.display()))?;
-        tracing::info!(listener = "admin", path = %path.display(), "listening");
-        tokio::spawn(Arc::clone(admin).serve_socket(listener));
+
+    fn serve(self, admin: &Arc<Admin>) -> io::Result<()> {
+        if let Some(listener) = self.tcp {
+            let listener = TcpListener::from_std(listener)?;
+            let address = listener.local_addr()?;
+            tracing::info!(listener = "admin", %address, "listening");
+            tokio::spawn(Arc::clone(admin).serve_tcp(listener));
+        }
+        if let Some((path, listener)) = self.socket {
+            tracing::info!(listener = "admin", path = %path.display(), "listening");
+            tokio::spawn(Arc::clone(admin).serve_socket(listener));
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 fn warn(path: &Path, loaded: &Loaded) {

@@ -36,7 +36,8 @@ impl Ready {
         let mac_key = snapshot::mac_key(&loaded.settings.audit);
         let otlp = snapshot::otlp(loaded.settings.otlp.as_ref());
         let ship = snapshot::ship(&loaded.settings.audit);
-        match (snapshot, mac_key, otlp, ship) {
+        let trail = snapshot::trail_directory(&loaded.settings.audit);
+        match (snapshot, mac_key, otlp, ship.and(trail)) {
             (Ok(snapshot), Ok(mac_key), Ok(otlp), Ok(())) => Ok(Self {
                 snapshot: snapshot.with_lasting(),
                 mac_key,

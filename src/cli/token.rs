@@ -29,7 +29,7 @@ pub enum Verb {
 #[derive(Debug, clap::Args)]
 pub struct NewArgs {
     /// The tenant it is for
-    #[arg(long, required_unless_present = "admin")]
+    #[arg(long, required_unless_present = "admin", value_parser = config::name)]
     tenant: Option<String>,
     /// A token for the admin endpoints instead: it allows changes over TCP
     #[arg(long, conflicts_with = "tenant")]
@@ -38,7 +38,7 @@ pub struct NewArgs {
     #[arg(long, default_value = "90d", value_parser = parse_days)]
     expires: SignedDuration,
     /// Its name in trail and metrics [default: the year and month, such as 2026-11]
-    #[arg(long)]
+    #[arg(long, value_parser = config::name)]
     id: Option<String>,
 }
 

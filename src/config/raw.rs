@@ -40,12 +40,24 @@ pub fn to_yaml(tree: &serde_json::Value) -> String {
     serde_yaml::to_string(tree).unwrap_or_default()
 }
 
-/// What kind of value was found, without the value.
+/// What kind of value was found; without the value, unless it is one of the words that
+/// were true or false in older YAML.
 fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "nothing",
         Value::Bool(_) => "true or false",
+        Value::Number(number) if number.is_f64() => "a fraction",
+        Value::Number(number) if number.as_u64().is_none() => "a negative number",
         Value::Number(_) => "a number",
+        Value::String(word) if matches!(word.as_str(), "yes" | "on") => {
+            "a text (YAML 1.2 says true)"
+        }
+        Value::String(word) if matches!(word.as_str(), "no" | "off") => {
+            "a text (YAML 1.2 says false)"
+        }
+        Value::String(word) if word.bytes().all(|b| b.is_ascii_digit()) => {
+            "a text (a number stands without quotes)"
+        }
         Value::String(_) => "a text",
         Value::Sequence(_) => "a list",
         Value::Mapping(_) => "a map",

@@ -11,7 +11,7 @@ use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, thread, time::Durat
 
 pub use self::{
     audit::{Audit, Checkpoint, Durability, Ship},
-    listen::{Listen, ListenPlace, ListenTls},
+    listen::{Listen, ListenAddress, ListenTls},
     tenant::{FreezeAfter, Mode, Tenant, TokenEntry, Users, Window},
     upstream::{CircuitBreaker, InlineSecret, Key, SecretSource, Trust, Upstream, UpstreamUrl},
 };

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::{
     raw::to_yaml,
     settings::{
-        Admin, Audit, Bounds, Durability, FreezeAfter, Key, Listen, ListenPlace, Mode,
+        Admin, Audit, Bounds, Durability, FreezeAfter, Key, Listen, ListenAddress, Mode,
         SecretSource, Settings, Ship, Tenant, TokenEntry, Trust, Upstream, UpstreamUrl, Users,
         Window,
     },
@@ -74,21 +74,21 @@ fn show_admin(admin: &Admin) -> Value {
 }
 
 fn show_listen(listen: &Listen) -> Value {
-    let mut shown = match &listen.place {
-        ListenPlace::Tcp(address) => json!({ "address": address.to_string() }),
-        ListenPlace::Unix { path, mode, group } => {
+    let mut shown = match &listen.address {
+        ListenAddress::Tcp(address) => json!({ "address": address.to_string() }),
+        ListenAddress::Unix { path, mode, group } => {
             let mut unix = json!({ "path": path, "mode": format!("{mode:04o}") });
             if let (Some(unix), Some(group)) = (unix.as_object_mut(), group) {
                 unix.insert("group".to_owned(), json!(group));
             }
             json!({ "unix": unix })
         }
-        ListenPlace::Systemd { name, .. } => json!({ "systemd": name }),
+        ListenAddress::Systemd { name, .. } => json!({ "systemd": name }),
     };
-    let is_open = match &listen.place {
-        ListenPlace::Tcp(address) => listen.tls.is_none() && !address.ip().is_loopback(),
-        ListenPlace::Unix { .. } => false,
-        ListenPlace::Systemd {
+    let is_open = match &listen.address {
+        ListenAddress::Tcp(address) => listen.tls.is_none() && !address.ip().is_loopback(),
+        ListenAddress::Unix { .. } => false,
+        ListenAddress::Systemd {
             allow_plaintext, ..
         } => *allow_plaintext,
     };

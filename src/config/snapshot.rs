@@ -39,7 +39,7 @@ pub use self::{
     lasting::Lasting,
     load::{Built, build, unreadable, user_set},
     otlp::otlp,
-    secrets::{loose_secrets, mac_key, read_file},
+    secrets::{loose_secrets, mac_key, read_file, trail_directory},
     ship::{database, ship},
 };
 use self::{left::Left, listeners::Listener, tokens::Tokens};

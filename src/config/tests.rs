@@ -172,8 +172,38 @@ fn each_problem_has_its_place_its_field_and_what_would_be_right() {
             "workers: expected auto, or a whole number from 1 to 256",
         ),
         (
+            with(
+                "    users: all",
+                "    users: all\n    limits: [ { requests: -5, per: 1s } ]",
+            ),
+            "tenants[0].limits[0].requests: found a negative number, expected a whole number",
+        ),
+        (
+            with(
+                "    users: all",
+                "    users: all\n    limits: [ { requests: \"50\", per: 1s } ]",
+            ),
+            "tenants[0].limits[0].requests: found a text (a number stands without quotes), expected a whole number",
+        ),
+        (
+            with("127.0.0.1:8080", "127.0.0.1:8080\n    allow_plaintext: yes"),
+            "listen[0].allow_plaintext: found a text (YAML 1.2 says true), expected true or false",
+        ),
+        (
+            with("users: all", "users: @all"),
+            "not YAML: found character that cannot start any token (lines are indented with spaces, never with tabs; a text that begins with @, ` or % is put into quotes)",
+        ),
+        (
+            with("{ file: key }", "{ env: \"0123-a key, by mistake\" }"),
+            "keys.production.secret.env: expected the name of an environment variable: letters, digits and _",
+        ),
+        (
+            format!("{GOOD}admin: {{ address: \"127.0.0.1:8080\" }}\n"),
+            "admin.address: callers are listened to there",
+        ),
+        (
             format!("{GOOD}version: 1\n"),
-            "the same key stands twice in one map",
+            "c.yaml:1:1: the key version stands twice in the map that begins here",
         ),
         ("- 1\n".to_owned(), "c.yaml: found a list, expected a map"),
     ];

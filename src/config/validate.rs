@@ -14,7 +14,7 @@ mod upstream;
 use std::{num::NonZeroUsize, path::Path, time::Duration};
 
 use self::check::Check;
-pub use self::upstream::is_loopback;
+pub use self::{check::name, tenants::expected_id, upstream::is_loopback};
 use super::{
     problem::{FieldPath, Problem},
     raw::{self, OneOf, Raw},
@@ -61,6 +61,7 @@ pub fn validate(
     let bounds = bounds(&mut check, raw.bounds.unwrap_or_default());
     let listen = listeners::data(&mut check, raw.listen);
     let admin = listeners::admin(&mut check, raw.admin.unwrap_or_default());
+    listeners::both(&mut check, &listen, &admin);
     let upstream = upstream::upstream(&mut check, raw.upstream.unwrap_or_default());
     let allow_inline = raw.allow_inline_secrets.unwrap_or(false);
     let keys = tenants::keys(&mut check, raw.keys, allow_inline);

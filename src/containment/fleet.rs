@@ -3,9 +3,10 @@
 //! Each gateway looks at the register in the store some times a second, takes over
 //! what others froze or thawed, and enters what is missing. An entry that is missing
 //! never thaws: a store that was restarted empty gets all freezes back from those
-//! who hold them. An end names the freeze that it ends: one that a gateway made by
-//! itself meanwhile stands, and is told to the others. While the store does not
-//! answer, what is known holds.
+//! who hold them. Of two freezes of one tenant the later one stands, everywhere. An
+//! end names the freeze that it ends: one that a gateway made by itself meanwhile
+//! stands, and is told to the others. While the store does not answer, what is known
+//! holds.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -18,7 +19,7 @@ use std::{
 
 use tokio::{
     sync::{Notify, OwnedMutexGuard},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use super::{
@@ -26,7 +27,7 @@ use super::{
     register::{Entry, Register},
 };
 use crate::{
-    audit::FrozenRecord,
+    audit::{FrozenRecord, Trail},
     config::settings::FreezeAfter,
     fleet::{Client, Trouble},
     server::Shared,
@@ -34,6 +35,9 @@ use crate::{
 
 /// How often the register is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How long a start waits for the register, and how often it tries.
+const FIRST_LOOK_MAX: Duration = Duration::from_secs(1);
+const FIRST_LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Deletions that may wait to be counted in the store; older ones are left out.
 const UNCOUNTED_MAX: usize = 4096;
 /// What stands behind whoever froze or thawed elsewhere.
@@ -63,6 +67,33 @@ struct Deletion {
 }
 
 impl Fleet {
+    /// Freezes here what is frozen in the fleet, before any call is taken. A store that
+    /// does not answer holds up a start for a second.
+    pub async fn hear_first(containment: &Containment, trail: &Trail, client: &Arc<Client>) {
+        let register = Register::new(client);
+        let reading = async {
+            loop {
+                match register.read().await {
+                    Ok(entries) => return entries,
+                    // The connection may just be being opened.
+                    Err(_) => sleep(FIRST_LOOK_EVERY).await,
+                }
+            }
+        };
+        let Ok(entries) = timeout(FIRST_LOOK_MAX, reading).await else {
+            tracing::warn!(
+                "the limits store does not answer at the start: what else the fleet froze is not known until it does, and calls are taken"
+            );
+            return;
+        };
+        for entry in entries.iter().filter(|entry| entry.stands) {
+            let here = containment.standing(entry.scope());
+            if here.is_none_or(|here| is_later(&entry.freeze, &here)) {
+                take_over(trail, containment, entry);
+            }
+        }
+    }
+
     /// Joins, within the runtime that this is called in, for as long as `shared` lives.
     pub fn join(shared: &Arc<Shared>, client: &Arc<Client>) {
         let fleet = Arc::new(Self {
@@ -102,7 +133,7 @@ impl Fleet {
     ///
     /// # Errors
     ///
-    /// If the store does not answer: they are told when it does, if none stands there.
+    /// If the store does not answer: they are told when it does.
     pub async fn freeze(
         &self,
         shared: &Shared,
@@ -152,13 +183,14 @@ impl Fleet {
 
     async fn follow(self: Arc<Self>, shared: Weak<Shared>) {
         loop {
-            // Woken or not, it is time.
-            let _ = timeout(LOOK_EVERY, self.changed.notified()).await;
             let Some(shared) = shared.upgrade() else {
                 return;
             };
-            // Whether the store answers is told by those whom calls wait for.
-            let _ = self.tell(&shared).await;
+            let failed = self.tell(&shared).await.is_err();
+            self.register.store().board().freezes_looked_at(failed);
+            drop(shared);
+            // Woken or not, it is time.
+            let _ = timeout(LOOK_EVERY, self.changed.notified()).await;
         }
     }
 
@@ -168,20 +200,21 @@ impl Fleet {
         let containment = snapshot.containment();
         for entry in &entries {
             let here = containment.standing(entry.scope());
-            let is_same = here.is_some_and(|here| here.id == entry.freeze.id);
+            let is_same = here.as_ref().is_some_and(|it| it.id == entry.freeze.id);
+            let is_news = here.is_none_or(|here| is_later(&entry.freeze, &here));
             match (entry.stands, is_same) {
-                (true, false) => take_over(shared, containment, entry),
+                (true, false) if is_news => take_over(shared.trail(), containment, entry),
                 (false, true) => end_here(shared, containment, entry).await,
-                (true, true) | (false, false) => {}
+                (true, _) | (false, false) => {}
             }
         }
         let known: HashMap<_, _> = entries.iter().map(|it| (&it.tenant, it)).collect();
         for (tenant, freeze) in containment.all_standing() {
-            // One that ended and could not be ended here yet is no news; nor is one
-            // that another stands for, which is taken over with the next look.
-            let is_news = known
-                .get(&tenant)
-                .is_none_or(|entry| !entry.stands && entry.freeze.id != freeze.id);
+            // One that ended and could not be ended here yet is no news.
+            let is_news = known.get(&tenant).is_none_or(|entry| {
+                let is_another = entry.freeze.id != freeze.id;
+                is_another && (!entry.stands || is_later(&freeze, &entry.freeze))
+            });
             if is_news {
                 let scope = tenant.as_deref().map_or(Scope::All, Scope::Tenant);
                 self.register
@@ -248,13 +281,17 @@ fn freeze_spent(shared: &Shared, deletion: &Deletion) {
     });
 }
 
+/// Whether a freeze was made after another, as their ids say (UUID version 7, RFC 9562
+/// §5.7). Gateways whose clocks differ may take the wrong one, and all the same one.
+fn is_later(freeze: &Freeze, other: &Freeze) -> bool {
+    freeze.id > other.id
+}
+
 /// Freezes here what is frozen elsewhere.
-fn take_over(shared: &Shared, containment: &Containment, entry: &Entry) {
+fn take_over(trail: &Trail, containment: &Containment, entry: &Entry) {
     let mut freeze = entry.freeze.clone();
     freeze.by = format!("{}{ELSEWHERE}", freeze.by).into();
-    containment.freeze(entry.scope(), freeze, |record| {
-        drop(shared.trail().frozen(&record));
-    });
+    containment.freeze(entry.scope(), freeze, |record| drop(trail.frozen(&record)));
 }
 
 /// Ends here what was ended elsewhere, once that is in the trail.

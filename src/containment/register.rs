@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{Freeze, Scope};
-use crate::fleet::{Client, Table, Trouble, distinct};
+use crate::fleet::{Client, Store, Table, Trouble, distinct};
 
 /// Its name, behind the prefix of the config.
 const NAME: &str = "freezes";
@@ -49,6 +49,11 @@ impl Register {
             table: Table::new(client, NAME),
             client: Arc::clone(client),
         }
+    }
+
+    /// The store that it is in.
+    pub fn store(&self) -> &Store {
+        self.client.store()
     }
 
     /// Every entry that can be read.

@@ -88,7 +88,14 @@ struct Told {
     is_shared: Option<bool>,
     are_too_many: bool,
     why: Option<Trouble>,
+    /// Looks at the freezes of the fleet that failed, one after another.
+    unseen: u32,
+    /// Why the connection that is not for calls failed last, and what is for people.
+    beside: Option<(Trouble, String)>,
 }
+
+/// One look may fail for many reasons, and the next one is soon.
+const UNSEEN_MAX: u32 = 3;
 
 impl Default for Board {
     fn default() -> Self {
@@ -182,6 +189,49 @@ impl Board {
                 "the limits store does not decide: {trouble}. Until it is back this gateway takes its fair share of each limit, and no more"
             );
         }
+    }
+
+    /// The connection that is not for calls failed.
+    pub(super) fn failed_beside(&self, trouble: Trouble, detail: &str) {
+        self.told().beside = Some((trouble, detail.to_owned()));
+    }
+
+    /// The freezes of the fleet were looked at, or could not be. Said only where it is
+    /// not said already that the store does not answer at all.
+    pub fn freezes_looked_at(&self, failed: bool) {
+        let is_degraded = self.is_degraded();
+        let mut told = self.told();
+        let were_unseen = told.unseen >= UNSEEN_MAX;
+        if !failed {
+            told.unseen = 0;
+            if were_unseen {
+                tracing::info!("the freezes of the fleet are known again");
+            }
+            return;
+        }
+        if is_degraded || were_unseen {
+            return;
+        }
+        told.unseen += 1;
+        if told.unseen >= UNSEEN_MAX {
+            let (trouble, detail) = told
+                .beside
+                .clone()
+                .unwrap_or((Trouble::Timeout, String::new()));
+            tracing::error!(
+                reason = trouble.as_str(),
+                detail,
+                "the freezes of the fleet are neither heard nor told, though limits are shared through the store: {trouble}. Look at the rights of its user"
+            );
+        }
+    }
+
+    /// Why the freezes of the fleet are not known, although the store answers calls.
+    pub fn freezes_trouble(&self) -> Option<Trouble> {
+        let told = self.told();
+        let beside = told.beside.as_ref().map(|(trouble, _)| *trouble);
+        let trouble = beside.unwrap_or(Trouble::Timeout);
+        (told.unseen >= UNSEEN_MAX).then_some(trouble)
     }
 
     /// So many gateways live, of as many as there are to be.

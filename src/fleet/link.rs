@@ -38,7 +38,7 @@ pub struct Link {
 pub enum Role {
     /// For calls: whether it is good is told to operators.
     Calls,
-    /// For what goes on beside them.
+    /// For what goes on beside them, freezes among it.
     Beside,
 }
 
@@ -210,8 +210,9 @@ async fn keep(
             Err(failed) => failed,
         };
         let was_good = standing.failed(begun.elapsed());
-        if role == Role::Calls {
-            store.board.failed(was_good, trouble, &detail);
+        match role {
+            Role::Calls => store.board.failed(was_good, trouble, &detail),
+            Role::Beside => store.board.failed_beside(trouble, &detail),
         }
         if let Some(on_trouble) = &on_trouble {
             on_trouble.notify_one();

@@ -60,7 +60,7 @@ fn is_same_store(before: &Settings, after: &Settings) -> bool {
 /// certificates are used at once.
 fn is_same_listeners(before: &[Listen], after: &[Listen]) -> bool {
     let is_same = |(one, other): (&Listen, &Listen)| {
-        one.place == other.place && one.tls.is_some() == other.tls.is_some()
+        one.address == other.address && one.tls.is_some() == other.tls.is_some()
     };
     before.len() == after.len() && before.iter().zip(after).all(is_same)
 }

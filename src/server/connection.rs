@@ -88,7 +88,7 @@ macro_rules! drive {
 
 /// What a worker's connections have in common.
 #[derive(Debug, Clone)]
-pub struct House {
+pub struct ConnectionContext {
     /// What answers their requests.
     pub rim: Arc<Rim>,
     /// What ends them when they have overstayed.
@@ -107,15 +107,15 @@ pub async fn serve<S>(
     stream: S,
     peer: Peer,
     bounds: &Bounds,
-    mut house: House,
+    mut context: ConnectionContext,
 ) -> Result<(), Refused>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Some(opening) = open(stream, bounds, &mut house.stopping).await? else {
+    let Some(opening) = open(stream, bounds, &mut context.stopping).await? else {
         return Ok(());
     };
-    let House { rim, watchdog, .. } = house;
+    let ConnectionContext { rim, watchdog, .. } = context;
     let watched = watchdog.watch(opening.is_http2, bounds);
     let progress = &watched.progress;
     let requests = Arc::clone(progress);

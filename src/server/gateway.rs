@@ -17,13 +17,13 @@ use tokio::sync::watch;
 use super::{
     inherited::Inherited,
     listener::{self, Listening},
-    places::Places,
+    slots::Slots,
     worker,
 };
 use crate::{
     audit::Trail,
     config::{
-        settings::{ListenPlace, Settings},
+        settings::{ListenAddress, Settings},
         snapshot::Snapshot,
     },
     metrics::Metrics,
@@ -44,7 +44,7 @@ pub struct Shared {
     pub(super) snapshot: ArcSwap<Snapshot>,
     trail: Trail,
     metrics: Metrics,
-    places: Arc<Places>,
+    slots: Arc<Slots>,
     in_flight: InFlightCount,
     in_flight_max: u32,
     /// Listeners that may still begin connections.
@@ -137,12 +137,12 @@ impl Shared {
 
     /// How many connections are open.
     pub fn connections(&self) -> u32 {
-        self.places.taken()
+        self.slots.taken()
     }
 
-    /// Whether new connections have to wait for a place.
+    /// Whether new connections have to wait for a slot.
     pub fn is_at_connection_cap(&self) -> bool {
-        self.places.is_full()
+        self.slots.is_full()
     }
 
     /// A worker that has done nothing for so long that it must be stuck.
@@ -163,8 +163,8 @@ impl Shared {
         }
     }
 
-    pub(super) fn places(&self) -> &Arc<Places> {
-        &self.places
+    pub(super) fn slots(&self) -> &Arc<Slots> {
+        &self.slots
     }
 
     /// One more listener that may begin connections.
@@ -187,7 +187,7 @@ impl Shared {
 #[derive(Debug)]
 pub struct Gateway {
     shared: Arc<Shared>,
-    places: Vec<ListenPlace>,
+    addresses: Vec<ListenAddress>,
     workers: Vec<thread::JoinHandle<io::Result<()>>>,
     finish: watch::Sender<bool>,
 }
@@ -196,10 +196,10 @@ pub struct Gateway {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address can't be listened on.
-    #[error("cannot listen on {place}: {error}{}", hint(.error))]
+    #[error("cannot listen on {address}: {error}{}", hint(.address, .error))]
     Listen {
-        /// The place of the config.
-        place: ListenPlace,
+        /// The address of the config.
+        address: ListenAddress,
         /// What the system said.
         error: io::Error,
     },
@@ -208,7 +208,16 @@ pub enum StartError {
     Worker(io::Error),
 }
 
-fn hint(error: &io::Error) -> &'static str {
+fn hint(address: &ListenAddress, error: &io::Error) -> &'static str {
+    match address {
+        ListenAddress::Tcp(_) => why_not_bound(error),
+        // Binding one says it itself.
+        ListenAddress::Unix { .. } | ListenAddress::Systemd { .. } => "",
+    }
+}
+
+/// Why a TCP address can't be listened on, if `error` tells it, for people.
+pub fn why_not_bound(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => " (another process listens there; `ss -lntxp` shows which)",
         io::ErrorKind::PermissionDenied => " (ports below 1024 need CAP_NET_BIND_SERVICE)",
@@ -248,15 +257,15 @@ impl Gateway {
         inherited: &mut Inherited,
     ) -> Result<Self, StartError> {
         let workers = settings.worker_count();
-        let mut places = Vec::new();
+        let mut addresses = Vec::new();
         let mut sockets: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
         for listen in &settings.listen {
             let bound =
                 listener::bind(listen, workers, inherited).map_err(|error| StartError::Listen {
-                    place: listen.place.clone(),
+                    address: listen.address.clone(),
                     error,
                 })?;
-            places.push(bound.place);
+            addresses.push(bound.address);
             for (worker, socket) in sockets.iter_mut().zip(bound.sockets) {
                 worker.push(socket);
             }
@@ -264,10 +273,10 @@ impl Gateway {
         let shipping = trail.collected().map(Arc::clone);
         let shipping = shipping.map(|collected| Arc::new(ship::State::new(collected)));
         let shared = Arc::new(Shared {
-            metrics: Metrics::new(workers, places.iter().map(ToString::to_string)),
+            metrics: Metrics::new(workers, addresses.iter().map(ToString::to_string)),
             snapshot: ArcSwap::from_pointee(snapshot),
             trail,
-            places: Arc::new(Places::new(&settings.bounds)),
+            slots: Arc::new(Slots::new(&settings.bounds)),
             in_flight: InFlightCount::default(),
             in_flight_max: settings.bounds.requests_in_flight,
             accepting: AtomicU32::new(0),
@@ -286,22 +295,22 @@ impl Gateway {
             .map_err(StartError::Worker)?;
         Ok(Self {
             shared,
-            places,
+            addresses,
             workers,
             finish,
         })
     }
 
     /// Where it listens, in the order of the config.
-    pub fn places(&self) -> &[ListenPlace] {
-        &self.places
+    pub fn addresses(&self) -> &[ListenAddress] {
+        &self.addresses
     }
 
     /// The first TCP address that it listens on.
     pub fn address(&self) -> Option<SocketAddr> {
-        self.places.iter().find_map(|place| match place {
-            ListenPlace::Tcp(address) => Some(*address),
-            ListenPlace::Unix { .. } | ListenPlace::Systemd { .. } => None,
+        self.addresses.iter().find_map(|address| match address {
+            ListenAddress::Tcp(address) => Some(*address),
+            ListenAddress::Unix { .. } | ListenAddress::Systemd { .. } => None,
         })
     }
 
@@ -327,9 +336,9 @@ impl Gateway {
                 tokio::time::sleep(drain.delay).await;
             }
             shared.stopping.send_replace(true);
-            // Waiting for all places takes them: first who waited in the backlog gets one.
+            // Waiting for all slots takes them: first who waited in the backlog gets one.
             until(|| shared.accepting.load(Ordering::Acquire) == 0).await;
-            shared.places.all_free().await;
+            shared.slots.all_free().await;
             // Work that outlived its connection.
             until(|| shared.in_flight.count() == 0).await;
         };

@@ -13,7 +13,7 @@ use std::{
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::inherited::Inherited;
-use crate::config::settings::{Listen, ListenPlace};
+use crate::config::settings::{Listen, ListenAddress};
 
 /// How many connections may wait to be accepted; the system may cap it lower.
 const BACKLOG: i32 = 1024;
@@ -23,14 +23,14 @@ const BACKLOG: i32 = 1024;
 /// own needs). Left alone it grows to several MiB each (`tcp_wmem`, `tcp_rmem`), which
 /// counts against the memory of a container, and lets a caller who never reads have
 /// thousands of answers made.
-const SEND_BUFFER_BYTES: usize = 128 << 10;
+pub const SEND_BUFFER_BYTES: usize = 128 << 10;
 const RECEIVE_BUFFER_BYTES: usize = 128 << 10;
 
-/// A place with a listening socket for each worker.
+/// An address with a listening socket for each worker.
 #[derive(Debug)]
 pub struct Bound {
     /// Where it listens: the port is known even if the config said 0.
-    pub place: ListenPlace,
+    pub address: ListenAddress,
     /// One socket per worker.
     pub sockets: Vec<Listening>,
 }
@@ -53,35 +53,34 @@ pub enum Backlog {
     OfTheNext,
 }
 
-/// Binds the place of `listen` for each of `workers`, or takes the socket that
+/// Binds the address of `listen` for each of `workers`, or takes the socket that
 /// systemd bound.
 ///
 /// # Errors
 ///
 /// If it is in use, by a program that shares ports too, or not allowed.
 pub fn bind(listen: &Listen, workers: usize, inherited: &mut Inherited) -> io::Result<Bound> {
-    let place = &listen.place;
-    match place {
-        ListenPlace::Tcp(address) => {
+    match &listen.address {
+        ListenAddress::Tcp(address) => {
             let (address, sockets) = bind_tcp(*address, workers)?;
             Ok(Bound {
-                place: ListenPlace::Tcp(address),
+                address: ListenAddress::Tcp(address),
                 sockets: sockets
                     .into_iter()
                     .map(|socket| Listening::Tcp(socket, Backlog::Ours))
                     .collect(),
             })
         }
-        ListenPlace::Unix { path, mode, group } => {
+        ListenAddress::Unix { path, mode, group } => {
             let socket = bind_unix(path, *mode, group.as_deref())?;
             let sockets =
                 (0..workers).map(|_| Ok(Listening::Unix(socket.try_clone()?, Backlog::Ours)));
             Ok(Bound {
-                place: place.clone(),
+                address: listen.address.clone(),
                 sockets: sockets.collect::<io::Result<_>>()?,
             })
         }
-        ListenPlace::Systemd {
+        ListenAddress::Systemd {
             name,
             allow_plaintext,
         } => {
@@ -92,7 +91,7 @@ pub fn bind(listen: &Listen, workers: usize, inherited: &mut Inherited) -> io::R
             }
             let sockets = (0..workers).map(|_| socket.try_clone());
             Ok(Bound {
-                place: place.clone(),
+                address: listen.address.clone(),
                 sockets: sockets.collect::<io::Result<_>>()?,
             })
         }
@@ -182,6 +181,19 @@ fn bind_tcp(address: SocketAddr, workers: usize) -> io::Result<(SocketAddr, Vec<
         })
         .collect::<io::Result<_>>()?;
     Ok((address, sockets))
+}
+
+/// Binds a TCP address for operators, with the same bounds on what the system holds for
+/// each connection.
+///
+/// # Errors
+///
+/// If the address is taken, or is none of this machine.
+pub fn bind_admin(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = socket(address, false)?;
+    bound_buffers(SockRef::from(&socket))?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 /// Bounds what the system holds for each connection of a listener (`tcp(7)`:

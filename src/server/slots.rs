@@ -1,4 +1,4 @@
-//! The places for connections: so many in all, so many for one peer.
+//! The slots for connections: so many in all, so many for one peer.
 
 use std::{
     collections::HashMap,
@@ -12,23 +12,23 @@ use crate::config::settings::Bounds;
 
 /// Counts connections over all workers and listeners.
 #[derive(Debug)]
-pub struct Places {
+pub struct Slots {
     all: Arc<Semaphore>,
     max: u32,
     per_peer: Mutex<HashMap<Origin, u32>>,
     per_peer_max: u32,
 }
 
-/// The place of one connection; free again when dropped.
+/// The slot of one connection; free again when dropped.
 #[derive(Debug)]
-pub struct Place {
-    places: Arc<Places>,
+pub struct Slot {
+    slots: Arc<Slots>,
     origin: Origin,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Places {
-    /// All places free.
+impl Slots {
+    /// All slots free.
     pub fn new(bounds: &Bounds) -> Self {
         Self {
             all: Arc::new(Semaphore::new(
@@ -40,9 +40,9 @@ impl Places {
         }
     }
 
-    /// Takes a place for an accepted connection; waits while all are taken.
+    /// Takes a slot for an accepted connection; waits while all are taken.
     /// `None` if the peer has as many as it may.
-    pub async fn take(self: &Arc<Self>, peer: &Peer) -> Option<Place> {
+    pub async fn take(self: &Arc<Self>, peer: &Peer) -> Option<Slot> {
         let permit = Arc::clone(&self.all).acquire_owned().await.ok()?;
         let origin = peer.origin();
         let mut counts = self.per_peer.lock().unwrap_or_else(PoisonError::into_inner);
@@ -51,14 +51,14 @@ impl Places {
             return None;
         }
         *count += 1;
-        Some(Place {
-            places: Arc::clone(self),
+        Some(Slot {
+            slots: Arc::clone(self),
             origin,
             _permit: permit,
         })
     }
 
-    /// How many places are taken.
+    /// How many slots are taken.
     pub fn taken(&self) -> u32 {
         let free = u32::try_from(self.all.available_permits()).unwrap_or(u32::MAX);
         self.max.saturating_sub(free)
@@ -78,10 +78,10 @@ impl Places {
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
         let mut counts = self
-            .places
+            .slots
             .per_peer
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
@@ -100,15 +100,15 @@ mod tests {
     use crate::config::settings::testing;
 
     #[tokio::test]
-    async fn each_address_and_each_user_has_places_of_its_own() {
+    async fn each_address_and_each_user_has_slots_of_its_own() {
         let bounds = Bounds {
             connections: 8,
             connections_per_peer: 1,
             ..testing::bounds()
         };
-        let places = Arc::new(Places::new(&bounds));
+        let slots = Arc::new(Slots::new(&bounds));
         let tcp = |address: &str| Peer::Tcp(address.parse().unwrap());
-        let held = places.take(&tcp("192.0.2.1:1000")).await;
+        let held = slots.take(&tcp("192.0.2.1:1000")).await;
         assert!(held.is_some());
         let others = [
             (tcp("192.0.2.1:1001"), false),
@@ -121,14 +121,14 @@ mod tests {
         ];
         let mut all = Vec::new();
         for (peer, has_one) in others {
-            let place = places.take(&peer).await;
-            assert_eq!(place.is_some(), has_one, "{peer}");
-            all.extend(place);
+            let slot = slots.take(&peer).await;
+            assert_eq!(slot.is_some(), has_one, "{peer}");
+            all.extend(slot);
         }
-        assert_eq!(places.taken(), 5);
+        assert_eq!(slots.taken(), 5);
         drop((held, all));
-        assert_eq!(places.taken(), 0);
-        assert!(places.take(&Peer::Unix { uid: 1000 }).await.is_some());
-        assert!(places.per_peer.lock().unwrap().is_empty(), "it would grow");
+        assert_eq!(slots.taken(), 0);
+        assert!(slots.take(&Peer::Unix { uid: 1000 }).await.is_some());
+        assert!(slots.per_peer.lock().unwrap().is_empty(), "it would grow");
     }
 }

@@ -14,7 +14,7 @@ use tokio::{
 
 use super::{
     arrival::Peer,
-    connection::{self, House},
+    connection::{self, ConnectionContext},
     gateway::{Accepting, Shared},
     listener::{Backlog, Listening},
     rim::Rim,
@@ -70,15 +70,15 @@ pub fn run(
             Arc::clone(&pipeline),
             Arc::clone(counts),
         );
-        let house = House {
+        let context = ConnectionContext {
             rim: Arc::new(rim),
             watchdog: Watchdog::new(),
             stopping: shared.stopping(),
         };
         for (listener, socket) in sockets.into_iter().enumerate() {
-            let host = Host {
+            let acceptor = Acceptor {
                 shared: Arc::clone(shared),
-                house: house.clone(),
+                context: context.clone(),
                 trail: trail.clone(),
                 counts: Arc::clone(counts),
                 listener,
@@ -87,11 +87,11 @@ pub fn run(
             match socket {
                 Listening::Tcp(socket, backlog) => {
                     let socket = tokio::net::TcpListener::from_std(socket)?;
-                    tokio::spawn(host.accept(socket, backlog, accepting));
+                    tokio::spawn(acceptor.accept(socket, backlog, accepting));
                 }
                 Listening::Unix(socket, backlog) => {
                     let socket = tokio::net::UnixListener::from_std(socket)?;
-                    tokio::spawn(host.accept(socket, backlog, accepting));
+                    tokio::spawn(acceptor.accept(socket, backlog, accepting));
                 }
             }
         }
@@ -108,7 +108,7 @@ pub fn run(
             // An error means that the gateway is gone: then there is nothing left to do either.
             _ = finish.wait_for(|finish| *finish) => {}
             () = sweeping => {}
-            () = house.watchdog.run(shared.stopping()) => {}
+            () = context.watchdog.run(shared.stopping()) => {}
         }
         Ok(())
     });
@@ -149,16 +149,16 @@ impl Socket for tokio::net::UnixListener {
 
 /// What one listener does with its connections.
 #[derive(Clone)]
-struct Host {
+struct Acceptor {
     shared: Arc<Shared>,
-    house: House,
+    context: ConnectionContext,
     trail: WorkerTrail,
     counts: Arc<Shard>,
     /// Its number in the config.
     listener: usize,
 }
 
-impl Host {
+impl Acceptor {
     /// Accepts until the gateway stops, and then what was waiting already.
     async fn accept<S: Socket>(self, socket: S, backlog: Backlog, _accepting: Accepting) {
         let mut stopping = self.shared.stopping();
@@ -198,16 +198,16 @@ impl Host {
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Some(place) = self.shared.places().take(&peer).await else {
+        let Some(slot) = self.shared.slots().take(&peer).await else {
             self.refuse(peer, "connections-per-peer");
             return;
         };
-        let host = self.clone();
+        let acceptor = self.clone();
         tokio::spawn(async move {
-            let _place = place;
-            let _open = host.counts.connected(host.listener);
-            if let Err(reason) = host.serve(stream, peer).await {
-                host.refuse(peer, reason);
+            let _slot = slot;
+            let _open = acceptor.counts.connected(acceptor.listener);
+            if let Err(reason) = acceptor.serve(stream, peer).await {
+                acceptor.refuse(peer, reason);
             }
         });
     }
@@ -220,14 +220,14 @@ impl Host {
         let bounds = snapshot.bounds.clone();
         let tls = snapshot.listen_tls(self.listener).cloned();
         drop(snapshot);
-        let house = self.house.clone();
+        let context = self.context.clone();
         let Some(tls) = tls else {
-            return connection::serve(stream, peer, &bounds, house).await;
+            return connection::serve(stream, peer, &bounds, context).await;
         };
         // Boxed: a plaintext connection must not have the size of this one.
         let serving = Box::pin(async {
             match tokio::time::timeout(bounds.header_timeout, tls.accept(stream)).await {
-                Ok(Ok(stream)) => connection::serve(stream, peer, &bounds, house).await,
+                Ok(Ok(stream)) => connection::serve(stream, peer, &bounds, context).await,
                 Ok(Err(error)) => {
                     tracing::debug!(%error, "a TLS handshake failed");
                     Err("tls-handshake")

@@ -234,8 +234,53 @@ fn secrets_that_are_missing_empty_or_loose_are_named_and_never_shown() {
         78,
         "the environment variable ALLOY_GATEWAY_TEST_UNSET is not set",
     );
+    // What a template put there instead of a name is not repeated.
+    let config = Config::new(|text| {
+        text.replace("{ file: api-key }", "{ env: sk_live_4eC39HqLyjWDarjtT1 }")
+    });
+    assert_ends(
+        &config,
+        78,
+        "keys.production.secret.env: the environment variable",
+    );
+    assert!(!text(&run(&["check", &config.path()]).stderr).contains("4eC39"));
+    let config = Config::new(|text| {
+        text.replace(
+            "{ file: api-key }",
+            "{ credential: sk_live_4eC39HqLyjWDarjtT1 }",
+        )
+    });
+    let output = command(&["check", &config.path()])
+        .env("CREDENTIALS_DIRECTORY", config.directory())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(78));
+    assert!(!text(&output.stderr).contains("4eC39"), "{output:?}");
+    let config = Config::new(|text| text);
+    secret(
+        &config.directory().join("api-key"),
+        NewToken::generate().unwrap().reveal(),
+    );
+    assert_ends(
+        &config,
+        78,
+        "keys.production.secret.file: found a token that callers present",
+    );
+    let config = Config::new(|text| text.replace("directory: audit", "directory: api-key"));
+    assert_ends(&config, 78, "audit.directory: ");
     let config = Config::new(|text| text.replace("users: all", "users: { file: missing.txt }"));
     assert_ends(&config, 78, "tenants[0].users.file: cannot read");
+    let config = Config::new(|text| text.replace("users: all", "users: { file: users.txt }"));
+    fs::write(
+        config.directory().join("users.txt"),
+        "good\na/b # who?\nalso-good\nc d\n",
+    )
+    .unwrap();
+    assert_ends(
+        &config,
+        78,
+        "users.txt line 2: found \"a/b\", expected a user id: 1 to 128 of A-Z a-z 0-9 . _ ~ -, not beginning with agw_; line 4 too",
+    );
     let config = Config::new(|text| text.replace("trust: bundled", "trust: { file: missing.pem }"));
     assert_ends(&config, 78, "upstream.trust.file: ");
 }
@@ -290,6 +335,58 @@ fn a_used_port_ends_serve_with_1_and_says_so() {
 }
 
 #[test]
+fn a_used_admin_port_ends_serve_with_1_and_leaves_the_trail_in_order() {
+    let used = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = used.local_addr().unwrap();
+    let config = Config::new(|text| text.replace("address: off", &format!("address: {address}")));
+    let output = run(&["serve", &config.path()]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(
+        said.contains(&format!("cannot listen on {address} (admin.address)"))
+            && said.contains("ss -lntxp"),
+        "{said}"
+    );
+    assert!(
+        !said.contains("was not closed in order") && !said.contains("listener"),
+        "{said}"
+    );
+    let trail = fs::read_to_string(config.directory().join("audit/0000000001.jsonl")).unwrap();
+    assert!(
+        trail.lines().last().unwrap().contains("\"trail.sealed\""),
+        "{trail}"
+    );
+}
+
+#[test]
+fn a_directory_without_a_trail_is_no_intact_trail() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().display().to_string();
+    for verb in ["verify", "query", "tail", "events"] {
+        let output = run(&["audit", verb, &path]);
+        assert_eq!(output.status.code(), Some(1), "{verb}: {output:?}");
+        assert!(
+            text(&output.stderr).contains("there is no trail in"),
+            "{output:?}"
+        );
+    }
+    // One that is known to have had records was tampered with.
+    let head = format!("7:{}", "0".repeat(64));
+    let output = run(&["audit", "verify", &path, "--expect", &head]);
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+}
+
+#[test]
+fn check_names_the_tenants_of_whom_nothing_is_deleted() {
+    let config = Config::new(|text| text.replace("users: all", "users: all\n    mode: dry_run"));
+    let output = run(&["check", &config.path()]);
+    assert!(
+        text(&output.stdout).contains("  tenant billing: mode dry_run, nothing is sent\n"),
+        "{output:?}"
+    );
+}
+
+#[test]
 fn a_trail_that_cannot_be_written_ends_serve_with_1_and_says_so() {
     let config = Config::new(|text| text.replace("directory: audit", "directory: api-key/audit"));
     let output = run(&["serve", "-c", &config.path()]);
@@ -312,6 +409,24 @@ fn a_trail_that_cannot_be_written_ends_serve_with_1_and_says_so() {
         "{}",
         text(&output.stderr)
     );
+}
+
+#[test]
+fn no_token_is_made_for_a_name_that_a_config_refuses() {
+    for args in [
+        ["--tenant", "billing", "--id", "a\"b"],
+        ["--tenant", "billing", "--id", ""],
+        ["--id", "2026-11", "--tenant", "bad name"],
+    ] {
+        let output = run(&[&["token", "new"], &args[..]].concat());
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let said = text(&output.stderr);
+        assert!(
+            said.contains("expected a name: 1 to 64 of A-Z a-z 0-9 . _ -"),
+            "{said}"
+        );
+        assert!(output.stdout.is_empty());
+    }
 }
 
 #[test]

@@ -24,18 +24,7 @@ impl Fleet {
     }
 
     fn before(gateways: usize, url: &str, more: &str, budget: &str) -> Self {
-        let redis = format!("{{ url: {{ file: redis-url }}{more} }}");
-        let lines = format!("limits_store: {{ redis: {redis}, replicas: 5 }}\n");
-        let start = |_| {
-            Setup::default()
-                .tenant("billing", &["users: all", budget])
-                .tenant("crm", &["users: all"])
-                .workers(1)
-                .file("redis-url", url)
-                .lines(&lines)
-                .start()
-        };
-        let fleet = Self((0..gateways).map(start).collect());
+        let fleet = Self((0..gateways).map(|_| member(url, more, budget)).collect());
         for gateway in &fleet.0 {
             fleet.wait_until_seen(gateway);
         }
@@ -64,6 +53,20 @@ impl Fleet {
             assert_eq!(is_frozen(gateway, tenant), frozen, "{tenant}");
         }
     }
+}
+
+/// A gateway before a store.
+fn member(url: &str, more: &str, budget: &str) -> Gateway {
+    let redis = format!("{{ url: {{ file: redis-url }}{more} }}");
+    Setup::default()
+        .tenant("billing", &["users: all", budget])
+        .tenant("crm", &["users: all"])
+        .workers(1)
+        .file("redis-url", url)
+        .lines(&format!(
+            "limits_store: {{ redis: {redis}, replicas: 5 }}\n"
+        ))
+        .start()
 }
 
 fn call(gateway: &Gateway, tenant: &str, credential: &str) -> Response {
@@ -180,6 +183,52 @@ fn a_later_freeze_takes_the_place_of_one_that_stands_in_the_whole_fleet() {
     }
     fleet.0[2].done("thaw", &["billing", "--reason", "both are explained"]);
     fleet.wait_until_all("billing", false);
+}
+
+#[test]
+fn of_two_freezes_the_later_one_stands_whichever_the_store_has() {
+    let Some(()) = or_skipped(store::is_installed(), "redis-server") else {
+        return;
+    };
+    let store = Redis::start();
+    let fleet = Fleet::start(2, &store, NO_BUDGET);
+    let entry = || {
+        let entry = store.ask(&["HGET", "alloy-gateway:freezes", "tenant:billing"]);
+        entry.text().unwrap().to_owned()
+    };
+    fleet.0[0].done("freeze", &["billing", "--reason", "a known clean-up"]);
+    fleet.wait_until_all("billing", true);
+    let earlier = entry();
+    fleet.0[1].done("freeze", &["billing", "--reason", "a stolen token"]);
+    // As if the store had been away for whoever made the later one.
+    store.ask(&["HSET", "alloy-gateway:freezes", "tenant:billing", &earlier]);
+    until("the later one is entered", || {
+        entry().contains("a stolen token")
+    });
+    // Who thaws at the first gateway then knows what he thaws.
+    for gateway in &fleet.0 {
+        until("the later one is shown", || {
+            let status = gateway.admin_socket("GET", "/status").1;
+            status.contains("a stolen token") && !status.contains("a known clean-up")
+        });
+    }
+    fleet.0[0].done("thaw", &["billing", "--reason", "it was ours"]);
+    fleet.wait_until_all("billing", false);
+}
+
+#[test]
+fn one_that_starts_knows_what_the_fleet_froze_before_its_first_call() {
+    let Some(()) = or_skipped(store::is_installed(), "redis-server") else {
+        return;
+    };
+    let store = Redis::start();
+    let fleet = Fleet::start(1, &store, NO_BUDGET);
+    fleet.0[0].done("freeze", &["billing", "--reason", "a stolen token"]);
+    // With a trail that knows nothing of it.
+    let late = member(&store.url(), "", NO_BUDGET);
+    assert_eq!(call(&late, "billing", "c0").status, 403);
+    assert_eq!(call(&late, "crm", "c0").status, 200);
+    late.record("freeze", |record| record["event"] == "tenant.frozen");
 }
 
 #[test]

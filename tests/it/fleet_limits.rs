@@ -590,28 +590,52 @@ fn a_gateway_that_stops_is_not_counted_any_more() {
 }
 
 #[test]
-fn tls_and_a_user_with_no_more_rights_than_it_needs_are_enough() {
+fn tls_and_a_user_with_the_rights_of_the_documentation_are_enough_and_fewer_are_told() {
     needs_redis!();
+    // As docs/fleet.md has it, for a user that also hears of freezes.
+    let rights = include_str!("../../docs/fleet.md")
+        .lines()
+        .find_map(|line| line.strip_prefix("user gate on >PASSWORD "))
+        .unwrap();
+    let fewer = rights.replace(" +hgetall", "");
+    assert_ne!(rights, fewer);
     let directory = tempfile::tempdir().unwrap();
     store::certificate(directory.path());
     let at = |name: &str| directory.path().join(name).display().to_string();
-    let acl = "user default off\nuser gate on >pass-word/9 ~alloy-gateway:* +evalsha +eval +script|load +time +mget +get +set +zadd +zcard +zrem +zremrangebyscore +pexpire +ping\n";
+    let acl = format!(
+        "user default off\nuser gate on >pass-word/9 {rights}\nuser lesser on >pass-word/9 {fewer}\n"
+    );
     fs::write(directory.path().join("users.acl"), acl).unwrap();
     let users = ["--aclfile", &at("users.acl")];
     let (_redis, tls_port) = Redis::with_tls(directory.path(), &users);
-    let start = |password: &str| {
+    let start = |user: &str, password: &str| {
         let trust = at("store-ca.pem");
         Setup::default()
             .key_limits(LIMITS)
-            .file("redis-url", format!("rediss://gate:{password}@127.0.0.1:{tls_port}"))
+            .file("redis-url", format!("rediss://{user}:{password}@127.0.0.1:{tls_port}"))
             .lines(&format!("limits_store: {{ redis: {{ url: {{ file: redis-url }}, trust: {{ file: {trust} }} }}, replicas: 1 }}\n"))
             .start()
     };
-    let fleet = Fleet(vec![start("pass-word%2F9")]);
+    let fleet = Fleet(vec![start("gate", "pass-word%2F9")]);
     fleet.wait_until_shared();
     assert_eq!(fleet.0[0].delete(USER, "c1").status, 200);
     assert_eq!(fleet.by_store("allowed"), 1.0);
-    let stranger = start("another-secret");
+    until("the freezes of the fleet are seen", || {
+        fleet.0[0].scrape().get("freezes_seen_timestamp_seconds") > 0.0
+    });
+    let lesser = start("lesser", "pass-word%2F9");
+    let told = lesser.process.wait_for(|line| {
+        let message = line["message"].as_str().unwrap_or_default();
+        message.starts_with("the freezes of the fleet are neither heard nor told")
+    });
+    assert!(
+        told["detail"].as_str().unwrap().contains("hgetall"),
+        "{told}"
+    );
+    let status = lesser.admin("/status").text();
+    assert!(status.contains("What the fleet freezes is neither heard nor told"));
+    assert_eq!(lesser.scrape().get("rate_limit_backend_degraded"), 0.0);
+    let stranger = start("gate", "another-secret");
     let told = stranger.process.wait_for(|line| line["reason"] == "auth");
     assert!(told["message"].as_str().unwrap().contains("does not let"));
     // Its fair share is all of it: there is one gateway.

@@ -10,7 +10,7 @@ use serde_yaml::Value;
 use super::{Raw, kind, parts};
 use crate::config::{
     problem::{FieldPath, Place, Problem, Segment},
-    suggest::did_you_mean,
+    suggest::{did_you_mean, is_repeatable},
 };
 
 /// More misfits than a person mends at once.
@@ -189,7 +189,9 @@ fn remove(tree: &mut Value, path: &[Segment]) -> bool {
 fn not_yaml(error: &serde_yaml::Error) -> (Option<Place>, Problem) {
     let text = error.to_string();
     let message = if text.contains("duplicate entry") {
-        "the same key stands twice in one map".to_owned()
+        let key = text.split('"').nth(1).filter(|key| is_repeatable(key));
+        let key = key.map_or_else(|| "the same key".to_owned(), |key| format!("the key {key}"));
+        format!("{key} stands twice in the map that begins here")
     } else if text.contains("recursion limit") {
         "nested too deeply".to_owned()
     } else if text.contains("repetition limit") {
@@ -197,8 +199,15 @@ fn not_yaml(error: &serde_yaml::Error) -> (Option<Place>, Problem) {
     } else {
         let text = text.split(" at line ").next().unwrap_or_default();
         let quotes_nothing = !text.contains(['"', '`']);
+        // What a tab at the beginning of a line, or a value that begins with @ or `, is called.
+        let hint = match text.contains("cannot start any token") {
+            true => {
+                " (lines are indented with spaces, never with tabs; a text that begins with @, ` or % is put into quotes)"
+            }
+            false => "",
+        };
         format!(
-            "not YAML{}{}",
+            "not YAML{}{}{hint}",
             if quotes_nothing { ": " } else { "" },
             if quotes_nothing { text } else { "" }
         )

@@ -6,14 +6,14 @@ use std::{fmt, net::SocketAddr, path::PathBuf};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listen {
     /// Where it listens.
-    pub place: ListenPlace,
+    pub address: ListenAddress,
     /// How it speaks TLS; `None` for plaintext.
     pub tls: Option<ListenTls>,
 }
 
 /// Where a listener listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ListenPlace {
+pub enum ListenAddress {
     /// A TCP address. Port 0 lets the system choose one.
     Tcp(SocketAddr),
     /// A Unix domain socket.
@@ -34,7 +34,7 @@ pub enum ListenPlace {
     },
 }
 
-impl fmt::Display for ListenPlace {
+impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => address.fmt(f),

@@ -6,7 +6,7 @@ use super::{Snapshot, secrets::read_file};
 use crate::{
     config::{
         problem::{FieldPath, Problem},
-        settings::{self, Listen, ListenPlace},
+        settings::{self, Listen, ListenAddress},
     },
     tls::ServerTls,
 };
@@ -17,7 +17,7 @@ const CERTIFICATE_BYTES_MAX: u64 = 1 << 20;
 /// A listener as it was bound, and how it speaks TLS.
 #[derive(Debug)]
 pub struct Listener {
-    place: ListenPlace,
+    address: ListenAddress,
     pub(super) tls: Option<ServerTls>,
 }
 
@@ -32,7 +32,7 @@ pub fn listeners(
     let listen = listen.iter().enumerate();
     let named: Vec<_> = listen
         .map(|(at, listen)| Listener {
-            place: listen.place.clone(),
+            address: listen.address.clone(),
             tls: listen
                 .tls
                 .as_ref()
@@ -49,11 +49,11 @@ pub fn listeners(
         .map(|bound| {
             // Several may ask for any free port: each is taken once.
             let is_it = |new: &Listener| {
-                new.place == bound.place && new.tls.is_some() == bound.tls.is_some()
+                new.address == bound.address && new.tls.is_some() == bound.tls.is_some()
             };
             let renewed = named.iter().position(is_it).map(|at| named.remove(at));
             renewed.unwrap_or_else(|| Listener {
-                place: bound.place.clone(),
+                address: bound.address.clone(),
                 tls: bound.tls.clone(),
             })
         })

@@ -17,6 +17,8 @@ use crate::{
     config::{
         problem::{FieldPath, Problem},
         settings::{self, SecretSource, Settings, Trust, Users, Window},
+        suggest::quote,
+        validate::expected_id,
     },
     ids::{IdGrammar, UserId},
     key_ring::KeyRing,
@@ -365,14 +367,46 @@ fn read_users(
     }
     let text = String::from_utf8(content)
         .map_err(|error| format!("{} is not UTF-8 ({error})", path.display()))?;
-    (1..)
+    let mut bad = Vec::new();
+    let lines = (1..)
         .zip(text.lines())
         .map(|(number, line)| (number, line.split('#').next().unwrap_or_default().trim()))
         .inspect(|_| background::give_way())
-        .filter(|(_, id)| !id.is_empty())
-        .map(|(number, id)| {
-            UserId::parse(id, grammar)
-                .ok_or_else(|| format!("{} line {number}: not a user id", path.display()))
-        })
-        .collect()
+        .filter(|(_, id)| !id.is_empty());
+    let users = lines.filter_map(|(number, id)| {
+        let user = UserId::parse(id, grammar);
+        if user.is_none() {
+            bad.push((number, quote(id)));
+        }
+        user
+    });
+    let users = users.collect();
+    match bad.first() {
+        None => Ok(users),
+        Some((number, found)) => {
+            let expected = expected_id(grammar);
+            let more = match bad.len() - 1 {
+                0 => String::new(),
+                more => format!("; {} too", bad_lines(&bad, more)),
+            };
+            Err(format!(
+                "{} line {number}: found {found}, expected a user id: {expected}{more}",
+                path.display()
+            ))
+        }
+    }
+}
+
+/// The lines behind the first that are wrong; a list of thousands helps nobody.
+fn bad_lines(bad: &[(usize, String)], more: usize) -> String {
+    const SHOWN_MAX: usize = 10;
+    let shown = bad.iter().skip(1).take(SHOWN_MAX);
+    let shown: Vec<_> = shown.map(|(number, _)| number.to_string()).collect();
+    let rest = more.saturating_sub(SHOWN_MAX);
+    let rest = if rest > 0 {
+        format!(" and {rest} more")
+    } else {
+        String::new()
+    };
+    format!("line {}{rest}", shown.join(", "))
 }

@@ -12,17 +12,43 @@ use crate::{
     config::{
         problem::{FieldPath, Problem},
         settings::{Audit, SecretSource, Settings},
+        suggest::is_repeatable,
     },
     secret::{ApiKey, MacKey},
+    token::looks_like_token,
 };
 
 /// The longest secret of any kind, in bytes, with a line end.
 const SECRET_BYTES_MAX: u64 = 4096 + 2;
+/// The longest name of a variable that is repeated to people, in bytes.
+const VARIABLE_MAX: usize = 64;
 
 /// An API key, or the field to blame and what is wrong with it.
 pub fn api_key(source: &SecretSource) -> Result<ApiKey, (&'static str, String)> {
     let (field, raw) = read(source)?;
+    if str::from_utf8(&raw).is_ok_and(|text| looks_like_token(text.trim())) {
+        let wrong =
+            "found a token that callers present to this gateway, expected the API key of Alloy";
+        return Err((field, wrong.to_owned()));
+    }
     ApiKey::new(&raw).map_err(|bad| (field, bad.to_string()))
+}
+
+/// Whether the trail can stand where the config says.
+///
+/// # Errors
+///
+/// If something else than a directory stands there.
+pub fn trail_directory(audit: &Audit) -> Result<(), Vec<Problem>> {
+    // What can't be seen from here may be there when it is needed.
+    match fs::metadata(&audit.directory) {
+        Ok(found) if !found.is_dir() => {
+            let at = FieldPath::root().key("audit").key("directory");
+            let what = format!("{} is no directory", audit.directory.display());
+            Err(vec![Problem::new(at, what)])
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The key of the trail's HMAC, if there is one.
@@ -47,9 +73,12 @@ pub fn read(source: &SecretSource) -> Result<(&'static str, Vec<u8>), (&'static 
         SecretSource::File(path) => ("file", read_file(path, SECRET_BYTES_MAX)),
         SecretSource::Env(name) => (
             "env",
-            env::var(name)
-                .map(String::into_bytes)
-                .map_err(|_| format!("the environment variable {name} is not set, or not UTF-8")),
+            env::var(name).map(String::into_bytes).map_err(|_| {
+                format!(
+                    "the environment variable {} is not set, or not UTF-8",
+                    shown(name)
+                )
+            }),
         ),
         SecretSource::Credential(name) => ("credential", read_credential(name)),
         SecretSource::Inline(secret) => ("value", Ok(secret.expose().as_bytes().to_vec())),
@@ -107,11 +136,26 @@ pub fn loose_secrets(settings: &Settings) -> Vec<Problem> {
     warnings
 }
 
+/// The name of a variable, if it looks like one: a template may have put the secret
+/// itself in its place.
+fn shown(name: &str) -> &str {
+    let is_usual = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_';
+    if name.len() <= VARIABLE_MAX && name.bytes().all(is_usual) {
+        name
+    } else {
+        "that is named there (a name that is not in capitals is not repeated: it may be the secret)"
+    }
+}
+
 fn read_credential(name: &str) -> Result<Vec<u8>, String> {
     let directory = env::var_os("CREDENTIALS_DIRECTORY").ok_or(
         "CREDENTIALS_DIRECTORY is not set: systemd sets it for a unit with LoadCredential=; to check by hand, set it to the directory in which a file of that name stands",
     )?;
-    read_file(&PathBuf::from(directory).join(name), SECRET_BYTES_MAX)
+    let read = read_file(&PathBuf::from(directory).join(name), SECRET_BYTES_MAX);
+    read.map_err(|error| match is_repeatable(name) {
+        true => error,
+        false => "cannot read the credential that is named there (its name is not repeated: it may be the secret)".to_owned(),
+    })
 }
 
 /// A file to its end, or to somewhat beyond `bytes_max`, so that the reader sees the excess.

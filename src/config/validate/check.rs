@@ -322,7 +322,7 @@ impl<'a> Check<'a> {
             if windows.iter().any(|known: &Window| known.per == window.per) {
                 self.problem(
                     at.key("per"),
-                    "another limit of this list has the same span: put one of them away",
+                    "another limit of this list has the same span: remove one of them",
                 );
             }
             windows.push(window);
@@ -339,22 +339,29 @@ impl<'a> Check<'a> {
         entry
     }
 
-    /// A name: 1 to 64 of `A-Z a-z 0-9 . _ -`.
-    pub fn name(&mut self, at: FieldPath, name: &str) -> bool {
-        let fits = (1..=64).contains(&name.len())
-            && name
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
-        let fits = fits && !crate::token::looks_like_token(name);
-        if !fits {
-            self.problem(
-                at,
-                format!(
-                    "found {}, expected a name: 1 to 64 of A-Z a-z 0-9 . _ -",
-                    quote(name)
-                ),
-            );
+    /// A [name](name()).
+    pub fn name(&mut self, at: FieldPath, text: &str) -> bool {
+        let checked = name(text);
+        let fits = checked.is_ok();
+        if let Err(expected) = checked {
+            self.problem(at, format!("found {}, {expected}", quote(text)));
         }
         fits
     }
+}
+
+/// A name of a tenant, a token or a key, as a config may have it: 1 to 64 of
+/// `A-Z a-z 0-9 . _ -`, and nothing that looks like a token.
+///
+/// # Errors
+///
+/// What is expected instead.
+pub fn name(text: &str) -> Result<String, &'static str> {
+    let fits = (1..=64).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+        && !crate::token::looks_like_token(text);
+    let expected = "expected a name: 1 to 64 of A-Z a-z 0-9 . _ -";
+    fits.then(|| text.to_owned()).ok_or(expected)
 }

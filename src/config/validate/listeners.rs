@@ -6,7 +6,7 @@ use super::{check::Check, tokens};
 use crate::config::{
     problem::FieldPath,
     raw,
-    settings::{Admin, Listen, ListenPlace, ListenTls},
+    settings::{Admin, Listen, ListenAddress, ListenTls},
     suggest::quote,
 };
 
@@ -29,7 +29,7 @@ pub fn data(check: &mut Check, raw: Option<Vec<Option<raw::Listen>>>) -> Vec<Lis
         };
         let tls = entry.tls.map(|raw| tls(check, &at.clone().key("tls"), raw));
         let is_open = tls.is_some() || entry.allow_plaintext == Some(true);
-        let (place, place_at) = match (entry.address, entry.unix, entry.systemd) {
+        let (address, address_at) = match (entry.address, entry.unix, entry.systemd) {
             (Some(text), None, None) => {
                 let at = at.key("address");
                 let Some(address) = address(check, &at, &text) else {
@@ -41,7 +41,7 @@ pub fn data(check: &mut Check, raw: Option<Vec<Option<raw::Listen>>>) -> Vec<Lis
                         "callers elsewhere would send their tokens readable: listen on 127.0.0.1, put tls: or allow_plaintext: true beside it",
                     );
                 }
-                (ListenPlace::Tcp(address), at)
+                (ListenAddress::Tcp(address), at)
             }
             (None, Some(raw), None) => {
                 let at = at.key("unix");
@@ -51,40 +51,61 @@ pub fn data(check: &mut Check, raw: Option<Vec<Option<raw::Listen>>>) -> Vec<Lis
                 let at = at.key("systemd");
                 check.name(at.clone(), &name);
                 let allow_plaintext = entry.allow_plaintext == Some(true);
-                let place = ListenPlace::Systemd {
+                let address = ListenAddress::Systemd {
                     name,
                     allow_plaintext,
                 };
-                (place, at)
+                (address, at)
             }
             _ => {
                 check.problem(at, "expected exactly one of address, unix, systemd");
                 continue;
             }
         };
-        let is_free = matches!(&place, ListenPlace::Tcp(address) if address.port() == 0);
-        if !is_free && listen.iter().any(|known| is_same(&known.place, &place)) {
-            check.problem(place_at, "another listener has this address");
+        let is_free = matches!(&address, ListenAddress::Tcp(address) if address.port() == 0);
+        if !is_free && listen.iter().any(|known| is_same(&known.address, &address)) {
+            check.problem(address_at, "another listener has this address");
         }
-        listen.push(Listen { place, tls });
+        listen.push(Listen { address, tls });
     }
     listen
 }
 
-fn is_same(one: &ListenPlace, other: &ListenPlace) -> bool {
+/// What is asked of `listen` and `admin` together.
+pub fn both(check: &mut Check, listen: &[Listen], admin: &Admin) {
+    let is_taken =
+        |admin: &ListenAddress| listen.iter().any(|known| is_same(&known.address, admin));
+    let at = |key| FieldPath::root().key("admin").key(key);
+    let callers = "callers are listened to there: operators need an address of their own";
+    // Port 0 is another one each time.
+    let address = admin.address.filter(|address| address.port() != 0);
+    if address.is_some_and(|address| is_taken(&ListenAddress::Tcp(address))) {
+        check.problem(at("address"), callers);
+    }
+    let socket = admin.socket.as_ref().map(|path| ListenAddress::Unix {
+        path: path.clone(),
+        mode: 0,
+        group: None,
+    });
+    if socket.is_some_and(|socket| is_taken(&socket)) {
+        check.problem(at("socket"), callers);
+    }
+}
+
+fn is_same(one: &ListenAddress, other: &ListenAddress) -> bool {
     match (one, other) {
-        (ListenPlace::Tcp(one), ListenPlace::Tcp(other)) => one == other,
-        (ListenPlace::Unix { path: one, .. }, ListenPlace::Unix { path: other, .. }) => {
+        (ListenAddress::Tcp(one), ListenAddress::Tcp(other)) => one == other,
+        (ListenAddress::Unix { path: one, .. }, ListenAddress::Unix { path: other, .. }) => {
             one == other
         }
-        (ListenPlace::Systemd { name: one, .. }, ListenPlace::Systemd { name: other, .. }) => {
+        (ListenAddress::Systemd { name: one, .. }, ListenAddress::Systemd { name: other, .. }) => {
             one == other
         }
         _ => false,
     }
 }
 
-fn unix(check: &mut Check, at: &FieldPath, raw: raw::UnixSocket) -> ListenPlace {
+fn unix(check: &mut Check, at: &FieldPath, raw: raw::UnixSocket) -> ListenAddress {
     let path = check.required(at.clone().key("path"), raw.path);
     let path = check.path(at.clone().key("path"), path.as_deref().unwrap_or("."));
     let mode = raw.mode.as_deref().unwrap_or("0660");
@@ -100,7 +121,7 @@ fn unix(check: &mut Check, at: &FieldPath, raw: raw::UnixSocket) -> ListenPlace 
             ),
         );
     }
-    ListenPlace::Unix {
+    ListenAddress::Unix {
         path,
         mode: bits.unwrap_or(0o600),
         group: raw.group,

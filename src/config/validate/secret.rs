@@ -25,10 +25,10 @@ pub fn source(
             SecretSource::File(check.path(at.clone().key("file"), &file))
         }
         (None, Some(env), None, None) => {
-            if env.is_empty() || env.contains(['=', '\0']) {
+            if !is_variable(&env) {
                 check.problem(
                     at.clone().key("env"),
-                    "expected the name of an environment variable",
+                    "expected the name of an environment variable: letters, digits and _, as in ALLOY_API_KEY",
                 );
             }
             SecretSource::Env(env)
@@ -59,4 +59,10 @@ pub fn source(
             SecretSource::Env(String::new())
         }
     }
+}
+
+/// POSIX.1-2017 §3.235.
+fn is_variable(name: &str) -> bool {
+    let is_part = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    name.bytes().all(is_part) && name.bytes().next().is_some_and(|b| !b.is_ascii_digit())
 }

@@ -50,7 +50,7 @@ impl<A: 'static, O: 'static> Berths<A, O> {
         F: Future<Output = O> + Send + 'static,
     {
         let free = self.free().pop();
-        let mut work = free.unwrap_or_else(|| Box::pin(Place { make, work: None }));
+        let mut work = free.unwrap_or_else(|| Box::pin(Reused { make, work: None }));
         work.as_mut().begin(given);
         work
     }
@@ -72,14 +72,14 @@ impl<A, O> Berths<A, O> {
 }
 
 pin_project! {
-    struct Place<M, F> {
+    struct Reused<M, F> {
         make: M,
         #[pin]
         work: Option<F>,
     }
 }
 
-impl<M, F: Future> Future for Place<M, F> {
+impl<M, F: Future> Future for Reused<M, F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
@@ -90,7 +90,7 @@ impl<M, F: Future> Future for Place<M, F> {
     }
 }
 
-impl<A, M, F> Berth<A> for Place<M, F>
+impl<A, M, F> Berth<A> for Reused<M, F>
 where
     M: Fn(A) -> F,
     F: Future,
