@@ -36,15 +36,14 @@ impl Store {
         let mut buckets: Vec<Bucket> = buckets
             .map(|(window, stored)| Bucket {
                 shape: window.shape,
-                full_at_ns: stored
-                    .unwrap_or_else(|| now_ns + micros_down(nanos(window.known)))
-                    .min(now_ns + window.shape.refill_ns()),
+                full_at_ns: stored.unwrap_or_else(|| now_ns + micros_down(nanos(window.known))),
             })
             .collect();
         let refused = take_all(&mut buckets, now_ns).err();
         for (stored, bucket) in self.full_at_ns.iter_mut().zip(&buckets) {
+            // Of a call that is refused: what was not there, or lay beyond empty.
             let is_spent = bucket.full_at_ns > now_ns;
-            if refused.is_none() || (stored.is_none() && is_spent) {
+            if refused.is_none() || is_spent {
                 *stored = Some(bucket.full_at_ns);
             }
         }

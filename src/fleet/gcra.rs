@@ -31,6 +31,12 @@ impl Shape {
         self.unit_ns.saturating_mul(u64::from(self.burst))
     }
 
+    /// When a bucket that is said to be full at `full_at_ns` is: at `now_ns` it can be
+    /// empty, and no more. A later time was written by a clock that was set back since.
+    fn bounded(self, full_at_ns: u64, now_ns: u64) -> u64 {
+        full_at_ns.min(now_ns.saturating_add(self.refill_ns()))
+    }
+
     /// Takes one unit from a bucket that will be full at `full_at_ns`, if there is
     /// one at `now_ns`; both on one clock, whatever its zero. Returns when the
     /// bucket will be full then.
@@ -40,8 +46,7 @@ impl Shape {
     /// How many nanoseconds it takes until there is a unit. The bucket is as it was.
     pub fn take(self, full_at_ns: u64, now_ns: u64) -> Result<u64, u64> {
         let refill_ns = self.refill_ns();
-        // A clock that was set back empties a bucket at most.
-        let spent_ns = full_at_ns.saturating_sub(now_ns).min(refill_ns);
+        let spent_ns = self.bounded(full_at_ns, now_ns).saturating_sub(now_ns);
         let after_ns = spent_ns.saturating_add(self.unit_ns);
         if after_ns > refill_ns {
             return Err(after_ns - refill_ns);
@@ -74,12 +79,17 @@ pub struct Refused {
 }
 
 /// Takes one unit of every bucket, or nothing at all. They stand shortest window
-/// first: the first without a unit is the one that refuses.
+/// first: the first without a unit is the one that refuses. What a clock that was set
+/// back left beyond empty is empty from now on, even if the call is refused.
 ///
 /// # Errors
 ///
 /// See [`Refused`].
 pub fn take_all(buckets: &mut [Bucket], now_ns: u64) -> Result<(), Refused> {
+    for bucket in buckets.iter_mut() {
+        // Else the wait that is told would begin anew with each retry.
+        bucket.full_at_ns = bucket.shape.bounded(bucket.full_at_ns, now_ns);
+    }
     let waits = buckets
         .iter()
         .map(|bucket| bucket.shape.wait_ns(bucket.full_at_ns, now_ns));
@@ -164,5 +174,23 @@ mod tests {
         let refused = take_all(&mut buckets, SECOND).unwrap_err();
         assert_eq!(refused.wait, Duration::from_secs(1));
         assert_eq!(take_all(&mut [bucket(SECOND, 2)], SECOND), Ok(()));
+        // Who waits as long as was told is let through, though the clock is still behind.
+        assert_eq!(take_all(&mut buckets, 2 * SECOND), Ok(()));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_leaves_the_buckets_that_it_does_not_empty() {
+        let mut buckets = [
+            bucket(SECOND, 2),
+            bucket(1000 * SECOND, 5),
+            bucket(3 * SECOND, 1),
+        ];
+        assert_eq!(take_all(&mut buckets, 1000 * SECOND), Ok(()));
+        let of_long = buckets[1];
+        let refused = take_all(&mut buckets, SECOND).unwrap_err();
+        assert_eq!((refused.bucket, refused.wait.as_secs()), (0, 3));
+        assert_eq!(buckets[1], of_long);
+        // All that are empty are so from then on, not the one alone that refused.
+        assert_eq!(take_all(&mut buckets, 4 * SECOND), Ok(()));
     }
 }

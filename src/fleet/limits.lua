@@ -11,13 +11,15 @@
 local time = redis.call('TIME')
 local now = (time[1] - 1767225600) * 1000000 + time[2]
 local stored = redis.call('MGET', unpack(KEYS))
-local spent, refused, wait = {}, 0, 0
+local spent, anew, refused, wait = {}, {}, 0, 0
 for i = 1, #KEYS do
   local unit, burst, known = ARGV[3 * i - 2] + 0, ARGV[3 * i - 1] + 0, ARGV[3 * i] + 0
   local refill = unit * burst
   if stored[i] then known = stored[i] - now end
-  -- A clock that was set back empties a bucket, and no more.
+  -- A clock that was set back empties a bucket, and no more. That is written even if
+  -- the call is refused: else the wait that is told would begin anew with each retry.
   spent[i] = math.min(math.max(known, 0), refill)
+  anew[i] = not stored[i] or known > refill
   local lacking = spent[i] + unit - refill
   if lacking > 0 and (refused > 0 or lacking > 0.5) then
     if refused == 0 then refused = i end
@@ -27,7 +29,7 @@ end
 local answer = { refused, math.ceil(wait) }
 for i = 1, #KEYS do
   if refused == 0 then spent[i] = spent[i] + ARGV[3 * i - 2] end
-  if refused == 0 or (not stored[i] and spent[i] > 0) then
+  if refused == 0 or (anew[i] and spent[i] > 0) then
     local full_at = string.format('%.3f', now + spent[i])
     -- Two seconds more: a caller's own figure must be outdated by then.
     redis.call('SET', KEYS[i], full_at, 'PX', math.ceil(spent[i] / 1000) + 2000)

@@ -383,11 +383,15 @@ fn the_script_decides_as_the_rule_does() {
     });
     let mut now_us = 5_000_000_000_u64;
     let (mut random, mut taken) = (1_u64, 0);
-    for _ in 0..2000 {
+    for turn in 0..2000_u64 {
         random = random
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1);
         now_us += (random >> 33) % 120_000;
+        // Set back now and then, by up to 4 s: beyond what some of them hold, or all.
+        if turn % 50 == 49 {
+            now_us -= turn * 2000;
+        }
         let rule = take_all(&mut buckets, now_us * 1000);
         let mut parts = vec!["EVAL".to_owned(), script.clone(), "3".to_owned()];
         parts.extend(["{k}a", "{k}b", "{k}c"].map(str::to_owned));
@@ -545,6 +549,47 @@ fn a_store_that_lost_its_counts_goes_on_with_what_the_next_gateway_knows() {
     redis.ask(&["FLUSHALL"]);
     assert_ne!(call(1), 429);
     assert_eq!([call(1), call(0), call(0)], [429; 3]);
+}
+
+#[test]
+fn after_the_clock_of_the_store_was_set_back_a_retry_passes_when_it_was_told_to() {
+    needs_redis!();
+    let redis = Redis::start();
+    let gateway = Setup::default()
+        .key_limits("[ { requests: 3, per: 3s } ]")
+        .tenant(
+            "one",
+            &["users: all", "limits: [ { requests: 4, per: 8s } ]"],
+        )
+        .file("redis-url", redis.url())
+        .lines("limits_store: { redis: { url: { file: redis-url } }, timeout: 1s, replicas: 1 }\n")
+        .start();
+    let fleet = Fleet(vec![gateway]);
+    fleet.wait_until_shared();
+    let call = || fleet.0[0].send(delete(USER, "c1", fleet.0[0].token_of("one")));
+    assert_ne!(call().status, 429);
+    // What was written by a clock an hour ahead is what one set back by an hour finds.
+    let buckets =
+        ["key:3000", "tenant:one:8000"].map(|it| format!("alloy-gateway:{{production}}:{it}"));
+    for bucket in &buckets {
+        let full_at = redis.ask(&["GET", bucket]);
+        let full_at: f64 = full_at.text().unwrap().parse().unwrap();
+        let ahead = format!("{:.3}", full_at + 3_600e6);
+        redis.ask(&["SET", bucket, &ahead, "PX", "3602000"]);
+    }
+    let refused = call();
+    assert_eq!(refused.status, 429, "{refused:?}");
+    // As if both were empty: a unit of the slower one takes two seconds.
+    let wait: u64 = refused.field("retry-after").unwrap().parse().unwrap();
+    assert!((1..=2).contains(&wait), "{wait}");
+    // And they expire as empty ones do.
+    for (bucket, most) in buckets.iter().zip([5_000, 10_000]) {
+        let ttl = redis.ask(&["PTTL", bucket]).number().unwrap();
+        assert!((1..=most).contains(&ttl), "{bucket}: {ttl}");
+    }
+    thread::sleep(Duration::from_secs(wait));
+    let retried = call();
+    assert_ne!(retried.status, 429, "{retried:?}");
 }
 
 #[test]
