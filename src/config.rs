@@ -21,6 +21,7 @@ use std::{
     sync::Arc,
 };
 
+pub(crate) use self::validate::is_loopback;
 use self::{
     problem::{FieldPath, Problem, Problems},
     settings::Settings,

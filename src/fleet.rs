@@ -43,7 +43,10 @@ pub use self::{
     table::Table,
 };
 use crate::{
-    config::settings::{SecretSource, Trust},
+    config::{
+        is_loopback,
+        settings::{SecretSource, Trust},
+    },
     tls::ClientTls,
 };
 
@@ -73,12 +76,22 @@ pub struct Way {
     pub url: Url,
     /// How TLS is spoken; `None` for plaintext.
     pub tls: Option<ClientTls>,
+    /// Whether plaintext may leave this host.
+    pub allow_plaintext: bool,
     /// Whether it is a cluster.
     pub is_cluster: bool,
     /// How long a call waits for it.
     pub timeout: Duration,
     /// What stands before the name of everything in it.
     pub prefix: String,
+}
+
+impl Way {
+    /// Whether nothing readable leaves this host on the way to one: a cluster names
+    /// hosts that the config does not.
+    fn may_lead_to(&self, host: &str) -> bool {
+        self.tls.is_some() || self.allow_plaintext || is_loopback(host)
+    }
 }
 
 /// The store, as the whole process sees it.
@@ -139,6 +152,7 @@ pub(crate) mod testing {
             // tcpmux: nobody listens there.
             url: Url::parse("redis://127.0.0.1:1").unwrap(),
             tls: None,
+            allow_plaintext: false,
             is_cluster: false,
             timeout: Duration::from_millis(50),
             prefix: "gone".to_owned(),

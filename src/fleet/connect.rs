@@ -34,6 +34,8 @@ const READ_BYTES: usize = 8 << 10;
 const DETAIL_CHARS_MAX: usize = 200;
 /// Behind this, an error repeats what was sent.
 const ARGUMENTS_FOLLOW: &str = ", with args";
+/// What is told of a node that is not connected to.
+const ELSEWHERE: &str = "the cluster names this plaintext node on another host, to which password and counts would travel readable: use rediss://, or put limits_store.redis.allow_plaintext: true";
 
 /// A connection, with TLS or without.
 pub enum Stream {
@@ -114,6 +116,9 @@ pub fn shortened(text: &str) -> String {
 }
 
 async fn connect_and_log_in(way: &Way, address: &Address) -> Result<Stream, Failed> {
+    if !way.may_lead_to(&address.host) {
+        return Err((Trouble::Connect, format!("{address}: {ELSEWHERE}")));
+    }
     let unreachable = |error: io::Error| (Trouble::Connect, format!("{address}: {error}"));
     let tcp = TcpStream::connect((address.host.as_str(), address.port)).await;
     let tcp = tcp.map_err(unreachable)?;

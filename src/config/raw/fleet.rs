@@ -44,7 +44,7 @@ pub struct Redis {
     /// Which certificate authorities vouch for it: system, bundled, or a PEM file.
     #[schemars(schema_with = "trust", extend("default" = "system"))]
     pub trust: Option<OneOf<FileOf>>,
-    /// Allows a redis:// URL on a host that is not loopback: password and counts then travel readable.
+    /// Allows a redis:// URL on a host that is not loopback, and the nodes there that a cluster names: password and counts then travel readable.
     #[schemars(extend("default" = false))]
     pub allow_plaintext: Option<bool>,
 }

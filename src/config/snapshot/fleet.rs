@@ -57,6 +57,7 @@ pub fn store(settings: &Settings, problems: &mut Vec<Problem>) -> Option<Arc<Sto
     let way = Way {
         url,
         tls,
+        allow_plaintext: settings.allow_plaintext,
         is_cluster: settings.is_cluster,
         timeout: settings.timeout,
         prefix: settings.prefix.clone(),

@@ -13,8 +13,8 @@ use super::{
     passed, seen, until,
 };
 use crate::support::{
-    or_skipped,
-    store::{self, Cluster},
+    Gateway, Setup, or_skipped,
+    store::{self, Cluster, FakeStore},
 };
 
 const CLUSTER_OF_FIVE: &str = "cluster: true }, timeout: 50ms, replicas: 5 }";
@@ -247,4 +247,45 @@ fn a_cluster_within_tls_shares_and_its_nodes_are_known_by_their_certificates() {
     });
     assert_kept("a cluster within TLS that loses the master", &calls);
     assert_comes_back(&fleet);
+}
+
+/// One before a seed on loopback that names `node` as the only node of its cluster.
+fn before_a_map_that_names(node: &FakeStore, host: &str, more: &str) -> (FakeStore, Gateway) {
+    let seed = FakeStore::of_cluster(host, Some(node.port));
+    let gateway = Setup::default()
+        .workers(1)
+        .file("redis-url", format!("redis://gate:pass-9@127.0.0.1:{}", seed.port))
+        .lines(&format!("limits_store: {{ redis: {{ url: {{ file: redis-url }}, cluster: true{more} }}, replicas: 1 }}\n"))
+        .start();
+    (seed, gateway)
+}
+
+#[test]
+fn a_map_that_names_a_plaintext_node_elsewhere_is_told_and_no_password_goes_there() {
+    // An address of this machine that does not say that it is: what is sent there is seen.
+    let elsewhere = "0.0.0.0";
+    let node = FakeStore::of_cluster(elsewhere, None);
+    let (seed, gateway) = before_a_map_that_names(&node, elsewhere, "");
+    let told = gateway.process.wait_for(|line| line["reason"] == "connect");
+    let detail = told["detail"].as_str().unwrap();
+    for part in [
+        &format!("{elsewhere}:{}: ", node.port),
+        "plaintext",
+        "rediss://",
+        "limits_store.redis.allow_plaintext: true",
+    ] {
+        assert!(detail.contains(part), "{part} in {detail}");
+    }
+    // The map is asked for again and again, and each time the node is tried.
+    until("it was tried more than once", || {
+        let series = "rate_limit_backend_errors_total{reason=\"connect\"}";
+        gateway.scrape().get(series) >= 3.0
+    });
+    assert!(seed.seen().contains("pass-9"));
+    assert_eq!(node.seen(), "");
+    assert!(!gateway.process.output().contains("pass-9"));
+    // Who allows it has it.
+    let allowed = ", allow_plaintext: true";
+    let (_seed, _gateway) = before_a_map_that_names(&node, elsewhere, allowed);
+    until("it is logged in to", || node.seen().contains("pass-9"));
 }

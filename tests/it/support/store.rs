@@ -7,7 +7,7 @@ use std::{
     path::Path,
     process::{Command, Stdio},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     thread,
@@ -382,6 +382,57 @@ fn tls_args(port: u16, directory: &Path) -> Vec<String> {
         ["--tls-auth-clients", "no"],
     ];
     args.concat().into_iter().map(str::to_owned).collect()
+}
+
+/// One that says OK to everything, and to `CLUSTER SLOTS` that a node has all of them.
+pub struct FakeStore {
+    pub port: u16,
+    seen: Arc<Mutex<String>>,
+}
+
+impl FakeStore {
+    /// The node is at this host and port; without a port it is this one.
+    pub fn of_cluster(host: &str, port: Option<u16>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let own = listener.local_addr().unwrap().port();
+        let seen = Arc::<Mutex<String>>::default();
+        let (length, port) = (host.len(), port.unwrap_or(own));
+        let map = format!("*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n${length}\r\n{host}\r\n:{port}\r\n");
+        let shared = Arc::clone(&seen);
+        thread::spawn(move || {
+            for caller in listener.incoming() {
+                let Ok(caller) = caller else { return };
+                let (map, seen) = (map.clone(), Arc::clone(&shared));
+                thread::spawn(move || answer(caller, &map, &seen));
+            }
+        });
+        Self { port: own, seen }
+    }
+
+    /// All words of all commands that it was sent.
+    pub fn seen(&self) -> String {
+        self.seen.lock().unwrap().clone()
+    }
+}
+
+fn answer(mut caller: TcpStream, map: &str, seen: &Mutex<String>) {
+    let (mut input, mut buffer) = (resp::Reader::default(), [0; 4096]);
+    while let Ok(read @ 1..) = caller.read(&mut buffer) {
+        input.add(&buffer[..read]);
+        // A command is a list of texts, as an answer can be.
+        while let Ok(Some(command)) = input.take() {
+            let words: Vec<_> = command.list().iter().filter_map(Reply::text).collect();
+            let words = words.join(" ");
+            let reply = match words.as_str() {
+                "CLUSTER SLOTS" => map,
+                _ => "+OK\r\n",
+            };
+            seen.lock().unwrap().push_str(&(words + "\n"));
+            if caller.write_all(reply.as_bytes()).is_err() {
+                return;
+            }
+        }
+    }
 }
 
 /// A way to a server that can be made slow.
