@@ -53,7 +53,7 @@ pub use self::{
     record::{FrozenRecord, IntentRecord, Line, OutcomeKind, OutcomeRecord, RefusedRecord, Sent},
     recover::Replayed,
     segment::is_begun,
-    tail::{Batch, Holds, Tail, holds},
+    tail::{Batch, Holds, Tail, first_heads, holds},
     verify::{Known, LineCheck, Outcomes, Report, verify},
     worker::{Intent, OutcomeWritten, Promised, Unavailable, WorkerTrail},
 };

@@ -223,25 +223,48 @@ pub fn holds(directory: &Path, head: &Head) -> io::Result<Holds> {
     Ok(Holds::NotYet)
 }
 
+/// The first record of each segment of the trail in `directory`, in order.
+///
+/// # Errors
+///
+/// If the directory or a segment can't be read.
+pub fn first_heads(directory: &Path) -> io::Result<Vec<Head>> {
+    let heads = begins(directory)?.into_iter().filter_map(|begin| {
+        Some(Head {
+            seq: begin.seq,
+            hash: begin.hash?,
+        })
+    });
+    Ok(heads.collect())
+}
+
 /// How a segment begins.
 struct Begin {
     segment: u64,
     path: PathBuf,
     seq: u64,
+    hash: Option<Hash>,
     prev: Option<Hash>,
 }
 
 fn begins(directory: &Path) -> io::Result<Vec<Begin>> {
     let mut begins = Vec::new();
     for (segment, path) in segment::list(directory)? {
-        let first = first_record(&path, |first| (first.seq, Hash::parse(&first.prev)));
+        let first = first_record(&path, |first| {
+            (
+                first.seq,
+                Hash::parse(&first.hash),
+                Hash::parse(&first.prev),
+            )
+        });
         match first {
             // Retention took it away meanwhile.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            first => begins.extend(first?.map(|(seq, prev)| Begin {
+            first => begins.extend(first?.map(|(seq, hash, prev)| Begin {
                 segment,
                 path,
                 seq,
+                hash,
                 prev,
             })),
         }

@@ -2,7 +2,7 @@
 
 use std::{fmt, net::IpAddr, str, time::Duration};
 
-use tokio::task::AbortHandle;
+use tokio::{task::AbortHandle, time::timeout};
 use tokio_postgres::{
     Client, Config, NoTls,
     config::{Host, SslMode},
@@ -18,6 +18,8 @@ use crate::tls::ClientTls;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// By when a connection must be there, let in and ready.
 const READY_TIMEOUT: Duration = Duration::from_secs(15);
+/// By when a batch must be written, and any question answered.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long what was sent may stay without an acknowledgement.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(30);
 /// After how long without a word the other side is asked whether it lives.
@@ -145,7 +147,7 @@ impl Database {
     ///
     /// What went wrong.
     pub async fn connect(&self) -> Result<Connected, Failure> {
-        match tokio::time::timeout(READY_TIMEOUT, self.connect_at_leisure()).await {
+        match timeout(READY_TIMEOUT, self.connect_at_leisure()).await {
             Ok(Ok(connected)) => Ok(connected),
             Ok(Err(failure)) => Err(Failure::new(
                 Reason::Connect,
@@ -178,6 +180,25 @@ impl Database {
                 }
             }
         })
+    }
+}
+
+/// What the database answers, or that it does not. For each question by itself: a large
+/// trail may need many.
+///
+/// # Errors
+///
+/// If there is no answer in time, or a failure is the answer.
+pub async fn in_time<T, E>(answer: impl Future<Output = Result<T, E>>) -> Result<T, Failure>
+where
+    Failure: From<E>,
+{
+    match timeout(ANSWER_TIMEOUT, answer).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(Failure::new(
+            Reason::Timeout,
+            format!("the database does not answer within {ANSWER_TIMEOUT:?}"),
+        )),
     }
 }
 

@@ -5,11 +5,12 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep},
 };
 
 use super::{
     State,
+    database::in_time,
     fault::{Failure, Reason},
     host_name, schema,
     write::{self, Cursor},
@@ -22,8 +23,6 @@ use crate::{
 
 /// How long records wait for others.
 const GATHER: Duration = Duration::from_millis(250);
-/// By when a batch must be written, and any question answered.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often the database hears of a gateway that has nothing to say.
 const SEEN_EVERY: Duration = Duration::from_secs(60);
 /// The pause after the first failure; doubled for each further one, and jittered.
@@ -104,7 +103,7 @@ impl Work {
             return Err(Failure::new(Reason::Trail, "the trail carries no id"));
         };
         let directory = self.trail.directory().to_owned();
-        let mut cursor = in_time(write::find(client, &directory, chain, &head)).await?;
+        let mut cursor = write::find(client, &directory, chain, &head).await?;
         self.tell_divergence(&cursor);
         let mut tail = Tail::behind(&directory, cursor.last).map_err(unreadable)?;
         self.state.wrote(0, cursor.last.seq);
@@ -181,16 +180,6 @@ struct Guard<'a>(&'a State);
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
         self.0.ended();
-    }
-}
-
-async fn in_time<T>(answer: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    match timeout(ANSWER_TIMEOUT, answer).await {
-        Ok(answer) => answer,
-        Err(_) => Err(Failure::new(
-            Reason::Timeout,
-            format!("the database does not answer within {ANSWER_TIMEOUT:?}"),
-        )),
     }
 }
 

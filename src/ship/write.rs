@@ -9,8 +9,11 @@ use tokio_postgres::{
 };
 use uuid::Uuid;
 
-use super::fault::{Failure, Reason};
-use crate::audit::{Batch, Hash, Head, Holds, Line, Tail, holds, new_chain};
+use super::{
+    database::in_time,
+    fault::{Failure, Reason},
+};
+use crate::audit::{Batch, Hash, Head, Holds, Line, Tail, first_heads, holds, new_chain};
 
 /// Where the database stands with a trail.
 #[derive(Debug)]
@@ -49,18 +52,19 @@ const SEEN: &str = "\
 UPDATE alloy_gateway.chain SET seen_at = now(), gateway = $2 WHERE id = $1";
 
 /// Asks the database where it stands with the trail in `directory`, which carries the id
-/// `origin` and was acknowledged up to `acknowledged`.
+/// `origin` and was acknowledged up to `acknowledged`. Each question is bounded in time,
+/// and not all of them together: what takes long for a large trail must still get done.
 ///
 /// # Errors
 ///
-/// If the database refuses, or the trail can't be read.
+/// If the database refuses or does not answer, or the trail can't be read.
 pub async fn find(
     client: &Client,
     directory: &Path,
     origin: Uuid,
     acknowledged: &Head,
 ) -> Result<Cursor, Failure> {
-    let rows = client.query_typed(CHAINS, &[(&origin, Type::UUID)]).await?;
+    let rows = in_time(client.query_typed(CHAINS, &[(&origin, Type::UUID)])).await?;
     let mut behind_the_beginning = None;
     let mut known = Vec::new();
     for row in rows {
@@ -106,14 +110,22 @@ pub async fn find(
     })
 }
 
-/// The last record of the trail that the database has in the same chain, too.
+/// The last record of the trail that the database has in the same chain, too. Few
+/// questions find the segment, and only that one is held against it record by record.
 async fn last_in_common(
     client: &Client,
     chain: Uuid,
     directory: &Path,
     acknowledged: &Head,
 ) -> Result<Head, Failure> {
-    let mut last = Head::empty();
+    let mut begins = first_heads(directory).map_err(unreadable)?;
+    begins.retain(|begin| begin.seq <= acknowledged.seq);
+    let is_there = async |head: Head| {
+        let there = hashes(client, chain, head.seq, head.seq).await?;
+        Ok(is_among(&there, &head))
+    };
+    let begin = last_there(&begins, is_there).await?;
+    let mut last = begin.unwrap_or(Head::empty());
     let mut tail = Tail::behind(directory, last).map_err(unreadable)?;
     loop {
         let batch = tail.read(acknowledged).map_err(unreadable)?;
@@ -127,11 +139,34 @@ async fn last_in_common(
         };
         let there = hashes(client, chain, first.seq, end.seq).await?;
         for head in &heads {
-            if there.get(&number(head.seq)) != Some(&head.hash.to_bytes().to_vec()) {
+            if !is_among(&there, head) {
                 return Ok(last);
             }
             last = *head;
         }
+    }
+}
+
+/// The last of these that the database has, by bisection. Where one is there, so is all
+/// before it: each record's hash holds what came before. A chain without its beginning
+/// (one that parted from another, or whose old rows were deleted) can at worst hide the
+/// place; then more is collected than need be.
+async fn last_there(
+    heads: &[Head],
+    is_there: impl AsyncFn(Head) -> Result<bool, Failure>,
+) -> Result<Option<Head>, Failure> {
+    let (mut last, mut open) = (None, heads);
+    loop {
+        let (before, from_middle) = open.split_at(open.len() / 2);
+        let Some((middle, behind)) = from_middle.split_first() else {
+            return Ok(last);
+        };
+        open = if is_there(*middle).await? {
+            last = Some(*middle);
+            behind
+        } else {
+            before
+        };
     }
 }
 
@@ -236,7 +271,13 @@ async fn hashes(
         (&first, Type::INT8),
         (&end, Type::INT8),
     ];
-    by_number(&client.query_typed(HASHES, &asked).await?)
+    by_number(&in_time(client.query_typed(HASHES, &asked)).await?)
+}
+
+fn is_among(there: &HashMap<i64, Vec<u8>>, head: &Head) -> bool {
+    there
+        .get(&number(head.seq))
+        .is_some_and(|hash| *hash == head.hash.to_bytes())
 }
 
 fn by_number(rows: &[Row]) -> Result<HashMap<i64, Vec<u8>>, Failure> {
@@ -356,4 +397,50 @@ fn number(seq: u64) -> i64 {
 
 fn unreadable(error: std::io::Error) -> Failure {
     Failure::new(Reason::Trail, format!("the trail cannot be read: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    fn heads(seqs: impl Iterator<Item = u64>) -> Vec<Head> {
+        let hash = Hash::first();
+        seqs.map(|seq| Head { seq, hash }).collect()
+    }
+
+    #[tokio::test]
+    async fn the_place_in_a_trail_of_ten_thousand_segments_takes_few_questions() {
+        // Pruned: it does not begin with record 1.
+        let heads = heads((0..10_000).map(|n| 700_001 + 1_000 * n));
+        for there in [
+            0,
+            700_000,
+            700_001,
+            704_500,
+            5_000_000,
+            10_699_001,
+            u64::MAX,
+        ] {
+            let asked = Cell::new(0);
+            let is_there = async |head: Head| {
+                asked.set(asked.get() + 1);
+                Ok(head.seq <= there)
+            };
+            let found = last_there(&heads, is_there).await.unwrap();
+            let right = heads.iter().rfind(|head| head.seq <= there);
+            assert_eq!(found.as_ref(), right, "{there}");
+            assert!(asked.get() <= 14, "{}", asked.get());
+        }
+        let none = last_there(&[], async |_| Ok(true)).await.unwrap();
+        assert_eq!(none, None);
+    }
+
+    #[tokio::test]
+    async fn what_the_database_does_not_answer_ends_the_search() {
+        let refused = async |_| Err(Failure::new(Reason::Timeout, "no answer"));
+        let found = last_there(&heads(1..9), refused).await;
+        assert_eq!(found.unwrap_err().reason, Reason::Timeout);
+    }
 }

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use super::super::{
     chain::{Hash, Head},
-    tail::{Batch, Holds, Tail, holds},
+    tail::{Batch, Holds, Tail, first_heads, holds},
 };
 
 /// A record whose hash tells its number and what it is.
@@ -153,4 +153,17 @@ fn a_trail_knows_its_own_records_and_the_last_that_was_removed() {
     ] {
         assert_eq!(holds(path, &asked).unwrap(), expected, "{asked}");
     }
+}
+
+#[test]
+fn a_pruned_trail_begins_where_its_oldest_segment_does_and_what_has_no_record_does_not_count() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    segment(path, 3, &[line(5, 'a', 'a'), line(6, 'a', 'a')]);
+    segment(path, 4, &["{\"v\":1,".to_owned()]);
+    segment(path, 5, &[]);
+    segment(path, 6, &[line(7, 'b', 'a')]);
+    assert_eq!(first_heads(path).unwrap(), [head(5, 'a'), head(7, 'b')]);
+    fs::remove_file(path.join("0000000003.jsonl")).unwrap();
+    assert_eq!(first_heads(path).unwrap(), [head(7, 'b')]);
 }

@@ -1,9 +1,17 @@
 //! A trail that ends before what the database has of it: restored from an older backup,
 //! or cut.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::PathBuf,
+    thread,
+    time::{Duration, Instant},
+};
 
-use super::{assert_collected, assert_verifies, chain_of, lines, said, shipping, wait_until_whole};
+use super::{
+    PATIENCE, assert_collected, assert_verifies, chain_of, copy, lines, said, shipping,
+    wait_until_whole,
+};
 use crate::support::{Gateway, USER, postgres::Postgres};
 
 /// Deletes, one after another.
@@ -84,4 +92,77 @@ fn a_trail_that_ends_before_what_the_database_has_is_told_and_nothing_is_overwri
     assert_eq!(lines(&postgres, &fork), here, "what differs, and all of it");
     assert_verifies(&postgres);
     assert!(said(&postgres.audit("verify", &[])).contains("was set back or copied"));
+}
+
+/// The gateway's role reads records of the trail at this pace; it writes them as before.
+fn read_at_pace(postgres: &Postgres, seconds_each: f64) {
+    // Whoever is under way holds the table.
+    postgres
+        .sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'gateway'");
+    postgres.sql(&format!(
+        "ALTER TABLE alloy_gateway.record ENABLE ROW LEVEL SECURITY; \
+         DROP POLICY IF EXISTS writes ON alloy_gateway.record; \
+         DROP POLICY IF EXISTS reads ON alloy_gateway.record; \
+         CREATE POLICY writes ON alloy_gateway.record FOR INSERT TO gateway WITH CHECK (true); \
+         CREATE POLICY reads ON alloy_gateway.record FOR SELECT TO gateway USING (pg_sleep({seconds_each}) IS NOT NULL)"
+    ));
+}
+
+/// Record by record the database would take longer for all of it than for any one answer
+/// it has time.
+#[test]
+fn where_a_long_trail_and_a_slow_database_part_is_found_with_few_questions() {
+    let Some(postgres) = Postgres::start() else {
+        return;
+    };
+    let postgres = postgres.with_tables();
+    let mut gateway = shipping(&postgres, "billing-1")
+        .audit("segment_size: 64KiB")
+        .start();
+    delete_all(&gateway, 0..700);
+    assert_eq!(gateway.stop().code(), Some(0));
+    let aside = tempfile::tempdir().unwrap();
+    copy(gateway.audit(), aside.path());
+    let in_common = gateway.trail().len();
+    assert!(in_common > 1400, "{in_common}");
+    gateway.start_again();
+    delete_all(&gateway, 700..702);
+    wait_until_whole(&gateway);
+    let chain = chain_of(&gateway);
+    gateway.kill();
+    fs::remove_dir_all(gateway.audit()).unwrap();
+    fs::create_dir(gateway.audit()).unwrap();
+    copy(aside.path(), gateway.audit());
+    // A search that hangs holds up no end.
+    read_at_pace(&postgres, 600.0);
+    gateway.start_again();
+    let end = Instant::now() + PATIENCE;
+    let asleep =
+        "SELECT 1 FROM pg_stat_activity WHERE usename = 'gateway' AND wait_event = 'PgSleep'";
+    while postgres.sql(asleep).is_empty() {
+        assert!(Instant::now() < end, "{}", gateway.process.output());
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(gateway.stop().code(), Some(0));
+    let in_common_still = gateway.trail_text();
+    read_at_pace(&postgres, 0.025);
+    gateway.start_again();
+    wait_until_whole(&gateway);
+    let told = gateway.process.wait_for(|line| {
+        let message = line["message"].as_str().unwrap_or_default();
+        message.contains("it was set back or copied")
+    });
+    assert_eq!(told["behind"], in_common, "{told}");
+    delete_all(&gateway, 702..704);
+    wait_until_whole(&gateway);
+    assert_eq!(gateway.stop().code(), Some(0));
+    let forks = postgres.sql(&format!(
+        "SELECT id::text FROM alloy_gateway.chain WHERE origin = '{chain}' AND id <> '{chain}'"
+    ));
+    assert_eq!(forks.len(), 1);
+    let here = gateway.trail_text();
+    assert!(here.starts_with(&in_common_still));
+    let here: Vec<_> = here.lines().skip(in_common).collect();
+    assert_eq!(lines(&postgres, &forks[0].get::<_, String>(0)), here);
+    assert_verifies(&postgres);
 }
