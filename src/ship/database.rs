@@ -87,6 +87,10 @@ impl Database {
         if hosts.iter().any(is_unix) && !hosts.iter().all(is_unix) {
             return Err("names Unix sockets beside other hosts".to_owned());
         }
+        let addresses = config.get_hostaddrs();
+        if !addresses.is_empty() && (hosts.len() != addresses.len() || hosts.iter().any(is_unix)) {
+            return Err("hostaddr must give one IP address for each host".to_owned());
+        }
         let is_local = |host: &Host| match host {
             Host::Unix(_) => true,
             Host::Tcp(name) => {
@@ -99,7 +103,12 @@ impl Database {
             // Never what an attacker on the way can choose.
             _ => SslMode::Require,
         };
-        if ssl_mode == SslMode::Disable && !allow_plaintext && !hosts.iter().all(is_local) {
+        // With hostaddr that is where the connection goes; the host is a name alone.
+        let stays_here = match addresses {
+            [] => hosts.iter().all(is_local),
+            addresses => addresses.iter().all(IpAddr::is_loopback),
+        };
+        if ssl_mode == SslMode::Disable && !allow_plaintext && !stays_here {
             return Err(
                 "password and records would travel readable: take sslmode=disable out, or put allow_plaintext: true beside url".to_owned(),
             );
@@ -254,5 +263,23 @@ mod tests {
         assert!(parse(far, false).is_err());
         assert!(!parse(far, true).unwrap().wants_tls());
         assert!(parse("postgres://u@%2Frun,db.example/a", true).is_err());
+    }
+
+    #[test]
+    fn an_address_beside_the_host_is_held_against_the_rule_for_plaintext() {
+        let parse = |url: &str, allow| Database::parse(url.as_bytes(), allow);
+        let far = "postgres://u:p@localhost/a?hostaddr=10.0.0.1&sslmode=disable";
+        assert!(parse(far, false).is_err());
+        assert!(!parse(far, true).unwrap().wants_tls());
+        let one_of_two =
+            "postgres://u@localhost,localhost/a?hostaddr=127.0.0.1,10.0.0.1&sslmode=disable";
+        assert!(parse(one_of_two, false).is_err());
+        let near = "postgres://u@db.example/a?hostaddr=127.0.0.1&sslmode=disable";
+        assert!(!parse(near, false).unwrap().wants_tls());
+        let with_tls = "postgres://u@db.example/a?hostaddr=10.0.0.1";
+        assert!(parse(with_tls, false).unwrap().wants_tls());
+        // A path speaks no TLS, and the connection would go to the address.
+        assert!(parse("postgres://u@%2Frun/a?hostaddr=10.0.0.1", true).is_err());
+        assert!(parse("postgres://u@db.example/a?hostaddr=10.0.0.1,10.0.0.2", true).is_err());
     }
 }
