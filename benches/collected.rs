@@ -54,7 +54,7 @@ fn main() {
         std::thread::sleep(Duration::from_millis(20));
         cpu = cpu_of("ship").unwrap_or(cpu);
         peak = peak.max(memory());
-        if let Some(trouble) = state.trouble() {
+        if let Some((_, trouble)) = state.trouble() {
             println!("{trouble}");
         }
     }

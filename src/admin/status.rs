@@ -46,7 +46,8 @@ pub struct Facts {
     digest: Box<str>,
     tenants_total: usize,
     reload: Reload,
-    /// Whether whoever asks may see what is wrong with a config.
+    /// Whether whoever asks may see what is wrong with a config. What others may not
+    /// see of `shipping` is not in it.
     shows_problems: bool,
     upstream: String,
     keys: Vec<KeyFacts>,
@@ -138,7 +139,7 @@ struct Seen {
 
 impl Facts {
     /// Looks around. `shows_problems`: whether whoever asks may see what is wrong
-    /// with a config, which can hold parts of it.
+    /// with a config, or with the way to the database, which can hold parts of it.
     pub fn gather(
         shared: &Shared,
         reloader: &Reloader,
@@ -177,7 +178,7 @@ impl Facts {
             durability: settings.audit.durability,
             trail: shared.trail().status(),
             disk,
-            shipping: shipping(shared),
+            shipping: shipping(shared, shows_problems),
             refusals: seen(metrics.latest(false), now),
             failures: seen(metrics.latest(true), now),
             store: snapshot.store.as_deref().map(store),
@@ -296,7 +297,7 @@ impl Facts {
     }
 }
 
-fn shipping(shared: &Shared) -> Option<ShippingFacts> {
+fn shipping(shared: &Shared, shows_problems: bool) -> Option<ShippingFacts> {
     let shipping = shared.shipping()?;
     let (missing, missing_for) = shipping.lag(shared.trail().status().head.seq);
     Some(ShippingFacts {
@@ -305,7 +306,12 @@ fn shipping(shared: &Shared) -> Option<ShippingFacts> {
         missing,
         missing_for,
         held_segments: shipping.collected().held(),
-        trouble: shipping.trouble(),
+        trouble: shipping
+            .trouble()
+            .map(|(reason, what)| match shows_problems {
+                true => what,
+                false => format!("{reason} ({}); the log says more", reason.as_str()),
+            }),
     })
 }
 

@@ -61,8 +61,27 @@ impl Reason {
     }
 }
 
-/// Why something could not be done with the database. Its text never holds anything of
-/// the URL but the host.
+impl fmt::Display for Reason {
+    /// In words that anybody may read.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Config => "its URL or its authorities cannot be read",
+            Self::Connect => "there is no connection to it",
+            Self::Timeout => "it does not answer in time",
+            Self::Lost => "the connection broke",
+            Self::Schema => "its tables are missing, or of another version",
+            Self::Refused => "it refuses them",
+            Self::Conflict => "it has other records under their numbers",
+            Self::Diverged => "it has records that are not in the trail",
+            Self::Trail => "the trail cannot be read",
+        })
+    }
+}
+
+/// Why something could not be done with the database. Its text never holds the password,
+/// but it can hold other things of the config and of the network: the file of the URL,
+/// hosts and the database's name, and what the database says, which may name the user.
+/// So it is for those who may see the config, and for the log.
 #[derive(Debug)]
 pub struct Failure {
     /// What kind of failure.

@@ -73,9 +73,10 @@ impl State {
         (missing, self.born.elapsed().saturating_sub(whole))
     }
 
-    /// Why records do not get into the database just now.
-    pub fn trouble(&self) -> Option<String> {
-        self.kept().as_ref().map(|(_, what)| what.clone())
+    /// Why records do not get into the database just now: what kind of failure, and the
+    /// text of it, which can hold parts of the config.
+    pub fn trouble(&self) -> Option<(Reason, String)> {
+        self.kept().clone()
     }
 
     /// Records were written; the last has this number.

@@ -1,9 +1,17 @@
 //! `/status`, as people see it: in a real browser, wide and narrow, light and dark,
 //! with scripts and without.
 
-use std::{fs, path::Path, process::Command, thread, time::Duration};
+use std::{
+    fs,
+    net::TcpListener,
+    path::Path,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
 
 use alloy_gateway::simulated_alloy::Behaviour;
+use serde_json::Value;
 
 use crate::support::{FOREIGN_USER, Gateway, Setup, USER, browser::Browser, delete};
 
@@ -212,6 +220,46 @@ fn problems_of_a_config_are_shown_on_the_socket_alone_and_the_policy_allows_noth
     assert!(page.contains("unknown key"), "{page}");
     let (_, json) = gateway.admin_socket("GET", "/status.json");
     assert_eq!(details(&json).as_array().unwrap().len(), 1);
+}
+
+/// Of the database a stranger sees what kind of trouble there is, not where it stands.
+#[test]
+fn what_is_wrong_with_the_database_is_told_in_full_on_the_socket_alone() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap();
+    let place = port.local_addr().unwrap().to_string();
+    // Nobody listens there any more.
+    drop(port);
+    let gateway = Setup::default()
+        .audit("ship: { postgres: { url: { file: postgres-url } } }")
+        .file(
+            "postgres-url",
+            format!("postgres://shipper:secret@{place}/collected?sslmode=disable"),
+        )
+        .start();
+    let shown = |kind: &str, full: &str| {
+        let end = Instant::now() + Duration::from_secs(60);
+        while !gateway.admin_socket("GET", "/status.json").1.contains(full) {
+            assert!(Instant::now() < end, "{}", gateway.process.output());
+            thread::sleep(Duration::from_millis(50));
+        }
+        for path in ["/status", "/status.json"] {
+            let everybody = gateway.admin(path).text();
+            assert!(everybody.contains(kind), "{everybody}");
+            assert!(!everybody.contains(full), "{everybody}");
+            let (_, operator) = gateway.admin_socket("GET", path);
+            assert!(operator.contains(full), "{operator}");
+        }
+        let because =
+            |text: &str| serde_json::from_str::<Value>(text).unwrap()["trail"]["ship"].clone();
+        let everybody = because(&gateway.admin("/status.json").text());
+        let operator = because(&gateway.admin_socket("GET", "/status.json").1);
+        let said = |status: &Value| status["down_because"].as_str().unwrap().to_owned();
+        assert!(said(&everybody).contains(kind), "{everybody}");
+        assert!(said(&operator).contains(full), "{operator}");
+    };
+    shown("there is no connection to it (connect)", &place);
+    fs::remove_file(gateway.path("postgres-url")).unwrap();
+    shown("(config)", "postgres-url");
 }
 
 #[test]
