@@ -71,11 +71,12 @@ impl Shipper {
     }
 }
 
-/// What people call the gateway if the config does not say it.
+/// What people call the gateway if the config does not say it. Asked of the kernel:
+/// systemd's `ProcSubset=pid` hides the file that has it.
 pub fn host_name() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    match name.trim() {
-        "" => "unknown".to_owned(),
-        name => name.to_owned(),
+    let system = rustix::system::uname();
+    match system.nodename().to_string_lossy() {
+        name if name.is_empty() => "unknown".to_owned(),
+        name => name.into_owned(),
     }
 }

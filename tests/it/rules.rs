@@ -99,6 +99,16 @@ fn only_the_shipper_speaks_to_a_database() {
     lives_only_in("tokio_postgres", &["ship"]);
 }
 
+/// The unit's `ProcSubset=pid` and `ProtectProc=invisible` hide the rest.
+#[test]
+fn of_proc_only_what_is_about_the_process_itself_is_read() {
+    lives_only_in("\"/proc/self/", &["metrics/process.rs", "cli/memory.rs"]);
+    for (name, code) in sources() {
+        let others = code.replace("\"/proc/self/", "");
+        assert!(!others.contains("/proc/"), "{name}");
+    }
+}
+
 #[test]
 fn only_inject_reads_a_key() {
     lives_only_in("expose_authorization", &["secret.rs", "pipeline/inject.rs"]);
