@@ -85,6 +85,9 @@ id_type! {
     CredentialId
 }
 
+/// The latest time that an id can have, in ms since 1970: it has 48 bits for it.
+const MILLIS_MAX: u64 = (1 << 48) - 1;
+
 /// Our own id of one request: a UUIDv7 (RFC 9562 §5.7), so that ids sort by time.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RequestId([u8; uuid::fmt::Hyphenated::LENGTH]);
@@ -97,7 +100,17 @@ impl RequestId {
 
     /// A new id, never given before, of a request that came at `now`.
     pub fn at(now: Timestamp) -> Self {
-        let millis = u64::try_from(now.as_millisecond()).unwrap_or_default();
+        Self::at_millis(u64::try_from(now.as_millisecond()).unwrap_or_default())
+    }
+
+    /// A new id that sorts behind another one, if that is one: a millisecond later.
+    pub fn behind(other: &str) -> Option<Self> {
+        let [a, b, c, d, e, f, ..] = uuid::Uuid::try_parse(other).ok()?.into_bytes();
+        let millis = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
+        Some(Self::at_millis((millis + 1).min(MILLIS_MAX)))
+    }
+
+    fn at_millis(millis: u64) -> Self {
         let id = uuid::Builder::from_unix_timestamp_millis(millis, &random());
         let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
         id.into_uuid().as_hyphenated().encode_lower(&mut text);
@@ -204,5 +217,18 @@ mod tests {
         assert!(!IdGrammar::ObjectId.accepts("689593e23e4c93cae95fd75"));
         assert!(!IdGrammar::ObjectId.accepts("689593e23e4c93cae95fd75cc"));
         assert!(!IdGrammar::ObjectId.accepts("689593e23e4c93cae95fd75g"));
+    }
+
+    #[test]
+    fn an_id_is_behind_another_one_whenever_that_was_made() {
+        let now = RequestId::next();
+        let later = RequestId::behind(now.as_str()).unwrap();
+        assert!(later.as_str() > now.as_str());
+        let last = "ffffffff-ffff-7fff-bfff-ffffffffffff";
+        assert_eq!(
+            &RequestId::behind(last).unwrap().as_str()[..13],
+            &last[..13]
+        );
+        assert!(RequestId::behind("no id").is_none());
     }
 }

@@ -121,6 +121,10 @@ impl Admin {
         let freeze = Freeze::new(&by, order.on_behalf_of.as_deref(), &order.reason);
         let trail = self.shared.trail();
         let containment = snapshot.containment();
+        let freeze = match containment.standing(order.scope()) {
+            Some(standing) => freeze.after(&standing),
+            None => freeze,
+        };
         let promised = containment.freeze(order.scope(), freeze.clone(), |record| {
             trail.frozen(&record)
         });

@@ -52,3 +52,16 @@ macro_rules! errln {
 }
 
 pub(crate) use {err, errln, out, outln};
+
+/// A text of which no terminal acts on anything: control characters are written out.
+pub fn tame(text: &str) -> String {
+    let mut tamed = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() {
+            tamed.extend(character.escape_unicode());
+        } else {
+            tamed.push(character);
+        }
+    }
+    tamed
+}

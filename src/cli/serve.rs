@@ -1,9 +1,12 @@
 //! `serve`: the gateway itself.
 
 use std::{
+    future::pending,
     io,
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -15,15 +18,18 @@ use tokio::{
 use super::{ConfigFile, Exit, color, memory, output::err, process, start::Ready};
 use crate::{
     admin::{self, Admin},
+    audit::Trail,
     config::{
         self, Loaded,
-        settings::{self, Durability},
-        show_duration, snapshot,
+        settings::{self, Durability, Settings},
+        show_duration,
+        snapshot::{self, Snapshot},
     },
     containment::Fleet,
     fleet::Life,
     logging,
     reload::Reloader,
+    secret::MacKey,
     server::{Drain, Gateway, Inherited, Stopped, bind_admin, why_not_bound},
     ship::Shipper,
     systemd,
@@ -93,21 +99,24 @@ async fn serve(loaded: Loaded, ready: Ready, mut inherited: Inherited) -> anyhow
     if let Some(life) = &life {
         Fleet::hear_first(ready.snapshot.containment(), &trail, life.client()).await;
     }
-    // The trail's lock comes first: a second gateway must not touch the socket of one
-    // that runs. And the data listeners come last: nobody is served who may be cut off.
-    let started = AdminListeners::bind(&settings.admin).and_then(|listeners| {
-        let gateway = Gateway::start(settings, ready.snapshot, trail.clone(), &mut inherited)?;
-        Ok((listeners, gateway))
-    });
-    let (listeners, gateway) = started.inspect_err(|_| trail.close())?;
-    let reloader = Reloader::new(Arc::clone(gateway.shared()), &loaded, mac_key.as_ref());
-    listeners.serve(&Admin::new(
-        Arc::clone(gateway.shared()),
-        Arc::clone(&reloader),
-    ))?;
-    reloader.watch()?;
-    let exporter = start_exporter(&gateway, settings, otlp);
-    let shipper = start_shipper(&gateway, settings)?;
+    let started = start(
+        settings,
+        ready.snapshot,
+        &trail,
+        &mut inherited,
+        |gateway| Beside::start(gateway, &loaded, mac_key.as_ref(), otlp),
+    );
+    let (gateway, beside) = match started.await {
+        Ok(started) => started,
+        Err(error) => {
+            if let Some(life) = life {
+                life.end().await;
+            }
+            trail.close();
+            return Err(error);
+        }
+    };
+    let reloader = &beside.reloader;
     if let Some(life) = &life {
         Fleet::join(gateway.shared(), life.client());
     }
@@ -131,7 +140,7 @@ async fn serve(loaded: Loaded, ready: Ready, mut inherited: Inherited) -> anyhow
     tokio::spawn(systemd::keep_watchdog(Arc::clone(gateway.shared())));
     tokio::select! {
         () = signals.next() => {}
-        () = reload_on_hangup(&reloader, hangup) => {}
+        () = reload_on_hangup(reloader, hangup) => {}
     }
     systemd::stopping();
     let bounds = &reloader.settings().bounds;
@@ -148,10 +157,10 @@ async fn serve(loaded: Loaded, ready: Ready, mut inherited: Inherited) -> anyhow
     if let Some(life) = life {
         life.end().await;
     }
-    if let Some(exporter) = exporter {
+    if let Some(exporter) = beside.exporter {
         exporter.close().await;
     }
-    if let Some(shipper) = shipper {
+    if let Some(shipper) = beside.shipper {
         shipper.close().await;
     }
     let head = trail.status().head;
@@ -167,22 +176,70 @@ async fn serve(loaded: Loaded, ready: Ready, mut inherited: Inherited) -> anyhow
     })
 }
 
+/// Begins to listen. The trail's lock was taken before: a second gateway must not touch
+/// the socket of one that runs. Callers come last: where operators cannot be listened to,
+/// nobody is served and then cut off.
+async fn start<T>(
+    settings: &Settings,
+    snapshot: Snapshot,
+    trail: &Trail,
+    inherited: &mut Inherited,
+    beside: impl FnOnce(&Gateway) -> anyhow::Result<(Arc<Admin>, T)>,
+) -> anyhow::Result<(Gateway, T)> {
+    let listeners = AdminListeners::bind(&settings.admin)?;
+    let gateway = Gateway::start(settings, snapshot, trail.clone(), inherited)?;
+    match beside(&gateway) {
+        Ok((admin, beside)) => {
+            listeners.serve(&admin);
+            Ok((gateway, beside))
+        }
+        Err(error) => {
+            let at_once = Drain {
+                delay: Duration::ZERO,
+                timeout: Duration::ZERO,
+            };
+            gateway.stop(at_once, async || pending().await).await;
+            Err(error)
+        }
+    }
+}
+
+/// What goes on beside the calls.
+struct Beside {
+    reloader: Arc<Reloader>,
+    exporter: Option<Exporter>,
+    shipper: Option<Shipper>,
+}
+
+impl Beside {
+    fn start(
+        gateway: &Gateway,
+        loaded: &Loaded,
+        mac_key: Option<&MacKey>,
+        otlp: Option<Way>,
+    ) -> anyhow::Result<(Arc<Admin>, Self)> {
+        let settings = loaded.settings.as_ref();
+        let reloader = Reloader::new(Arc::clone(gateway.shared()), loaded, mac_key);
+        reloader.watch()?;
+        let admin = Admin::new(Arc::clone(gateway.shared()), Arc::clone(&reloader));
+        let beside = Self {
+            exporter: start_exporter(gateway, settings, otlp),
+            shipper: start_shipper(gateway, settings)?,
+            reloader,
+        };
+        Ok((admin, beside))
+    }
+}
+
 /// Sends spans from now on, if the config says where.
-fn start_exporter(
-    gateway: &Gateway,
-    settings: &config::settings::Settings,
-    way: Option<Way>,
-) -> Option<Exporter> {
+fn start_exporter(gateway: &Gateway, settings: &Settings, way: Option<Way>) -> Option<Exporter> {
     let traces = Arc::clone(gateway.shared().traces()?);
     let (otlp, upstream) = (settings.otlp.as_ref()?, &settings.upstream.url);
     Some(Exporter::start(traces, otlp, way?, upstream))
 }
 
 /// Writes the trail to a database from now on, if the config says where.
-fn start_shipper(
-    gateway: &Gateway,
-    settings: &config::settings::Settings,
-) -> anyhow::Result<Option<Shipper>> {
+fn start_shipper(gateway: &Gateway, settings: &Settings) -> anyhow::Result<Option<Shipper>> {
     let shared = gateway.shared();
     let (Some(state), Some(ship)) = (shared.shipping(), &settings.audit.ship) else {
         return Ok(None);
@@ -205,14 +262,18 @@ async fn reload_on_hangup(reloader: &Arc<Reloader>, mut hangup: Signal) {
 
 /// Where operators are listened to.
 struct AdminListeners {
-    tcp: Option<std::net::TcpListener>,
+    tcp: Option<(SocketAddr, TcpListener)>,
     socket: Option<(PathBuf, UnixListener)>,
 }
 
 impl AdminListeners {
     fn bind(settings: &settings::Admin) -> anyhow::Result<Self> {
         let tcp = settings.address.map(|address| {
-            bind_admin(address).map_err(|error| {
+            let listen = || {
+                let listener = TcpListener::from_std(bind_admin(address)?)?;
+                Ok((listener.local_addr()?, listener))
+            };
+            listen().map_err(|error: io::Error| {
                 let hint = why_not_bound(&error);
                 anyhow::anyhow!("cannot listen on {address} (admin.address): {error}{hint}")
             })
@@ -228,10 +289,8 @@ impl AdminListeners {
         })
     }
 
-    fn serve(self, admin: &Arc<Admin>) -> io::Result<()> {
-        if let Some(listener) = self.tcp {
-            let listener = TcpListener::from_std(listener)?;
-            let address = listener.local_addr()?;
+    fn serve(self, admin: &Arc<Admin>) {
+        if let Some((address, listener)) = self.tcp {
             tracing::info!(listener = "admin", %address, "listening");
             tokio::spawn(Arc::clone(admin).serve_tcp(listener));
         }
@@ -239,7 +298,6 @@ impl AdminListeners {
             tracing::info!(listener = "admin", path = %path.display(), "listening");
             tokio::spawn(Arc::clone(admin).serve_socket(listener));
         }
-        Ok(())
     }
 }
 

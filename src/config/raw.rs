@@ -55,9 +55,7 @@ fn kind(value: &Value) -> &'static str {
         Value::String(word) if matches!(word.as_str(), "no" | "off") => {
             "a text (YAML 1.2 says false)"
         }
-        Value::String(word) if word.bytes().all(|b| b.is_ascii_digit()) => {
-            "a text (a number stands without quotes)"
-        }
+        Value::String(word) if word.parse::<u64>().is_ok() => "a text, since it is in quotes",
         Value::String(_) => "a text",
         Value::Sequence(_) => "a list",
         Value::Mapping(_) => "a map",

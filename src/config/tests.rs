@@ -183,7 +183,7 @@ fn each_problem_has_its_place_its_field_and_what_would_be_right() {
                 "    users: all",
                 "    users: all\n    limits: [ { requests: \"50\", per: 1s } ]",
             ),
-            "tenants[0].limits[0].requests: found a text (a number stands without quotes), expected a whole number",
+            "tenants[0].limits[0].requests: found a text, since it is in quotes, expected a whole number",
         ),
         (
             with("127.0.0.1:8080", "127.0.0.1:8080\n    allow_plaintext: yes"),
@@ -195,7 +195,7 @@ fn each_problem_has_its_place_its_field_and_what_would_be_right() {
         ),
         (
             with("{ file: key }", "{ env: \"0123-a key, by mistake\" }"),
-            "keys.production.secret.env: expected the name of an environment variable: letters, digits and _",
+            "keys.production.secret.env: expected the name of an environment variable: letters, digits and _ . -",
         ),
         (
             format!("{GOOD}admin: {{ address: \"127.0.0.1:8080\" }}\n"),

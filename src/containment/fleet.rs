@@ -74,17 +74,22 @@ impl Fleet {
         let reading = async {
             loop {
                 match register.read().await {
-                    Ok(entries) => return entries,
                     // The connection may just be being opened.
-                    Err(_) => sleep(FIRST_LOOK_EVERY).await,
+                    Err(Trouble::Connect) => sleep(FIRST_LOOK_EVERY).await,
+                    read => return read,
                 }
             }
         };
-        let Ok(entries) = timeout(FIRST_LOOK_MAX, reading).await else {
-            tracing::warn!(
-                "the limits store does not answer at the start: what else the fleet froze is not known until it does, and calls are taken"
-            );
-            return;
+        let read = timeout(FIRST_LOOK_MAX, reading).await;
+        let entries = match read.unwrap_or(Err(Trouble::Connect)) {
+            Ok(entries) => entries,
+            Err(trouble) => {
+                tracing::warn!(
+                    reason = trouble.as_str(),
+                    "what the fleet froze could not be read from the limits store at the start: {trouble}. Calls are taken, and it is heard as soon as it can be"
+                );
+                return;
+            }
         };
         for entry in entries.iter().filter(|entry| entry.stands) {
             let here = containment.standing(entry.scope());
@@ -186,8 +191,8 @@ impl Fleet {
             let Some(shared) = shared.upgrade() else {
                 return;
             };
-            let failed = self.tell(&shared).await.is_err();
-            self.register.store().board().freezes_looked_at(failed);
+            let looked = self.tell(&shared).await;
+            self.register.store().board().freezes_looked_at(looked);
             drop(shared);
             // Woken or not, it is time.
             let _ = timeout(LOOK_EVERY, self.changed.notified()).await;
@@ -282,7 +287,8 @@ fn freeze_spent(shared: &Shared, deletion: &Deletion) {
 }
 
 /// Whether a freeze was made after another, as their ids say (UUID version 7, RFC 9562
-/// §5.7). Gateways whose clocks differ may take the wrong one, and all the same one.
+/// §5.7): gateways whose clocks differ all take the same one. See [`Freeze::after`] for
+/// one that is made knowing the other.
 fn is_later(freeze: &Freeze, other: &Freeze) -> bool {
     freeze.id > other.id
 }

@@ -69,6 +69,18 @@ impl Freeze {
         }
     }
 
+    /// The same, made after one that stands, whatever clock that was made by: of two the
+    /// later one stands in a fleet.
+    #[must_use]
+    pub fn after(mut self, standing: &Self) -> Self {
+        if self.id <= standing.id
+            && let Some(id) = RequestId::behind(&standing.id)
+        {
+            self.id = id.as_str().into();
+        }
+        self
+    }
+
     /// One of a tenant that spent this budget.
     pub(super) fn of_budget(budget: FreezeAfter) -> Self {
         let (deletions, per) = (budget.deletions, show_duration(budget.per));

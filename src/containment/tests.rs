@@ -1,5 +1,10 @@
+use jiff::Timestamp;
+
 use super::*;
-use crate::config::snapshot::{Built, Snapshot, testing};
+use crate::{
+    config::snapshot::{Built, Snapshot, testing},
+    ids::RequestId,
+};
 
 const BILLING: Scope<'_> = Scope::Tenant("billing");
 
@@ -236,4 +241,22 @@ fn a_thaw_of_a_tenant_begins_its_budget_anew_and_one_of_all_does_not() {
     );
     freeze_and_thaw(Scope::All);
     assert!(lasting.switch.count(budget, 1, 2), "2 still counts");
+}
+
+#[test]
+fn a_freeze_made_knowing_another_one_is_the_later_one_whatever_the_clocks_say() {
+    let made = |minutes| {
+        let now = Timestamp::now() + jiff::SignedDuration::from_mins(minutes);
+        let id = RequestId::at(now).as_str().into();
+        Freeze {
+            id,
+            ..freeze("somebody")
+        }
+    };
+    let (before, ahead) = (made(-5), made(5));
+    let new = freeze("an operator");
+    let id = new.id.clone();
+    assert!(before.id < id && id < ahead.id);
+    assert!(new.clone().after(&ahead).id > ahead.id);
+    assert_eq!(new.after(&before).id, id);
 }

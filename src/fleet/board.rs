@@ -90,7 +90,10 @@ struct Told {
     why: Option<Trouble>,
     /// Looks at the freezes of the fleet that failed, one after another.
     unseen: u32,
-    /// Why the connection that is not for calls failed last, and what is for people.
+    /// Why, as soon as they are enough.
+    unseen_why: Option<Trouble>,
+    /// Why a connection that is not for calls failed since the last look that did not,
+    /// and what is for people.
     beside: Option<(Trouble, String)>,
 }
 
@@ -191,47 +194,46 @@ impl Board {
         }
     }
 
-    /// The connection that is not for calls failed.
+    /// A connection that is not for calls failed.
     pub(super) fn failed_beside(&self, trouble: Trouble, detail: &str) {
         self.told().beside = Some((trouble, detail.to_owned()));
     }
 
     /// The freezes of the fleet were looked at, or could not be. Said only where it is
     /// not said already that the store does not answer at all.
-    pub fn freezes_looked_at(&self, failed: bool) {
+    pub fn freezes_looked_at(&self, looked: Result<(), Trouble>) {
         let is_degraded = self.is_degraded();
         let mut told = self.told();
-        let were_unseen = told.unseen >= UNSEEN_MAX;
-        if !failed {
+        let Err(trouble) = looked else {
             told.unseen = 0;
-            if were_unseen {
+            told.beside = None;
+            if told.unseen_why.take().is_some() {
                 tracing::info!("the freezes of the fleet are known again");
             }
             return;
-        }
-        if is_degraded || were_unseen {
+        };
+        if is_degraded || told.unseen_why.is_some() {
             return;
         }
         told.unseen += 1;
-        if told.unseen >= UNSEEN_MAX {
-            let (trouble, detail) = told
-                .beside
-                .clone()
-                .unwrap_or((Trouble::Timeout, String::new()));
-            tracing::error!(
-                reason = trouble.as_str(),
-                detail,
-                "the freezes of the fleet are neither heard nor told, though limits are shared through the store: {trouble}. Look at the rights of its user"
-            );
+        if told.unseen < UNSEEN_MAX {
+            return;
         }
+        // Without a connection, what ended the last one is the reason.
+        let beside = told.beside.take();
+        let beside = beside.filter(|(why, _)| trouble == Trouble::Connect || *why == trouble);
+        let (why, detail) = beside.unwrap_or((trouble, String::new()));
+        told.unseen_why = Some(why);
+        tracing::error!(
+            reason = why.as_str(),
+            detail,
+            "the freezes of the fleet are neither heard nor told, though limits are shared through the store: {why}"
+        );
     }
 
     /// Why the freezes of the fleet are not known, although the store answers calls.
     pub fn freezes_trouble(&self) -> Option<Trouble> {
-        let told = self.told();
-        let beside = told.beside.as_ref().map(|(trouble, _)| *trouble);
-        let trouble = beside.unwrap_or(Trouble::Timeout);
-        (told.unseen >= UNSEEN_MAX).then_some(trouble)
+        self.told().unseen_why
     }
 
     /// So many gateways live, of as many as there are to be.
@@ -284,6 +286,26 @@ mod tests {
         assert_eq!(board.why(), None);
         let timeouts = board.troubles().find(|(it, _)| *it == Trouble::Timeout);
         assert_eq!(timeouts.unwrap().1, 1);
+    }
+
+    #[test]
+    fn freezes_are_unknown_after_some_looks_that_fail_while_limits_are_shared() {
+        let board = Board::default();
+        board.opened();
+        let fail = |times| (0..times).for_each(|_| board.freezes_looked_at(Err(Trouble::Connect)));
+        fail(2 * UNSEEN_MAX);
+        assert_eq!(board.freezes_trouble(), None, "the store does not answer");
+        board.came_up();
+        board.failed_beside(Trouble::Error, "no right");
+        fail(UNSEEN_MAX - 1);
+        assert_eq!(board.freezes_trouble(), None);
+        fail(1);
+        assert_eq!(board.freezes_trouble(), Some(Trouble::Error));
+        board.freezes_looked_at(Ok(()));
+        assert_eq!(board.freezes_trouble(), None);
+        // What was long ago is no reason.
+        (0..UNSEEN_MAX).for_each(|_| board.freezes_looked_at(Err(Trouble::Moved)));
+        assert_eq!(board.freezes_trouble(), Some(Trouble::Moved));
     }
 
     #[test]

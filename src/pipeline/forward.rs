@@ -302,15 +302,22 @@ impl Forwarder {
             let pause = pause_before_retry(&attempts, &attempt, &result, retries);
             let next = pause.map(|pause| now + pause);
             let next = next.filter(|next| *next < deadline && self.may_retry());
-            log_attempt(&attempt, request, keys, next.is_some());
             let ended = attempt.end.counted();
             self.counts.attempted(ended, attempt.took);
             furthest = furthest.or(attempt.sent, result);
             attempts.push(attempt);
-            let Some(next) = next else { break };
-            at = next;
-            sleep_until(at).await;
-            if tenant.is_frozen() {
+            let is_tried_again = match next {
+                None => false,
+                Some(next) => {
+                    at = next;
+                    sleep_until(at).await;
+                    !tenant.is_frozen()
+                }
+            };
+            if let Some(attempt) = attempts.last() {
+                log_attempt(attempt, request, keys, is_tried_again);
+            }
+            if !is_tried_again {
                 break;
             }
             self.counts.retried(ended);

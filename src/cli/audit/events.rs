@@ -11,7 +11,7 @@ use crate::{
     audit,
     cli::{
         Exit,
-        output::{errln, outln},
+        output::{errln, outln, tame},
         progress::Progress,
     },
 };
@@ -73,18 +73,18 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
 fn row(record: &str) -> String {
     let fields: Map<String, Value> = serde_json::from_str(record).unwrap_or_default();
     let text = |name| fields.get(name).and_then(Value::as_str).unwrap_or("-");
-    let mut row = format!("{}  {:EVENT_WIDTH$}", text("time"), text("event"));
-    for (name, value) in fields
+    let (time, event) = (tame(text("time")), tame(text("event")));
+    let mut row = format!("{time}  {event:EVENT_WIDTH$}");
+    let own = fields
         .iter()
-        .filter(|(name, _)| !COMMON.contains(&&***name))
-    {
-        row.push_str(&format!("  {name}={}", word(value)));
+        .filter(|(name, _)| !COMMON.contains(&&***name));
+    for (name, value) in own {
+        row.push_str(&format!("  {}={}", tame(name), word(value)));
     }
     row
 }
 
-/// A value, in quotes where its end could not be seen, and without what a terminal
-/// would act on.
+/// A value, in quotes where its end could not be seen.
 fn word(value: &Value) -> String {
     let is_plain = |text: &str| {
         let is_plain = |b: u8| b.is_ascii_graphic() && b != b'"';
@@ -93,13 +93,23 @@ fn word(value: &Value) -> String {
     match value {
         Value::String(text) if is_plain(text) => text.clone(),
         Value::String(text) => format!("{text:?}"),
-        other => other.to_string(),
+        other => tame(&other.to_string()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Whoever can write the trail is not to write to the terminal of who reads it.
+    #[test]
+    fn nothing_of_a_record_is_acted_on_by_a_terminal() {
+        let record = r#"{"event":"x\u001b[2J","t\u009b1A":"\u007f","list":["\u009b"]}"#;
+        assert_eq!(
+            row(record),
+            r#"-  x\u{1b}[2J       t\u{9b}1A="\u{7f}"  list=["\u{9b}"]"#
+        );
+    }
 
     #[test]
     fn a_row_has_the_fields_of_its_event_and_nothing_of_the_chain() {

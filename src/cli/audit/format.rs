@@ -5,7 +5,10 @@ mod ocsf;
 use clap::ValueEnum;
 use serde_json::{Map, Value, json};
 
-use crate::{audit::Row, cli::output::outln};
+use crate::{
+    audit::Row,
+    cli::output::{outln, tame},
+};
 
 /// How rows are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -56,7 +59,8 @@ impl Printer {
     pub fn print(&mut self, row: &Row) {
         match self.format {
             Format::Table => {
-                self.waiting.push(columns(row));
+                // Whoever can write the trail is not to write to the reader's terminal.
+                self.waiting.push(columns(row).map(|cell| tame(&cell)));
                 if self.widths.is_some() || self.waiting.len() >= LOOK_AHEAD {
                     self.flush();
                 }

@@ -70,7 +70,10 @@ async fn enter(
             );
         }
     }
-    let freeze = Freeze::new(by, None, &args.reason);
+    let mut freeze = Freeze::new(by, None, &args.reason);
+    if let Some(entry) = known.filter(|entry| entry.stands) {
+        freeze = freeze.after(&entry.freeze);
+    }
     let unanswered = |trouble: Trouble| {
         anyhow!("the store did not answer ({trouble}): it may be entered all the same; ask again")
     };

@@ -367,7 +367,7 @@ fn read_users(
     }
     let text = String::from_utf8(content)
         .map_err(|error| format!("{} is not UTF-8 ({error})", path.display()))?;
-    let mut bad = Vec::new();
+    let mut bad = BadLines::default();
     let lines = (1..)
         .zip(text.lines())
         .map(|(number, line)| (number, line.split('#').next().unwrap_or_default().trim()))
@@ -376,37 +376,50 @@ fn read_users(
     let users = lines.filter_map(|(number, id)| {
         let user = UserId::parse(id, grammar);
         if user.is_none() {
-            bad.push((number, quote(id)));
+            bad.add(number, id);
         }
         user
     });
     let users = users.collect();
-    match bad.first() {
+    match bad.told(expected_id(grammar)) {
         None => Ok(users),
-        Some((number, found)) => {
-            let expected = expected_id(grammar);
-            let more = match bad.len() - 1 {
-                0 => String::new(),
-                more => format!("; {} too", bad_lines(&bad, more)),
-            };
-            Err(format!(
-                "{} line {number}: found {found}, expected a user id: {expected}{more}",
-                path.display()
-            ))
-        }
+        Some(what) => Err(format!("{} {what}", path.display())),
     }
 }
 
-/// The lines behind the first that are wrong; a list of thousands helps nobody.
-fn bad_lines(bad: &[(usize, String)], more: usize) -> String {
-    const SHOWN_MAX: usize = 10;
-    let shown = bad.iter().skip(1).take(SHOWN_MAX);
-    let shown: Vec<_> = shown.map(|(number, _)| number.to_string()).collect();
-    let rest = more.saturating_sub(SHOWN_MAX);
-    let rest = if rest > 0 {
-        format!(" and {rest} more")
-    } else {
-        String::new()
-    };
-    format!("line {}{rest}", shown.join(", "))
+/// The lines of a file that are wrong: the first of them, since a list of thousands helps
+/// nobody, and a file may have millions.
+#[derive(Default)]
+struct BadLines {
+    first: Option<(usize, String)>,
+    next: Vec<usize>,
+    more: usize,
+}
+
+impl BadLines {
+    const NEXT_MAX: usize = 10;
+
+    fn add(&mut self, number: usize, found: &str) {
+        if self.first.is_none() {
+            self.first = Some((number, quote(found)));
+        } else if self.next.len() < Self::NEXT_MAX {
+            self.next.push(number);
+        } else {
+            self.more += 1;
+        }
+    }
+
+    /// What is wrong, if anything is.
+    fn told(&self, expected: &str) -> Option<String> {
+        let (number, found) = self.first.as_ref()?;
+        let mut told = format!("line {number}: found {found}, expected a user id: {expected}");
+        if !self.next.is_empty() {
+            let next: Vec<_> = self.next.iter().map(ToString::to_string).collect();
+            told += &format!("; line {} too", next.join(", "));
+        }
+        if self.more > 0 {
+            told += &format!(", and {} more", self.more);
+        }
+        Some(told)
+    }
 }

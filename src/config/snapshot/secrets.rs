@@ -1,7 +1,7 @@
 //! Reading the secrets that settings name.
 
 use std::{
-    env, fs,
+    env, fs, io,
     path::{Path, PathBuf},
 };
 
@@ -151,19 +151,20 @@ fn read_credential(name: &str) -> Result<Vec<u8>, String> {
     let directory = env::var_os("CREDENTIALS_DIRECTORY").ok_or(
         "CREDENTIALS_DIRECTORY is not set: systemd sets it for a unit with LoadCredential=; to check by hand, set it to the directory in which a file of that name stands",
     )?;
-    let read = read_file(&PathBuf::from(directory).join(name), SECRET_BYTES_MAX);
-    read.map_err(|error| match is_repeatable(name) {
-        true => error,
-        false => "cannot read the credential that is named there (its name is not repeated: it may be the secret)".to_owned(),
+    let path = PathBuf::from(directory).join(name);
+    contents(&path, SECRET_BYTES_MAX).map_err(|error| match is_repeatable(name) {
+        true => format!("cannot read {}: {error}", path.display()),
+        false => format!("cannot read the credential that is named there (a long name is not repeated: it may be the secret): {error}"),
     })
 }
 
 /// A file to its end, or to somewhat beyond `bytes_max`, so that the reader sees the excess.
 pub fn read_file(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String> {
-    fs::File::open(path)
-        .and_then(|file| {
-            let length = file.metadata()?.len();
-            background::read(file, length, bytes_max)
-        })
-        .map_err(|error| format!("cannot read {}: {error}", path.display()))
+    contents(path, bytes_max).map_err(|error| format!("cannot read {}: {error}", path.display()))
+}
+
+fn contents(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let file = fs::File::open(path)?;
+    let length = file.metadata()?.len();
+    background::read(file, length, bytes_max)
 }

@@ -28,7 +28,7 @@ pub fn source(
             if !is_variable(&env) {
                 check.problem(
                     at.clone().key("env"),
-                    "expected the name of an environment variable: letters, digits and _, as in ALLOY_API_KEY",
+                    "expected the name of an environment variable: letters, digits and _ . -, as in ALLOY_API_KEY",
                 );
             }
             SecretSource::Env(env)
@@ -61,8 +61,8 @@ pub fn source(
     }
 }
 
-/// POSIX.1-2017 §3.235.
+/// POSIX.1-2017 §3.235, and what containers are given besides.
 fn is_variable(name: &str) -> bool {
-    let is_part = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    let is_part = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
     name.bytes().all(is_part) && name.bytes().next().is_some_and(|b| !b.is_ascii_digit())
 }

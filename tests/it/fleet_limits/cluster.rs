@@ -266,7 +266,9 @@ fn a_map_that_names_a_plaintext_node_elsewhere_is_told_and_no_password_goes_ther
     let elsewhere = "0.0.0.0";
     let node = FakeStore::of_cluster(elsewhere, None);
     let (seed, gateway) = before_a_map_that_names(&node, elsewhere, "");
-    let told = gateway.process.wait_for(|line| line["reason"] == "connect");
+    let told = gateway
+        .process
+        .wait_for(|line| line["reason"] == "connect" && line["detail"].is_string());
     let detail = told["detail"].as_str().unwrap();
     for part in [
         &format!("{elsewhere}:{}: ", node.port),
