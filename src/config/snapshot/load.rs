@@ -17,7 +17,6 @@ use crate::{
     config::{
         problem::{FieldPath, Problem},
         settings::{self, SecretSource, Settings, Trust, Users, Window},
-        suggest::quote,
         validate::expected_id,
     },
     ids::{IdGrammar, UserId},
@@ -376,7 +375,7 @@ fn read_users(
     let users = lines.filter_map(|(number, id)| {
         let user = UserId::parse(id, grammar);
         if user.is_none() {
-            bad.add(number, id);
+            bad.add(number);
         }
         user
     });
@@ -388,22 +387,20 @@ fn read_users(
 }
 
 /// The lines of a file that are wrong: the first of them, since a list of thousands helps
-/// nobody, and a file may have millions.
+/// nobody, and a file may have millions. What stands there may nearly be the id of a
+/// person, and goes into no log.
 #[derive(Default)]
 struct BadLines {
-    first: Option<(usize, String)>,
-    next: Vec<usize>,
+    first: Vec<usize>,
     more: usize,
 }
 
 impl BadLines {
-    const NEXT_MAX: usize = 10;
+    const FIRST_MAX: usize = 10;
 
-    fn add(&mut self, number: usize, found: &str) {
-        if self.first.is_none() {
-            self.first = Some((number, quote(found)));
-        } else if self.next.len() < Self::NEXT_MAX {
-            self.next.push(number);
+    fn add(&mut self, number: usize) {
+        if self.first.len() < Self::FIRST_MAX {
+            self.first.push(number);
         } else {
             self.more += 1;
         }
@@ -411,15 +408,17 @@ impl BadLines {
 
     /// What is wrong, if anything is.
     fn told(&self, expected: &str) -> Option<String> {
-        let (number, found) = self.first.as_ref()?;
-        let mut told = format!("line {number}: found {found}, expected a user id: {expected}");
-        if !self.next.is_empty() {
-            let next: Vec<_> = self.next.iter().map(ToString::to_string).collect();
-            told += &format!("; line {} too", next.join(", "));
+        if self.first.is_empty() {
+            return None;
         }
-        if self.more > 0 {
-            told += &format!(", and {} more", self.more);
-        }
-        Some(told)
+        let numbers: Vec<_> = self.first.iter().map(ToString::to_string).collect();
+        let more = match self.more {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let lines = numbers.join(", ");
+        Some(format!(
+            "line {lines}{more}: expected a user id: {expected}"
+        ))
     }
 }
