@@ -110,6 +110,11 @@ impl Trail {
         found.with_context(|| format!("cannot read the trail in {}", directory.display()))?;
         Ok(Opened { directory, mac_key })
     }
+
+    /// The key alone, for records that are not in the directory.
+    fn key(&self) -> anyhow::Result<Option<MacKey>> {
+        self.mac_key.as_deref().map(read_key).transpose()
+    }
 }
 
 /// What the first bad record of what was read means, told; nothing if there is none.
@@ -124,13 +129,6 @@ fn verdict(wrong: Option<&Wrong>) -> Exit {
             errln!("the trail is not as it was written: {wrong}");
             Exit::Tampered
         }
-    }
-}
-
-impl Trail {
-    /// The key alone, for records that are not in the directory.
-    fn key(&self) -> anyhow::Result<Option<MacKey>> {
-        self.mac_key.as_deref().map(read_key).transpose()
     }
 }
 

@@ -22,8 +22,7 @@ use crate::{
     config::{
         self, Loaded,
         settings::{self, Durability, Settings},
-        show_duration,
-        snapshot::{self, Snapshot},
+        show_duration, snapshot,
     },
     containment::Fleet,
     fleet::Life,
@@ -91,7 +90,6 @@ async fn serve(loaded: Loaded, ready: Ready, mut inherited: Inherited) -> anyhow
     // A limit on file sizes is to be an error of the trail, not the end.
     let _too_large = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
     let trail = ready.open_trail(&loaded)?;
-    let (mac_key, otlp) = (ready.mac_key, ready.otlp);
     if settings.audit.durability == Durability::Relaxed {
         tracing::warn!("audit.durability is relaxed: records survive the process, not the machine");
     }
@@ -99,13 +97,7 @@ async fn serve(loaded: Loaded, ready: Ready, mut inherited: Inherited) -> anyhow
     if let Some(life) = &life {
         Fleet::hear_first(ready.snapshot.containment(), &trail, life.client()).await;
     }
-    let started = start(
-        settings,
-        ready.snapshot,
-        &trail,
-        &mut inherited,
-        |gateway| Beside::start(gateway, &loaded, mac_key.as_ref(), otlp),
-    );
+    let started = start(&loaded, ready, &trail, &mut inherited);
     let (gateway, beside) = match started.await {
         Ok(started) => started,
         Err(error) => {
@@ -179,18 +171,19 @@ async fn serve(loaded: Loaded, ready: Ready, mut inherited: Inherited) -> anyhow
 /// Begins to listen. The trail's lock was taken before: a second gateway must not touch
 /// the socket of one that runs. Callers come last: where operators cannot be listened to,
 /// nobody is served and then cut off.
-async fn start<T>(
-    settings: &Settings,
-    snapshot: Snapshot,
+async fn start(
+    loaded: &Loaded,
+    ready: Ready,
     trail: &Trail,
     inherited: &mut Inherited,
-    beside: impl FnOnce(&Gateway) -> anyhow::Result<(Arc<Admin>, T)>,
-) -> anyhow::Result<(Gateway, T)> {
+) -> anyhow::Result<(Gateway, Beside)> {
+    let settings = loaded.settings.as_ref();
     let listeners = AdminListeners::bind(&settings.admin)?;
-    let gateway = Gateway::start(settings, snapshot, trail.clone(), inherited)?;
-    match beside(&gateway) {
-        Ok((admin, beside)) => {
-            listeners.serve(&admin);
+    let gateway = Gateway::start(settings, ready.snapshot, trail.clone(), inherited)?;
+    match Beside::start(&gateway, loaded, ready.mac_key.as_ref(), ready.otlp) {
+        Ok(beside) => {
+            let shared = Arc::clone(gateway.shared());
+            listeners.serve(&Admin::new(shared, Arc::clone(&beside.reloader)));
             Ok((gateway, beside))
         }
         Err(error) => {
@@ -217,17 +210,15 @@ impl Beside {
         loaded: &Loaded,
         mac_key: Option<&MacKey>,
         otlp: Option<Way>,
-    ) -> anyhow::Result<(Arc<Admin>, Self)> {
+    ) -> anyhow::Result<Self> {
         let settings = loaded.settings.as_ref();
         let reloader = Reloader::new(Arc::clone(gateway.shared()), loaded, mac_key);
         reloader.watch()?;
-        let admin = Admin::new(Arc::clone(gateway.shared()), Arc::clone(&reloader));
-        let beside = Self {
+        Ok(Self {
             exporter: start_exporter(gateway, settings, otlp),
             shipper: start_shipper(gateway, settings)?,
             reloader,
-        };
-        Ok((admin, beside))
+        })
     }
 }
 

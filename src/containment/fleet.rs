@@ -81,7 +81,7 @@ impl Fleet {
             }
         };
         let read = timeout(FIRST_LOOK_MAX, reading).await;
-        let entries = match read.unwrap_or(Err(Trouble::Connect)) {
+        let entries = match read.unwrap_or(Err(Trouble::Timeout)) {
             Ok(entries) => entries,
             Err(trouble) => {
                 tracing::warn!(
@@ -92,10 +92,7 @@ impl Fleet {
             }
         };
         for entry in entries.iter().filter(|entry| entry.stands) {
-            let here = containment.standing(entry.scope());
-            if here.is_none_or(|here| is_later(&entry.freeze, &here)) {
-                take_over(trail, containment, entry);
-            }
+            take_over(trail, containment, entry);
         }
     }
 
@@ -205,12 +202,10 @@ impl Fleet {
         let containment = snapshot.containment();
         for entry in &entries {
             let here = containment.standing(entry.scope());
-            let is_same = here.as_ref().is_some_and(|it| it.id == entry.freeze.id);
-            let is_news = here.is_none_or(|here| is_later(&entry.freeze, &here));
-            match (entry.stands, is_same) {
-                (true, false) if is_news => take_over(shared.trail(), containment, entry),
-                (false, true) => end_here(shared, containment, entry).await,
-                (true, _) | (false, false) => {}
+            if entry.stands {
+                take_over(shared.trail(), containment, entry);
+            } else if here.is_some_and(|here| here.id == entry.freeze.id) {
+                end_here(shared, containment, entry).await;
             }
         }
         let known: HashMap<_, _> = entries.iter().map(|it| (&it.tenant, it)).collect();
@@ -293,8 +288,12 @@ fn is_later(freeze: &Freeze, other: &Freeze) -> bool {
     freeze.id > other.id
 }
 
-/// Freezes here what is frozen elsewhere.
+/// Freezes here what is frozen elsewhere, unless it is, or a later freeze stands here.
 fn take_over(trail: &Trail, containment: &Containment, entry: &Entry) {
+    let here = containment.standing(entry.scope());
+    if here.is_some_and(|here| !is_later(&entry.freeze, &here)) {
+        return;
+    }
     let mut freeze = entry.freeze.clone();
     freeze.by = format!("{}{ELSEWHERE}", freeze.by).into();
     containment.freeze(entry.scope(), freeze, |record| drop(trail.frozen(&record)));
