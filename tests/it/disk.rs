@@ -83,6 +83,8 @@ fn assert_status(gateway: &Gateway, cause: &str) {
     let status: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(status["trail"]["unwritable_because"], cause);
     assert_eq!(status["ready"], false);
+    // One cause is told once.
+    assert!(!text.contains("The trail's disk does not answer"), "{text}");
 }
 
 #[track_caller]

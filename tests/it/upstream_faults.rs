@@ -366,3 +366,21 @@ fn assert_unreachable(name: &str, port: u16, ca_pem: &str) {
         "{name}: {record}"
     );
 }
+
+#[test]
+fn a_call_whose_attempts_all_fail_is_one_warning() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = nobody.local_addr().unwrap();
+    drop(nobody);
+    let mut gateway = Setup::default()
+        .upstream_url(format!("https://localhost:{}", address.port()))
+        .upstream("retries: 2")
+        .start();
+    let answer = gateway.delete(USER, "c1");
+    assert_eq!(answer.status, 502);
+    assert_eq!(gateway.last_record_of(&answer)["attempts"], 3);
+    assert!(gateway.stop().success());
+    let output = gateway.process.output();
+    let warnings = output.matches("an attempt to reach the upstream failed");
+    assert_eq!(warnings.count(), 1, "{output}");
+}
