@@ -330,12 +330,15 @@ impl Gateway {
             finish,
             ..
         } = self;
-        shared.drain();
         let drained = async {
             if !drain.delay.is_zero() {
+                shared.drain();
                 tokio::time::sleep(drain.delay).await;
             }
+            // The listeners first: who is refused and comes again at once is to find the
+            // process that takes over, and not this one again.
             shared.stopping.send_replace(true);
+            shared.drain();
             // Waiting for all slots takes them: first who waited in the backlog gets one.
             until(|| shared.accepting.load(Ordering::Acquire) == 0).await;
             shared.slots.all_free().await;
