@@ -13,7 +13,7 @@ use crate::support::{
 };
 
 /// Nothing takes longer, or the test fails.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Fleet(Vec<Gateway>);
 

@@ -84,21 +84,12 @@ fn the_password_of_the_database_is_told_nowhere() {
         .audit("ship: { postgres: { url: { file: postgres-url } } }")
         .file("postgres-url", wrong)
         .start();
-    let end = Instant::now() + PATIENCE;
-    while gateway
-        .scrape()
-        .get("audit_ship_errors_total{reason=\"connect\"}")
-        == 0.0
-    {
-        assert!(Instant::now() < end, "{}", gateway.process.output());
-        thread::sleep(Duration::from_millis(50));
-    }
-    assert!(
-        gateway
-            .process
-            .output()
-            .contains("password authentication failed")
-    );
+    gateway.process.wait_for(|line| {
+        let told = line.to_string();
+        told.contains("password authentication failed")
+    });
+    let errors = "audit_ship_errors_total{reason=\"connect\"}";
+    assert!(gateway.scrape().get(errors) >= 1.0);
     // It is read anew each time: the right one is found without a restart.
     secret(&gateway.path("postgres-url"), &postgres.url("gateway"));
     wait_until_whole(&gateway);

@@ -7,7 +7,7 @@ use std::{
 };
 
 /// No answer takes longer, or the test fails.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One connection to the gateway.
 #[derive(Debug)]

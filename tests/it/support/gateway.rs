@@ -26,7 +26,7 @@ use tempfile::TempDir;
 use super::{CREDENTIAL, Connection, KEY, Response, USER, delete};
 
 /// Nothing takes longer, or the test fails.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The binary that is tried: cargo's own, or the one that `ALLOY_GATEWAY_BINARY` names, such
 /// as that of `deploy/build`.

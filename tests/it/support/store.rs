@@ -22,7 +22,7 @@ use tempfile::TempDir;
 use super::gateway::Process;
 
 /// Nothing takes longer, or the test fails.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One server, which forgets everything when it ends.
 pub struct Redis {
