@@ -16,6 +16,15 @@ use crate::{
 /// A call may end later than it began.
 const SLACK: Duration = Duration::from_secs(600);
 
+/// How the end of a deletion is known.
+#[derive(Debug, Clone, Copy)]
+enum Ended {
+    /// The trail says it.
+    AsWritten,
+    /// The process ended before: it is in doubt.
+    WithTheProcess,
+}
+
 /// Rebuilds what is frozen, and what was deleted lately, from the trail of earlier
 /// runs.
 #[derive(Debug)]
@@ -70,7 +79,7 @@ impl<'a> Replay<'a> {
             Replayed::Outcome { intent, outcome } => {
                 let ended = self.open.remove(&intent);
                 if let Some(deletion) = ended.filter(|_| OutcomeKind::may_have_deleted(outcome)) {
-                    self.count(deletion);
+                    self.count(deletion, Ended::AsWritten);
                 }
             }
             Replayed::Frozen { record, since } => self.freeze(record, since),
@@ -99,14 +108,22 @@ impl<'a> Replay<'a> {
         self.containment.state().insert(scope, freeze);
     }
 
-    fn count(&mut self, (tenant, credential, at_ms): (&'a Tenant, u128, i64)) {
+    fn count(&mut self, (tenant, credential, at_ms): (&'a Tenant, u128, i64), ended: Ended) {
         let Some(budget) = tenant.freeze_after else {
             return;
         };
+        let is_spent = tenant.lasting.switch.count(budget, credential, at_ms);
+        // The trail is read further back than budgets reach, for limits: what was spent of
+        // it long ago was maybe no budget then.
+        let age_ms = self.containment.now_ms().saturating_sub(at_ms);
+        let counts_still = match ended {
+            Ended::AsWritten => {
+                u128::try_from(age_ms).is_ok_and(|age| age < budget.per.as_millis())
+            }
+            Ended::WithTheProcess => true,
+        };
         let scope = Scope::Tenant(&tenant.name);
-        if tenant.lasting.switch.count(budget, credential, at_ms)
-            && self.containment.standing(scope).is_none()
-        {
+        if is_spent && counts_still && self.containment.standing(scope).is_none() {
             self.spent.insert(&tenant.name);
         }
     }
@@ -124,7 +141,7 @@ impl<'a> Replay<'a> {
     /// `record` hears of.
     pub fn finish(mut self, mut record: impl FnMut(FrozenRecord<'_>)) {
         for deletion in std::mem::take(&mut self.open).into_values() {
-            self.count(deletion);
+            self.count(deletion, Ended::WithTheProcess);
         }
         for name in &self.spent {
             if let Some(tenant) = self.with_budget.get(name)

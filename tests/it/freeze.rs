@@ -281,6 +281,29 @@ fn a_budget_that_is_spent_when_the_process_is_killed_freezes_at_the_next_start()
     });
 }
 
+/// Limits have the trail read further back than the budget reaches.
+#[test]
+fn what_was_deleted_before_the_span_of_a_budget_freezes_nobody_at_a_start() {
+    let mut gateway = Setup::default()
+        .key_limits("[ { requests: 500, per: 1d } ]")
+        .tenant("billing", &["users: all"])
+        .start();
+    for n in 0..3 {
+        assert_eq!(delete_of(&gateway, "billing", &format!("c{n}")).status, 200);
+    }
+    assert!(gateway.stop().success());
+    thread::sleep(Duration::from_millis(1100));
+    gateway.edit_config(|text| {
+        text.replace(
+            "users: all",
+            "users: all\n    freeze_after: { deletions: 2, per: 1s }",
+        )
+    });
+    gateway.start_again();
+    assert_eq!(delete_of(&gateway, "billing", "c3").status, 200);
+    assert_eq!(count_of(&gateway, "tenant.frozen"), 0);
+}
+
 #[test]
 fn calls_at_once_freeze_once_and_no_more_are_sent_than_were_under_way() {
     const CALLERS: usize = 32;
