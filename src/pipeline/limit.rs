@@ -308,12 +308,8 @@ impl Limits {
     ///
     /// `rate-limited` or `circuit-open`.
     pub fn try_pass(&self) -> Result<Pass, Refusal> {
-        self.gate.pass().map_err(|wait| Refusal::RateLimited {
-            by: LimitedBy::Upstream,
-            policy: None,
-            retry_after: wait,
-            by_store: false,
-        })?;
+        let gate = self.gate.pass();
+        gate.map_err(|wait| rate_limited(LimitedBy::Upstream, None, wait))?;
         let pass = self
             .breaker
             .pass()
@@ -333,14 +329,36 @@ impl Limits {
             let longest = later
                 .map(|(_, bucket)| bucket.level().next_unit)
                 .fold(wait, Duration::max);
-            return Err(Refusal::RateLimited {
-                by: *by,
-                policy: Some(bucket.name().to_owned()),
-                retry_after: longest,
-                by_store: false,
-            });
+            return Err(rate_limited(*by, Some(bucket), longest));
         }
         Ok(())
+    }
+
+    /// What a call is told that would have to wait and finds the line full. It takes
+    /// nothing, even if there is something just now: that is for the head of the line.
+    fn no_place(&self) -> Refusal {
+        if let Err(wait) = self.gate.pass() {
+            return rate_limited(LimitedBy::Upstream, None, wait);
+        }
+        let waits = self
+            .buckets
+            .iter()
+            .map(|(by, bucket)| (bucket.level().next_unit, by, bucket));
+        match waits.max_by_key(|(wait, ..)| *wait) {
+            Some((wait, by, bucket)) => rate_limited(*by, Some(bucket), wait),
+            // It was the gate that they wait for: it has just opened.
+            None => rate_limited(LimitedBy::Upstream, None, Duration::ZERO),
+        }
+    }
+}
+
+/// The refusal by one of the local limits, or by the gate, which has no bucket.
+fn rate_limited(by: LimitedBy, bucket: Option<&Arc<Bucket>>, wait: Duration) -> Refusal {
+    Refusal::RateLimited {
+        by,
+        policy: bucket.map(|bucket| bucket.name().to_owned()),
+        retry_after: wait,
+        by_store: false,
     }
 }
 

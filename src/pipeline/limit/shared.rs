@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{Bucket, Limits, Pass, Taken};
+use super::{Bucket, Limits, Pass, Taken, rate_limited};
 use crate::{
     fleet::{Answer, Ask, Client, Window},
     pipeline::refusal::{LimitedBy, Refusal},
@@ -133,12 +133,7 @@ impl Limits {
             let longest = later
                 .map(|(_, bucket)| bucket.share_wait(replicas))
                 .fold(wait, Duration::max);
-            return Err(Refusal::RateLimited {
-                by: *by,
-                policy: Some(bucket.name().to_owned()),
-                retry_after: longest,
-                by_store: false,
-            });
+            return Err(rate_limited(*by, Some(bucket), longest));
         }
         self.buckets().for_each(|bucket| bucket.passed_by_share());
         Ok(())
