@@ -300,7 +300,7 @@ fn a_call_that_the_trail_refuses_spends_no_budget() {
         let response = gateway.delete(USER, &format!("refused-{n}"));
         assert_refusal(&response, 503, "audit-unavailable", "no");
         let levels = response.field("ratelimit").unwrap();
-        assert_eq!(levels, "\"key-3600s\";r=5, \"tenant-86400s\";r=2");
+        assert_eq!(levels, "\"key-3600s\";r=5, \"tenant-1d\";r=2");
     }
     fs::rename(&away, gateway.audit()).unwrap();
     wait_until_back(&gateway);

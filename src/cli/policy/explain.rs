@@ -197,10 +197,9 @@ impl Explained<'_> {
         let shared = self.key.into_iter().flat_map(|key| &key.limits);
         let mut limits: Vec<_> = own.chain(shared.map(|limit| ("key", limit))).collect();
         limits.sort_by_key(|(_, limit)| limit.per);
-        let named = limits.into_iter().map(|(of, limit)| {
-            let seconds = limit.per.as_millis().div_ceil(1000);
-            (format!("{of}-{seconds}s"), limit, of == "key")
-        });
+        let named = limits
+            .into_iter()
+            .map(|(of, limit)| (limit.name(of), limit, of == "key"));
         named.collect()
     }
 

@@ -74,6 +74,22 @@ pub struct Window {
     pub burst: NonZeroU32,
 }
 
+impl Window {
+    /// Its name in headers and problems, such as `key-60s` or `tenant-1d`; `of` says whose
+    /// it is. No two limits of one owner have the same span, so none have the same name.
+    pub fn name(&self, of: &str) -> String {
+        const DAY_MS: u128 = 86_400_000;
+        let ms = self.per.as_millis();
+        if ms.is_multiple_of(DAY_MS) {
+            format!("{of}-{}d", ms / DAY_MS)
+        } else if ms.is_multiple_of(1000) {
+            format!("{of}-{}s", ms / 1000)
+        } else {
+            format!("{of}-{ms}ms")
+        }
+    }
+}
+
 /// What happens with a call that is allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -83,4 +99,27 @@ pub enum Mode {
     DryRun,
     /// Refused with 403 `tenant-suspended`.
     Suspended,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::settings::testing::window;
+
+    #[test]
+    fn a_limit_is_named_by_its_span_and_none_is_rounded() {
+        let name = |ms| window(1, Duration::from_millis(ms)).name("tenant");
+        // The first three are what the design names.
+        for (ms, expected) in [
+            (1000, "tenant-1s"),
+            (86_400_000, "tenant-1d"),
+            (60_000, "tenant-60s"),
+            (3_600_000, "tenant-3600s"),
+            (500, "tenant-500ms"),
+            (1500, "tenant-1500ms"),
+            (604_800_000, "tenant-7d"),
+        ] {
+            assert_eq!(name(ms), expected);
+        }
+    }
 }

@@ -16,7 +16,7 @@ use governor::{
 };
 use tokio::time::Instant;
 
-use super::{nanos, seconds_up};
+use super::nanos;
 use crate::config::settings::Window;
 
 /// A limit, and governor's decision by it.
@@ -43,7 +43,7 @@ impl Rule {
         let quota = Quota::with_period(unit)
             .unwrap_or_else(|| Quota::per_second(window.requests))
             .allow_burst(window.burst);
-        let name = format!("{scope}-{}s", seconds_up(window.per)).into();
+        let name = window.name(scope).into();
         // governor reads the clock for itself: nothing that takes time comes between.
         let start = Instant::now();
         let limiter = RateLimiter::new(quota, InTheKey, RuntimeClock);
