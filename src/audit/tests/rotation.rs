@@ -1,6 +1,10 @@
 //! Segments that follow each other, and those that are removed.
 
-use std::{os::unix::fs::MetadataExt, time::Instant};
+use std::{
+    os::unix::fs::MetadataExt,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Instant,
+};
 
 use super::*;
 use crate::audit::{
@@ -329,6 +333,48 @@ async fn a_start_counts_recent_intents_from_every_segment() {
     .unwrap()
     .close();
     assert_eq!(counted, vec!["billing"; 60]);
+}
+
+/// A disk on which no more room can be had while it is full.
+#[derive(Debug)]
+struct Full(Arc<AtomicBool>);
+
+impl Disk for Full {
+    fn allocate(&mut self, file: &fs::File, offset: u64, len: u64) -> io::Result<()> {
+        match self.0.load(Ordering::SeqCst) {
+            // ENOSPC
+            true => Err(io::Error::from_raw_os_error(28)),
+            false => System.allocate(file, offset, len),
+        }
+    }
+}
+
+/// Its reserve is what the outcomes of calls that were sent are written into.
+#[tokio::test]
+async fn while_there_is_only_the_reserve_no_new_segment_takes_its_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut options = options(directory.path());
+    options.settings.segment_age = Duration::from_millis(1);
+    options.settings.intent_wait = Duration::from_secs(10);
+    let is_full = Arc::new(AtomicBool::new(true));
+    let disk = Box::new(Full(Arc::clone(&is_full)));
+    let trail = Trail::open_on(disk, options, &mut |_| {}).unwrap();
+    let worker = trail.for_worker();
+    // Which of them come before the room is found to be missing does not matter.
+    while worker.intent(intent(RequestId::next())).await.is_ok() {}
+    let of_reserve = segments(directory.path());
+    for _ in 0..2 {
+        // The writer looks once a second.
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        assert!(worker.intent(intent(RequestId::next())).await.is_err());
+        assert_eq!(segments(directory.path()), of_reserve);
+    }
+    is_full.store(false, Ordering::SeqCst);
+    wait_until(|| trail.status().writable.is_ok());
+    calls(&trail, 1).await;
+    wait_until(|| segments(directory.path()).len() > of_reserve.len());
+    trail.close();
+    assert!(verify(directory.path()).unwrap().is_intact());
 }
 
 #[track_caller]

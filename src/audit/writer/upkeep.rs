@@ -119,9 +119,11 @@ impl Writer {
             self.checkpoint()?;
         }
         self.settling.look();
-        if self.segment.len() >= self.settings.segment_size
-            || self.segment.age() >= self.settings.segment_age
-        {
+        let is_full = self.segment.len() >= self.settings.segment_size
+            || self.segment.age() >= self.settings.segment_age;
+        // A new segment begins without the reserve of the old one, and on a full disk gets
+        // none: the outcomes of calls that were sent would find no room.
+        if is_full && self.shortage.is_none() {
             self.rotate()?;
         }
         self.prune()
