@@ -18,7 +18,7 @@ pub mod refusal;
 pub mod respond;
 pub mod room;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::{Request, Response};
 use http_body::Body;
@@ -64,8 +64,8 @@ pub struct Answer<'a> {
     pub tenant: Option<&'a Arc<str>>,
     /// The token's id, once the token was good.
     pub token: Option<&'a Arc<str>>,
-    /// The refusal's code; empty for an answer passed on.
-    pub code: &'static str,
+    /// How it was answered: by the upstream, or why not.
+    pub code: Code,
     /// The refusal's reason, for operators.
     pub reason: Option<String>,
     /// How the call ended, if it got as far as an intent.
@@ -138,26 +138,23 @@ impl Pipeline {
         if let Err(refusal) = body::drop_whole(body, &snapshot.bounds).await {
             return self.refuse(arrival, known, refusal);
         }
-        match self.carry_out(snapshot, arrival, entered, room).await {
-            Ok(answer) => Answer {
-                tenant: Some(&identity.tenant().name),
-                token: Some(&identity.token().id),
-                ..answer
-            },
+        let carried = self.carry_out(snapshot, arrival, identity, entered, room);
+        match carried.await {
+            Ok(answer) => answer,
             Err(refusal) => self.refuse(arrival, known, refusal),
         }
     }
 
-    /// From the limits on: what is counted, recorded and sent. `tenant` and `token` of the
-    /// answer are for the caller to fill in.
-    async fn carry_out(
+    /// From the limits on: what is counted, recorded and sent.
+    async fn carry_out<'a>(
         &self,
         snapshot: &Snapshot,
         arrival: &Arrival,
+        identity: Identity<'a>,
         entered: Entered<'_>,
         room: Room,
-    ) -> Result<Answer<'static>, Refusal> {
-        let tenant = entered.permit().tenant();
+    ) -> Result<Answer<'a>, Refusal> {
+        let tenant = identity.tenant();
         let target = &snapshot.upstream;
         if self.store.is_some() && !self.trail.is_writable() {
             // A store is never given anything back; local limits are.
@@ -172,7 +169,7 @@ impl Pipeline {
         }
         self.counts.admitted(&tenant.counts, waited, backend);
         fault_point::reach("admitted");
-        let recorded = record::intent(admitted, &self.trail, arrival, &snapshot.digest).await?;
+        let mut recorded = record::intent(admitted, &self.trail, arrival, &snapshot.digest).await?;
         // No `?` below this line: an intent always gets its outcome.
         fault_point::reach("intent-durable");
         let outcome = match tenant.mode {
@@ -191,26 +188,25 @@ impl Pipeline {
         if let Some(span) = outcome.upstream_asks_to_wait() {
             tenant.limits.gate().close_for(span);
         }
-        let seen = respond::status_and_code(&outcome);
+        if let Some(health) = outcome.health() {
+            recorded.report(health);
+        }
+        let (status, code) = (respond::status_of_outcome(&outcome), outcome.code());
+        let seen = (status, code);
         let written = record::outcome(recorded, &self.trail, arrival, &outcome, seen).await;
         fault_point::reach("outcome-durable");
         let now = Instant::now();
         let took = now.duration_since(arrival.started);
         let own = took.saturating_sub(limited_for + outcome.took());
-        let (status, code) = (seen.0, outcome.code());
-        self.counts
-            .answered(Some(&tenant.counts), code, status, took);
         self.counts.overhead(own);
-        if is_failure(code, status) {
-            self.keep(arrival, Some(tenant), code, status);
-        }
+        self.note(arrival, Some(tenant), seen, took);
         let response = respond::outcome(arrival, &outcome, written, (&tenant.limits, now), room);
         fault_point::reach("answer-made");
         Ok(Answer {
             response,
-            tenant: None,
-            token: None,
-            code: seen.1.unwrap_or_default(),
+            tenant: Some(&tenant.name),
+            token: Some(&identity.token().id),
+            code,
             reason: None,
             outcome: Some(outcome.kind()),
             is_on_route: true,
@@ -268,7 +264,8 @@ impl Pipeline {
     fn refuse<'a>(&self, arrival: &Arrival, known: Known<'_, 'a>, refusal: Refusal) -> Answer<'a> {
         let tenant = known.identity.map(|identity| identity.tenant());
         let token = known.identity.map(|identity| identity.token());
-        let status = respond::status_of(refusal.kind()).unwrap_or_default();
+        let code = refusal.code();
+        let status = respond::status_of(code).unwrap_or_default();
         self.trail.refused(RefusedRecord {
             request_id: arrival.request_id,
             caller_request_id: arrival.caller_request_id(),
@@ -276,15 +273,13 @@ impl Pipeline {
             token: token.map(|token| token.id.as_ref()),
             user: known.call.map(|call| call.user().as_str()),
             credential: known.call.map(|call| call.credential().as_str()),
-            code: refusal.code(),
+            code: code.as_str(),
             reason: refusal.reason(),
             status,
             peer: arrival.peer_text(),
         });
+        self.note(arrival, tenant, (status, code), arrival.started.elapsed());
         let counts = tenant.map(|tenant| &tenant.counts);
-        self.counts
-            .answered(counts, refusal.kind(), status, arrival.started.elapsed());
-        self.keep(arrival, tenant, refusal.kind(), status);
         match refusal {
             Refusal::Unauthenticated(why) => self.counts.auth_failed(why),
             Refusal::RateLimited { by, by_store, .. } => {
@@ -296,7 +291,7 @@ impl Pipeline {
             response: respond::refusal(arrival, &refusal, known.limits),
             tenant: tenant.map(|tenant| &tenant.name),
             token: token.map(|token| &token.id),
-            code: refusal.code(),
+            code,
             reason: refusal.reason().map(ToOwned::to_owned),
             outcome: None,
             is_on_route: known.call.is_some(),
@@ -304,15 +299,26 @@ impl Pipeline {
         }
     }
 
-    /// Keeps a call that did not go well, for people who look.
-    fn keep(&self, arrival: &Arrival, tenant: Option<&Tenant>, code: Code, status: u16) {
-        self.counts.keep(Incident {
-            at: arrival.started,
-            tenant: tenant.map(|tenant| Arc::clone(&tenant.name)),
-            code,
-            status,
-            request_id: arrival.request_id,
-        });
+    /// Counts an answer; keeps it for people who look, unless all went as it should.
+    fn note(
+        &self,
+        arrival: &Arrival,
+        tenant: Option<&Tenant>,
+        (status, code): (u16, Code),
+        took: Duration,
+    ) {
+        let counts = tenant.map(|tenant| &tenant.counts);
+        self.counts.answered(counts, code, status, took);
+        let is_expected = matches!(code, Code::PassedOn | Code::DryRun);
+        if !is_expected || is_failure(code, status) {
+            self.counts.keep(Incident {
+                at: arrival.started,
+                tenant: tenant.map(|tenant| Arc::clone(&tenant.name)),
+                code,
+                status,
+                request_id: arrival.request_id,
+            });
+        }
     }
 
     /// Answers a request that never came to a decision: the gateway is stopping

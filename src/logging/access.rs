@@ -236,9 +236,9 @@ fn fill(line: &mut Line<'_>, arrival: &Arrival, answer: &Answer<'_>) {
     field!(line, "network.protocol.version");
     line.plain(arrival.protocol_version());
     // OpenTelemetry: the status alone says it where the upstream said no.
-    if !answer.code.is_empty() {
+    if let Some(code) = answer.code.of_refusal() {
         field!(line, "error.type");
-        line.plain(answer.code);
+        line.plain(code);
     }
     if let Some(reason) = &answer.reason {
         field!(line, "reason");

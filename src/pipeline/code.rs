@@ -112,6 +112,11 @@ impl Code {
         }
     }
 
+    /// The name in the trail and in problems; `None` for an answer passed on.
+    pub fn of_refusal(self) -> Option<&'static str> {
+        (self != Self::PassedOn).then(|| self.as_str())
+    }
+
     /// Whether it can be the answer before it is known who asks.
     pub fn comes_before_the_tenant(self) -> bool {
         matches!(

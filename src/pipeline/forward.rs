@@ -28,7 +28,7 @@ pub use self::{
     pool::Pool,
     probe::{Reached, probe},
 };
-use super::{code::Code, inject::UpstreamRequest, limit::Health, respond};
+use super::{code::Code, inject::UpstreamRequest, limit::Health, refusal::Refusal};
 use crate::{
     audit::{OutcomeKind, Sent},
     config::snapshot::{Target, Tenant},
@@ -137,7 +137,7 @@ impl Outcome {
     pub fn code(&self) -> Code {
         match self.result() {
             Ok(_) => Code::PassedOn,
-            Err(failure) => respond::refusal_of(failure).kind(),
+            Err(failure) => Refusal::from(failure).code(),
         }
     }
 
@@ -315,7 +315,8 @@ impl Forwarder {
                 }
             };
             if let Some(attempt) = attempts.last() {
-                log_attempt(attempt, request, keys, is_tried_again);
+                note_of_key(attempt, request, keys);
+                log_attempt(attempt, request, is_tried_again);
             }
             if !is_tried_again {
                 break;
@@ -391,14 +392,8 @@ fn asked_to_wait(answer: &UpstreamAnswer) -> Option<Duration> {
     Some(asked.min(ASKED_MAX))
 }
 
-/// An attempt that another one follows is told only to who looks closely: an upstream
-/// that is down would else take several lines a call.
-fn log_attempt(
-    attempt: &Attempt,
-    request: &UpstreamRequest<'_>,
-    keys: &KeyRing,
-    is_tried_again: bool,
-) {
+/// Notes what an attempt says of the key, and tells operators if that is news.
+fn note_of_key(attempt: &Attempt, request: &UpstreamRequest<'_>, keys: &KeyRing) {
     match attempt.status().and_then(|status| keys.answered(status)) {
         None => {}
         Some(Share::Unusual) => tracing::warn!(
@@ -411,15 +406,22 @@ fn log_attempt(
             "fewer than a quarter of the last answers to this key are 404 again"
         ),
     }
+    if attempt.failure == Some(Failure::RejectedKey) {
+        keys.refused();
+        tracing::error!(
+            key = keys.name(),
+            fingerprint = request.key_fingerprint(),
+            "the upstream refused the key: check that it is current and of the right environment"
+        );
+    }
+}
+
+/// An attempt that another one follows is told only to who looks closely: an upstream
+/// that is down would else take several lines a call.
+fn log_attempt(attempt: &Attempt, request: &UpstreamRequest<'_>, is_tried_again: bool) {
     match (&attempt.end, attempt.failure) {
-        (_, Some(Failure::RejectedKey)) => {
-            keys.refused();
-            tracing::error!(
-                key = keys.name(),
-                fingerprint = request.key_fingerprint(),
-                "the upstream refused the key: check that it is current and of the right environment"
-            );
-        }
+        // Told where the key is noted.
+        (_, Some(Failure::RejectedKey)) => {}
         (end, Some(_)) if is_tried_again => {
             tracing::debug!(request.id = %request.id(), end = %end.as_str(), detail = %attempt.detail, "an attempt to reach the upstream failed; there will be another");
         }

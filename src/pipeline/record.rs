@@ -3,7 +3,13 @@
 
 use tokio::time::Instant;
 
-use super::{authorize::Permit, forward::Outcome, limit::Admitted, refusal::Refusal};
+use super::{
+    authorize::Permit,
+    code::Code,
+    forward::Outcome,
+    limit::{Admitted, Health},
+    refusal::Refusal,
+};
 use crate::{
     audit::{Intent, IntentRecord, OutcomeRecord, OutcomeWritten, WorkerTrail},
     server::Arrival,
@@ -21,6 +27,11 @@ impl<'a> Recorded<'a> {
     /// What was permitted.
     pub fn permit(&self) -> &Permit<'a> {
         self.admitted.permit()
+    }
+
+    /// Tells the key's breaker what the call showed of the upstream's health.
+    pub fn report(&mut self, health: Health) {
+        self.admitted.report(health);
     }
 }
 
@@ -64,15 +75,12 @@ pub async fn intent<'a>(
 /// Writes down how the call ended; `status` and `code` are what the caller will see.
 /// Whether it is durable already is part of the answer.
 pub async fn outcome(
-    mut recorded: Recorded<'_>,
+    recorded: Recorded<'_>,
     trail: &WorkerTrail,
     arrival: &Arrival,
     outcome: &Outcome,
-    (status, code): (u16, Option<&str>),
+    (status, code): (u16, Code),
 ) -> OutcomeWritten {
-    if let Some(health) = outcome.health() {
-        recorded.admitted.report(health);
-    }
     let attempts = outcome.attempts();
     // The clock was read when the last attempt ended.
     let ended = outcome.ended().unwrap_or_else(Instant::now);
@@ -91,7 +99,7 @@ pub async fn outcome(
             OutcomeRecord {
                 outcome: outcome.kind(),
                 status,
-                code,
+                code: code.of_refusal(),
                 upstream_status,
                 attempts: u32::try_from(attempts.len()).unwrap_or(u32::MAX),
                 attempt_ends: &ends,

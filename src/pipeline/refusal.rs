@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::code::Code;
+use super::{code::Code, forward::Failure};
 use crate::audit::Sent;
 
 /// Why the gateway answers by itself. The names are those of the `code` field.
@@ -145,14 +145,24 @@ impl LimitedBy {
     }
 }
 
+/// What a failure of the upstream is to the caller.
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::DryRun => Self::DryRun,
+            Failure::Frozen => Self::TenantFrozen,
+            Failure::Unreachable => Self::UpstreamUnreachable,
+            Failure::Timeout => Self::UpstreamTimeout,
+            Failure::Reset => Self::UpstreamReset,
+            Failure::Protocol => Self::UpstreamProtocol,
+            Failure::RejectedKey => Self::UpstreamRejectedKey,
+        }
+    }
+}
+
 impl Refusal {
     /// The stable name that callers, trail and metrics see.
-    pub fn code(&self) -> &'static str {
-        self.kind().as_str()
-    }
-
-    /// Its code.
-    pub fn kind(&self) -> Code {
+    pub fn code(&self) -> Code {
         match self {
             Self::InvalidPath => Code::InvalidPath,
             Self::UnexpectedQuery => Code::UnexpectedQuery,

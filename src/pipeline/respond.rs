@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::{
     code::Code,
-    forward::{Failure, Outcome, UpstreamAnswer},
+    forward::{Outcome, UpstreamAnswer},
     limit::{Limits, seconds_up},
     refusal::{LimitedBy, Refusal},
     room::Room,
@@ -45,15 +45,11 @@ const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const UPSTREAM: HeaderValue = HeaderValue::from_static("upstream");
 const GATEWAY: HeaderValue = HeaderValue::from_static("gateway");
 
-/// What the caller will see of an outcome: its status, and the code if the
-/// gateway answers by itself.
-pub fn status_and_code(outcome: &Outcome) -> (u16, Option<&'static str>) {
+/// The status that the caller will see of an outcome.
+pub fn status_of_outcome(outcome: &Outcome) -> u16 {
     match outcome.result() {
-        Ok(answer) => (answer.status, None),
-        Err(failure) => {
-            let refusal = refusal_of(failure);
-            (status_of_refusal(&refusal).as_u16(), Some(refusal.code()))
-        }
+        Ok(answer) => answer.status,
+        Err(failure) => status_of_refusal(&failure.into()).as_u16(),
     }
 }
 
@@ -72,7 +68,7 @@ pub fn outcome(
 ) -> Response<Body> {
     let mut response = match outcome.result() {
         Ok(answer) => pass_on(answer, room),
-        Err(failure) => problem(arrival, &refusal_of(failure), outcome.sent()),
+        Err(failure) => problem(arrival, &failure.into(), outcome.sent()),
     };
     let source = if outcome.result().is_ok() {
         UPSTREAM
@@ -118,19 +114,6 @@ pub fn refusal(arrival: &Arrival, refusal: &Refusal, limits: Option<&Limits>) ->
     response
 }
 
-/// What a failure of the upstream is to the caller.
-pub fn refusal_of(failure: Failure) -> Refusal {
-    match failure {
-        Failure::DryRun => Refusal::DryRun,
-        Failure::Frozen => Refusal::TenantFrozen,
-        Failure::Unreachable => Refusal::UpstreamUnreachable,
-        Failure::Timeout => Refusal::UpstreamTimeout,
-        Failure::Reset => Refusal::UpstreamReset,
-        Failure::Protocol => Refusal::UpstreamProtocol,
-        Failure::RejectedKey => Refusal::UpstreamRejectedKey,
-    }
-}
-
 fn pass_on(answer: &UpstreamAnswer, room: Room) -> Response<Body> {
     let mut response = response(answer.body.clone(), room);
     // `check` let only valid statuses through.
@@ -154,7 +137,7 @@ fn problem(arrival: &Arrival, refusal: &Refusal, sent: Sent) -> Response<Body> {
         "title": title,
         "status": status.as_u16(),
         "detail": detail,
-        "code": refusal.code(),
+        "code": refusal.code().as_str(),
         "message": detail,
         "request_id": arrival.request_id.to_string(),
         "source": "gateway",
@@ -273,7 +256,7 @@ fn rate_limit(response: &mut Response<Body>, limits: &Limits, now: Instant) {
 
 fn status_of_refusal(refusal: &Refusal) -> StatusCode {
     // Every refusal has one.
-    status(refusal.kind()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    status(refusal.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 fn status(code: Code) -> Option<StatusCode> {

@@ -75,7 +75,7 @@ impl Finished {
             status: answer.response.status().as_u16(),
             tenant: answer.tenant.cloned(),
             token: answer.token.cloned(),
-            code: answer.code,
+            code: answer.code.as_str(),
             reason: answer.reason,
             outcome: answer.outcome,
             is_on_route: answer.is_on_route,
