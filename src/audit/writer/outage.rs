@@ -46,20 +46,34 @@ impl Outage {
         }
     }
 
+    /// It was tried again, and failed again.
+    fn goes_on(&mut self, why: Unwritable) {
+        self.why = why;
+        self.next_try = Instant::now() + TICK;
+    }
+
     fn unwritable_ms(&self) -> u64 {
         millis(self.since.elapsed())
     }
 }
 
 impl Writer {
-    /// Nothing of what was not confirmed counts any more.
+    /// An outage begins.
     pub(super) fn fail(&mut self, error: &io::Error) {
         let why = Unwritable::of(error);
         tracing::error!(cause = why.cause, detail = %why, segment = %self.segment.name(), "the trail cannot be written: nothing is forwarded until it can");
+        self.give_up(why);
+    }
+
+    /// Nothing of what was not confirmed counts any more. It is tried again in a while.
+    fn give_up(&mut self, why: Unwritable) {
         self.queue.board.break_off(&why);
         self.queue.counts.failed(self.doing);
         self.head = self.confirmed;
-        self.outage = Some(Outage::new(why));
+        match &mut self.outage {
+            Some(outage) => outage.goes_on(why),
+            None => self.outage = Some(Outage::new(why)),
+        }
         let pending = mem::take(&mut self.pending);
         self.keep(pending);
     }
@@ -104,15 +118,7 @@ impl Writer {
                 if cause_before != why.cause {
                     tracing::error!(cause = why.cause, detail = %why, segment = %self.segment.name(), "the trail still cannot be written: nothing is forwarded until it can");
                 }
-                self.queue.board.break_off(&why);
-                self.queue.counts.failed(self.doing);
-                self.head = self.confirmed;
-                let pending = mem::take(&mut self.pending);
-                self.keep(pending);
-                if let Some(outage) = &mut self.outage {
-                    outage.why = why;
-                    outage.next_try = Instant::now() + TICK;
-                }
+                self.give_up(why);
             }
         }
     }
