@@ -440,18 +440,3 @@ fn timestamp(seconds: f64) -> Timestamp {
     at.and_then(|at| Timestamp::try_from(at).ok())
         .unwrap_or_default()
 }
-
-fn durability(durability: Durability) -> &'static str {
-    match durability {
-        Durability::Strict => "strict",
-        Durability::Relaxed => "relaxed",
-    }
-}
-
-fn mode(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Enforce => "enforce",
-        Mode::DryRun => "dry_run",
-        Mode::Suspended => "suspended",
-    }
-}

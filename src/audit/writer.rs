@@ -307,7 +307,7 @@ impl Writer {
         let chain = self.chain.map(|chain| chain.to_string());
         let fragment = Fragment::now("trail.opened")
             .text("segment", &self.segment.name())
-            .text("durability", self.durability())
+            .text("durability", self.settings.durability.as_str())
             .optional("mac", mac.map(|_| "hmac-sha256"))
             .optional("mac_key", mac)
             .optional_number("open", self.open.first().copied())
@@ -318,13 +318,6 @@ impl Writer {
             fragment,
             reply: None,
             kind: Kind::Segment,
-        }
-    }
-
-    fn durability(&self) -> &'static str {
-        match self.settings.durability {
-            Durability::Strict => "strict",
-            Durability::Relaxed => "relaxed",
         }
     }
 

@@ -5,9 +5,8 @@ use serde_json::{Map, Value, json};
 use super::{
     raw::to_yaml,
     settings::{
-        Admin, Audit, Bounds, Durability, FreezeAfter, Key, Listen, ListenAddress, Mode,
-        SecretSource, Settings, Ship, Tenant, TokenEntry, Trust, Upstream, UpstreamUrl, Users,
-        Window,
+        Admin, Audit, Bounds, FreezeAfter, Key, Listen, ListenAddress, SecretSource, Settings,
+        Ship, Tenant, TokenEntry, Trust, Upstream, UpstreamUrl, Users, Window,
     },
     unit::show_duration,
 };
@@ -111,10 +110,7 @@ fn show_listen(listen: &Listen) -> Value {
 fn show_audit(audit: &Audit) -> Value {
     let mut shown = json!({
         "directory": audit.directory,
-        "durability": match audit.durability {
-            Durability::Strict => "strict",
-            Durability::Relaxed => "relaxed",
-        },
+        "durability": audit.durability.as_str(),
         "intent_wait": show_duration(audit.intent_wait),
         "outcome_wait": show_duration(audit.outcome_wait),
         "segment_size": audit.segment_size,
@@ -263,11 +259,7 @@ fn show_tenant(tenant: &Tenant, settings: &Settings) -> Value {
         "wait": show_duration(tenant.wait),
         "wait_queue": tenant.wait_queue,
         "in_flight": tenant.in_flight,
-        "mode": match tenant.mode {
-            Mode::Enforce => "enforce",
-            Mode::DryRun => "dry_run",
-            Mode::Suspended => "suspended",
-        },
+        "mode": tenant.mode.as_str(),
     });
     if let (Some(shown), Some(FreezeAfter { deletions, per })) =
         (shown.as_object_mut(), tenant.freeze_after)

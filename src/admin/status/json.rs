@@ -5,9 +5,7 @@ use std::time::SystemTime;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{
-    Facts, LimitFacts, OtherTenants, PROBLEMS_MAX, Seen, StoreFacts, TenantFacts, durability, mode,
-};
+use super::{Facts, LimitFacts, OtherTenants, PROBLEMS_MAX, Seen, StoreFacts, TenantFacts};
 use crate::{fleet::Trouble, metrics::Span};
 
 /// The facts as JSON.
@@ -77,7 +75,7 @@ fn store(store: &StoreFacts) -> Value {
 fn trail(facts: &Facts) -> Value {
     let trail = &facts.trail;
     json!({
-        "durability": durability(facts.durability),
+        "durability": facts.durability.as_str(),
         "writable": trail.writable.is_ok(),
         "unwritable_because": trail.writable.as_ref().err().map(|why| why.cause),
         "head": { "seq": trail.head.seq, "hash": trail.head.hash.as_str() },
@@ -102,7 +100,7 @@ fn trail(facts: &Facts) -> Value {
 fn tenant(tenant: &TenantFacts) -> Value {
     json!({
         "name": &*tenant.name,
-        "mode": mode(tenant.mode),
+        "mode": tenant.mode.as_str(),
         "frozen": tenant.is_frozen,
         "frozen_since": tenant.frozen.as_ref().map(|freeze| time(freeze.since)),
         "passed_on": tenant.passed_on,

@@ -6,8 +6,7 @@ use std::fmt::Write;
 use jiff::Timestamp;
 
 use super::{
-    Facts, LimitFacts, OtherTenants, PROBLEMS_MAX, Seen, StoreFacts, TenantFacts, durability,
-    is_low, mode,
+    Facts, LimitFacts, OtherTenants, PROBLEMS_MAX, Seen, StoreFacts, TenantFacts, is_low,
     plot::{Line, plot},
     until,
     words::{Text, bytes, moment, rate, seconds, since, span},
@@ -184,7 +183,7 @@ fn row(out: &mut String, tenant: &TenantFacts, now: Timestamp) {
         let _ = write!(
             name,
             " <span class=\"tag warn\">{}</span>",
-            mode(tenant.mode)
+            tenant.mode.as_str()
         );
     }
     if tenant.is_frozen {
@@ -342,7 +341,7 @@ fn trail(out: &mut String, facts: &Facts) {
         "state",
         &format!("<span class=\"tag {class}\">{}</span>", Text(&state)),
     );
-    entry(out, "durability", durability(facts.durability));
+    entry(out, "durability", facts.durability.as_str());
     let head = format!(
         "{} <code>{}</code>",
         trail.head.seq,

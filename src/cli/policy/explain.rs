@@ -182,14 +182,6 @@ fn validity(token: &TokenEntry, now: Timestamp) -> Finding {
     }
 }
 
-fn mode(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Enforce => "enforce",
-        Mode::DryRun => "dry_run",
-        Mode::Suspended => "suspended",
-    }
-}
-
 impl Explained<'_> {
     /// Every limit of the call, shortest span first, and whether others share it.
     fn limits(&self) -> Vec<(String, &Window, bool)> {
@@ -236,7 +228,7 @@ impl Explained<'_> {
             let _ = writeln!(out, "{name:<12}{text}");
         };
         line("tenant", &self.tenant.name);
-        line("mode", mode(self.tenant.mode));
+        line("mode", self.tenant.mode.as_str());
         line(
             "token",
             &format!("{}: {}", self.token.id, self.token_is.why),
@@ -299,7 +291,7 @@ impl Explained<'_> {
         let time = |time: Option<Timestamp>| time.map(|time| time.to_string());
         json!({
             "tenant": &*self.tenant.name,
-            "mode": mode(self.tenant.mode),
+            "mode": self.tenant.mode.as_str(),
             "token": {
                 "id": &*self.token.id,
                 "valid": self.token_is.is_good,

@@ -60,3 +60,16 @@ pub enum Durability {
     /// Written, not synced: survives the process, not the machine.
     Relaxed,
 }
+
+impl Durability {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Strict, Self::Relaxed];
+
+    /// Its name in config, trail and status.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Strict => "strict",
+            Self::Relaxed => "relaxed",
+        }
+    }
+}

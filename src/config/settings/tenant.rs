@@ -101,6 +101,20 @@ pub enum Mode {
     Suspended,
 }
 
+impl Mode {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Enforce, Self::DryRun, Self::Suspended];
+
+    /// Its name in config and status.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::DryRun => "dry_run",
+            Self::Suspended => "suspended",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,10 +15,7 @@ const RETENTION_MAX: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
 /// How the trail is kept.
 pub fn audit(check: &mut Check, raw: raw::Audit, allow_inline: bool) -> Audit {
     let at = |name: &'static str| FieldPath::root().key("audit").key(name);
-    let choices = [
-        ("strict", Durability::Strict),
-        ("relaxed", Durability::Relaxed),
-    ];
+    let choices = Durability::ALL.map(|choice| (choice.as_str(), choice));
     let directory = raw
         .directory
         .unwrap_or_else(|| "/var/lib/alloy-gateway/audit".to_owned());

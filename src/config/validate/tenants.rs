@@ -133,11 +133,7 @@ fn tenant(
             "has no limits, nor has its key: it can delete as fast as Alloy answers",
         );
     }
-    let modes = [
-        ("enforce", Mode::Enforce),
-        ("dry_run", Mode::DryRun),
-        ("suspended", Mode::Suspended),
-    ];
+    let modes = Mode::ALL.map(|mode| (mode.as_str(), mode));
     let quarter = (bounds.requests_in_flight / 4).max(1);
     Tenant {
         name,
