@@ -8,6 +8,7 @@ mod gateway;
 mod head_guard;
 mod inherited;
 mod listener;
+mod phases;
 mod progress;
 mod rim;
 mod slots;

@@ -28,6 +28,7 @@ use super::{
     arrival::{Arrival, Caller, Peer},
     frame_guard::FrameGuard,
     head_guard::HeadGuard,
+    phases::Phase,
     progress::Word,
     rim::Rim,
     turn::Begin,
@@ -94,7 +95,7 @@ pub struct ConnectionContext {
     /// What ends them when they have overstayed.
     pub watchdog: Watchdog,
     /// Says when the gateway stops.
-    pub stopping: watch::Receiver<bool>,
+    pub phase: watch::Receiver<Phase>,
 }
 
 /// Serves one connection until it ends, stands still too long, or the gateway
@@ -112,7 +113,7 @@ pub async fn serve<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Some(opening) = open(stream, bounds, &mut context.stopping).await? else {
+    let Some(opening) = open(stream, bounds, &mut context.phase).await? else {
         return Ok(());
     };
     let ConnectionContext { rim, watchdog, .. } = context;
@@ -188,12 +189,12 @@ struct Opening<S> {
 async fn open<S: AsyncRead + Unpin>(
     mut stream: S,
     bounds: &Bounds,
-    stopping: &mut watch::Receiver<bool>,
+    phase: &mut watch::Receiver<Phase>,
 ) -> Result<Option<Opening<S>>, Refused> {
     let mut first = BytesMut::with_capacity(1024);
     let begun = tokio::select! {
         begun = within(bounds.idle_timeout, stream.read_buf(&mut first)) => Some(begun),
-        _ = stopping.wait_for(|stopping| *stopping) => None,
+        _ = phase.wait_for(|phase| *phase == Phase::Stopping) => None,
     };
     // Who has just connected is about to say something, and gets an answer.
     let begun = match begun {

@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use super::{
     inherited::Inherited,
     listener::{self, Listening},
+    phases::{Phase, Phases},
     slots::Slots,
     worker,
 };
@@ -49,8 +50,7 @@ pub struct Shared {
     in_flight_max: u32,
     /// Listeners that may still begin connections.
     accepting: AtomicU32,
-    draining: AtomicBool,
-    stopping: watch::Sender<bool>,
+    phases: Phases,
     started: Instant,
     pulses: Box<[Pulse]>,
     traces: Option<Arc<Traces>>,
@@ -89,10 +89,7 @@ impl Shared {
     /// Refuses calls from now on; what is under way is answered, and connections
     /// are asked to end (`Connection: close`, GOAWAY).
     pub fn drain(&self) {
-        self.draining.store(true, Ordering::Release);
-        // Not yet true, but sent: those who listen for a change end their
-        // connections, those who wait for the end go on listening.
-        self.stopping.send_modify(|_| {});
+        self.phases.drain();
     }
 
     /// The trail.
@@ -117,7 +114,7 @@ impl Shared {
 
     /// Whether new calls are refused because the gateway stops.
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Acquire)
+        self.phases.is_draining()
     }
 
     /// Why no calls are taken just now, if so. The upstream's health is not
@@ -178,8 +175,8 @@ impl Shared {
         self.in_flight.enter(self.in_flight_max)
     }
 
-    pub(super) fn stopping(&self) -> watch::Receiver<bool> {
-        self.stopping.subscribe()
+    pub(super) fn phase(&self) -> watch::Receiver<Phase> {
+        self.phases.subscribe()
     }
 }
 
@@ -280,8 +277,7 @@ impl Gateway {
             in_flight: InFlightCount::default(),
             in_flight_max: settings.bounds.requests_in_flight,
             accepting: AtomicU32::new(0),
-            draining: AtomicBool::new(false),
-            stopping: watch::Sender::new(false),
+            phases: Phases::new(),
             started: Instant::now(),
             pulses: (0..workers).map(|_| Pulse::default()).collect(),
             traces: settings.otlp.as_ref().map(Traces::new),
@@ -335,10 +331,7 @@ impl Gateway {
                 shared.drain();
                 tokio::time::sleep(drain.delay).await;
             }
-            // The listeners first: who is refused and comes again at once is to find the
-            // process that takes over, and not this one again.
-            shared.stopping.send_replace(true);
-            shared.drain();
+            shared.phases.stop();
             // Waiting for all slots takes them: first who waited in the backlog gets one.
             until(|| shared.accepting.load(Ordering::Acquire) == 0).await;
             shared.slots.all_free().await;

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{head_guard::Seen, turn::Turns, watchdog::Watchdog};
+use super::{head_guard::Seen, phases::Phase, turn::Turns, watchdog::Watchdog};
 use crate::config::settings::Bounds;
 
 /// A connection is looked at so many times in its idle time: it ends at most
@@ -49,6 +49,17 @@ pub enum Word {
     Stop,
     /// The connection has overstayed, for this reason.
     Overstayed(&'static str),
+}
+
+impl Word {
+    /// What all connections are told in this phase.
+    pub fn of(phase: Phase) -> Self {
+        match phase {
+            Phase::Serving => Self::None,
+            Phase::Draining => Self::Drain,
+            Phase::Stopping => Self::Stop,
+        }
+    }
 }
 
 /// A request being worked on: meanwhile the connection is not idle.

@@ -15,7 +15,10 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::progress::{Progress, Word};
+use super::{
+    phases::Phase,
+    progress::{Progress, Word},
+};
 use crate::config::settings::Bounds;
 
 /// The watchdog of one worker; cheap to clone.
@@ -87,20 +90,17 @@ impl Watchdog {
     }
 
     /// Looks whenever a connection can be due. Never ends.
-    pub async fn run(&self, mut stopping: watch::Receiver<bool>) {
+    pub async fn run(&self, mut phase: watch::Receiver<Phase>) {
         let mut can_change = true;
-        if *stopping.borrow() {
-            // It began before this worker did.
-            self.tell_all(Word::Stop);
-        }
+        // It may have changed before this worker began.
+        self.tell_all(Word::of(*phase.borrow_and_update()));
         loop {
             let looks_at_ms = self.0.looks_at_ms.load(Ordering::Acquire);
             let looks_at = self.0.start + std::time::Duration::from_millis(looks_at_ms);
             tokio::select! {
-                // Twice: when draining begins, and when the listeners close.
-                changed = stopping.changed(), if can_change => {
+                changed = phase.changed(), if can_change => {
                     can_change = changed.is_ok();
-                    self.tell_all(if *stopping.borrow() { Word::Stop } else { Word::Drain });
+                    self.tell_all(Word::of(*phase.borrow_and_update()));
                 }
                 () = self.0.earlier.notified() => {}
                 () = sleep_until(looks_at), if looks_at_ms != u64::MAX => self.look(),
@@ -177,7 +177,7 @@ mod tests {
 
     use tokio::time::sleep;
 
-    use super::*;
+    use super::{super::phases::Phases, *};
     use crate::config::settings::testing;
 
     fn bounds() -> Bounds {
@@ -188,17 +188,18 @@ mod tests {
         }
     }
 
-    fn running() -> (Watchdog, watch::Sender<bool>) {
+    fn running() -> (Watchdog, Phases) {
         let watchdog = Watchdog::new();
-        let (stop, stopping) = watch::channel(false);
+        let phases = Phases::new();
+        let phase = phases.subscribe();
         let running = watchdog.clone();
-        tokio::spawn(async move { running.run(stopping).await });
-        (watchdog, stop)
+        tokio::spawn(async move { running.run(phase).await });
+        (watchdog, phases)
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_idle_connection_is_told_once_its_time_is_over_and_soon_after() {
-        let (watchdog, _stop) = running();
+        let (watchdog, _phases) = running();
         let watched = watchdog.watch(false, &bounds());
         sleep(Duration::from_secs(59)).await;
         assert_eq!(watched.progress.word(), Word::None);
@@ -208,7 +209,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_moves_or_works_is_not_idle() {
-        let (watchdog, _stop) = running();
+        let (watchdog, _phases) = running();
         let moving = watchdog.watch(false, &bounds());
         let working = watchdog.watch(false, &bounds());
         let busy = working.progress.busy();
@@ -226,7 +227,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_open_head_is_due_long_before_an_idle_connection() {
         use super::super::head_guard::Seen;
-        let (watchdog, _stop) = running();
+        let (watchdog, _phases) = running();
         let watched = watchdog.watch(false, &bounds());
         sleep(Duration::from_secs(20)).await;
         watched.progress.saw(Seen::PartOfHead);
@@ -239,13 +240,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn all_are_told_to_stop_and_those_that_come_later_too() {
-        let (watchdog, stop) = running();
+        let (watchdog, phases) = running();
         let before = watchdog.watch(false, &bounds());
         sleep(Duration::from_millis(10)).await;
-        stop.send_modify(|_| {});
+        phases.drain();
         sleep(Duration::from_millis(10)).await;
         assert_eq!(before.progress.word(), Word::Drain);
-        stop.send_replace(true);
+        phases.stop();
         sleep(Duration::from_millis(10)).await;
         assert_eq!(before.progress.word(), Word::Stop);
         assert_eq!(watchdog.watch(true, &bounds()).progress.word(), Word::Stop);

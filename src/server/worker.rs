@@ -17,6 +17,7 @@ use super::{
     connection::{self, ConnectionContext},
     gateway::{Accepting, Shared},
     listener::{Backlog, Listening},
+    phases::Phase,
     rim::Rim,
     watchdog::Watchdog,
 };
@@ -73,7 +74,7 @@ pub fn run(
         let context = ConnectionContext {
             rim: Arc::new(rim),
             watchdog: Watchdog::new(),
-            stopping: shared.stopping(),
+            phase: shared.phase(),
         };
         for (listener, socket) in sockets.into_iter().enumerate() {
             let acceptor = Acceptor {
@@ -108,7 +109,7 @@ pub fn run(
             // An error means that the gateway is gone: then there is nothing left to do either.
             _ = finish.wait_for(|finish| *finish) => {}
             () = sweeping => {}
-            () = context.watchdog.run(shared.stopping()) => {}
+            () = context.watchdog.run(shared.phase()) => {}
         }
         Ok(())
     });
@@ -161,12 +162,12 @@ struct Acceptor {
 impl Acceptor {
     /// Accepts until the gateway stops, and then what was waiting already.
     async fn accept<S: Socket>(self, socket: S, backlog: Backlog, _accepting: Accepting) {
-        let mut stopping = self.shared.stopping();
+        let mut phase = self.shared.phase();
         let mut failing = false;
         loop {
             let accepted = tokio::select! {
                 biased;
-                _ = stopping.wait_for(|stopping| *stopping) => break,
+                _ = phase.wait_for(|phase| *phase == Phase::Stopping) => break,
                 accepted = socket.accept() => accepted,
             };
             match accepted {
