@@ -11,6 +11,7 @@ mod listener;
 mod phases;
 mod progress;
 mod rim;
+mod shared;
 mod slots;
 mod turn;
 mod watchdog;
@@ -20,7 +21,8 @@ mod worker;
 pub use self::{
     arrival::{Arrival, Origin, Peer},
     connection::H2_STREAMS_MAX,
-    gateway::{Drain, Gateway, Shared, StartError, Stopped, why_not_bound},
+    gateway::{Drain, Gateway, StartError, Stopped, why_not_bound},
     inherited::Inherited,
     listener::{SEND_BUFFER_BYTES, bind_admin, bind_unix},
+    shared::Shared,
 };

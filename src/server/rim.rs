@@ -17,7 +17,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 
 use self::berths::{Berths, Work};
-use super::{arrival::Arrival, gateway::Shared};
+use super::{arrival::Arrival, shared::Shared};
 use crate::{
     audit::Sent,
     config::snapshot::Snapshot,

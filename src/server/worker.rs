@@ -15,10 +15,10 @@ use tokio::{
 use super::{
     arrival::Peer,
     connection::{self, ConnectionContext},
-    gateway::{Accepting, Shared},
     listener::{Backlog, Listening},
     phases::Phase,
     rim::Rim,
+    shared::{Accepting, Shared},
     watchdog::Watchdog,
 };
 use crate::{
