@@ -3,6 +3,7 @@
 
 mod arrival;
 mod connection;
+mod connection_end;
 mod frame_guard;
 mod gateway;
 mod head_guard;
@@ -21,6 +22,7 @@ mod worker;
 pub use self::{
     arrival::{Arrival, Origin, Peer},
     connection::H2_STREAMS_MAX,
+    connection_end::ConnectionEnd,
     gateway::{Drain, Gateway, StartError, Stopped, why_not_bound},
     inherited::Inherited,
     listener::{SEND_BUFFER_BYTES, bind_admin, bind_unix},

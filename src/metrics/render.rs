@@ -16,7 +16,7 @@ use super::{
     expiry, histogram,
     histogram::Merged,
     process, seconds_since_epoch,
-    shard::{CONNECTION_REASONS, Shard},
+    shard::Shard,
     tenant::Counted,
     text::{Format, Kind, Text},
 };
@@ -28,7 +28,7 @@ use crate::{
         refusal::{AuthFailure, LimitedBy},
         respond,
     },
-    server::Shared,
+    server::{ConnectionEnd, Shared},
 };
 
 /// The label of tenants above `metrics.max_tenants`.
@@ -182,8 +182,8 @@ fn connections(text: &mut Text, shared: &Shared) {
         "Connections ended without an answer, by reason",
     );
     let sums = sum_all(shared, |shard| &shard.connections_refused);
-    for (reason, count) in CONNECTION_REASONS.into_iter().zip(sums) {
-        text.number(&[("reason", reason)], count);
+    for (end, count) in ConnectionEnd::ALL.into_iter().zip(sums) {
+        text.number(&[("reason", end.as_str())], count);
     }
 }
 

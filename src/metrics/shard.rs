@@ -16,27 +16,14 @@ use super::{
     status::{self, STATUSES},
     tenant::{Block, TenantCounts},
 };
-use crate::pipeline::{
-    code::Code,
-    limit::Backend,
-    refusal::{AuthFailure, LimitedBy},
+use crate::{
+    pipeline::{
+        code::Code,
+        limit::Backend,
+        refusal::{AuthFailure, LimitedBy},
+    },
+    server::ConnectionEnd,
 };
-
-/// Why connections end without an answer.
-pub const CONNECTION_REASONS: [&str; 12] = [
-    "connections-per-peer",
-    "tls-handshake",
-    "idle-timeout",
-    "header-timeout",
-    "cut-head",
-    "head-too-large",
-    "not-http",
-    "cut-short",
-    "flood",
-    "timeout",
-    "connection-error",
-    "other",
-];
 
 /// Why an upstream attempt has no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +82,7 @@ pub struct Shard {
     pub(super) failures: AtomicU64,
     pub(super) recent: Recent,
     pub(super) connections: Box<[Connections]>,
-    pub(super) connections_refused: [AtomicU64; CONNECTION_REASONS.len()],
+    pub(super) connections_refused: [AtomicU64; ConnectionEnd::ALL.len()],
     pub(super) upstream: Upstream,
 }
 
@@ -233,12 +220,8 @@ impl Shard {
     }
 
     /// Counts a connection that ended without an answer.
-    pub fn connection_refused(&self, reason: &str) {
-        let known = CONNECTION_REASONS.iter().position(|known| *known == reason);
-        add_one(
-            &self.connections_refused,
-            known.unwrap_or(CONNECTION_REASONS.len() - 1),
-        );
+    pub fn connection_ended(&self, end: ConnectionEnd) {
+        add_one(&self.connections_refused, end as usize);
     }
 
     /// Counts an attempt at the upstream.

@@ -26,6 +26,7 @@ use tokio::{
 
 use super::{
     arrival::{Arrival, Caller, Peer},
+    connection_end::ConnectionEnd,
     frame_guard::FrameGuard,
     head_guard::HeadGuard,
     phases::Phase,
@@ -56,9 +57,6 @@ const H2_WINDOW: u32 = 64 << 10;
 /// gateway stops.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// How a connection ended, if not well: a reason for trail and metrics.
-pub type Refused = &'static str;
-
 /// The two kinds of connection share no trait: this is what would be a function
 /// over both.
 macro_rules! drive {
@@ -71,7 +69,8 @@ macro_rules! drive {
                 Word::None => false,
                 Word::Drain => $leaves_early,
                 Word::Stop => true,
-                Word::Overstayed(why) => return Poll::Ready(Err(why)),
+                Word::Idle => return Poll::Ready(Err(ConnectionEnd::IdleTimeout)),
+                Word::SlowHead => return Poll::Ready(Err(ConnectionEnd::HeaderTimeout)),
             };
             let mut ended = connection.as_mut().poll(cx);
             // Only now: hyper closes a connection from which it has read nothing, and
@@ -81,7 +80,7 @@ macro_rules! drive {
                 connection.as_mut().graceful_shutdown();
                 ended = connection.as_mut().poll(cx);
             }
-            ended.map(|ended| ended.map_err(|error| reason(&error)))
+            ended.map(|ended| ended.map_err(|error| ConnectionEnd::of(&error)))
         })
         .await
     }};
@@ -109,7 +108,7 @@ pub async fn serve<S>(
     peer: Peer,
     bounds: &Bounds,
     mut context: ConnectionContext,
-) -> Result<(), Refused>
+) -> Result<(), ConnectionEnd>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -172,7 +171,7 @@ where
         drive!(http1(bounds).serve_connection(io, service), progress, false)
     };
     if progress.is_flooded() {
-        return Err("flood");
+        return Err(ConnectionEnd::Flood);
     }
     ended
 }
@@ -190,7 +189,7 @@ async fn open<S: AsyncRead + Unpin>(
     mut stream: S,
     bounds: &Bounds,
     phase: &mut watch::Receiver<Phase>,
-) -> Result<Option<Opening<S>>, Refused> {
+) -> Result<Option<Opening<S>>, ConnectionEnd> {
     let mut first = BytesMut::with_capacity(1024);
     let begun = tokio::select! {
         begun = within(bounds.idle_timeout, stream.read_buf(&mut first)) => Some(begun),
@@ -205,7 +204,7 @@ async fn open<S: AsyncRead + Unpin>(
         },
     };
     match begun {
-        None => return Err("idle-timeout"),
+        None => return Err(ConnectionEnd::IdleTimeout),
         Some(Err(_) | Ok(0)) => return Ok(None),
         Some(Ok(_)) => {}
     }
@@ -220,8 +219,8 @@ async fn open<S: AsyncRead + Unpin>(
         io::Result::Ok(())
     };
     match within(bounds.header_timeout, decided).await {
-        None => return Err("header-timeout"),
-        Some(Err(_)) => return Err("cut-head"),
+        None => return Err(ConnectionEnd::HeaderTimeout),
+        Some(Err(_)) => return Err(ConnectionEnd::CutHead),
         Some(Ok(())) => {}
     }
     let is_http2 = first.starts_with(PREFACE);
@@ -274,19 +273,4 @@ fn http2(bounds: &Bounds) -> http2::Builder<TokioExecutor> {
 
 fn size(bytes: u32) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
-}
-
-/// What hyper calls the end of a connection, in a word.
-fn reason(error: &hyper::Error) -> Refused {
-    if error.is_parse_too_large() {
-        "head-too-large"
-    } else if error.is_parse() {
-        "not-http"
-    } else if error.is_incomplete_message() {
-        "cut-short"
-    } else if error.is_timeout() {
-        "timeout"
-    } else {
-        "connection-error"
-    }
 }

@@ -38,17 +38,19 @@ pub struct Progress {
     word: AtomicU8,
 }
 
-/// What the watchdog tells a connection.
+/// What the watchdog tells a connection; each is stronger than those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Word {
     /// Nothing.
-    None,
+    None = 0,
     /// The gateway drains: no new calls are taken.
-    Drain,
+    Drain = 1,
     /// The gateway stops: answer what is under way, and end.
-    Stop,
-    /// The connection has overstayed, for this reason.
-    Overstayed(&'static str),
+    Stop = 2,
+    /// Nothing has moved for too long: end.
+    Idle = 3,
+    /// A head has been open for too long: end.
+    SlowHead = 4,
 }
 
 impl Word {
@@ -116,21 +118,14 @@ impl Progress {
             0 => Word::None,
             1 => Word::Drain,
             2 => Word::Stop,
-            3 => Word::Overstayed("idle-timeout"),
-            _ => Word::Overstayed("header-timeout"),
+            3 => Word::Idle,
+            _ => Word::SlowHead,
         }
     }
 
     /// Tells the connection something.
     pub fn tell(&self, word: Word) {
-        let word = match word {
-            Word::None => 0,
-            Word::Drain => 1,
-            Word::Stop => 2,
-            Word::Overstayed("idle-timeout") => 3,
-            Word::Overstayed(_) => 4,
-        };
-        // Each word is stronger than those before it.
+        let word = word as u8;
         if self.word.fetch_max(word, Ordering::AcqRel) < word {
             self.turns.wake();
         }
@@ -141,9 +136,9 @@ impl Progress {
         if self.has_moved.swap(false, Ordering::AcqRel) {
             self.moved_ms.store(self.ms(now), Ordering::Release);
         }
-        let (due, reason) = self.due(now);
+        let (due, word) = self.due(now);
         if due <= now {
-            self.tell(Word::Overstayed(reason));
+            self.tell(word);
             return now + self.idle_timeout;
         }
         due.min(self.look_next(now))
@@ -154,21 +149,21 @@ impl Progress {
         now + self.idle_timeout / LOOKS
     }
 
-    /// When this connection is over if nothing moves any more, and why.
-    fn due(&self, now: Instant) -> (Instant, &'static str) {
+    /// When this connection is over if nothing moves any more, and what it is told then.
+    fn due(&self, now: Instant) -> (Instant, Word) {
         let at = |ms: u64| self.start + Duration::from_millis(ms);
         let requests = self.requests.load(Ordering::Acquire);
         let head = self.head_ms.load(Ordering::Acquire);
         // A pipelined head is read on only when its turn comes.
         if head > 0 && (requests == 0 || !self.turns.are_one_by_one()) {
-            return (at(head - 1) + self.header_timeout, "header-timeout");
+            return (at(head - 1) + self.header_timeout, Word::SlowHead);
         }
         let since = match requests {
             0 => at(self.moved_ms.load(Ordering::Acquire)),
             // The request has time-outs of its own.
             _ => now,
         };
-        (since + self.idle_timeout, "idle-timeout")
+        (since + self.idle_timeout, Word::Idle)
     }
 
     fn ms(&self, at: Instant) -> u64 {

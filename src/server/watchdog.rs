@@ -204,7 +204,7 @@ mod tests {
         sleep(Duration::from_secs(59)).await;
         assert_eq!(watched.progress.word(), Word::None);
         sleep(Duration::from_secs(17)).await;
-        assert_eq!(watched.progress.word(), Word::Overstayed("idle-timeout"));
+        assert_eq!(watched.progress.word(), Word::Idle);
     }
 
     #[tokio::test(start_paused = true)]
@@ -221,7 +221,7 @@ mod tests {
         assert_eq!(working.progress.word(), Word::None);
         drop(busy);
         sleep(Duration::from_secs(76)).await;
-        assert_eq!(working.progress.word(), Word::Overstayed("idle-timeout"));
+        assert_eq!(working.progress.word(), Word::Idle);
     }
 
     #[tokio::test(start_paused = true)]
@@ -235,7 +235,7 @@ mod tests {
         watched.progress.moved();
         assert_eq!(watched.progress.word(), Word::None);
         sleep(Duration::from_millis(200)).await;
-        assert_eq!(watched.progress.word(), Word::Overstayed("header-timeout"));
+        assert_eq!(watched.progress.word(), Word::SlowHead);
     }
 
     #[tokio::test(start_paused = true)]

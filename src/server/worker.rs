@@ -15,6 +15,7 @@ use tokio::{
 use super::{
     arrival::Peer,
     connection::{self, ConnectionContext},
+    connection_end::ConnectionEnd,
     listener::{Backlog, Listening},
     phases::Phase,
     rim::Rim,
@@ -200,20 +201,20 @@ impl Acceptor {
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let Some(slot) = self.shared.slots().take(&peer).await else {
-            self.refuse(peer, "connections-per-peer");
+            self.ended(peer, ConnectionEnd::PerPeer);
             return;
         };
         let acceptor = self.clone();
         tokio::spawn(async move {
             let _slot = slot;
             let _open = acceptor.counts.connected(acceptor.listener);
-            if let Err(reason) = acceptor.serve(stream, peer).await {
-                acceptor.refuse(peer, reason);
+            if let Err(end) = acceptor.serve(stream, peer).await {
+                acceptor.ended(peer, end);
             }
         });
     }
 
-    async fn serve<T>(&self, stream: T, peer: Peer) -> Result<(), connection::Refused>
+    async fn serve<T>(&self, stream: T, peer: Peer) -> Result<(), ConnectionEnd>
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -231,19 +232,19 @@ impl Acceptor {
                 Ok(Ok(stream)) => connection::serve(stream, peer, &bounds, context).await,
                 Ok(Err(error)) => {
                     tracing::debug!(%error, "a TLS handshake failed");
-                    Err("tls-handshake")
+                    Err(ConnectionEnd::TlsHandshake)
                 }
-                Err(_) => Err("header-timeout"),
+                Err(_) => Err(ConnectionEnd::HeaderTimeout),
             }
         });
         serving.await
     }
 
-    fn refuse(&self, peer: Peer, reason: &'static str) {
-        self.counts.connection_refused(reason);
-        // An idle connection that is closed was not refused anything.
-        if reason != "idle-timeout" {
-            self.trail.connection_refused(&peer.to_string(), reason);
+    fn ended(&self, peer: Peer, end: ConnectionEnd) {
+        self.counts.connection_ended(end);
+        if end.is_refusal() {
+            self.trail
+                .connection_refused(&peer.to_string(), end.as_str());
         }
     }
 }
