@@ -6,6 +6,7 @@ mod connection;
 mod connection_end;
 mod frame_guard;
 mod gateway;
+mod guarded_stream;
 mod head_guard;
 mod inherited;
 mod listener;
@@ -16,7 +17,6 @@ mod shared;
 mod slots;
 mod turn;
 mod watchdog;
-mod watched;
 mod worker;
 
 pub use self::{

@@ -28,13 +28,13 @@ use super::{
     arrival::{Arrival, Caller, Peer},
     connection_end::ConnectionEnd,
     frame_guard::FrameGuard,
+    guarded_stream::{Guard, GuardedStream},
     head_guard::HeadGuard,
     phases::Phase,
     progress::Word,
     rim::Rim,
     turn::Begin,
     watchdog::Watchdog,
-    watched::{Guard, Watched},
 };
 use crate::config::settings::Bounds;
 
@@ -64,7 +64,7 @@ macro_rules! drive {
         let mut connection = pin!($connection);
         let mut is_leaving = false;
         poll_fn(|cx| {
-            $progress.turns().begin(cx.waker());
+            $progress.turns().next(cx.waker());
             let leaves = match $progress.word() {
                 Word::None => false,
                 Word::Drain => $leaves_early,
@@ -123,7 +123,7 @@ where
     let service = service_fn(move |request: Request<Incoming>| {
         let busy = requests.busy();
         let arrival = Arc::new(Arrival::new(&caller, &request, requests.malformed()));
-        let begin = requests.turns().take(!request.body().is_end_stream());
+        let begin = requests.turns().admit(!request.body().is_end_stream());
         let mut answer = rim.answer(arrival, request);
         let waits = match begin {
             Begin::Now(task) => {
@@ -156,7 +156,7 @@ where
     } else {
         Guard::Heads(HeadGuard::default())
     };
-    let io = TokioIo::new(Watched::new(
+    let io = TokioIo::new(GuardedStream::new(
         opening.stream,
         opening.first,
         guard,

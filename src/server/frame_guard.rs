@@ -13,7 +13,7 @@
 
 use tokio::time::Instant;
 
-use super::head_guard::Seen;
+use super::progress::Seen;
 
 /// The length of a frame's head (RFC 9113 §4.1).
 const HEAD: usize = 9;

@@ -13,22 +13,13 @@
 //! are. It only ever makes the gateway refuse: what it lets pass is still
 //! parsed by hyper, and what it can't follow ends the connection there.
 
+use super::progress::Seen;
+
 /// Follows the bytes of one HTTP/1.1 connection.
 #[derive(Debug, Default)]
 pub struct HeadGuard {
     state: State,
     head: Head,
-}
-
-/// What the guard found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Seen {
-    /// The bytes end between two requests, or inside a body.
-    Whole,
-    /// The bytes end inside a head.
-    PartOfHead,
-    /// A head that must be refused; nothing after it is looked at.
-    Malformed(&'static str),
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]

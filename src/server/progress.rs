@@ -10,7 +10,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{head_guard::Seen, phases::Phase, turn::Turns, watchdog::Watchdog};
+use super::{phases::Phase, turn::Turns, watchdog::Watchdog};
 use crate::config::settings::Bounds;
 
 /// A connection is looked at so many times in its idle time: it ends at most
@@ -36,6 +36,17 @@ pub struct Progress {
     watchdog: Watchdog,
     /// What the watchdog says; see [`Word`].
     word: AtomicU8,
+}
+
+/// What a guard found at the end of the bytes that were read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    /// The bytes end between two requests, or inside a body.
+    Whole,
+    /// The bytes end inside a head.
+    PartOfHead,
+    /// A head that must be refused; nothing after it is looked at.
+    Malformed(&'static str),
 }
 
 /// What the watchdog tells a connection; each is stronger than those before it.

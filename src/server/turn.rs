@@ -48,14 +48,14 @@ impl Turns {
     }
 
     /// A new turn. `task` polls the connection, and always the same one does.
-    pub fn begin(&self, task: &Waker) {
+    pub fn next(&self, task: &Waker) {
         self.task.get_or_init(|| task.clone());
         self.has_begun_one.store(false, Ordering::Relaxed);
     }
 
     /// How to begin the request that was handed over in this turn. A body comes by way
     /// of hyper within the turn, so that the next poll of one that has one has to look.
-    pub fn take(&self, has_body: bool) -> Begin<'_> {
+    pub fn admit(&self, has_body: bool) -> Begin<'_> {
         if !self.one_by_one {
             return Begin::Now(None);
         }
@@ -65,7 +65,7 @@ impl Turns {
         }
     }
 
-    /// Whether this is still the turn in which a request was [begun](Self::take).
+    /// Whether this is still the turn in which a request was [begun](Self::admit).
     pub fn is_same(&self) -> bool {
         self.has_begun_one.load(Ordering::Relaxed)
     }
@@ -91,28 +91,28 @@ mod tests {
     fn of_pipelined_requests_one_is_begun_a_turn() {
         let turns = Turns::new(false);
         for _ in 0..2 {
-            turns.begin(Waker::noop());
+            turns.next(Waker::noop());
             assert!(!turns.is_same());
-            assert!(matches!(turns.take(false), Begin::Now(Some(_))));
+            assert!(matches!(turns.admit(false), Begin::Now(Some(_))));
             assert!(turns.is_same());
-            assert!(matches!(turns.take(false), Begin::NextTurn));
+            assert!(matches!(turns.admit(false), Begin::NextTurn));
         }
     }
 
     #[test]
     fn one_with_a_body_is_begun_and_polled_again() {
         let turns = Turns::new(false);
-        turns.begin(Waker::noop());
-        assert!(matches!(turns.take(true), Begin::Now(None)));
-        assert!(matches!(turns.take(false), Begin::NextTurn));
+        turns.next(Waker::noop());
+        assert!(matches!(turns.admit(true), Begin::Now(None)));
+        assert!(matches!(turns.admit(false), Begin::NextTurn));
     }
 
     #[test]
     fn over_http2_each_is_begun_at_once_by_a_task_of_its_own() {
         let turns = Turns::new(true);
-        turns.begin(Waker::noop());
+        turns.next(Waker::noop());
         for _ in 0..2 {
-            assert!(matches!(turns.take(false), Begin::Now(None)));
+            assert!(matches!(turns.admit(false), Begin::Now(None)));
         }
     }
 }

@@ -44,7 +44,7 @@ struct Connections {
 
 /// A connection that is looked after until this is dropped.
 #[derive(Debug)]
-pub struct UnderWatch {
+pub struct Watched {
     watchdog: Watchdog,
     place: usize,
     /// How far the connection is.
@@ -67,14 +67,14 @@ impl Watchdog {
     }
 
     /// Looks after a connection from now on.
-    pub fn watch(&self, is_http2: bool, bounds: &Bounds) -> UnderWatch {
+    pub fn watch(&self, is_http2: bool, bounds: &Bounds) -> Watched {
         let progress = Arc::new(Progress::new(is_http2, bounds, self.clone()));
         let mut connections = self.connections();
         progress.tell(connections.word);
         let place = connections.enter(Arc::clone(&progress));
         drop(connections);
         self.look_by(progress.look_next(Instant::now()));
-        UnderWatch {
+        Watched {
             watchdog: self.clone(),
             place,
             progress,
@@ -161,7 +161,7 @@ impl Connections {
     }
 }
 
-impl Drop for UnderWatch {
+impl Drop for Watched {
     fn drop(&mut self) {
         let mut connections = self.watchdog.connections();
         if let Some(place) = connections.places.get_mut(self.place) {
@@ -177,7 +177,10 @@ mod tests {
 
     use tokio::time::sleep;
 
-    use super::{super::phases::Phases, *};
+    use super::{
+        super::{phases::Phases, progress::Seen},
+        *,
+    };
     use crate::config::settings::testing;
 
     fn bounds() -> Bounds {
@@ -226,7 +229,6 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_open_head_is_due_long_before_an_idle_connection() {
-        use super::super::head_guard::Seen;
         let (watchdog, _phases) = running();
         let watched = watchdog.watch(false, &bounds());
         sleep(Duration::from_secs(20)).await;

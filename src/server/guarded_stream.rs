@@ -1,4 +1,4 @@
-//! A connection's stream, as hyper sees it.
+//! A connection's stream, as hyper sees it: a guard looks at all that is read.
 
 use std::{
     io,
@@ -16,7 +16,7 @@ use crate::one_write::poll_write_together;
 /// A connection's stream that tells its [`Progress`]; what was read to find out
 /// the protocol comes first.
 #[derive(Debug)]
-pub struct Watched<S> {
+pub struct GuardedStream<S> {
     stream: S,
     first: Bytes,
     guard: Guard,
@@ -33,8 +33,8 @@ pub enum Guard {
     Frames(FrameGuard),
 }
 
-impl<S> Watched<S> {
-    /// Watches a stream of which `first` was read already.
+impl<S> GuardedStream<S> {
+    /// Guards a stream of which `first` was read already.
     pub fn new(stream: S, first: Bytes, guard: Guard, progress: Arc<Progress>) -> Self {
         Self {
             stream,
@@ -69,7 +69,7 @@ impl<S> Watched<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for GuardedStream<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -93,7 +93,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for GuardedStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
