@@ -4,7 +4,7 @@ use std::{
     convert::Infallible,
     future::{Future, poll_fn},
     io,
-    pin::pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::Poll,
     time::Duration,
@@ -31,7 +31,7 @@ use super::{
     guarded_stream::{Guard, GuardedStream},
     head_guard::HeadGuard,
     phases::Phase,
-    progress::Word,
+    progress::{Progress, Word},
     rim::Rim,
     turn::Begin,
     watchdog::Watchdog,
@@ -56,35 +56,6 @@ const H2_WINDOW: u32 = 64 << 10;
 /// How long a connection that has said nothing yet is listened to when the
 /// gateway stops.
 const LAST_WORDS: Duration = Duration::from_millis(500);
-
-/// The two kinds of connection share no trait: this is what would be a function
-/// over both.
-macro_rules! drive {
-    ($connection:expr, $progress:expr, $leaves_early:expr) => {{
-        let mut connection = pin!($connection);
-        let mut is_leaving = false;
-        poll_fn(|cx| {
-            $progress.turns().next(cx.waker());
-            let leaves = match $progress.word() {
-                Word::None => false,
-                Word::Drain => $leaves_early,
-                Word::Stop => true,
-                Word::Idle => return Poll::Ready(Err(ConnectionEnd::IdleTimeout)),
-                Word::SlowHead => return Poll::Ready(Err(ConnectionEnd::HeaderTimeout)),
-            };
-            let mut ended = connection.as_mut().poll(cx);
-            // Only now: hyper closes a connection from which it has read nothing, and
-            // on one that begins while the gateway stops a request is waiting.
-            if ended.is_pending() && leaves && !is_leaving {
-                is_leaving = true;
-                connection.as_mut().graceful_shutdown();
-                ended = connection.as_mut().poll(cx);
-            }
-            ended.map(|ended| ended.map_err(|error| ConnectionEnd::of(&error)))
-        })
-        .await
-    }};
-}
 
 /// What a worker's connections have in common.
 #[derive(Debug, Clone)]
@@ -163,17 +134,61 @@ where
         Arc::clone(progress),
     ));
     let ended = if opening.is_http2 {
+        let connection = pin!(http2(bounds).serve_connection(io, service));
         // GOAWAY tells what was taken: nobody has to guess.
-        drive!(http2(bounds).serve_connection(io, service), progress, true)
+        drive(
+            connection,
+            http2::Connection::graceful_shutdown,
+            progress,
+            true,
+        )
+        .await
     } else {
+        let connection = pin!(http1(bounds).serve_connection(io, service));
         // Closing under a request that is on its way would leave it without an
         // answer: the next one is answered 503 with `Connection: close`.
-        drive!(http1(bounds).serve_connection(io, service), progress, false)
+        drive(
+            connection,
+            http1::Connection::graceful_shutdown,
+            progress,
+            false,
+        )
+        .await
     };
     if progress.is_flooded() {
         return Err(ConnectionEnd::Flood);
     }
     ended
+}
+
+/// Polls the connection to its end, and does what the watchdog says. hyper's two kinds
+/// share no trait: so `leave` is how this one is told to end.
+fn drive<C: Future<Output = hyper::Result<()>>>(
+    mut connection: Pin<&mut C>,
+    leave: impl Fn(Pin<&mut C>),
+    progress: &Progress,
+    leaves_early: bool,
+) -> impl Future<Output = Result<(), ConnectionEnd>> {
+    let mut is_leaving = false;
+    poll_fn(move |cx| {
+        progress.turns().next(cx.waker());
+        let leaves = match progress.word() {
+            Word::None => false,
+            Word::Drain => leaves_early,
+            Word::Stop => true,
+            Word::Idle => return Poll::Ready(Err(ConnectionEnd::IdleTimeout)),
+            Word::SlowHead => return Poll::Ready(Err(ConnectionEnd::HeaderTimeout)),
+        };
+        let mut ended = connection.as_mut().poll(cx);
+        // Only now: hyper closes a connection from which it has read nothing, and
+        // on one that begins while the gateway stops a request is waiting.
+        if ended.is_pending() && leaves && !is_leaving {
+            is_leaving = true;
+            leave(connection.as_mut());
+            ended = connection.as_mut().poll(cx);
+        }
+        ended.map(|ended| ended.map_err(|error| ConnectionEnd::of(&error)))
+    })
 }
 
 /// A stream whose protocol is known.
