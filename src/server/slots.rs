@@ -43,6 +43,7 @@ impl Slots {
     /// Takes a slot for an accepted connection; waits while all are taken.
     /// `None` if the peer has as many as it may.
     pub async fn take(self: &Arc<Self>, peer: &Peer) -> Option<Slot> {
+        // No error: the semaphore is never closed.
         let permit = Arc::clone(&self.all).acquire_owned().await.ok()?;
         let origin = peer.origin();
         let mut counts = self.per_peer.lock().unwrap_or_else(PoisonError::into_inner);
@@ -69,9 +70,10 @@ impl Slots {
         self.all.available_permits() == 0
     }
 
-    /// Resolves when every connection has ended; none can begin afterwards.
+    /// Resolves when every connection has ended. Call it at the end, and once: it keeps all
+    /// slots, so that whoever asks for one afterwards waits for ever.
     pub async fn all_free(&self) {
-        // An error means that this was called before: then they are free.
+        // No error: the semaphore is never closed.
         if let Ok(permits) = self.all.acquire_many(self.max).await {
             permits.forget();
         }
