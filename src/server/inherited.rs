@@ -4,7 +4,7 @@ use std::{env, io, net::TcpListener, os::unix::net::UnixListener};
 
 use listenfd::ListenFd;
 
-use super::listener::{Backlog, Listening};
+use super::listener::{Backlog, Listening, ListeningSocket};
 
 /// What was handed over to this process, by name.
 #[derive(Debug, Default)]
@@ -27,7 +27,11 @@ impl Inherited {
             let Some(socket) = take(&mut handed, at)? else {
                 continue;
             };
-            sockets.push((name, socket));
+            let listening = Listening {
+                socket,
+                backlog: Backlog::OfTheNext,
+            };
+            sockets.push((name, listening));
         }
         Ok(Self(sockets))
     }
@@ -62,19 +66,19 @@ impl Inherited {
     }
 }
 
-fn take(handed: &mut ListenFd, at: usize) -> io::Result<Option<Listening>> {
+fn take(handed: &mut ListenFd, at: usize) -> io::Result<Option<ListeningSocket>> {
     let unix: io::Result<Option<UnixListener>> = handed.take_unix_listener(at);
     if let Ok(socket) = unix {
         let Some(socket) = socket else {
             return Ok(None);
         };
         socket.set_nonblocking(true)?;
-        return Ok(Some(Listening::Unix(socket, Backlog::OfTheNext)));
+        return Ok(Some(ListeningSocket::Unix(socket)));
     }
     let tcp: Option<TcpListener> = handed.take_tcp_listener(at)?;
     let Some(socket) = tcp else {
         return Ok(None);
     };
     socket.set_nonblocking(true)?;
-    Ok(Some(Listening::Tcp(socket, Backlog::OfTheNext)))
+    Ok(Some(ListeningSocket::Tcp(socket)))
 }

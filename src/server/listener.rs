@@ -35,13 +35,22 @@ pub struct Bound {
     pub sockets: Vec<Listening>,
 }
 
-/// A listening socket.
+/// A socket that listens.
 #[derive(Debug)]
-pub enum Listening {
+pub struct Listening {
+    /// The socket.
+    pub socket: ListeningSocket,
+    /// Whose are the connections that wait on it at the end.
+    pub backlog: Backlog,
+}
+
+/// The two kinds of it.
+#[derive(Debug)]
+pub enum ListeningSocket {
     /// Shares its port with those of other workers.
-    Tcp(TcpListener, Backlog),
+    Tcp(TcpListener),
     /// Is the same for all workers.
-    Unix(UnixListener, Backlog),
+    Unix(UnixListener),
 }
 
 /// Whose are the connections that wait to be accepted when the gateway stops.
@@ -67,14 +76,14 @@ pub fn bind(listen: &Listen, workers: usize, inherited: &mut Inherited) -> io::R
                 address: ListenAddress::Tcp(address),
                 sockets: sockets
                     .into_iter()
-                    .map(|socket| Listening::Tcp(socket, Backlog::Ours))
+                    .map(|socket| ours(ListeningSocket::Tcp(socket)))
                     .collect(),
             })
         }
         ListenAddress::Unix { path, mode, group } => {
             let socket = bind_unix(path, *mode, group.as_deref())?;
             let sockets =
-                (0..workers).map(|_| Ok(Listening::Unix(socket.try_clone()?, Backlog::Ours)));
+                (0..workers).map(|_| Ok(ours(ListeningSocket::Unix(socket.try_clone()?))));
             Ok(Bound {
                 address: listen.address.clone(),
                 sockets: sockets.collect::<io::Result<_>>()?,
@@ -84,12 +93,12 @@ pub fn bind(listen: &Listen, workers: usize, inherited: &mut Inherited) -> io::R
             name,
             allow_plaintext,
         } => {
-            let socket = inherited.take(name)?;
-            socket.is_private_enough(listen.tls.is_some() || *allow_plaintext)?;
-            if let Listening::Tcp(socket, _) = &socket {
+            let handed = inherited.take(name)?;
+            handed.is_private_enough(listen.tls.is_some() || *allow_plaintext)?;
+            if let ListeningSocket::Tcp(socket) = &handed.socket {
                 bound_buffers(SockRef::from(socket))?;
             }
-            let sockets = (0..workers).map(|_| socket.try_clone());
+            let sockets = (0..workers).map(|_| handed.try_clone());
             Ok(Bound {
                 address: listen.address.clone(),
                 sockets: sockets.collect::<io::Result<_>>()?,
@@ -98,17 +107,26 @@ pub fn bind(listen: &Listen, workers: usize, inherited: &mut Inherited) -> io::R
     }
 }
 
+fn ours(socket: ListeningSocket) -> Listening {
+    Listening {
+        socket,
+        backlog: Backlog::Ours,
+    }
+}
+
 impl Listening {
     fn try_clone(&self) -> io::Result<Self> {
-        Ok(match self {
-            Self::Tcp(socket, backlog) => Self::Tcp(socket.try_clone()?, *backlog),
-            Self::Unix(socket, backlog) => Self::Unix(socket.try_clone()?, *backlog),
-        })
+        let socket = match &self.socket {
+            ListeningSocket::Tcp(socket) => ListeningSocket::Tcp(socket.try_clone()?),
+            ListeningSocket::Unix(socket) => ListeningSocket::Unix(socket.try_clone()?),
+        };
+        let backlog = self.backlog;
+        Ok(Self { socket, backlog })
     }
 
     /// The rule of `listen.address`, for an address that the config does not know.
     fn is_private_enough(&self, may_be_open: bool) -> io::Result<()> {
-        let Self::Tcp(socket, _) = self else {
+        let ListeningSocket::Tcp(socket) = &self.socket else {
             return Ok(());
         };
         let address = socket.local_addr()?;

@@ -16,7 +16,7 @@ use super::{
     arrival::Peer,
     connection::{self, ConnectionContext},
     connection_end::ConnectionEnd,
-    listener::{Backlog, Listening},
+    listener::{Backlog, Listening, ListeningSocket},
     phases::Phase,
     rim::Rim,
     shared::{Accepting, Shared},
@@ -77,7 +77,7 @@ pub fn run(
             watchdog: Watchdog::new(),
             phase: shared.phase(),
         };
-        for (listener, socket) in sockets.into_iter().enumerate() {
+        for (listener, Listening { socket, backlog }) in sockets.into_iter().enumerate() {
             let acceptor = Acceptor {
                 shared: Arc::clone(shared),
                 context: context.clone(),
@@ -87,11 +87,11 @@ pub fn run(
             };
             let accepting = shared.accepting();
             match socket {
-                Listening::Tcp(socket, backlog) => {
+                ListeningSocket::Tcp(socket) => {
                     let socket = tokio::net::TcpListener::from_std(socket)?;
                     tokio::spawn(acceptor.accept(socket, backlog, accepting));
                 }
-                Listening::Unix(socket, backlog) => {
+                ListeningSocket::Unix(socket) => {
                     let socket = tokio::net::UnixListener::from_std(socket)?;
                     tokio::spawn(acceptor.accept(socket, backlog, accepting));
                 }
