@@ -5,30 +5,54 @@
 //! events depends on it: an intent is durable before its DELETE is sent, an
 //! outcome before its answer. The writer takes all that waits at once (group
 //! commit): the more callers, the fewer syncs a record.
+//!
+//! # The way of a record
+//!
+//! - To the writer: `worker` is the trail as a worker sees it, and has `record` make the
+//!   middle of the line. The record waits in `queue`, where `coalesce` counts the refusals
+//!   of a flood together; `flusher` says when the writer is told.
+//! - To the disk: `writer` takes all that waits, `chain` hashes each line over the one
+//!   before, `segment` appends them to a file, by way of `disk`. `cause` says why it can't.
+//! - Back: `ticket` is what a call waits with, `inbox` hands a worker all answers of a
+//!   batch, `board` tells everybody where the trail stands.
+//! - What stays: `retention` removes what is old, unless it is not yet where `collected`
+//!   says that it goes; `standing` takes the freezes that stand along from file to file.
+//! - Reading: `reader` goes line by line and checks the chain. `recover` does so at a start,
+//!   `follow` and `tail` while it is written, `query` to answer about calls, `events` about
+//!   all else, and `verify` to say whether it is as it was written.
 
-mod board;
+// From a worker to the writer.
+mod coalesce;
+mod flusher;
+mod queue;
+mod record;
+mod worker;
+
+// From the writer to the disk.
 mod cause;
 mod chain;
-mod coalesce;
-mod collected;
 mod disk;
-mod events;
-mod flusher;
-mod follow;
-mod inbox;
-mod query;
-mod queue;
-mod reader;
-mod record;
-mod recover;
-mod retention;
 mod segment;
-mod standing;
-mod tail;
-mod ticket;
-mod verify;
-mod worker;
 mod writer;
+
+// And back to those who wait.
+mod board;
+mod inbox;
+mod ticket;
+
+// What stays of it, and for how long.
+mod collected;
+mod retention;
+mod standing;
+
+// Reading it again.
+mod events;
+mod follow;
+mod query;
+mod reader;
+mod recover;
+mod tail;
+mod verify;
 
 use std::{
     fs, io,

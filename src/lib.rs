@@ -37,30 +37,46 @@ pub const REVISION: &str = match option_env!("ALLOY_GATEWAY_REVISION") {
     None => "unknown",
 };
 
+// What is named everywhere: ids, tokens, and secrets that can't be printed.
 pub mod ids;
 pub mod secret;
 pub mod token;
 
-pub mod audit;
+// What a call sees of the config, and how another one comes in.
 pub mod config;
-pub mod containment;
-pub mod fault_point;
-pub mod fleet;
 pub mod key_ring;
-pub mod one_write;
-pub mod pipeline;
-pub mod server;
-pub mod timers;
+pub mod reload;
 
-pub mod admin;
-mod background;
+// A call comes in ...
+pub mod server;
+
+// ... is decided and sent ...
+pub mod pipeline;
+
+// ... within what an operator, a budget and the other sidecars leave its tenant ...
+pub mod containment;
+pub mod fleet;
+
+// ... and is recorded: here, and in a database for all.
+pub mod audit;
+pub mod ship;
+
+// What is told of it beside the trail.
 pub mod logging;
 pub mod metrics;
-pub mod reload;
-pub mod ship;
-pub mod systemd;
-pub mod tls;
 pub mod traces;
 
+// Who looks at the running gateway, and changes it.
+pub mod admin;
+pub mod systemd;
+
+// What several of these are built on.
+mod background;
+pub mod fault_point;
+pub mod one_write;
+pub mod timers;
+pub mod tls;
+
+// What people start, and what stands in for Alloy then.
 pub mod cli;
 pub mod simulated_alloy;

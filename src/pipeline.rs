@@ -5,17 +5,32 @@
 //! that was not recorded can't be sent. Stages return values; what follows from
 //! them is decided here.
 
+// What is asked for.
+pub mod contract;
+
+// Who asks, and for whom it may.
 pub mod authenticate;
 pub mod authorize;
+
+// Whether it may be sent now.
 pub mod body;
-pub mod code;
-pub mod contract;
-pub mod forward;
-pub mod inject;
 pub mod limit;
+
+// What is recorded, before it is sent and after.
 pub mod record;
+
+// What is sent ...
+pub mod inject;
+
+// ... and sending it.
+pub mod forward;
+
+// What the caller gets.
+pub mod code;
 pub mod refusal;
 pub mod respond;
+
+// Memory that calls use one after another.
 pub mod room;
 
 use std::{sync::Arc, time::Duration};

@@ -1,23 +1,32 @@
 //! What callers connect to: listeners, connections, and the rim around the
 //! pipeline.
 
-mod arrival;
-mod connection;
-mod connection_end;
-mod frame_guard;
+// The start and the end, and what all parts share meanwhile.
 mod gateway;
-mod guarded_stream;
-mod head_guard;
+mod phases;
+mod shared;
+
+// Where connections come in, and how many may.
 mod inherited;
 mod listener;
-mod phases;
-mod progress;
-mod rim;
-mod shared;
 mod slots;
-mod turn;
-mod watchdog;
 mod worker;
+
+// One connection, and who ends it.
+mod connection;
+mod connection_end;
+mod progress;
+mod watchdog;
+
+// What looks at its bytes before hyper does.
+mod frame_guard;
+mod guarded_stream;
+mod head_guard;
+
+// One request, on its way into the pipeline.
+mod arrival;
+mod rim;
+mod turn;
 
 pub use self::{
     arrival::{Arrival, Origin, Peer},
