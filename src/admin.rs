@@ -158,7 +158,7 @@ impl Admin {
             return response;
         }
         match path {
-            "/livez" | "/healthz" => text(StatusCode::OK, "ok\n"),
+            "/livez" | "/healthz" => self.liveness(),
             "/readyz" => self.readiness(request.uri().query() == Some("verbose")),
             "/metrics" => {
                 let format = Format::accepted(request.headers());
@@ -231,6 +231,18 @@ impl Admin {
         ))
     }
 
+    /// Whether every worker lives, as systemd is told, too. Only another process helps
+    /// one that does not; nothing else that goes wrong is a reason to restart.
+    fn liveness(&self) -> Response<Full<Bytes>> {
+        match self.shared.stuck_worker() {
+            None => text(StatusCode::OK, "ok\n"),
+            Some(worker) => {
+                let said = format!("worker {worker} is stuck or gone: restart the gateway\n");
+                text(StatusCode::SERVICE_UNAVAILABLE, &said)
+            }
+        }
+    }
+
     /// Whether calls are taken; with `verbose` each reason by itself.
     fn readiness(&self, verbose: bool) -> Response<Full<Bytes>> {
         let unready = self.shared.unready();
@@ -242,8 +254,13 @@ impl Admin {
         if verbose {
             let trail = self.shared.trail().status().writable.err();
             let draining = self.shared.is_draining();
+            let stuck = self.shared.stuck_worker();
             let checks = [
                 ("config loaded", None),
+                (
+                    "workers alive",
+                    stuck.map(|worker| format!("worker {worker} is not")),
+                ),
                 ("trail writable", trail.map(|why| why.to_string())),
                 ("not draining", draining.then(|| "it is".to_owned())),
             ];

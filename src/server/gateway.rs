@@ -1,6 +1,12 @@
 //! The running gateway: its start and its end.
 
-use std::{io, net::SocketAddr, sync::Arc, thread, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
 
 use tokio::sync::watch;
 
@@ -42,7 +48,7 @@ pub enum StartError {
         /// What the system said.
         error: io::Error,
     },
-    /// The system gives no thread.
+    /// The system gives no thread, or nothing to wait for connections with.
     #[error("cannot start a worker: {0}")]
     Worker(io::Error),
 }
@@ -89,7 +95,7 @@ impl Gateway {
     /// # Errors
     ///
     /// See [`StartError`]. Nothing was started if an address can't be listened on; if a
-    /// thread is not to be had, the workers before it end by themselves, not waited for.
+    /// worker can't serve, the others end by themselves, not waited for.
     pub fn start(
         settings: &Settings,
         snapshot: Snapshot,
@@ -115,8 +121,10 @@ impl Gateway {
         let workers = (0..)
             .zip(sockets)
             .map(|(number, sockets)| spawn(number, &shared, sockets, finish.subscribe()))
-            .collect::<io::Result<_>>()
-            .map_err(StartError::Worker)?;
+            .collect::<io::Result<Vec<_>>>();
+        let workers = workers.map_err(StartError::Worker)?.into_iter();
+        let workers = workers.map(Starting::serves).collect::<io::Result<_>>();
+        let workers = workers.map_err(StartError::Worker)?;
         Ok(Self {
             shared,
             addresses,
@@ -213,16 +221,41 @@ async fn until(is_so: impl Fn() -> bool) {
     }
 }
 
+/// A worker that may not serve yet.
+struct Starting {
+    thread: thread::JoinHandle<io::Result<()>>,
+    serves: mpsc::Receiver<()>,
+}
+
+impl Starting {
+    /// Waits until it takes calls.
+    fn serves(self) -> io::Result<thread::JoinHandle<io::Result<()>>> {
+        if self.serves.recv().is_ok() {
+            return Ok(self.thread);
+        }
+        let ended = self.thread.join();
+        Err(match ended {
+            Ok(Err(error)) => error,
+            Ok(Ok(())) | Err(_) => io::Error::other("its thread ended by a bug, see above"),
+        })
+    }
+}
+
 fn spawn(
     number: usize,
     shared: &Arc<Shared>,
     sockets: Vec<Listening>,
     finish: watch::Receiver<bool>,
-) -> io::Result<thread::JoinHandle<io::Result<()>>> {
+) -> io::Result<Starting> {
     let shared = Arc::clone(shared);
     // Its backlog fills from now on, whenever the thread comes to it.
     let starting = shared.accepting();
-    thread::Builder::new()
+    let (says, serves) = mpsc::sync_channel(1);
+    let thread = thread::Builder::new()
         .name(format!("worker-{number}"))
-        .spawn(move || worker::run(&shared, number, sockets, starting, finish))
+        .spawn(move || {
+            let _lives = shared.worker_lives(number);
+            worker::run(&shared, number, sockets, starting, says, finish)
+        })?;
+    Ok(Starting { thread, serves })
 }

@@ -53,6 +53,11 @@ pub struct Shared {
 #[derive(Debug, Default)]
 struct Pulse(AtomicU64);
 
+impl Pulse {
+    /// Of a worker that is gone.
+    const NEVER_AGAIN: u64 = u64::MAX;
+}
+
 impl Shared {
     /// Serving, with nothing under way.
     pub(super) fn new(
@@ -130,6 +135,9 @@ impl Shared {
         if self.is_draining() {
             return Some("draining".to_owned());
         }
+        if let Some(worker) = self.stuck_worker() {
+            return Some(format!("worker {worker} is stuck or gone"));
+        }
         let trail = self.trail.status().writable.err()?;
         Some(format!("the trail cannot be written: {trail}"))
     }
@@ -149,12 +157,13 @@ impl Shared {
         self.slots.is_full()
     }
 
-    /// A worker that has done nothing for so long that it must be stuck.
+    /// A worker that has done nothing for so long that it must be stuck, or that is gone
+    /// while the gateway is not: its calls are not answered.
     pub fn stuck_worker(&self) -> Option<usize> {
         let now = self.started.elapsed().as_secs();
         let is_stuck = |pulse: &Pulse| {
             let last = pulse.0.load(Ordering::Relaxed);
-            now.saturating_sub(last) > STUCK_AFTER.as_secs()
+            last == Pulse::NEVER_AGAIN || now.saturating_sub(last) > STUCK_AFTER.as_secs()
         };
         self.pulses.iter().position(is_stuck)
     }
@@ -164,6 +173,14 @@ impl Shared {
         if let Some(pulse) = self.pulses.get(worker) {
             let now = self.started.elapsed().as_secs();
             pulse.0.store(now, Ordering::Relaxed);
+        }
+    }
+
+    /// Held by a worker's thread for as long as it lives.
+    pub(super) fn worker_lives(self: &Arc<Self>, worker: usize) -> WorkerLives {
+        WorkerLives {
+            shared: Arc::clone(self),
+            worker,
         }
     }
 
@@ -206,5 +223,24 @@ pub(super) struct Accepting(Arc<Shared>);
 impl Drop for Accepting {
     fn drop(&mut self) {
         self.0.accepting.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Notes when the thread that holds it ends, in whichever way.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct WorkerLives {
+    shared: Arc<Shared>,
+    worker: usize,
+}
+
+impl Drop for WorkerLives {
+    fn drop(&mut self) {
+        let is_to_end = *self.shared.phase().borrow() == Phase::Stopping;
+        if let Some(pulse) = self.shared.pulses.get(self.worker)
+            && !is_to_end
+        {
+            pulse.0.store(Pulse::NEVER_AGAIN, Ordering::Relaxed);
+        }
     }
 }

@@ -2,7 +2,11 @@
 //! connections of its own, so that a request is read, decided, sent and
 //! answered without another thread.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{Arc, mpsc},
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -24,6 +28,7 @@ use super::{
 };
 use crate::{
     audit::WorkerTrail,
+    fault_point,
     fleet::{Client, Role},
     logging::access,
     metrics::Shard,
@@ -37,7 +42,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often unused upstream connections are looked through.
 const SWEEP_EVERY: Duration = Duration::from_secs(15);
 
-/// Serves on `sockets` until `finish` says so, as the worker with this number.
+/// Serves on `sockets` until `finish` says so, as the worker with this number; `serves` is
+/// told once it does.
 ///
 /// # Errors
 ///
@@ -47,10 +53,12 @@ pub fn run(
     number: usize,
     sockets: Vec<Listening>,
     starting: Accepting,
+    serves: mpsc::SyncSender<()>,
     mut finish: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let counts = shared.metrics().shards().get(number);
     let counts = counts.ok_or_else(|| io::Error::other("more workers than were to be"))?;
+    fault_point::reach("worker-starts");
     let flusher = shared.trail().flusher();
     let before_park = Arc::clone(&flusher);
     let runtime = runtime::Builder::new_current_thread()
@@ -106,6 +114,9 @@ pub fn run(
         };
         // Each listener has its own by now.
         drop(starting);
+        // Whoever started it waits for this.
+        let _ = serves.send(());
+        fault_point::reach("worker-serves");
         tokio::select! {
             // An error means that the gateway is gone: then there is nothing left to do either.
             _ = finish.wait_for(|finish| *finish) => {}

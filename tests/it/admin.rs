@@ -137,7 +137,7 @@ fn readyz_tells_each_reason_if_asked() {
         (ready.status, ready.text().as_str()),
         (
             200,
-            "[+] config loaded\n[+] trail writable\n[+] not draining\nok\n"
+            "[+] config loaded\n[+] workers alive\n[+] trail writable\n[+] not draining\nok\n"
         )
     );
     gateway.admin_socket("POST", "/-/drain");

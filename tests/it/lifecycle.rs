@@ -2,13 +2,17 @@
 
 use std::{
     net::TcpStream,
+    process::Command,
+    thread,
     time::{Duration, Instant},
 };
 
 use alloy_gateway::simulated_alloy::Behaviour;
 use rustix::process::Signal;
 
-use crate::support::{Gateway, Setup, USER, assert_refusal, delete, h2};
+use crate::support::{
+    Gateway, Setup, USER, assert_refusal, binary, delete, fault_points, gateway::Process, h2,
+};
 
 #[test]
 fn sigterm_answers_calls_under_way_seals_the_trail_and_exits_0() {
@@ -216,6 +220,43 @@ fn kill_9_in_the_middle_leaves_a_trail_that_verifies_and_closes_its_calls_at_the
         (0, 1, 1),
         "{report}"
     );
+}
+
+/// Bugs outside of any call: nothing else ends a worker.
+#[test]
+fn a_worker_that_cannot_serve_ends_the_start_and_one_that_is_gone_is_told() {
+    if fault_points().next().is_none() {
+        return;
+    }
+    let mut gateway = Setup::default()
+        .env("ALLOY_GATEWAY_PANIC_AT", "worker-serves")
+        .start();
+    let end = Instant::now() + Duration::from_secs(30);
+    while gateway.admin("/livez").status != 503 {
+        assert!(Instant::now() < end, "nobody notices");
+        thread::sleep(Duration::from_millis(20));
+    }
+    let said = gateway.admin("/readyz?verbose");
+    assert_eq!(said.status, 503);
+    assert!(
+        said.text().contains("[-] workers alive: worker 0 is not\n"),
+        "{}",
+        said.text()
+    );
+    gateway.process.signal(Signal::TERM);
+    gateway.process.wait();
+    assert!(gateway.verify().is_intact());
+
+    let mut again = Command::new(binary());
+    again
+        .args(["serve", "-c"])
+        .arg(gateway.config_path())
+        .env("ALLOY_GATEWAY_PANIC_AT", "worker-starts");
+    let mut again = Process::run(again);
+    assert_eq!(again.wait().code(), Some(1));
+    let said = again.output();
+    assert!(said.contains("cannot start a worker: "), "{said}");
+    assert!(!said.contains("\"ready\""), "{said}");
 }
 
 #[test]
