@@ -335,13 +335,15 @@ fn however_often_the_process_is_killed_no_more_is_deleted_than_the_budget_and_wh
     let mut begun = 0;
     let mut kills = 0;
     loop {
+        // Before the kill can come.
+        let connections: Vec<_> = (0..CALLERS).map(|_| gateway.connect()).collect();
         let frozen = thread::scope(|scope| {
-            let callers: Vec<_> = (0..CALLERS)
-                .map(|n| {
+            let callers: Vec<_> = (0..)
+                .zip(connections)
+                .map(|(n, mut connection)| {
                     let gateway = &gateway;
                     let first = begun + n * 10;
                     scope.spawn(move || {
-                        let mut connection = gateway.connect();
                         for credential in first..first + 10 {
                             let credential = format!("c{credential}");
                             let call = delete(USER, &credential, gateway.token_of("billing"));

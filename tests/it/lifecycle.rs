@@ -170,14 +170,14 @@ fn a_caller_that_hangs_up_cannot_cut_a_call_that_was_sent() {
 fn no_delete_is_sent_before_its_intent_is_on_disk() {
     let gateway = Gateway::start();
     for n in 0..20 {
-        gateway
-            .alloy
-            .script([Behaviour::Late(Duration::from_millis(30))]);
+        let (release, held) = tokio::sync::watch::channel(false);
+        gateway.alloy.script([Behaviour::Held(held)]);
         let mut connection = gateway.connect();
         connection.send(delete(USER, &format!("c{n}"), gateway.token()));
         assert!(gateway.alloy.wait_for(n + 1, Duration::from_secs(10)));
         // It has arrived, and not been answered: the intent has to be there now.
         let trail = gateway.trail();
+        release.send(true).unwrap();
         let last = trail.last().unwrap();
         assert_eq!(
             (&last["event"], &last["credential"]),

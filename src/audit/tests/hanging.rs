@@ -52,7 +52,6 @@ async fn a_full_segment_that_hangs_at_its_end_holds_nobody_up_before_the_next_is
     let mut options = options(directory.path());
     options.settings.durability = Durability::Relaxed;
     options.settings.segment_size = 64 << 10;
-    options.settings.intent_wait = Duration::from_millis(200);
     let trail = Trail::open_on(Box::new(disk.clone()), options, &mut |_| {}).unwrap();
     let worker = trail.for_worker();
     let calls = async || {
@@ -92,7 +91,6 @@ async fn while_one_sync_hangs_changes_are_bounded_and_every_outcome_and_freeze_i
     let directory = tempfile::tempdir().unwrap();
     let disk = Hanging::default();
     let mut options = options(directory.path());
-    options.settings.intent_wait = Duration::from_millis(50);
     options.settings.outcome_wait = Duration::from_millis(50);
     let trail = Trail::open_on(Box::new(disk.clone()), options, &mut |_| {}).unwrap();
     let worker = trail.for_worker();
