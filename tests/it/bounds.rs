@@ -185,8 +185,8 @@ fn connections_of_one_peer(gateway: &Gateway, class: Class) {
 
 /// Each tenant may take one of the two places; a third finds none.
 fn in_flight(gateway: &Gateway, class: Class) {
-    let late = Behaviour::Late(Duration::from_millis(700));
-    gateway.alloy.script([late.clone(), late]);
+    let (release, held) = tokio::sync::watch::channel(false);
+    gateway.alloy.script(vec![Behaviour::Held(held); 2]);
     let call = |tenant| {
         let mut connection = gateway.connect();
         connection.send(delete(USER, "c1", gateway.token_of(tenant)));
@@ -195,6 +195,7 @@ fn in_flight(gateway: &Gateway, class: Class) {
     let mut slow = ["a", "b"].map(call);
     assert!(gateway.alloy.wait_for(2, Duration::from_secs(10)));
     assert_refused(gateway, &mut call("c"), class);
+    release.send(true).unwrap();
     for connection in &mut slow {
         assert!(connection.try_receive().is_some());
     }
@@ -346,9 +347,8 @@ fn draining(gateway: &Gateway, class: Class) {
 /// request does: the caller has sent it, the gateway has not read it.
 fn pipelined(_: &Gateway, _: Class) {
     let gateway = Setup::default().bound("header_timeout: 300ms").start();
-    gateway
-        .alloy
-        .script([Behaviour::Late(Duration::from_millis(1200))]);
+    let (release, held) = tokio::sync::watch::channel(false);
+    gateway.alloy.script([Behaviour::Held(held)]);
     let all: String = (0..200)
         .map(|n| delete(USER, &format!("c{n}"), gateway.token()))
         .collect();
@@ -356,8 +356,9 @@ fn pipelined(_: &Gateway, _: Class) {
     connection.send(all);
     assert!(gateway.alloy.wait_for(1, Duration::from_secs(10)));
     // One after another: the second is not begun before the first is answered.
-    thread::sleep(Duration::from_millis(300));
+    thread::sleep(Duration::from_millis(1200));
     assert_eq!(gateway.alloy.received().len(), 1);
+    release.send(true).unwrap();
     for n in 0..200 {
         let answer = connection.try_receive();
         assert!(answer.is_some_and(|answer| answer.status == 200), "{n}");

@@ -60,8 +60,12 @@ pub fn wait_until_back(gateway: &Gateway) {
 
 #[track_caller]
 pub fn assert_unready(gateway: &Gateway, cause: &str) {
-    let ready = gateway.admin("/readyz");
-    assert_eq!(ready.status, 503, "{}", ready.text());
+    // Whoever waits for the disk may give up a little earlier than it is told.
+    let end = Instant::now() + BACK_WITHIN;
+    while gateway.admin("/readyz").status != 503 {
+        assert!(Instant::now() < end, "ready:\n{}", gateway.process.output());
+        thread::sleep(Duration::from_millis(10));
+    }
     let metrics = gateway.admin("/metrics").text();
     let gauge = format!("alloy_gateway_audit_unwritable{{cause=\"{cause}\"}} 1");
     assert!(metrics.contains(&gauge), "{gauge} in\n{metrics}");
@@ -190,9 +194,8 @@ fn a_frozen_disk_refuses_calls_and_lets_answers_go_unrecorded() {
             .audit("outcome_wait: 300ms"),
     );
     assert_eq!(gateway.delete(USER, "c1").status, 200);
-    gateway
-        .alloy
-        .script([Behaviour::Late(Duration::from_secs(1))]);
+    let (release, held) = tokio::sync::watch::channel(false);
+    gateway.alloy.script([Behaviour::Held(held)]);
     let mut under_way = gateway.connect();
     under_way.send(delete(USER, "c2", gateway.token()));
     assert!(gateway.alloy.wait_for(2, Duration::from_secs(10)));
@@ -200,6 +203,7 @@ fn a_frozen_disk_refuses_calls_and_lets_answers_go_unrecorded() {
         eprintln!("skipped: no file system can be frozen here");
         return;
     }
+    release.send(true).unwrap();
     let refused = gateway.delete(USER, "c3");
     assert_refusal(&refused, 503, "audit-unavailable", "no");
     // The deletion went through, and its caller hears so.
@@ -247,7 +251,7 @@ fn a_disk_that_does_not_answer_does_not_hold_up_the_end() {
     let mut gateway = generous(
         Setup::default()
             .audit_directory(&mount.at.join("audit"))
-            .audit("intent_wait: 300ms")
+            .audit("intent_wait: 2s")
             .bound("drain_timeout: 300ms"),
     );
     assert_eq!(gateway.delete(USER, "c1").status, 200);
@@ -418,16 +422,18 @@ fn a_flood_of_bad_tokens_costs_little_disk() {
     for caller in callers {
         caller.join().unwrap();
     }
-    let seconds = start.elapsed().as_secs() + 1;
-    thread::sleep(Duration::from_millis(1500));
-    let report = gateway.verify();
+    // Those of a second are recorded together, at its end.
+    let end = Instant::now() + Duration::from_secs(60);
+    let mut report = gateway.verify();
+    while report.refusals < 20_000 && Instant::now() < end {
+        thread::sleep(Duration::from_millis(100));
+        report = gateway.verify();
+    }
     assert_eq!(report.refusals, 20_000, "{report}");
+    let syncs = syncs() - before;
+    let seconds = start.elapsed().as_secs() + 1;
     let bytes = gateway.trail_text().len() as u64;
     let bound = (200 << 10) + (seconds << 13);
     assert!(bytes < bound, "{bytes} bytes in {seconds} s");
-    assert!(
-        syncs() - before <= seconds * 2 + 4,
-        "{} syncs in {seconds} s",
-        syncs() - before
-    );
+    assert!(syncs <= seconds * 2 + 4, "{syncs} syncs in {seconds} s");
 }

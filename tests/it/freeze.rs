@@ -503,21 +503,22 @@ fn a_call_under_way_ends_as_it_does_and_one_that_waits_for_its_turn_is_refused()
             &[
                 "users: all",
                 "wait: 20s",
-                "limits: [ { requests: 1, per: 2s } ]",
+                "limits: [ { requests: 1, per: 8s } ]",
             ],
         )
         .start();
-    gateway
-        .alloy
-        .script([Behaviour::Late(Duration::from_millis(1500))]);
+    let (release, held) = tokio::sync::watch::channel(false);
+    gateway.alloy.script([Behaviour::Held(held)]);
     thread::scope(|scope| {
         let sent = scope.spawn(|| gateway.delete(USER, "c0"));
         assert!(gateway.alloy.wait_for(1, Duration::from_secs(30)));
         let waits = scope.spawn(|| gateway.delete(USER, "c1"));
         while gateway.scrape().get("rate_limit_queue_depth") == 0.0 {
+            assert!(!waits.is_finished(), "it did not wait for its turn");
             thread::sleep(Duration::from_millis(5));
         }
         gateway.done("freeze", &["billing", "--reason", "a drill"]);
+        release.send(true).unwrap();
         assert_eq!(sent.join().unwrap().status, 200);
         assert_refusal(&waits.join().unwrap(), 403, "tenant-frozen", "no");
     });

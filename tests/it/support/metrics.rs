@@ -1,6 +1,9 @@
 //! What `/metrics` says, as a program reads it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
 
 use super::Gateway;
 
@@ -13,6 +16,21 @@ pub struct Scrape {
 impl Gateway {
     pub fn scrape(&self) -> Scrape {
         Scrape::of(self.admin("/metrics").text())
+    }
+
+    /// One with everything in it: what is told of the disk is missing while the disk does
+    /// not answer soon, as on a machine with much else to do.
+    #[track_caller]
+    pub fn whole_scrape(&self) -> Scrape {
+        let end = Instant::now() + Duration::from_secs(60);
+        loop {
+            let scrape = self.scrape();
+            let of_disk = ["audit_disk_free_bytes", "audit_disk_size_bytes"];
+            if of_disk.iter().all(|series| scrape.find(series).is_some()) {
+                return scrape;
+            }
+            assert!(Instant::now() < end, "no disk in\n{}", scrape.text());
+        }
     }
 }
 
