@@ -171,7 +171,7 @@ impl Admin {
         let trail = self.shared.trail();
         let by = operator.who();
         let containment = snapshot.containment();
-        // Nobody may end it twice while it is being ended.
+        // No look may come between: it would end what is only told yet.
         let turn = match containment.fleet() {
             Some(fleet) => Some(fleet.turn().await),
             None => None,
@@ -180,6 +180,11 @@ impl Admin {
             return self.is_not_frozen(&order);
         };
         let whom = order.whom().to_owned();
+        // Nobody may end it twice while it is being ended.
+        let ending = match containment.fleet().map(|fleet| fleet.ending(&freeze.id)) {
+            Some(None) => return thawed_already(&whom),
+            ending => ending.flatten(),
+        };
         let unwritten = |is_told: bool| {
             let why = because(trail.status().writable);
             let said = if is_told {
@@ -207,22 +212,25 @@ impl Admin {
             reason: &order.reason,
             since: None,
         };
-        let ending = containment.thaw(order.scope(), |now| {
+        let begun = containment.thaw(order.scope(), |now| {
             (now.id == freeze.id).then(|| trail.thawed(&record))
         });
         let is_all = order.tenant.is_none();
-        let Some(promised) = ending.flatten() else {
+        let Some(promised) = begun.flatten() else {
             return frozen_again(&whom);
         };
         let Ok(promised) = promised else {
             return unwritten(is_told);
         };
+        // The disk may take as long as it likes.
+        drop(turn);
         // Whoever asked may leave: what is in the trail takes effect.
         let admin = Arc::clone(self);
         let thawing = tokio::spawn(async move {
-            let _turn = turn;
             let written = promised.durable().await;
-            written.map(|()| admin.let_go(&order, &freeze.id, &by))
+            let is_thawed = written.map(|()| admin.let_go(&order, &freeze.id, &by));
+            drop(ending);
+            is_thawed
         });
         match tokio::time::timeout(trail.patience(), thawing).await {
             Ok(Ok(Ok(true))) => text(StatusCode::OK, &self.thawed(&whom, is_all)),
@@ -302,6 +310,12 @@ fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Response<Ful
 fn frozen_again(whom: &str) -> Response<Full<Bytes>> {
     let said = format!("{whom}: frozen again meanwhile, and still is\n");
     text(StatusCode::CONFLICT, &said)
+}
+
+fn thawed_already(whom: &str) -> Response<Full<Bytes>> {
+    let said =
+        format!("{whom}: being thawed already, which takes effect when it is in the trail\n");
+    text(StatusCode::ACCEPTED, &said)
 }
 
 fn because(writable: Result<(), Unwritable>) -> String {

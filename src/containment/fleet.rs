@@ -9,16 +9,16 @@
 //! holds.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        self, Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use tokio::{
-    sync::{Notify, OwnedMutexGuard},
+    sync::{MutexGuard, Notify},
     time::{sleep, timeout},
 };
 
@@ -49,8 +49,10 @@ pub struct Fleet {
     register: Register,
     /// Something was frozen here: the others are to be told at once.
     changed: Notify,
-    /// One look at a time, and none while an operator thaws.
-    turn: Arc<tokio::sync::Mutex<()>>,
+    /// One look at a time, and none while an operator's thaw is told. Whoever has it waits
+    /// for the store at most, never for the disk: that may hang, and the store answer.
+    turn: tokio::sync::Mutex<()>,
+    ending: Arc<Mutex<BTreeSet<Box<str>>>>,
     /// When the register was looked at last, in ms since 1970.
     looked_at_ms: AtomicU64,
     uncounted: Mutex<VecDeque<Deletion>>,
@@ -64,6 +66,20 @@ struct Deletion {
     credential: u128,
     budget: FreezeAfter,
     at: Instant,
+}
+
+/// The end of a freeze that is handed to the trail here, and not written yet: until it is
+/// dropped, nobody else ends that freeze.
+#[derive(Debug)]
+pub struct Ending {
+    all: Arc<Mutex<BTreeSet<Box<str>>>>,
+    id: Box<str>,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        locked(&self.all).remove(&self.id);
+    }
 }
 
 impl Fleet {
@@ -101,7 +117,8 @@ impl Fleet {
         let fleet = Arc::new(Self {
             register: Register::new(client),
             changed: Notify::new(),
-            turn: Arc::default(),
+            turn: tokio::sync::Mutex::default(),
+            ending: Arc::default(),
             looked_at_ms: AtomicU64::new(0),
             uncounted: Mutex::default(),
             deleted: Notify::new(),
@@ -119,9 +136,19 @@ impl Fleet {
         self.looked_at_ms.load(Ordering::Relaxed) as f64 / 1e3
     }
 
-    /// Lets nobody else look or thaw until it is dropped.
-    pub async fn turn(&self) -> OwnedMutexGuard<()> {
-        Arc::clone(&self.turn).lock_owned().await
+    /// Lets nobody else look or thaw until it is dropped: before anything waits for the
+    /// disk, or freezes were neither told nor heard for as long as that hangs.
+    pub async fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().await
+    }
+
+    /// Begins to end the freeze `id` here; `None` if that was begun already.
+    pub fn ending(&self, id: &str) -> Option<Ending> {
+        let is_first = locked(&self.ending).insert(id.into());
+        is_first.then(|| Ending {
+            all: Arc::clone(&self.ending),
+            id: id.into(),
+        })
     }
 
     /// Tells the others of what is frozen here, and hears of what they froze.
@@ -205,16 +232,17 @@ impl Fleet {
             if entry.stands {
                 take_over(shared.trail(), containment, entry);
             } else if here.is_some_and(|here| here.id == entry.freeze.id) {
-                end_here(shared, containment, entry).await;
+                self.end_here(shared.trail(), containment, entry);
             }
         }
         let known: HashMap<_, _> = entries.iter().map(|it| (&it.tenant, it)).collect();
         for (tenant, freeze) in containment.all_standing() {
-            // One that ended and could not be ended here yet is no news.
+            // One that ended and could not be ended here yet is no news, nor is one that is
+            // being ended, also where a store came back empty.
             let is_news = known.get(&tenant).is_none_or(|entry| {
                 let is_another = entry.freeze.id != freeze.id;
                 is_another && (!entry.stands || is_later(&freeze, &entry.freeze))
-            });
+            }) && !locked(&self.ending).contains(&freeze.id);
             if is_news {
                 let scope = tenant.as_deref().map_or(Scope::All, Scope::Tenant);
                 self.register
@@ -226,6 +254,44 @@ impl Fleet {
         let now = u64::try_from(now.unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
         self.looked_at_ms.store(now, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Ends here what was ended elsewhere, once that is in the trail. The look does not
+    /// wait for it.
+    fn end_here(&self, trail: &Trail, containment: &Arc<Containment>, entry: &Entry) {
+        let Freeze {
+            id,
+            by,
+            on_behalf_of,
+            reason,
+            ..
+        } = &entry.freeze;
+        let Some(ending) = self.ending(id) else {
+            return;
+        };
+        let by = format!("{by}{ELSEWHERE}");
+        let record = FrozenRecord {
+            id,
+            tenant: entry.tenant.as_deref(),
+            by: &by,
+            on_behalf_of: on_behalf_of.as_deref(),
+            reason,
+            since: None,
+        };
+        let begun = containment.thaw(entry.scope(), |here| {
+            (here.id == *id).then(|| trail.thawed(&record))
+        });
+        let Some(Some(Ok(promised))) = begun else {
+            // Frozen again, or the trail can't be written: the next look sees to it.
+            return;
+        };
+        let (containment, entry) = (Arc::clone(containment), entry.clone());
+        tokio::spawn(async move {
+            if promised.durable().await.is_ok() {
+                containment.thawed(entry.scope(), &entry.freeze.id, &by);
+            }
+            drop(ending);
+        });
     }
 
     /// Counts deletions in the store, one after another; what it does not answer to
@@ -265,11 +331,13 @@ impl Fleet {
         counted.await
     }
 
-    fn uncounted(&self) -> MutexGuard<'_, VecDeque<Deletion>> {
-        self.uncounted
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn uncounted(&self) -> sync::MutexGuard<'_, VecDeque<Deletion>> {
+        locked(&self.uncounted)
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn freeze_spent(shared: &Shared, deletion: &Deletion) {
@@ -297,37 +365,6 @@ fn take_over(trail: &Trail, containment: &Containment, entry: &Entry) {
     let mut freeze = entry.freeze.clone();
     freeze.by = format!("{}{ELSEWHERE}", freeze.by).into();
     containment.freeze(entry.scope(), freeze, |record| drop(trail.frozen(&record)));
-}
-
-/// Ends here what was ended elsewhere, once that is in the trail.
-async fn end_here(shared: &Shared, containment: &Containment, entry: &Entry) {
-    let Freeze {
-        id,
-        by,
-        on_behalf_of,
-        reason,
-        ..
-    } = &entry.freeze;
-    let by = format!("{by}{ELSEWHERE}");
-    let record = FrozenRecord {
-        id,
-        tenant: entry.tenant.as_deref(),
-        by: &by,
-        on_behalf_of: on_behalf_of.as_deref(),
-        reason,
-        since: None,
-    };
-    let trail = shared.trail();
-    let ending = containment.thaw(entry.scope(), |here| {
-        (here.id == *id).then(|| trail.thawed(&record))
-    });
-    let Some(Some(Ok(promised))) = ending else {
-        // Frozen again, or the trail can't be written: the next look sees to it.
-        return;
-    };
-    if let Ok(Ok(())) = timeout(trail.patience(), promised.durable()).await {
-        containment.thawed(entry.scope(), id, &by);
-    }
 }
 
 /// A freeze as whoever made it named themselves.

@@ -8,6 +8,7 @@ use std::{
 use crate::support::{
     Gateway, Response, Setup, USER,
     client::delete,
+    mount::Mount,
     or_skipped,
     store::{self, Cluster, Redis},
 };
@@ -57,6 +58,10 @@ impl Fleet {
 
 /// A gateway before a store.
 fn member(url: &str, more: &str, budget: &str) -> Gateway {
+    setup(url, more, budget).start()
+}
+
+fn setup(url: &str, more: &str, budget: &str) -> Setup {
     let redis = format!("{{ url: {{ file: redis-url }}{more} }}");
     Setup::default()
         .tenant("billing", &["users: all", budget])
@@ -66,7 +71,6 @@ fn member(url: &str, more: &str, budget: &str) -> Gateway {
         .lines(&format!(
             "limits_store: {{ redis: {redis}, replicas: 5 }}\n"
         ))
-        .start()
 }
 
 fn call(gateway: &Gateway, tenant: &str, credential: &str) -> Response {
@@ -214,6 +218,63 @@ fn of_two_freezes_the_later_one_stands_whichever_the_store_has() {
     }
     fleet.0[0].done("thaw", &["billing", "--reason", "it was ours"]);
     fleet.wait_until_all("billing", false);
+}
+
+#[test]
+fn a_thaw_that_waits_for_a_hanging_disk_keeps_no_freeze_from_being_told_or_heard() {
+    let Some(()) = or_skipped(store::is_installed(), "redis-server") else {
+        return;
+    };
+    let Some(mount) = Mount::of("ext4", 32) else {
+        return;
+    };
+    let store = Redis::start();
+    let hangs = setup(&store.url(), "", NO_BUDGET)
+        .audit_directory(&mount.at.join("audit"))
+        .audit("intent_wait: 1500ms")
+        .start();
+    let fleet = Fleet(vec![hangs, member(&store.url(), "", NO_BUDGET)]);
+    for gateway in &fleet.0 {
+        fleet.wait_until_seen(gateway);
+    }
+    fleet.0[0].done("freeze", &["billing", "--reason", "a stolen token"]);
+    fleet.wait_until_all("billing", true);
+    if !mount.freeze(true) {
+        eprintln!("skipped: no file system can be frozen here");
+        return;
+    }
+    // Whatever fails, it thaws before the end of the gateway is waited for.
+    let mount = mount;
+    let told = |verb: &str, tenant: &str| {
+        let output = fleet.0[0].verb(verb, &[tenant, "--reason", "a drill"]);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let said = told("thaw", "billing");
+    assert!(said.contains("billing: not thawed yet"), "{said}");
+    // What it was told is done elsewhere, and here as soon as the disk lets it.
+    until("the other one thawed", || {
+        !is_frozen(&fleet.0[1], "billing")
+    });
+    assert!(is_frozen(&fleet.0[0], "billing"));
+    let said = told("freeze", "crm");
+    assert!(said.contains("crm: frozen, and not in the trail"), "{said}");
+    fleet.wait_until_all("crm", true);
+    let entry = store.ask(&["HGET", "alloy-gateway:freezes", "tenant:crm"]);
+    assert!(entry.text().unwrap().contains("\"frozen\""), "{entry:?}");
+    fleet.0[1].done("freeze", &["--all", "--reason", "a drill"]);
+    until("it is heard", || {
+        let status = fleet.0[0].admin_socket("GET", "/status.json").1;
+        !status.contains("\"all_frozen_since\":null")
+    });
+    mount.freeze(false);
+    fleet.0[1].done("thaw", &["--all", "--reason", "it is over"]);
+    fleet.wait_until_all("billing", false);
+    fleet.assert_all("crm", true);
+    fleet.0[0].record("thaw", |record| {
+        record["event"] == "tenant.thawed" && record["tenant"] == "billing"
+    });
+    assert!(fleet.0[0].verify().is_intact());
 }
 
 #[test]
