@@ -50,6 +50,9 @@ use crate::{
     tls::ClientTls,
 };
 
+/// How long an answer may take that no call waits for.
+const BESIDE_PATIENCE: Duration = Duration::from_secs(1);
+
 /// The store of shared limits, as the config says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {

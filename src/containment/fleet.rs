@@ -306,11 +306,11 @@ impl Fleet {
                 let Some(deletion) = self.uncounted().pop_front() else {
                     break;
                 };
-                let is_old = deletion.at.elapsed() >= deletion.budget.per;
-                let counted = if is_old {
+                let ago = deletion.at.elapsed();
+                let counted = if ago >= deletion.budget.per {
                     Ok(0)
                 } else {
-                    self.count(&deletion).await
+                    self.count(&deletion, ago).await
                 };
                 let Ok(count) = counted else {
                     self.uncounted().push_front(deletion);
@@ -323,11 +323,14 @@ impl Fleet {
         }
     }
 
-    async fn count(&self, deletion: &Deletion) -> Result<u64, Trouble> {
-        let per = deletion.budget.per;
-        let counted = self
-            .register
-            .count(&deletion.tenant, deletion.credential, per);
+    async fn count(&self, deletion: &Deletion, ago: Duration) -> Result<u64, Trouble> {
+        let Deletion {
+            tenant,
+            credential,
+            budget,
+            ..
+        } = deletion;
+        let counted = self.register.count(tenant, *credential, ago, budget.per);
         counted.await
     }
 

@@ -81,8 +81,8 @@ impl Register {
         self.enter(scope, end, false).await
     }
 
-    /// Counts the deletion of a credential over the fleet; how many different ones
-    /// the tenant deleted within `per`.
+    /// Counts the deletion of a credential, so long `ago`, over the fleet; how many
+    /// different ones the tenant deleted within `per`.
     ///
     /// # Errors
     ///
@@ -91,9 +91,11 @@ impl Register {
         &self,
         tenant: &str,
         credential: u128,
+        ago: Duration,
         per: Duration,
     ) -> Result<u64, Trouble> {
-        distinct::count(&self.client, &deleted_by(tenant), credential, per).await
+        let credential = format!("{credential:032x}");
+        distinct::count(&self.client, &deleted_by(tenant), &credential, ago, per).await
     }
 
     /// Enters a freeze, or that it ended.

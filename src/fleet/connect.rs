@@ -20,7 +20,7 @@ use super::{
     address::{Address, Login},
     board::Trouble,
     resp::{self, Reply},
-    script::{LIMITS, LIVE},
+    script::{LIMITS, SEEN},
 };
 use crate::tls::ClientStream;
 
@@ -145,9 +145,9 @@ async fn connect_and_log_in(way: &Way, address: &Address) -> Result<Stream, Fail
         let database = way.url.database.to_string();
         resp::command(&mut out, &[b"SELECT", database.as_bytes()]);
     }
-    // A store that forbids this is shown the script with the first call instead.
+    // A store that forbids this is shown a script with the first call instead.
     LIMITS.load(&mut out);
-    LIVE.load(&mut out);
+    SEEN.load(&mut out);
     let replies = exchange(&mut stream, &out, needed + 2).await;
     let replies = replies.map_err(|error| (Trouble::Closed, format!("{address}: {error}")))?;
     let mut replies = replies.iter().take(needed);

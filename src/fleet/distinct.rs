@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use super::{board::Trouble, nodes::Client, resp, script::DISTINCT};
+use super::{BESIDE_PATIENCE, board::Trouble, nodes::Client, resp, script::SEEN};
 
-/// How long an answer may take that no call waits for.
-const PATIENCE: Duration = Duration::from_secs(1);
-
-/// Notes that `what` was seen now; how many different things were seen under this
-/// name within `span`, it included.
+/// Notes that `what` was seen so long `ago`; how many different things were seen under
+/// this name within `span`, it included unless that is longer ago. The clock is the
+/// store's: those of the gateways need not agree.
 ///
 /// # Errors
 ///
@@ -17,17 +15,18 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub async fn count(
     client: &Client,
     name: &str,
-    what: u128,
+    what: &str,
+    ago: Duration,
     span: Duration,
 ) -> Result<u64, Trouble> {
     let name = full(client, name);
-    let what = format!("{what:032x}");
-    let span_ms = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-    let asked = client.ask(name.as_bytes(), PATIENCE, |out, as_text| {
-        DISTINCT.call(out, as_text, 1, 2);
+    let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    let asked = client.ask(name.as_bytes(), BESIDE_PATIENCE, |out, as_text| {
+        SEEN.call(out, as_text, 1, 3);
         resp::part(out, name.as_bytes());
         resp::part(out, what.as_bytes());
-        resp::number(out, span_ms);
+        resp::number(out, millis(span));
+        resp::number(out, millis(ago));
     });
     let count = asked
         .await?
@@ -43,12 +42,13 @@ pub async fn count(
 /// If the store does not answer; it may be forgotten all the same.
 pub async fn forget(client: &Client, name: &str) -> Result<(), Trouble> {
     let name = full(client, name);
-    let asked = client.ask(name.as_bytes(), PATIENCE, |out, _| {
+    let asked = client.ask(name.as_bytes(), BESIDE_PATIENCE, |out, _| {
         resp::command(out, &[b"DEL", name.as_bytes()]);
     });
     asked.await.map(drop)
 }
 
-fn full(client: &Client, name: &str) -> String {
+/// The name as the store has it.
+pub(super) fn full(client: &Client, name: &str) -> String {
     format!("{}:{name}", client.store().prefix())
 }

@@ -5,14 +5,14 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{task::JoinHandle, time::sleep};
 
-use super::{Store, link::Role, nodes::Client, resp, script::LIVE};
+use super::{BESIDE_PATIENCE, Store, distinct, link::Role, nodes::Client, resp};
 
+/// What the gateways that live are noted under.
+const NAME: &str = "live";
 /// How often a gateway says that it lives.
 const BEAT: Duration = Duration::from_secs(2);
 /// A gateway that was silent for so long lives no more: one beat may be lost.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
-/// How long an answer may take that no call waits for.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A gateway's sign of life. Ends when dropped, and is then forgotten after a while.
 #[derive(Debug)]
@@ -39,9 +39,9 @@ impl Life {
     /// Says that this gateway lives no more, if the store hears it within a second.
     pub async fn end(self) {
         self.beating.abort();
-        let name = name(self.client.store());
+        let name = distinct::full(&self.client, NAME);
         let id = self.client.store().id.as_bytes();
-        let leaving = self.client.ask(name.as_bytes(), PATIENCE, |out, _| {
+        let leaving = self.client.ask(name.as_bytes(), BESIDE_PATIENCE, |out, _| {
             resp::command(out, &[b"ZREM", name.as_bytes(), id]);
         });
         // It is forgotten without it, only later.
@@ -55,25 +55,14 @@ impl Drop for Life {
     }
 }
 
-fn name(store: &Store) -> String {
-    format!("{}:live", store.way.prefix)
-}
-
 async fn beat(client: Arc<Client>) {
     let store = client.store();
-    let name = name(store);
-    let silence_ms = u64::try_from(SILENCE_MAX.as_millis()).unwrap_or(u64::MAX);
     let mut pause = Duration::from_millis(50);
     loop {
         sleep(pause).await;
-        let beaten = client.ask(name.as_bytes(), PATIENCE, |out, as_text| {
-            LIVE.call(out, as_text, 1, 2);
-            resp::part(out, name.as_bytes());
-            resp::part(out, store.id.as_bytes());
-            resp::number(out, silence_ms);
-        });
+        let beaten = distinct::count(&client, NAME, &store.id, Duration::ZERO, SILENCE_MAX);
         // A failure is told by those whom calls wait for.
-        let live = beaten.await.ok().and_then(|reply| reply.number());
+        let live = beaten.await.ok();
         pause = match live.and_then(|live| u32::try_from(live).ok()) {
             Some(live) => {
                 store.board.counted(live, store.replicas());

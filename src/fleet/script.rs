@@ -21,11 +21,8 @@ pub struct Script {
 
 /// Takes one unit of every window, or nothing.
 pub static LIMITS: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("limits.lua")));
-/// Notes that a gateway lives, and counts those that do.
-pub static LIVE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("live.lua")));
-
 /// Counts different things that were seen lately.
-pub static DISTINCT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("distinct.lua")));
+pub static SEEN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("seen.lua")));
 
 impl Script {
     fn new(text: &'static str) -> Self {

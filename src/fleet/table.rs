@@ -1,13 +1,10 @@
 //! A small table of names and texts that all gateways see: a hash of the store.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use super::{board::Trouble, nodes::Client, resp};
+use super::{BESIDE_PATIENCE, board::Trouble, nodes::Client, resp};
 
-/// How long an answer may take that no call waits for.
-const PATIENCE: Duration = Duration::from_secs(1);
-
-/// A table in the store. It has no end of its own: an entry stays until it is removed.
+/// A table in the store. It has no end of its own, nor have its entries.
 #[derive(Debug, Clone)]
 pub struct Table {
     client: Arc<Client>,
@@ -51,30 +48,9 @@ impl Table {
             .map(drop)
     }
 
-    /// Sets an entry unless it is there already. Returns whether it was set.
-    ///
-    /// # Errors
-    ///
-    /// If the store does not answer within a second; it may be set all the same.
-    pub async fn set_new(&self, name: &str, text: &str) -> Result<bool, Trouble> {
-        let entry = [name.as_bytes(), text.as_bytes()];
-        let reply = self.command(&[b"HSETNX"], &entry).await?;
-        Ok(reply.number() == Some(1))
-    }
-
-    /// Removes an entry. Returns whether it was there.
-    ///
-    /// # Errors
-    ///
-    /// If the store does not answer within a second; it may be removed all the same.
-    pub async fn remove(&self, name: &str) -> Result<bool, Trouble> {
-        let reply = self.command(&[b"HDEL"], &[name.as_bytes()]).await?;
-        Ok(reply.number() == Some(1))
-    }
-
     async fn command(&self, verb: &[&[u8]], rest: &[&[u8]]) -> Result<resp::Reply, Trouble> {
         let name = self.name.as_bytes();
-        let asked = self.client.ask(name, PATIENCE, |out, _| {
+        let asked = self.client.ask(name, BESIDE_PATIENCE, |out, _| {
             resp::begin(out, verb.len() + 1 + rest.len());
             for part in verb.iter().chain([&name]).chain(rest) {
                 resp::part(out, part);

@@ -2,7 +2,7 @@
 
 use std::{
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use crate::support::{
@@ -15,6 +15,9 @@ use crate::support::{
 
 /// Nothing takes longer, or the test fails.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where the deletions of `billing` are noted.
+const DELETED: &str = "alloy-gateway:deleted:billing";
 
 struct Fleet(Vec<Gateway>);
 
@@ -338,6 +341,65 @@ fn a_budget_that_is_spent_over_the_fleet_freezes_a_tenant_that_is_not_in_the_con
     });
     rename(&fleet.0[1], "name: another", "name: billing");
     assert_eq!(call(&fleet.0[1], "billing", "c2").status, 403);
+}
+
+#[test]
+fn a_deletion_that_waited_for_the_store_counts_from_when_it_was() {
+    const WAIT: Duration = Duration::from_secs(4);
+    let Some(()) = or_skipped(store::is_installed(), "redis-server") else {
+        return;
+    };
+    let mut store = Redis::start();
+    let fleet = Fleet::start(1, &store, "freeze_after: { deletions: 9, per: 1h }");
+    store.kill();
+    assert_eq!(call(&fleet.0[0], "billing", "c0").status, 200);
+    let made = SystemTime::now();
+    thread::sleep(WAIT);
+    store.start_again();
+    let noted = || store.ask(&["ZRANGE", DELETED, "0", "-1", "WITHSCORES"]);
+    until("it is noted", || noted().list().len() == 2);
+    let noted = noted();
+    let at: u64 = noted.list()[1].text().unwrap().parse().unwrap();
+    let at = UNIX_EPOCH + Duration::from_millis(at);
+    // On its way to the store it is for two tries of a second at most.
+    assert!(at < made + WAIT, "{at:?}, made {made:?}");
+}
+
+#[test]
+fn what_is_noted_late_hides_nothing_and_what_is_none_of_ours_is_in_no_notes_way() {
+    let Some(()) = or_skipped(store::is_installed(), "redis-server") else {
+        return;
+    };
+    let store = Redis::start();
+    let script = include_str!("../../src/fleet/seen.lua");
+    let note = |what: &str, ago: &str| {
+        let counted = store.ask(&["EVAL", script, "1", "seen", what, "60000", ago]);
+        counted.number().unwrap()
+    };
+    let at = |what: &str| -> u64 {
+        let score = store.ask(&["ZSCORE", "seen", what]);
+        score.text().unwrap().parse().unwrap()
+    };
+    assert_eq!(note("a", "0"), 1);
+    let seen = at("a");
+    assert_eq!(note("a", "30000"), 1);
+    assert_eq!(at("a"), seen);
+    assert_eq!(note("b", "30000"), 2);
+    assert!(at("b") + 20_000 < seen);
+    assert_eq!(note("b", "0"), 2);
+    assert!(at("b") >= seen);
+    assert_eq!(note("c", "60000"), 2, "it is too long ago");
+    // What another program, or somebody's mistake, put there.
+    let fleet = Fleet::start(1, &store, "freeze_after: { deletions: 1, per: 1h }");
+    store.ask(&["SET", DELETED, "x"]);
+    store.ask(&["SET", "alloy-gateway:live", "x"]);
+    assert_eq!(call(&fleet.0[0], "billing", "c0").status, 200);
+    for key in [DELETED, "alloy-gateway:live"] {
+        until("it is noted", || {
+            store.ask(&["TYPE", key]).text() == Some("zset")
+        });
+    }
+    assert_eq!(store.ask(&["ZCARD", DELETED]).number(), Some(1));
 }
 
 #[test]
