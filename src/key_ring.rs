@@ -99,7 +99,7 @@ impl KeyRing {
         self.refusals.load(Ordering::Relaxed)
     }
 
-    /// Whether `bytes` hold any of the keys in plain, base64 or percent form.
+    /// Whether `bytes` hold any of the keys, see [`UpstreamKey::is_echoed_in`].
     pub fn is_echoed_in(&self, bytes: &[u8]) -> bool {
         self.first.is_echoed_in(bytes)
             || self

@@ -171,7 +171,8 @@ impl UpstreamKey {
         &self.authorization
     }
 
-    /// Whether `bytes` hold the key in plain, base64 or percent form.
+    /// Whether `bytes` hold the key, in plain or base64, as it stands or with percent
+    /// escapes, JSON escapes, or both.
     pub fn is_echoed_in(&self, bytes: &[u8]) -> bool {
         self.echo.is_in(bytes)
     }
@@ -236,10 +237,17 @@ impl KeyEcho {
         if !has_word(bytes, self.plain.needle().len()) {
             return false;
         }
-        let has_percent = memchr(b'%', bytes).is_some();
-        self.plain.find(bytes).is_some()
-            || self.base64.iter().any(|form| form.find(bytes).is_some())
-            || (has_percent && self.plain.find(&percent_decoded(bytes)).is_some())
+        self.is_in_text(bytes)
+            || (memchr(b'\\', bytes).is_some() && self.is_in_text(&json_unescaped(bytes)))
+    }
+
+    fn is_in_text(&self, text: &[u8]) -> bool {
+        self.stands_in(text)
+            || (memchr(b'%', text).is_some() && self.stands_in(&percent_decoded(text)))
+    }
+
+    fn stands_in(&self, text: &[u8]) -> bool {
+        self.plain.find(text).is_some() || self.base64.iter().any(|form| form.find(text).is_some())
     }
 }
 
@@ -291,6 +299,29 @@ fn percent_decoded(bytes: &[u8]) -> Vec<u8> {
                 rest = tail;
             }
         }
+    }
+    out
+}
+
+/// Every JSON escape of a visible character as that (RFC 8259 §7); anything else as it
+/// stands.
+fn json_unescaped(bytes: &[u8]) -> Vec<u8> {
+    let digit = |b: &u8| char::from(*b).to_digit(16);
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let [first, tail @ ..] = rest {
+        let escaped = match rest {
+            [b'\\', it @ (b'"' | b'\\' | b'/'), ..] => Some((*it, 1)),
+            [b'\\', b'u', b'0', b'0', high, low, ..] => digit(high)
+                .zip(digit(low))
+                .and_then(|(high, low)| u8::try_from(high << 4 | low).ok())
+                .filter(u8::is_ascii_graphic)
+                .map(|it| (it, 5)),
+            _ => None,
+        };
+        let (byte, more) = escaped.unwrap_or((*first, 0));
+        out.push(byte);
+        rest = tail.get(more..).unwrap_or_default();
     }
     out
 }
@@ -348,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn an_echo_is_found_in_plain_base64_and_percent_form() {
+    fn an_echo_is_found_in_plain_and_base64_with_percent_and_json_escapes() {
         let key =
             UpstreamKey::new("main", &ApiKey::new(b"sk-ab?~>~?>cd/9").unwrap(), "bearer").unwrap();
         // The base64 texts were made with Python's base64 module.
@@ -360,6 +391,14 @@ mod tests {
             b"YmVhcmVyIHNrLWFiP34+fj8+Y2QvOXg=",
             b"sk-ab%3F~%3e~?%3Ecd%2f9",
             b"%73%6B%2D%61%62%3F%7E%3E%7E%3F%3E%63%64%2F%39",
+            b"c2stYWI%2Ffj5%2bPz5jZC85",
+            // Each as an encoder of JSON may write it.
+            br#"{"echo":"sk-ab?~>~?>cd\/9"}"#,
+            br#"{"echo":"sk-ab?~\u003e~?\u003Ecd/9"}"#,
+            br#"{"echo":"\u0073k-ab?~>~?>cd\u002f\u0039"}"#,
+            br#"{"echo":"c2stYWI\/fj5+Pz5jZC85"}"#,
+            br#"{"echo":"c2stYWI\/fj5\u002bPz5jZC85"}"#,
+            br#"{"echo":"sk-ab\u00253F~>~?>cd/9"}"#,
         ] {
             assert!(key.is_echoed_in(echo), "{}", String::from_utf8_lossy(echo));
         }
@@ -370,9 +409,16 @@ mod tests {
             b"{\"success\":true}",
             b"sk-ab",
             b"100%25 sk-",
+            b"\\",
+            b"\\u",
+            b"\\u00",
+            b"\\u003",
+            br#"{"path":"C:\\\\sk-ab","error":"\u00e9\n\ud83d\ude00"}"#,
         ] {
             assert!(!key.is_echoed_in(other));
         }
+        let key = UpstreamKey::new("main", &ApiKey::new(br#"sk-"a\b"c"#).unwrap(), "bearer");
+        assert!(key.unwrap().is_echoed_in(br#"{"echo":"sk-\"a\\b\"c"}"#));
     }
 
     proptest::proptest! {
