@@ -10,7 +10,7 @@ use std::{
     path::Path,
 };
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use super::inherited::Inherited;
 use crate::config::settings::{Listen, ListenAddress};
@@ -142,8 +142,9 @@ impl Listening {
     }
 }
 
-/// Binds a Unix socket with these permissions. A socket that a dead process left
-/// is replaced; one that answers is not, nor is any other kind of file.
+/// Binds a Unix socket with these permissions: nobody can connect before they hold. A
+/// socket that a dead process left is replaced; one that answers is not, nor is any
+/// other kind of file.
 ///
 /// # Errors
 ///
@@ -160,13 +161,16 @@ pub fn bind_unix(path: &Path, mode: u32, group: Option<&str>) -> io::Result<Unix
         fs::remove_file(path)?;
     }
     let group = group.map(group_id).transpose()?;
-    let listener = UnixListener::bind(path)?;
-    listener.set_nonblocking(true)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SockAddr::unix(path)?)?;
     if group.is_some() {
         chown(path, None, group)?;
     }
     fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
-    Ok(listener)
+    // Last: until then the umask decides who may connect, and all of them are refused.
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 /// The number of a group, as /etc/group has it.
@@ -237,6 +241,11 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering},
+        thread,
+    };
+
     use super::*;
 
     const ANY: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
@@ -271,5 +280,34 @@ mod tests {
         fs::write(directory.path().join("file"), "").unwrap();
         assert!(bind_unix(&directory.path().join("file"), 0o600, None).is_err());
         assert!(bind_unix(&directory.path().join("x"), 0o600, Some("no-such-group")).is_err());
+    }
+
+    #[test]
+    fn nobody_can_connect_to_a_unix_socket_before_its_mode_holds() {
+        const ROUNDS: usize = 1000;
+        let directory = tempfile::tempdir().unwrap();
+        let path = |round: usize| directory.path().join(round.to_string());
+        let now = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            let early = scope.spawn(|| {
+                let mut early = 0;
+                loop {
+                    let round = now.load(Ordering::Acquire);
+                    if round == ROUNDS {
+                        return early;
+                    }
+                    // A mode that is not right yet after we were let in was not right then.
+                    if UnixStream::connect(path(round)).is_ok() {
+                        let mode = fs::metadata(path(round)).unwrap().permissions().mode();
+                        early += usize::from(mode & 0o777 != 0o600);
+                    }
+                }
+            });
+            for round in 0..ROUNDS {
+                drop(bind_unix(&path(round), 0o600, None).unwrap());
+                now.store(round + 1, Ordering::Release);
+            }
+            assert_eq!(early.join().unwrap(), 0);
+        });
     }
 }
