@@ -38,6 +38,7 @@ struct Work {
     traces: Arc<Traces>,
     collector: Collector,
     service: String,
+    /// That of the start.
     upstream: UpstreamUrl,
     closing: watch::Receiver<bool>,
     is_failing: bool,
@@ -163,7 +164,6 @@ impl Work {
 
     /// An `ExportTraceServiceRequest`.
     fn request(&self, calls: &[Finished]) -> Vec<u8> {
-        let server = (self.upstream.host.as_str(), self.upstream.port);
         let mut request = Message::default();
         request.message(1, |resource_spans| {
             resource_spans.message(1, |resource| {
@@ -176,7 +176,7 @@ impl Work {
                     scope.bytes(2, env!("CARGO_PKG_VERSION"));
                 });
                 for call in calls {
-                    call.write(scope_spans, server);
+                    call.write(scope_spans, &self.upstream);
                 }
             });
         });

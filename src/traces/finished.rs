@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     audit::OutcomeKind,
+    config::settings::UpstreamUrl,
     ids::RequestId,
     pipeline::{
         Answer,
@@ -54,6 +55,7 @@ pub struct Finished {
     outcome: Option<OutcomeKind>,
     is_on_route: bool,
     upstream: Option<Upstream>,
+    moved_to: Option<Arc<UpstreamUrl>>,
     ended: Instant,
     ended_at: SystemTime,
 }
@@ -80,10 +82,16 @@ impl Finished {
             outcome: answer.outcome,
             is_on_route: answer.is_on_route,
             upstream: answer.upstream,
+            moved_to: None,
             ended: Instant::now(),
             ended_at: SystemTime::now(),
         };
         (answer.response, finished)
+    }
+
+    /// The upstream that it went to, unless that is still the one of the start.
+    pub(super) fn upstream_is(&mut self, moved_to: Option<Arc<UpstreamUrl>>) {
+        self.moved_to = moved_to;
     }
 
     /// How many spans it has.
@@ -92,12 +100,13 @@ impl Finished {
         u64::try_from(attempts).unwrap_or_default() + 1
     }
 
-    /// Writes its spans into a `ScopeSpans`; `server` is the upstream's host and port.
-    pub fn write(&self, scope: &mut Message, server: (&str, u16)) {
+    /// Writes its spans into a `ScopeSpans`; `at_start` is the upstream of the start.
+    pub fn write(&self, scope: &mut Message, at_start: &UpstreamUrl) {
         scope.message(2, |span| self.write_call(span));
         let Some(upstream) = &self.upstream else {
             return;
         };
+        let server = self.moved_to.as_deref().unwrap_or(at_start);
         for (number, attempt) in (0..).zip(&upstream.attempts) {
             let began = upstream.began + attempt.after;
             scope.message(2, |span| {
@@ -183,19 +192,18 @@ impl Finished {
     }
 }
 
-fn write_attempt(span: &mut Message, number: u64, attempt: &Attempt, server: (&str, u16)) {
-    let (host, port) = server;
+fn write_attempt(span: &mut Message, number: u64, attempt: &Attempt, server: &UpstreamUrl) {
     let mut text = |key: &str, value: &str| span.text_attribute(ATTRIBUTES, key, value);
     text("http.request.method", "DELETE");
     text("url.template", ROUTE);
-    text("server.address", host);
+    text("server.address", &server.host);
     let status = attempt.status();
     let is_error = attempt.failure.is_some() || status.is_none_or(|status| status >= 400);
     if is_error {
         text("error.type", &attempt.end.as_str());
     }
     text("sent", attempt.sent.as_str());
-    span.number_attribute(ATTRIBUTES, "server.port", port.into());
+    span.number_attribute(ATTRIBUTES, "server.port", server.port.into());
     if let Some(status) = status {
         span.number_attribute(ATTRIBUTES, "http.response.status_code", status.into());
     }

@@ -183,6 +183,26 @@ fn a_trace_begun_here_has_the_id_of_its_request_and_errors_are_marked_as_such() 
 }
 
 #[test]
+fn an_attempt_names_the_upstream_that_it_went_to_also_after_a_reload() {
+    let collector = Collector::start([]);
+    let gateway = traced(&collector, "").start();
+    let mut came = 0;
+    let mut server_of = |answer: &Response| {
+        came += 1;
+        let posted = &collector.wait_for(came)[came - 1];
+        let spans = spans(&posted.body);
+        let attempt = spans.iter().find(is(3)).unwrap().clone();
+        assert_eq!(attempt.trace_id, id(answer).replace('-', ""));
+        attempt.attribute("server.address").unwrap().to_owned()
+    };
+    assert_eq!(server_of(&call(&gateway, "c1", "")), "localhost");
+    // Whether the certificate is good for that name does not matter here.
+    gateway.edit_config(|text| text.replace("url: https://localhost:", "url: https://127.0.0.1:"));
+    assert_eq!(gateway.admin_socket("POST", "/-/reload").0, 200);
+    assert_eq!(server_of(&call(&gateway, "c2", "")), "127.0.0.1");
+}
+
+#[test]
 fn what_is_not_sampled_is_not_sent_and_its_caller_still_finds_it_in_the_log() {
     let collector = Collector::start([]);
     let gateway = traced(&collector, "  sampling: 0.0\n").start();
