@@ -691,6 +691,11 @@ fn tls_and_a_user_with_the_rights_of_the_documentation_are_enough_and_fewer_are_
     );
     let status = lesser.admin("/status").text();
     assert!(status.contains("What the fleet freezes is neither heard nor told"));
+    let status = lesser.admin("/status.json").json();
+    assert_eq!(
+        status["limits_store"]["freezes_unknown_because"], "error",
+        "{status}"
+    );
     assert_eq!(lesser.scrape().get("rate_limit_backend_degraded"), 0.0);
     let stranger = start("gate", "another-secret");
     let told = stranger.process.wait_for(|line| line["reason"] == "auth");

@@ -67,6 +67,7 @@ fn store(store: &StoreFacts) -> Value {
     json!({
         "degraded": store.degraded,
         "degraded_because": store.why.map(Trouble::as_str),
+        "freezes_unknown_because": store.freezes_unknown.map(Trouble::as_str),
         "gateways_configured": store.replicas,
         "gateways_live": store.live,
     })
