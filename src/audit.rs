@@ -74,7 +74,10 @@ pub use self::{
     query::{ENDS, Filter, Found, Row, query, row},
     queue::ENTRIES_MAX as QUEUE_CAPACITY,
     reader::{Fault, Wrong},
-    record::{FrozenRecord, IntentRecord, Line, OutcomeKind, OutcomeRecord, RefusedRecord, Sent},
+    record::{
+        FrozenRecord, IntentRecord, Line, OutcomeKind, OutcomeRecord, RefusedRecord, Sent,
+        TEXT_BYTES_MAX,
+    },
     recover::Replayed,
     segment::is_begun,
     tail::{Batch, Holds, Tail, first_heads, holds},

@@ -10,6 +10,7 @@
 use std::{
     fmt,
     hash::{Hash, Hasher},
+    time::Duration,
 };
 
 use aws_lc_rs::{digest, rand};
@@ -23,6 +24,9 @@ const CHECKSUM_LEN: usize = 6;
 
 /// The length of every token, in bytes.
 pub const TOKEN_LEN: usize = PREFIX.len() + RANDOM_LEN + CHECKSUM_LEN;
+
+/// How long before its end a token is pointed out wherever it is seen.
+pub const EXPIRES_SOON: Duration = Duration::from_secs(14 * 24 * 3600);
 
 /// A well-formed token with a right checksum, borrowed from what was presented.
 #[derive(Clone, Copy)]

@@ -10,13 +10,11 @@ use serde_json::Value;
 
 use super::{Admin, body, door::Operator, text};
 use crate::{
-    audit::{FrozenRecord, Unwritable},
+    audit::{FrozenRecord, TEXT_BYTES_MAX, Unwritable},
     config::{did_you_mean, quote},
     containment::{Containment, Freeze, Scope},
 };
 
-/// The longest reason or name, in bytes: the trail would cut what is longer.
-const TEXT_BYTES_MAX: usize = 256;
 /// What a body looks like.
 const EXPECTED: &str =
     "expected { \"tenant\": NAME, \"reason\": WHY }, or \"all\": true in place of the tenant";

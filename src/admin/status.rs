@@ -26,14 +26,13 @@ use crate::{
     pipeline::limit::BreakerState,
     reload::{Reload, Reloader},
     server::Shared,
+    token::EXPIRES_SOON,
 };
 
 /// Tenants that are shown one by one.
 const TENANTS_MAX: usize = 50;
 /// Problems of a config that are shown one by one.
 const PROBLEMS_MAX: usize = 20;
-/// How long before a token expires it is pointed out.
-const EXPIRES_SOON: Duration = Duration::from_secs(14 * 24 * 3600);
 /// Below this share of free space the disk is pointed out.
 const DISK_LOW_PERCENT: u64 = 10;
 

@@ -15,7 +15,7 @@ use self::text::escape;
 pub use self::{
     freeze::FrozenRecord,
     line::Line,
-    text::{time, write_time},
+    text::{TEXT_BYTES_MAX, time, write_time},
 };
 use crate::{ids::RequestId, secret::UpstreamKey};
 

@@ -1,4 +1,4 @@
-//! What the process asks of the system at its start.
+//! What the process asks of the system at its start, and how a verb waits for others.
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, setrlimit};
 

@@ -7,15 +7,16 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{Freeze, Scope};
-use crate::fleet::{Client, Store, Table, Trouble, distinct};
+use crate::{
+    audit::TEXT_BYTES_MAX,
+    fleet::{Client, Store, Table, Trouble, distinct},
+};
 
 /// Its name, behind the prefix of the config.
 const NAME: &str = "freezes";
 /// The name of the entry of all; those of tenants begin with [`TENANT`].
 const ALL: &str = "all";
 const TENANT: &str = "tenant:";
-/// The longest text of an entry that is believed, in bytes: what the trail takes.
-const TEXT_BYTES_MAX: usize = 256;
 
 /// The register.
 #[derive(Debug, Clone)]
@@ -143,6 +144,7 @@ fn read(name: &str, text: &str) -> Option<Entry> {
     let value: Value = serde_json::from_str(text).ok()?;
     let text = |name: &str| {
         let text = value.get(name)?.as_str()?;
+        // Longer ones no gateway enters: the trail would cut them.
         (text.len() <= TEXT_BYTES_MAX).then_some(text)
     };
     let stands = match text("state")? {

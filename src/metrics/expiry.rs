@@ -10,10 +10,9 @@ use crate::{
         settings::TokenEntry,
         snapshot::{Snapshot, Tenant},
     },
+    token::EXPIRES_SOON,
 };
 
-/// How long before a token expires it is warned of.
-const AHEAD: SignedDuration = SignedDuration::from_hours(14 * 24);
 /// How often it is warned of the same token.
 const AGAIN_AFTER: SignedDuration = SignedDuration::from_hours(24);
 /// Tokens that are named one by one in one look; the rest is a number.
@@ -74,7 +73,7 @@ impl ExpiryWatch {
 
 /// The tokens that expire soon and are not expired, the first of them first.
 fn expiring(snapshot: &Snapshot, now: Timestamp) -> Vec<(&str, &str, Timestamp)> {
-    let until = now.checked_add(AHEAD).unwrap_or(Timestamp::MAX);
+    let until = now.checked_add(EXPIRES_SOON).unwrap_or(Timestamp::MAX);
     let tokens = snapshot.tenants().iter().flat_map(|tenant| {
         background::give_way();
         let tokens = tenant.tokens().iter();

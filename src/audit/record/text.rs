@@ -5,7 +5,7 @@ use std::{cell::RefCell, fmt::Write};
 use jiff::Timestamp;
 
 /// The longest text of one field, in bytes; what is longer is cut.
-const TEXT_BYTES_MAX: usize = 256;
+pub const TEXT_BYTES_MAX: usize = 256;
 
 /// A time as it stands in the trail: UTC, always six decimals, so that lines sort.
 pub fn time(time_us: i64) -> String {

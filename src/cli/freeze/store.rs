@@ -7,9 +7,11 @@ use tokio::time::{Instant, sleep};
 
 use super::Args;
 use crate::{
+    audit::TEXT_BYTES_MAX,
     cli::{
         Exit,
         output::{err, errln, outln},
+        process,
     },
     config::{Loaded, did_you_mean, quote, snapshot},
     containment::{
@@ -21,8 +23,6 @@ use crate::{
 
 /// By when the store must have answered.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The longest reason or name, in bytes: the trails would cut what is longer.
-const TEXT_BYTES_MAX: usize = 256;
 
 /// Enters a freeze, or its end, in the store that the config names.
 pub fn order(args: &Args, loaded: &Loaded, freezes: bool) -> anyhow::Result<Exit> {
@@ -40,10 +40,7 @@ pub fn order(args: &Args, loaded: &Loaded, freezes: bool) -> anyhow::Result<Exit
             "--by and --reason are texts of 1 to {TEXT_BYTES_MAX} bytes: the trails say who and why"
         );
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(enter(args, by, loaded, &store, freezes))
+    process::block_on(enter(args, by, loaded, &store, freezes))
 }
 
 async fn enter(

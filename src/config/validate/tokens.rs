@@ -1,6 +1,6 @@
 //! Tokens of tenants and of the admin endpoints.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
@@ -12,11 +12,8 @@ use crate::{
         settings::{Settings, TokenEntry},
         suggest::quote,
     },
-    token::{TokenDigest, looks_like_token},
+    token::{EXPIRES_SOON, TokenDigest, looks_like_token},
 };
-
-/// From how many days before its end a token is worth a warning.
-const EXPIRY_WARNING_DAYS: i64 = 14;
 
 /// Where each token stands: tenant, token of the tenant.
 pub type SeenTokens = HashMap<TokenDigest, (u32, u32)>;
@@ -161,10 +158,11 @@ fn validity(
         );
         return;
     }
-    let days = (expires.as_second() - now.as_second()) / 86_400;
+    let left = Duration::try_from(expires.duration_since(now)).unwrap_or_default();
     if expires <= now {
         check.warning(at, "has passed: the token is refused");
-    } else if days < EXPIRY_WARNING_DAYS {
+    } else if left <= EXPIRES_SOON {
+        let days = left.as_secs() / 86_400;
         check.warning(at, format!("the token is refused in {days} day(s)"));
     }
 }
