@@ -146,7 +146,10 @@ pub async fn admit<'a>(
         // Nobody overtakes those who wait.
         Some(line) => in_line(line, asking, tenant.wait).await?,
         None => match (at_once(asking, &mut asked).await, line) {
-            (Err(_), Some(line)) => in_line(line, asking, tenant.wait).await?,
+            (Err(refusal @ Refusal::RateLimited { .. }), Some(line)) => {
+                line.waits_for(&refusal);
+                in_line(line, asking, tenant.wait).await?
+            }
             (passed, _) => passed?,
         },
     };
@@ -334,21 +337,12 @@ impl Limits {
         Ok(())
     }
 
-    /// What a call is told that would have to wait and finds the line full. It takes
-    /// nothing, even if there is something just now: that is for the head of the line.
-    fn no_place(&self) -> Refusal {
-        if let Err(wait) = self.gate.pass() {
-            return rate_limited(LimitedBy::Upstream, None, wait);
-        }
-        let waits = self
-            .buckets
-            .iter()
-            .map(|(by, bucket)| (bucket.level().next_unit, by, bucket));
-        match waits.max_by_key(|(wait, ..)| *wait) {
-            Some((wait, by, bucket)) => rate_limited(*by, Some(bucket), wait),
-            // It was the gate that they wait for: it has just opened.
-            None => rate_limited(LimitedBy::Upstream, None, Duration::ZERO),
-        }
+    /// Whether the breaker lets calls pass, or probes. It is only looked at.
+    fn circuit_is_closed(&self) -> Result<(), Refusal> {
+        let open_for = self.breaker.open_for();
+        open_for.map_or(Ok(()), |retry_after| {
+            Err(Refusal::CircuitOpen { retry_after })
+        })
     }
 }
 

@@ -215,6 +215,15 @@ impl Refusal {
         }
     }
 
+    /// The same, with another time after which a retry can pass, where it has one.
+    pub fn with_retry_after(mut self, span: Duration) -> Self {
+        if let Self::RateLimited { retry_after, .. } | Self::CircuitOpen { retry_after } = &mut self
+        {
+            *retry_after = span;
+        }
+        self
+    }
+
     /// What trail and logs add to the code; never shown to callers.
     pub fn reason(&self) -> Option<&str> {
         match self {

@@ -101,6 +101,14 @@ impl Breaker {
         })
     }
 
+    /// How long calls are refused from now on, without a look at the upstream; `None` if
+    /// they pass, or one may probe.
+    pub fn open_for(&self) -> Option<Duration> {
+        let open_until = self.open_until_ns.load(Ordering::Acquire);
+        let rest = Duration::from_nanos(open_until).saturating_sub(self.start.elapsed());
+        (!rest.is_zero()).then_some(rest)
+    }
+
     /// Whether calls are being refused or probed.
     pub fn is_open(&self) -> bool {
         self.open_until_ns.load(Ordering::Acquire) != 0

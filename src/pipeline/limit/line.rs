@@ -1,6 +1,9 @@
 //! The line of those who wait for their turn.
 
-use std::time::Duration;
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -13,6 +16,8 @@ pub struct Line {
     turn: tokio::sync::Mutex<()>,
     waiting: InFlightCount,
     waiting_max: u32,
+    /// What the line waits for, as its head was told, and until when.
+    waits_for: Mutex<Option<(Refusal, Instant)>>,
 }
 
 impl Line {
@@ -22,6 +27,7 @@ impl Line {
             turn: tokio::sync::Mutex::new(()),
             waiting: InFlightCount::default(),
             waiting_max,
+            waits_for: Mutex::new(None),
         }
     }
 
@@ -39,15 +45,45 @@ impl Line {
         self.waiting() == 0
     }
 
-    /// Joins the end of the line; only its head asks the limits. Without a place in it a
+    /// Notes what whoever waits, or will, waits for; until when.
+    pub(super) fn waits_for(&self, refusal: &Refusal) -> Instant {
+        let wait = refusal.retry_after().unwrap_or_default();
+        let until = Instant::now() + wait.max(Duration::from_millis(1));
+        *self.noted() = Some((refusal.clone(), until));
+        until
+    }
+
+    /// What a call is told that finds no place: what the head waits for. It takes nothing,
+    /// even if there is something just now.
+    fn no_place(&self) -> Refusal {
+        let noted = self.noted().clone();
+        match noted {
+            Some((refusal, until)) => {
+                let wait = until.saturating_duration_since(Instant::now());
+                refusal.with_retry_after(wait)
+            }
+            None => Refusal::Overloaded,
+        }
+    }
+
+    fn noted(&self) -> MutexGuard<'_, Option<(Refusal, Instant)>> {
+        self.waits_for
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Joins the end of the line; only its head asks the limits, and
+    /// whoever waited as long as it may. Without a place in it a
     /// call is refused, whatever the limits hold: who came first goes first.
     pub(super) async fn wait(
         &self,
         asking: Asking<'_>,
         deadline: Instant,
     ) -> Result<(Pass, Backend), Refusal> {
+        // Who waits for something else would hear of it much later.
+        asking.limits.circuit_is_closed()?;
         let Some(_place) = self.waiting.enter(self.waiting_max) else {
-            return Err(asking.limits.no_place());
+            return Err(self.no_place());
         };
         let head_of_line = async {
             let _turn = self.turn.lock().await;
@@ -56,12 +92,14 @@ impl Line {
                     Ok(passed) => return Ok(passed),
                     Err(refusal) => refusal,
                 };
-                let wait = refusal.retry_after().unwrap_or_default();
-                let at = Instant::now() + wait.max(Duration::from_millis(1));
-                if at > deadline || matches!(refusal, Refusal::CircuitOpen { .. }) {
+                if matches!(refusal, Refusal::CircuitOpen { .. }) {
                     return Err(refusal);
                 }
-                sleep(at - Instant::now()).await;
+                let until = self.waits_for(&refusal);
+                if until > deadline {
+                    return Err(refusal);
+                }
+                sleep(until - Instant::now()).await;
             }
         };
         match timeout_at(deadline, head_of_line).await {
@@ -73,11 +111,13 @@ impl Line {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{num::NonZeroU32, sync::Arc};
+
+    use tokio::time::advance;
 
     use super::*;
     use crate::{
-        config::settings::testing::window,
+        config::settings::{CircuitBreaker, testing::window},
         pipeline::{
             limit::{Breaker, Bucket, Limits, Rule, Rules},
             refusal::LimitedBy,
@@ -89,12 +129,16 @@ mod tests {
     /// The head is woken a moment late, maybe: its unit is not for one who came later.
     #[tokio::test(start_paused = true)]
     async fn whoever_finds_the_line_full_takes_nothing_of_those_who_wait() {
-        let bucket = |scope, n| Arc::new(Bucket::new(Rule::new(scope, window(n, MINUTE))));
+        let bucket = Arc::new(Bucket::new(Rule::new("key", window(1, MINUTE))));
+        let opens = CircuitBreaker {
+            failures: NonZeroU32::MIN,
+            open_for: MINUTE,
+        };
         let limits = Limits::new(
-            [bucket("tenant", 2)],
-            [bucket("key", 1)],
+            [],
+            [bucket],
             Arc::default(),
-            Arc::new(Breaker::new(None)),
+            Arc::new(Breaker::new(Some(opens))),
             &mut Rules::default(),
         );
         let asking = Asking {
@@ -109,21 +153,25 @@ mod tests {
             let told = line.wait(asking, Instant::now() + MINUTE).await;
             told.map(|(pass, _)| pass.worked()).unwrap_err()
         };
-        let by = |by, policy: Option<&str>, retry_after| Refusal::RateLimited {
-            by,
-            policy: policy.map(Into::into),
+        // What the head was told, by the store, say; the units that are there stay there.
+        let by_store = |retry_after| Refusal::RateLimited {
+            by: LimitedBy::Key,
+            policy: Some("key-60s".to_owned()),
             retry_after,
-            by_store: false,
+            by_store: true,
         };
-        // All is there, and stays there.
+        line.waits_for(&by_store(MINUTE));
         for _ in 0..3 {
-            assert!(matches!(told().await, Refusal::RateLimited { .. }));
+            assert_eq!(told().await, by_store(MINUTE));
         }
-        limits.try_pass().unwrap().worked();
-        // The wait that it tells is the longest.
-        assert_eq!(told().await, by(LimitedBy::Key, Some("key-60s"), MINUTE));
-        limits.gate().close_for(MINUTE / 2);
-        assert_eq!(told().await, by(LimitedBy::Upstream, None, MINUTE / 2));
-        drop(place);
+        advance(MINUTE / 3).await;
+        assert_eq!(told().await, by_store(MINUTE * 2 / 3));
+        limits.try_pass().unwrap().failed();
+        // With a place or none, a call hears of the breaker at once.
+        for place in [place, None] {
+            let open = told().await;
+            assert!(matches!(open, Refusal::CircuitOpen { .. }), "{open:?}");
+            drop(place);
+        }
     }
 }
