@@ -13,7 +13,7 @@ mod replay;
 mod switch;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ops::Bound,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
     time::Instant,
@@ -21,7 +21,7 @@ use std::{
 
 pub use self::{
     fleet::Fleet,
-    freeze::{Freeze, Scope},
+    freeze::{Ending, Freeze, Scope},
     replay::Replay,
     switch::Switch,
 };
@@ -47,6 +47,8 @@ pub struct Containment {
     state: Mutex<State>,
     /// What the times of deletions are counted from.
     born: Instant,
+    /// The freezes that are being ended, by id.
+    ending: Arc<Mutex<BTreeSet<Box<str>>>>,
     /// The other gateways, if a store leads to them.
     fleet: OnceLock<Arc<Fleet>>,
 }
@@ -70,6 +72,7 @@ impl Default for Containment {
         Self {
             state: Mutex::default(),
             born: Instant::now(),
+            ending: Arc::default(),
             fleet: OnceLock::new(),
         }
     }
@@ -88,6 +91,18 @@ impl Containment {
         let recorded = self.state().freeze(scope, freeze, record);
         self.tell_others();
         recorded
+    }
+
+    /// Lets nobody else end the freeze `id` until what it returns is dropped; `None` if
+    /// somebody is about to end it already.
+    pub fn begin_ending(&self, id: &str) -> Option<Ending> {
+        Ending::begin(&self.ending, id)
+    }
+
+    /// Whether this very freeze stands, and nobody is about to end it.
+    pub fn stays(&self, scope: Scope<'_>, id: &str) -> bool {
+        let ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
+        !ending.contains(id) && self.standing(scope).is_some_and(|it| *it.id == *id)
     }
 
     /// Begins to thaw: `record` hands the end of the freeze over to the trail, and

@@ -179,9 +179,8 @@ impl Admin {
         };
         let whom = order.whom().to_owned();
         // Nobody may end it twice while it is being ended.
-        let ending = match containment.fleet().map(|fleet| fleet.ending(&freeze.id)) {
-            Some(None) => return thawed_already(&whom),
-            ending => ending.flatten(),
+        let Some(ending) = containment.begin_ending(&freeze.id) else {
+            return thawed_already(&whom);
         };
         let unwritten = |is_told: bool| {
             let why = because(trail.status().writable);

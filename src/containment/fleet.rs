@@ -9,7 +9,7 @@
 //! holds.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{HashMap, VecDeque},
     sync::{
         self, Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
@@ -52,7 +52,6 @@ pub struct Fleet {
     /// One look at a time, and none while an operator's thaw is told. Whoever has it waits
     /// for the store at most, never for the disk: that may hang, and the store answer.
     turn: tokio::sync::Mutex<()>,
-    ending: Arc<Mutex<BTreeSet<Box<str>>>>,
     /// When the register was looked at last, in ms since 1970.
     looked_at_ms: AtomicU64,
     uncounted: Mutex<VecDeque<Deletion>>,
@@ -66,20 +65,6 @@ struct Deletion {
     credential: u128,
     budget: FreezeAfter,
     at: Instant,
-}
-
-/// The end of a freeze that is handed to the trail here, and not written yet: until it is
-/// dropped, nobody else ends that freeze.
-#[derive(Debug)]
-pub struct Ending {
-    all: Arc<Mutex<BTreeSet<Box<str>>>>,
-    id: Box<str>,
-}
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        locked(&self.all).remove(&self.id);
-    }
 }
 
 impl Fleet {
@@ -118,7 +103,6 @@ impl Fleet {
             register: Register::new(client),
             changed: Notify::new(),
             turn: tokio::sync::Mutex::default(),
-            ending: Arc::default(),
             looked_at_ms: AtomicU64::new(0),
             uncounted: Mutex::default(),
             deleted: Notify::new(),
@@ -140,15 +124,6 @@ impl Fleet {
     /// disk, or freezes were neither told nor heard for as long as that hangs.
     pub async fn turn(&self) -> MutexGuard<'_, ()> {
         self.turn.lock().await
-    }
-
-    /// Begins to end the freeze `id` here; `None` if that was begun already.
-    pub fn ending(&self, id: &str) -> Option<Ending> {
-        let is_first = locked(&self.ending).insert(id.into());
-        is_first.then(|| Ending {
-            all: Arc::clone(&self.ending),
-            id: id.into(),
-        })
     }
 
     /// Tells the others of what is frozen here, and hears of what they froze.
@@ -237,14 +212,15 @@ impl Fleet {
         }
         let known: HashMap<_, _> = entries.iter().map(|it| (&it.tenant, it)).collect();
         for (tenant, freeze) in containment.all_standing() {
-            // One that ended and could not be ended here yet is no news, nor is one that is
-            // being ended, also where a store came back empty.
+            // One that ended and could not be ended here yet is no news.
             let is_news = known.get(&tenant).is_none_or(|entry| {
                 let is_another = entry.freeze.id != freeze.id;
                 is_another && (!entry.stands || is_later(&freeze, &entry.freeze))
-            }) && !locked(&self.ending).contains(&freeze.id);
-            if is_news {
-                let scope = tenant.as_deref().map_or(Scope::All, Scope::Tenant);
+            });
+            let scope = tenant.as_deref().map_or(Scope::All, Scope::Tenant);
+            // The store may have taken its time with the one before, and a thaw may be on
+            // its way, also where the store came back empty.
+            if is_news && containment.stays(scope, &freeze.id) {
                 self.register
                     .enter(scope, &first_hand(freeze), true)
                     .await?;
@@ -266,7 +242,7 @@ impl Fleet {
             reason,
             ..
         } = &entry.freeze;
-        let Some(ending) = self.ending(id) else {
+        let Some(ending) = containment.begin_ending(id) else {
             return;
         };
         let by = format!("{by}{ELSEWHERE}");

@@ -41,6 +41,26 @@ fn a_freeze_that_comes_while_a_thaw_is_written_stands() {
 }
 
 #[test]
+fn one_at_a_time_ends_a_freeze_and_meanwhile_nobody_is_told_that_it_stands() {
+    let containment = Containment::default();
+    containment.freeze(BILLING, freeze("first"), |_| ());
+    let id = containment.standing(BILLING).unwrap().id;
+    assert!(containment.stays(BILLING, &id));
+    let ending = containment.begin_ending(&id).unwrap();
+    assert!(containment.begin_ending(&id).is_none());
+    assert!(containment.begin_ending("another").is_some());
+    assert!(!containment.stays(BILLING, &id));
+    // The trail could not be written: it stands.
+    drop(ending);
+    assert!(containment.stays(BILLING, &id));
+    let ending = containment.begin_ending(&id);
+    assert!(containment.thawed(BILLING, &id, "x"));
+    drop(ending);
+    assert!(!containment.stays(BILLING, &id));
+    assert!(!containment.stays(Scope::All, &id));
+}
+
+#[test]
 fn the_freeze_of_all_and_those_of_tenants_do_not_end_each_other() {
     let containment = Containment::default();
     containment.freeze(BILLING, freeze("one"), |_| ());
