@@ -260,9 +260,6 @@ impl Reloader {
         if let (Some(store), Some(settings)) = (&snapshot.store, &settings.limits_store) {
             store.set_replicas(settings.replicas);
         }
-        if let Some(traces) = self.shared.traces() {
-            traces.move_to(&settings.upstream.url);
-        }
         let (digest, tenants) = (snapshot.digest.clone(), snapshot.tenants().len());
         self.retired.add(self.shared.swap(snapshot));
         self.shared.metrics().reloaded(true);

@@ -23,7 +23,6 @@ mod queue;
 
 use std::{sync::Arc, time::Duration};
 
-use arc_swap::ArcSwapOption;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use self::queue::Queue;
@@ -58,8 +57,6 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Traces {
     queue: Queue,
-    /// The upstream, if a reload changed it.
-    moved: ArcSwapOption<UpstreamUrl>,
     /// A trace begun here is sent if the random part of its id is below this.
     below: u64,
 }
@@ -73,7 +70,6 @@ impl Traces {
         let all = (1_u64 << RANDOM_BITS) as f64;
         Arc::new(Self {
             queue: Queue::default(),
-            moved: ArcSwapOption::empty(),
             // Between 0 and 2^56: checked with the config.
             below: (settings.sampling * all) as u64,
         })
@@ -105,15 +101,8 @@ impl Traces {
     }
 
     /// Takes what became of a call of a sampled trace.
-    pub fn finish(&self, mut call: Finished) {
-        call.upstream_is(self.moved.load_full());
+    pub fn finish(&self, call: Finished) {
         self.queue.push(call);
-    }
-
-    /// Calls go to this upstream from now on. What waits to be sent already is told of
-    /// the one before.
-    pub fn move_to(&self, upstream: &UpstreamUrl) {
-        self.moved.store(Some(Arc::new(upstream.clone())));
     }
 
     /// What was sent and lost since the start.

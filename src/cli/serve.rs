@@ -225,8 +225,7 @@ impl Beside {
 /// Sends spans from now on, if the config says where.
 fn start_exporter(gateway: &Gateway, settings: &Settings, way: Option<Way>) -> Option<Exporter> {
     let traces = Arc::clone(gateway.shared().traces()?);
-    let (otlp, upstream) = (settings.otlp.as_ref()?, &settings.upstream.url);
-    Some(Exporter::start(traces, otlp, way?, upstream))
+    Some(Exporter::start(traces, settings.otlp.as_ref()?, way?))
 }
 
 /// Writes the trail to a database from now on, if the config says where.

@@ -114,7 +114,7 @@ impl Rim {
         let was_sent = answer.upstream.is_some();
         let response = match (traces, trace) {
             (Some(traces), Some(trace)) if trace.is_sampled => {
-                let (response, call) = Finished::of(trace, arrival, answer);
+                let (response, call) = Finished::of(trace, arrival, answer, &snapshot.upstream);
                 traces.finish(call);
                 response
             }

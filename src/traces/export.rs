@@ -15,7 +15,7 @@ use super::{
     finished::Finished,
     post::{Collector, Delivery},
 };
-use crate::{config::settings::UpstreamUrl, ids::random};
+use crate::ids::random;
 
 /// How long spans wait for others.
 const GATHER: Duration = Duration::from_secs(1);
@@ -38,8 +38,6 @@ struct Work {
     traces: Arc<Traces>,
     collector: Collector,
     service: String,
-    /// That of the start.
-    upstream: UpstreamUrl,
     closing: watch::Receiver<bool>,
     is_failing: bool,
     has_rejected: bool,
@@ -47,18 +45,12 @@ struct Work {
 
 impl Exporter {
     /// Starts sending what `traces` is given, on the runtime that this is called on.
-    pub fn start(
-        traces: Arc<Traces>,
-        settings: &Settings,
-        way: Way,
-        upstream: &UpstreamUrl,
-    ) -> Self {
+    pub fn start(traces: Arc<Traces>, settings: &Settings, way: Way) -> Self {
         let (closing, closes) = watch::channel(false);
         let work = Work {
             traces,
             collector: Collector::new(settings.clone(), way),
             service: settings.service_name.clone(),
-            upstream: upstream.clone(),
             closing: closes,
             is_failing: false,
             has_rejected: false,
@@ -176,7 +168,7 @@ impl Work {
                     scope.bytes(2, env!("CARGO_PKG_VERSION"));
                 });
                 for call in calls {
-                    call.write(scope_spans, &self.upstream);
+                    call.write(scope_spans);
                 }
             });
         });

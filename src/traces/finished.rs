@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     audit::OutcomeKind,
-    config::settings::UpstreamUrl,
+    config::{settings::UpstreamUrl, snapshot::Target},
     ids::RequestId,
     pipeline::{
         Answer,
@@ -55,17 +55,19 @@ pub struct Finished {
     outcome: Option<OutcomeKind>,
     is_on_route: bool,
     upstream: Option<Upstream>,
-    moved_to: Option<Arc<UpstreamUrl>>,
+    target: Arc<Target>,
     ended: Instant,
     ended_at: SystemTime,
 }
 
 impl Finished {
-    /// Takes everything of an answer but the answer itself.
+    /// Takes everything of an answer but the answer itself; `target` is where its call
+    /// went, if it was sent.
     pub fn of(
         context: Context,
         arrival: &Arrival,
         answer: Answer<'_>,
+        target: &Arc<Target>,
     ) -> (http::Response<Body>, Self) {
         let finished = Self {
             context,
@@ -82,16 +84,11 @@ impl Finished {
             outcome: answer.outcome,
             is_on_route: answer.is_on_route,
             upstream: answer.upstream,
-            moved_to: None,
+            target: Arc::clone(target),
             ended: Instant::now(),
             ended_at: SystemTime::now(),
         };
         (answer.response, finished)
-    }
-
-    /// The upstream that it went to, unless that is still the one of the start.
-    pub(super) fn upstream_is(&mut self, moved_to: Option<Arc<UpstreamUrl>>) {
-        self.moved_to = moved_to;
     }
 
     /// How many spans it has.
@@ -100,13 +97,13 @@ impl Finished {
         u64::try_from(attempts).unwrap_or_default() + 1
     }
 
-    /// Writes its spans into a `ScopeSpans`; `at_start` is the upstream of the start.
-    pub fn write(&self, scope: &mut Message, at_start: &UpstreamUrl) {
+    /// Writes its spans into a `ScopeSpans`.
+    pub fn write(&self, scope: &mut Message) {
         scope.message(2, |span| self.write_call(span));
         let Some(upstream) = &self.upstream else {
             return;
         };
-        let server = self.moved_to.as_deref().unwrap_or(at_start);
+        let server = &self.target.settings.url;
         for (number, attempt) in (0..).zip(&upstream.attempts) {
             let began = upstream.began + attempt.after;
             scope.message(2, |span| {
