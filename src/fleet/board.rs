@@ -92,6 +92,8 @@ struct Told {
     unseen: u32,
     /// Why, as soon as they are enough.
     unseen_why: Option<Trouble>,
+    /// Signs of life that failed, one after another.
+    uncounted: u32,
     /// Why a connection that is not for calls failed since the last look that did not,
     /// and what is for people.
     beside: Option<(Trouble, String)>,
@@ -236,11 +238,34 @@ impl Board {
         self.told().unseen_why
     }
 
+    /// The store does not count this gateway among those that live; nor what it deletes,
+    /// which is noted in the same way. Said only where nothing else says that it fails.
+    pub(super) fn not_counted(&self, trouble: Trouble) {
+        let is_degraded = self.is_degraded();
+        let mut told = self.told();
+        if is_degraded || told.unseen_why.is_some() {
+            return;
+        }
+        told.uncounted = told.uncounted.saturating_add(1);
+        if told.uncounted != UNSEEN_MAX {
+            return;
+        }
+        let detail = told.beside.as_ref().map_or("", |(_, detail)| detail);
+        tracing::error!(
+            reason = trouble.as_str(),
+            detail,
+            "neither this gateway nor what it deletes is counted in the fleet, though limits are shared through the store: {trouble}. Until it is, freeze_after counts what each gateway deletes by itself"
+        );
+    }
+
     /// So many gateways live, of as many as there are to be.
     pub(super) fn counted(&self, live: u32, replicas: u32) {
         self.live.store(live, Ordering::Relaxed);
         let are_too_many = live > replicas;
         let mut told = self.told();
+        if std::mem::take(&mut told.uncounted) >= UNSEEN_MAX {
+            tracing::info!("this gateway and what it deletes are counted in the fleet again");
+        }
         if told.are_too_many != are_too_many {
             told.are_too_many = are_too_many;
             if are_too_many {

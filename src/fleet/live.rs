@@ -61,14 +61,16 @@ async fn beat(client: Arc<Client>) {
     loop {
         sleep(pause).await;
         let beaten = distinct::count(&client, NAME, &store.id, Duration::ZERO, SILENCE_MAX);
-        // A failure is told by those whom calls wait for.
-        let live = beaten.await.ok();
-        pause = match live.and_then(|live| u32::try_from(live).ok()) {
-            Some(live) => {
+        pause = match beaten.await {
+            Ok(live) => {
+                let live = u32::try_from(live).unwrap_or(u32::MAX);
                 store.board.counted(live, store.replicas());
                 BEAT
             }
-            None => Duration::from_millis(250),
+            Err(trouble) => {
+                store.board.not_counted(trouble);
+                Duration::from_millis(250)
+            }
         };
     }
 }

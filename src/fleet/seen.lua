@@ -14,8 +14,10 @@ if type(before) == 'table' then
   redis.call('DEL', KEYS[1])
   before = false
 end
--- What comes late must not hide that it was seen again meanwhile.
-if not before or before + 0 < at then redis.call('ZADD', KEYS[1], at, ARGV[1]) end
+before = tonumber(before)
+-- What comes late must not hide that it was seen again meanwhile; but a clock that was set
+-- back must not keep what it said before.
+if not before or before < at or before > now then redis.call('ZADD', KEYS[1], at, ARGV[1]) end
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[2])
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return redis.call('ZCARD', KEYS[1])
