@@ -243,7 +243,12 @@ impl KeyEcho {
 
     fn is_in_text(&self, text: &[u8]) -> bool {
         self.stands_in(text)
-            || (memchr(b'%', text).is_some() && self.stands_in(&percent_decoded(text)))
+            || (memchr(b'%', text).is_some() && {
+                let decoded = percent_decoded(text);
+                self.stands_in(&decoded)
+                    || (memchr(b'\\', &decoded).is_some()
+                        && self.stands_in(&json_unescaped(&decoded)))
+            })
     }
 
     fn stands_in(&self, text: &[u8]) -> bool {
@@ -399,6 +404,7 @@ mod tests {
             br#"{"echo":"c2stYWI\/fj5+Pz5jZC85"}"#,
             br#"{"echo":"c2stYWI\/fj5\u002bPz5jZC85"}"#,
             br#"{"echo":"sk-ab\u00253F~>~?>cd/9"}"#,
+            b"echo=sk-ab%5Cu003f~%3E~%5Cu003F>cd%5C/9",
         ] {
             assert!(key.is_echoed_in(echo), "{}", String::from_utf8_lossy(echo));
         }
