@@ -1,7 +1,8 @@
 //! Places where tests end the process, as a kill would, or panic, as a bug would:
 //! only in debug builds, and only if the environment names the place.
 
-/// Between which stages a process can be ended.
+/// Between which stages of a call. Beside them there are `worker-starts` and
+/// `worker-serves`, where no call is under way.
 pub const POINTS: [&str; 6] = [
     "admitted",
     "intent-durable",

@@ -50,7 +50,7 @@ pub async fn keep_watchdog(shared: Arc<Shared>) {
             None => tell(&[NotifyState::Watchdog]),
             Some(worker) => tracing::error!(
                 worker,
-                "a worker is stuck: systemd is told nothing more, so that its watchdog restarts the process"
+                "a worker is stuck or gone: systemd is told nothing more, so that its watchdog restarts the process"
             ),
         }
         tokio::time::sleep(every).await;

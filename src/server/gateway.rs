@@ -14,7 +14,7 @@ use super::{
     inherited::Inherited,
     listener::{self, Listening},
     shared::Shared,
-    worker,
+    worker::{self, Together},
 };
 use crate::{
     audit::Trail,
@@ -94,8 +94,8 @@ impl Gateway {
     ///
     /// # Errors
     ///
-    /// See [`StartError`]. Nothing was started if an address can't be listened on; if a
-    /// worker can't serve, the others end by themselves, not waited for.
+    /// See [`StartError`]. No call was taken then. If it is a worker that can't serve, the
+    /// others end by themselves, not waited for.
     pub fn start(
         settings: &Settings,
         snapshot: Snapshot,
@@ -123,8 +123,9 @@ impl Gateway {
             .map(|(number, sockets)| spawn(number, &shared, sockets, finish.subscribe()))
             .collect::<io::Result<Vec<_>>>();
         let workers = workers.map_err(StartError::Worker)?.into_iter();
-        let workers = workers.map(Starting::serves).collect::<io::Result<_>>();
+        let workers = workers.map(Starting::ready).collect::<io::Result<Vec<_>>>();
         let workers = workers.map_err(StartError::Worker)?;
+        let workers = workers.into_iter().map(Ready::go).collect();
         Ok(Self {
             shared,
             addresses,
@@ -186,6 +187,8 @@ impl Gateway {
             }
             () = cut() => Stopped::Cut,
         };
+        // Also where it was cut while it still took calls.
+        shared.stop();
         finish.send_replace(true);
         let trail = shared.trail().clone();
         // Joining and the last sync block.
@@ -221,22 +224,41 @@ async fn until(is_so: impl Fn() -> bool) {
     }
 }
 
-/// A worker that may not serve yet.
+/// A worker of which it is not known yet whether it can serve.
 struct Starting {
     thread: thread::JoinHandle<io::Result<()>>,
-    serves: mpsc::Receiver<()>,
+    ready: mpsc::Receiver<()>,
+    go: mpsc::SyncSender<()>,
+}
+
+/// A worker that takes connections as soon as it is told to.
+struct Ready {
+    thread: thread::JoinHandle<io::Result<()>>,
+    go: mpsc::SyncSender<()>,
+}
+
+impl Ready {
+    /// All others are ready, too.
+    fn go(self) -> thread::JoinHandle<io::Result<()>> {
+        // If it ended meanwhile, its thread tells.
+        let _ = self.go.send(());
+        self.thread
+    }
 }
 
 impl Starting {
-    /// Waits until it takes calls.
-    fn serves(self) -> io::Result<thread::JoinHandle<io::Result<()>>> {
-        if self.serves.recv().is_ok() {
-            return Ok(self.thread);
+    /// Waits until it could take connections.
+    fn ready(self) -> io::Result<Ready> {
+        let Self { thread, ready, go } = self;
+        if ready.recv().is_ok() {
+            return Ok(Ready { thread, go });
         }
-        let ended = self.thread.join();
+        let ended = thread.join();
         Err(match ended {
             Ok(Err(error)) => error,
-            Ok(Ok(())) | Err(_) => io::Error::other("its thread ended by a bug, see above"),
+            Ok(Ok(())) | Err(_) => {
+                io::Error::other("its thread ended by a bug, which the log tells")
+            }
         })
     }
 }
@@ -250,12 +272,14 @@ fn spawn(
     let shared = Arc::clone(shared);
     // Its backlog fills from now on, whenever the thread comes to it.
     let starting = shared.accepting();
-    let (says, serves) = mpsc::sync_channel(1);
+    let (says_ready, ready) = mpsc::sync_channel(1);
+    let (go, may_go) = mpsc::sync_channel(1);
     let thread = thread::Builder::new()
         .name(format!("worker-{number}"))
         .spawn(move || {
             let _lives = shared.worker_lives(number);
-            worker::run(&shared, number, sockets, starting, says, finish)
+            let together = Together { says_ready, may_go };
+            worker::run(&shared, number, sockets, starting, together, finish)
         })?;
-    Ok(Starting { thread, serves })
+    Ok(Starting { thread, ready, go })
 }

@@ -288,6 +288,13 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = |round: usize| directory.path().join(round.to_string());
         let now = AtomicUsize::new(0);
+        // Else a round that fails would leave the other thread looking for ever.
+        struct Ends<'a>(&'a AtomicUsize);
+        impl Drop for Ends<'_> {
+            fn drop(&mut self) {
+                self.0.store(ROUNDS, Ordering::Release);
+            }
+        }
         thread::scope(|scope| {
             let early = scope.spawn(|| {
                 let mut early = 0;
@@ -303,10 +310,12 @@ mod tests {
                     }
                 }
             });
+            let ends = Ends(&now);
             for round in 0..ROUNDS {
                 drop(bind_unix(&path(round), 0o600, None).unwrap());
                 now.store(round + 1, Ordering::Release);
             }
+            drop(ends);
             assert_eq!(early.join().unwrap(), 0);
         });
     }

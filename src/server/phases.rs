@@ -46,7 +46,8 @@ impl Phases {
     /// The listeners close from now on, and calls are refused.
     pub fn stop(&self) {
         // The listeners first: who is refused and comes again at once is to find the
-        // process that takes over, and not this one again.
+        // process that takes over, and not this one again (but for one that a listener is
+        // just taking).
         self.phase.send_replace(Phase::Stopping);
         self.refuses_calls.store(true, Ordering::Release);
     }

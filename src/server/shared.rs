@@ -27,7 +27,7 @@ use crate::{
     traces::Traces,
 };
 
-/// Workers look around every 15 s, whatever they do.
+/// Workers look around every 15 s, whatever they do: one that did not for so long is stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
 
 /// What the workers share. The admin port, metrics, traces, the fleet and systemd look at
@@ -236,11 +236,16 @@ pub(super) struct WorkerLives {
 
 impl Drop for WorkerLives {
     fn drop(&mut self) {
+        let worker = self.worker;
         let is_to_end = *self.shared.phase().borrow() == Phase::Stopping;
-        if let Some(pulse) = self.shared.pulses.get(self.worker)
+        if let Some(pulse) = self.shared.pulses.get(worker)
             && !is_to_end
         {
             pulse.0.store(Pulse::NEVER_AGAIN, Ordering::Relaxed);
+            tracing::error!(
+                worker,
+                "a worker is gone, and its calls with it: restart the gateway, as /livez and systemd's watchdog now ask for"
+            );
         }
     }
 }

@@ -42,8 +42,17 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often unused upstream connections are looked through.
 const SWEEP_EVERY: Duration = Duration::from_secs(15);
 
-/// Serves on `sockets` until `finish` says so, as the worker with this number; `serves` is
-/// told once it does.
+/// No worker takes a call before all can: a start that fails must not cut any off.
+#[derive(Debug)]
+pub struct Together {
+    /// Told once this one could begin.
+    pub says_ready: mpsc::SyncSender<()>,
+    /// Says that all others could, too; closed if one can't.
+    pub may_go: mpsc::Receiver<()>,
+}
+
+/// Serves on `sockets` until `finish` says so, as the worker with this number, once all
+/// workers are ready.
 ///
 /// # Errors
 ///
@@ -53,7 +62,7 @@ pub fn run(
     number: usize,
     sockets: Vec<Listening>,
     starting: Accepting,
-    serves: mpsc::SyncSender<()>,
+    together: Together,
     mut finish: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let counts = shared.metrics().shards().get(number);
@@ -85,7 +94,15 @@ pub fn run(
             watchdog: Watchdog::new(),
             phase: shared.phase(),
         };
-        for (listener, Listening { socket, backlog }) in sockets.into_iter().enumerate() {
+        // Registered first: that is what can fail.
+        let sockets = sockets.into_iter().map(Registered::new);
+        let sockets: Vec<_> = sockets.collect::<io::Result<_>>()?;
+        // Whoever started it waits for this.
+        let _ = together.says_ready.send(());
+        if together.may_go.recv().is_err() {
+            return Ok(());
+        }
+        for (listener, (socket, backlog)) in sockets.into_iter().enumerate() {
             let acceptor = Acceptor {
                 shared: Arc::clone(shared),
                 context: context.clone(),
@@ -95,12 +112,10 @@ pub fn run(
             };
             let accepting = shared.accepting();
             match socket {
-                ListeningSocket::Tcp(socket) => {
-                    let socket = tokio::net::TcpListener::from_std(socket)?;
+                Registered::Tcp(socket) => {
                     tokio::spawn(acceptor.accept(socket, backlog, accepting));
                 }
-                ListeningSocket::Unix(socket) => {
-                    let socket = tokio::net::UnixListener::from_std(socket)?;
+                Registered::Unix(socket) => {
                     tokio::spawn(acceptor.accept(socket, backlog, accepting));
                 }
             }
@@ -114,8 +129,6 @@ pub fn run(
         };
         // Each listener has its own by now.
         drop(starting);
-        // Whoever started it waits for this.
-        let _ = serves.send(());
         fault_point::reach("worker-serves");
         tokio::select! {
             // An error means that the gateway is gone: then there is nothing left to do either.
@@ -128,6 +141,24 @@ pub fn run(
     // A look-up that is under way can't be cut, and nobody waits for it any more.
     runtime.shutdown_background();
     ended
+}
+
+/// A socket that the runtime of this worker tells of.
+enum Registered {
+    Tcp(tokio::net::TcpListener),
+    Unix(tokio::net::UnixListener),
+}
+
+impl Registered {
+    fn new(Listening { socket, backlog }: Listening) -> io::Result<(Self, Backlog)> {
+        let registered = match socket {
+            ListeningSocket::Tcp(socket) => Self::Tcp(tokio::net::TcpListener::from_std(socket)?),
+            ListeningSocket::Unix(socket) => {
+                Self::Unix(tokio::net::UnixListener::from_std(socket)?)
+            }
+        };
+        Ok((registered, backlog))
+    }
 }
 
 /// A listening socket of either kind.

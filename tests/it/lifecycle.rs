@@ -230,6 +230,7 @@ fn a_worker_that_cannot_serve_ends_the_start_and_one_that_is_gone_is_told() {
     }
     let mut gateway = Setup::default()
         .env("ALLOY_GATEWAY_PANIC_AT", "worker-serves")
+        .workers(1)
         .start();
     let end = Instant::now() + Duration::from_secs(30);
     while gateway.admin("/livez").status != 503 {
