@@ -251,7 +251,7 @@ pub struct Tenant {
     /// How long a call may wait for its turn before it is refused.
     #[schemars(schema_with = "duration", extend("default" = "0s"))]
     pub wait: Option<String>,
-    /// How many calls may wait at once.
+    /// How many calls may wait at once; the next one is refused.
     #[schemars(extend("default" = 64))]
     pub wait_queue: Option<u64>,
     /// How many of its calls may be under way at once; a quarter of bounds.requests_in_flight if absent.
@@ -334,10 +334,10 @@ pub struct Audit {
     /// How long an answer waits for its outcome to be durable.
     #[schemars(schema_with = "duration", extend("default" = "2s"))]
     pub outcome_wait: Option<String>,
-    /// A segment that has so many bytes is sealed, and the next one begun.
+    /// A segment that has so many bytes is sealed, and the next one begun, once the disk has room for it.
     #[schemars(schema_with = "size", extend("default" = "64MiB"))]
     pub segment_size: Option<OneOf<Nothing>>,
-    /// A segment that is so old is sealed, and the next one begun.
+    /// A segment that is so old is sealed, and the next one begun, once the disk has room for it.
     #[schemars(schema_with = "duration", extend("default" = "1d"))]
     pub segment_age: Option<String>,
     /// Sealed segments whose records are all older are removed; or forever.
