@@ -361,7 +361,11 @@ async fn while_there_is_only_the_reserve_no_new_segment_takes_its_place() {
     let trail = Trail::open_on(disk, options, &mut |_| {}).unwrap();
     let worker = trail.for_worker();
     // Which of them come before the room is found to be missing does not matter.
-    while worker.intent(intent(RequestId::next())).await.is_ok() {}
+    let mut came = 0;
+    while worker.intent(intent(RequestId::next())).await.is_ok() {
+        came += 1;
+        assert!(came < 100, "nobody notices that there is no room");
+    }
     let of_reserve = segments(directory.path());
     for _ in 0..2 {
         // The writer looks once a second.
