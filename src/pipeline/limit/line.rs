@@ -72,9 +72,9 @@ impl Line {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Joins the end of the line; only its head asks the limits, and
-    /// whoever waited as long as it may. Without a place in it a
-    /// call is refused, whatever the limits hold: who came first goes first.
+    /// Joins the end of the line; only its head asks the limits, and whoever waited as
+    /// long as it may. Without a place in it a call is refused, whatever the limits hold:
+    /// who came first goes first.
     pub(super) async fn wait(
         &self,
         asking: Asking<'_>,
