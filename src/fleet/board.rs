@@ -243,14 +243,15 @@ impl Board {
     pub(super) fn not_counted(&self, trouble: Trouble) {
         let is_degraded = self.is_degraded();
         let mut told = self.told();
-        if is_degraded || told.unseen_why.is_some() {
+        if is_degraded || told.unseen > 0 {
             return;
         }
         told.uncounted = told.uncounted.saturating_add(1);
         if told.uncounted != UNSEEN_MAX {
             return;
         }
-        let detail = told.beside.as_ref().map_or("", |(_, detail)| detail);
+        let beside = told.beside.as_ref().filter(|(why, _)| *why == trouble);
+        let detail = beside.map_or("", |(_, detail)| detail);
         tracing::error!(
             reason = trouble.as_str(),
             detail,

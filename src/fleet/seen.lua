@@ -15,8 +15,8 @@ if type(before) == 'table' then
   before = false
 end
 before = tonumber(before)
--- What comes late must not hide that it was seen again meanwhile; but a clock that was set
--- back must not keep what it said before.
+-- What comes late must not hide that it was seen again meanwhile. Once the clock was set
+-- back, what is seen again has the new time; what is not keeps the old one.
 if not before or before < at or before > now then redis.call('ZADD', KEYS[1], at, ARGV[1]) end
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[2])
 redis.call('PEXPIRE', KEYS[1], ARGV[2])

@@ -147,7 +147,10 @@ pub async fn admit<'a>(
         Some(line) => in_line(line, asking, tenant.wait).await?,
         None => match (at_once(asking, &mut asked).await, line) {
             (Err(refusal @ Refusal::RateLimited { .. }), Some(line)) => {
-                line.waits_for(&refusal);
+                // Else its head, which came meanwhile, was told what it waits for.
+                if line.is_empty() {
+                    line.waits_for(&refusal);
+                }
                 in_line(line, asking, tenant.wait).await?
             }
             (passed, _) => passed?,

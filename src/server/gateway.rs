@@ -277,7 +277,6 @@ fn spawn(
     let thread = thread::Builder::new()
         .name(format!("worker-{number}"))
         .spawn(move || {
-            let _lives = shared.worker_lives(number);
             let together = Together { says_ready, may_go };
             worker::run(&shared, number, sockets, starting, together, finish)
         })?;

@@ -176,7 +176,7 @@ impl Shared {
         }
     }
 
-    /// Held by a worker's thread for as long as it lives.
+    /// Held by a worker for as long as it may have calls.
     pub(super) fn worker_lives(self: &Arc<Self>, worker: usize) -> WorkerLives {
         WorkerLives {
             shared: Arc::clone(self),
@@ -226,7 +226,7 @@ impl Drop for Accepting {
     }
 }
 
-/// Notes when the thread that holds it ends, in whichever way.
+/// Notes when the worker that holds it ends, in whichever way.
 #[derive(Debug)]
 #[must_use]
 pub(super) struct WorkerLives {

@@ -102,6 +102,8 @@ pub fn run(
         if together.may_go.recv().is_err() {
             return Ok(());
         }
+        // Dropped before the runtime, which may have to wait for a look-up.
+        let _lives = shared.worker_lives(number);
         for (listener, (socket, backlog)) in sockets.into_iter().enumerate() {
             let acceptor = Acceptor {
                 shared: Arc::clone(shared),

@@ -237,6 +237,10 @@ fn a_worker_that_cannot_serve_ends_the_start_and_one_that_is_gone_is_told() {
         assert!(Instant::now() < end, "nobody notices");
         thread::sleep(Duration::from_millis(20));
     }
+    gateway.process.wait_for(|line| {
+        let message = line["message"].as_str().unwrap_or_default();
+        message.starts_with("a worker is gone") && line["worker"] == 0
+    });
     let said = gateway.admin("/readyz?verbose");
     assert_eq!(said.status, 503);
     assert!(
@@ -257,7 +261,9 @@ fn a_worker_that_cannot_serve_ends_the_start_and_one_that_is_gone_is_told() {
     assert_eq!(again.wait().code(), Some(1));
     let said = again.output();
     assert!(said.contains("cannot start a worker: "), "{said}");
-    assert!(!said.contains("\"ready\""), "{said}");
+    for untrue in ["\"ready\"", "a worker is gone"] {
+        assert!(!said.contains(untrue), "{said}");
+    }
 }
 
 #[test]

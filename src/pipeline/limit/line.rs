@@ -168,10 +168,14 @@ mod tests {
         assert_eq!(told().await, by_store(MINUTE * 2 / 3));
         limits.try_pass().unwrap().failed();
         // With a place or none, a call hears of the breaker at once.
+        let head = line.turn.lock().await;
+        let now = Instant::now();
         for place in [place, None] {
             let open = told().await;
             assert!(matches!(open, Refusal::CircuitOpen { .. }), "{open:?}");
             drop(place);
         }
+        assert_eq!(Instant::now(), now);
+        drop(head);
     }
 }
