@@ -286,49 +286,40 @@ fn base64(bytes: &[u8]) -> Vec<u8> {
 
 /// Every `%XX` as its byte (RFC 3986 §2.1); anything else as it stands.
 fn percent_decoded(bytes: &[u8]) -> Vec<u8> {
-    let digit = |b: &u8| char::from(*b).to_digit(16);
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut rest = bytes;
-    while let [first, tail @ ..] = rest {
-        let escaped = match rest {
-            [b'%', high, low, ..] => digit(high).zip(digit(low)),
-            _ => None,
-        };
-        match escaped.and_then(|(high, low)| u8::try_from(high << 4 | low).ok()) {
-            Some(byte) => {
-                out.push(byte);
-                rest = tail.get(2..).unwrap_or_default();
-            }
-            None => {
-                out.push(*first);
-                rest = tail;
-            }
-        }
-    }
-    out
+    unescaped(bytes, |rest| match rest {
+        [b'%', high, low, ..] => Some((hex_byte(*high, *low)?, 3)),
+        _ => None,
+    })
 }
 
 /// Every JSON escape of a visible character as that (RFC 8259 §7); anything else as it
 /// stands.
 fn json_unescaped(bytes: &[u8]) -> Vec<u8> {
-    let digit = |b: &u8| char::from(*b).to_digit(16);
+    unescaped(bytes, |rest| match rest {
+        [b'\\', it @ (b'"' | b'\\' | b'/'), ..] => Some((*it, 2)),
+        [b'\\', b'u', b'0', b'0', high, low, ..] => hex_byte(*high, *low)
+            .filter(u8::is_ascii_graphic)
+            .map(|it| (it, 6)),
+        _ => None,
+    })
+}
+
+/// All bytes, but those of each escape that `read` finds at the begin of the rest as the one
+/// byte that it means; `read` says how many it takes.
+fn unescaped(bytes: &[u8], read: impl Fn(&[u8]) -> Option<(u8, usize)>) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len());
     let mut rest = bytes;
-    while let [first, tail @ ..] = rest {
-        let escaped = match rest {
-            [b'\\', it @ (b'"' | b'\\' | b'/'), ..] => Some((*it, 1)),
-            [b'\\', b'u', b'0', b'0', high, low, ..] => digit(high)
-                .zip(digit(low))
-                .and_then(|(high, low)| u8::try_from(high << 4 | low).ok())
-                .filter(u8::is_ascii_graphic)
-                .map(|it| (it, 5)),
-            _ => None,
-        };
-        let (byte, more) = escaped.unwrap_or((*first, 0));
+    while let [first, ..] = rest {
+        let (byte, length) = read(rest).unwrap_or((*first, 1));
         out.push(byte);
-        rest = tail.get(more..).unwrap_or_default();
+        rest = rest.get(length..).unwrap_or_default();
     }
     out
+}
+
+fn hex_byte(high: u8, low: u8) -> Option<u8> {
+    let digit = |digit: u8| char::from(digit).to_digit(16);
+    u8::try_from(digit(high)? << 4 | digit(low)?).ok()
 }
 
 /// Lower-case hex of some bytes.

@@ -26,7 +26,7 @@ impl Table {
     ///
     /// If the store does not answer within a second: the last known state holds.
     pub async fn read(&self) -> Result<Vec<(String, String)>, Trouble> {
-        let reply = self.command(&[b"HGETALL"], &[]).await?;
+        let reply = self.command(b"HGETALL", &[]).await?;
         let texts = reply.list().iter().map(|it| it.text().map(str::to_owned));
         let texts: Vec<_> = texts.collect::<Option<_>>().ok_or(Trouble::Error)?;
         let mut texts = texts.into_iter();
@@ -43,18 +43,16 @@ impl Table {
     ///
     /// If the store does not answer within a second; it may be set all the same.
     pub async fn set(&self, name: &str, text: &str) -> Result<(), Trouble> {
-        self.command(&[b"HSET"], &[name.as_bytes(), text.as_bytes()])
+        self.command(b"HSET", &[name.as_bytes(), text.as_bytes()])
             .await
             .map(drop)
     }
 
-    async fn command(&self, verb: &[&[u8]], rest: &[&[u8]]) -> Result<resp::Reply, Trouble> {
+    async fn command(&self, verb: &[u8], rest: &[&[u8]]) -> Result<resp::Reply, Trouble> {
         let name = self.name.as_bytes();
+        let command = [&[verb, name], rest].concat();
         let asked = self.client.ask(name, BESIDE_PATIENCE, |out, _| {
-            resp::begin(out, verb.len() + 1 + rest.len());
-            for part in verb.iter().chain([&name]).chain(rest) {
-                resp::part(out, part);
-            }
+            resp::command(out, &command);
         });
         asked.await
     }

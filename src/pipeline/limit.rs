@@ -149,7 +149,7 @@ pub async fn admit<'a>(
             (Err(refusal @ Refusal::RateLimited { .. }), Some(line)) => {
                 // Else its head, which came meanwhile, was told what it waits for.
                 if line.is_empty() {
-                    line.waits_for(&refusal);
+                    line.note(&refusal);
                 }
                 in_line(line, asking, tenant.wait).await?
             }

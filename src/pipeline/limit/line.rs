@@ -46,7 +46,7 @@ impl Line {
     }
 
     /// Notes what whoever waits, or will, waits for; until when.
-    pub(super) fn waits_for(&self, refusal: &Refusal) -> Instant {
+    pub(super) fn note(&self, refusal: &Refusal) -> Instant {
         let wait = refusal.retry_after().unwrap_or_default();
         let until = Instant::now() + wait.max(Duration::from_millis(1));
         *self.noted() = Some((refusal.clone(), until));
@@ -95,7 +95,7 @@ impl Line {
                 if matches!(refusal, Refusal::CircuitOpen { .. }) {
                     return Err(refusal);
                 }
-                let until = self.waits_for(&refusal);
+                let until = self.note(&refusal);
                 if until > deadline {
                     return Err(refusal);
                 }
@@ -160,7 +160,7 @@ mod tests {
             retry_after,
             by_store: true,
         };
-        line.waits_for(&by_store(MINUTE));
+        line.note(&by_store(MINUTE));
         for _ in 0..3 {
             assert_eq!(told().await, by_store(MINUTE));
         }
