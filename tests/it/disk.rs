@@ -116,9 +116,8 @@ fn a_full_disk_still_takes_the_outcomes_of_what_was_sent() {
     assert_eq!(gateway.delete(USER, "c1").status, 200);
     // Calls that are at Alloy when the disk fills.
     let mut under_way: Vec<_> = (0..20).map(|_| gateway.connect()).collect();
-    gateway
-        .alloy
-        .script(vec![Behaviour::Late(Duration::from_secs(4)); 20]);
+    let (release, held) = tokio::sync::watch::channel(false);
+    gateway.alloy.script(vec![Behaviour::Held(held); 20]);
     for (n, connection) in under_way.iter_mut().enumerate() {
         connection.send(delete(USER, &format!("late-{n}"), gateway.token()));
     }
@@ -128,6 +127,7 @@ fn a_full_disk_still_takes_the_outcomes_of_what_was_sent() {
     promised.extend(call_until_refused(&gateway, "full"));
     assert_unready(&gateway, "no-space");
     let before = sent(&gateway).len();
+    release.send(true).unwrap();
     for connection in &mut under_way {
         // Alloy of the script knows no such credential, and says so: recorded all the same.
         let response = connection.receive();

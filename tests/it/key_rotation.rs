@@ -118,14 +118,14 @@ fn if_the_next_key_is_refused_too_the_call_fails_after_two_attempts() {
 #[test]
 fn how_the_call_ended_with_the_next_key_is_what_the_caller_hears() {
     let gateway = Setup::default()
-        .upstream("request_timeout: 1s")
+        .upstream("request_timeout: 3s")
         .file("api-key", OLD)
         .file("next-key", KEY)
         .key("next: { file: next-key }")
         .start();
     gateway.alloy.script([
         Behaviour::answer(401, "", "{}"),
-        Behaviour::Stall(Duration::from_secs(5)),
+        Behaviour::Stall(Duration::from_secs(60)),
     ]);
     let response = gateway.delete(USER, "c1");
     assert_refusal(&response, 504, "upstream-timeout", "yes");
