@@ -3,10 +3,12 @@
 use std::{
     fs::{self, File},
     io,
-    os::unix::fs::MetadataExt,
+    os::fd::AsFd,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
+
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
 use super::{cause::Misplaced, disk::Disk};
 
@@ -24,8 +26,7 @@ pub struct Segment {
     number: u64,
     path: PathBuf,
     file: File,
-    /// Device and inode of `file`.
-    identity: (u64, u64),
+    identity: Identity,
     born: Instant,
     /// Bytes written.
     len: u64,
@@ -33,6 +34,20 @@ pub struct Segment {
     confirmed: u64,
     /// Up to where room was taken; `None` where the file system can't.
     allocated: Option<u64>,
+}
+
+/// What no other file has as long as this one is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Identity {
+    /// Its major and its minor number.
+    device: (u32, u32),
+    inode: u64,
+}
+
+/// A file, as it is found.
+struct Found {
+    identity: Identity,
+    len: u64,
 }
 
 /// A segment to which nothing will be added.
@@ -82,14 +97,13 @@ impl Segment {
     pub fn create_unsynced(disk: &mut dyn Disk, directory: &Path, number: u64) -> io::Result<Self> {
         let path = directory.join(name(number));
         let file = disk.create(&path)?;
-        let identity = file.metadata().map(|found| identity(&found));
-        let identity = identity.inspect_err(|_| {
+        let found = find(&file, Path::new("")).inspect_err(|_| {
             let _ = disk.remove(&path);
         })?;
         Ok(Self {
             number,
             path,
-            identity,
+            identity: found.identity,
             file,
             born: Instant::now(),
             len: 0,
@@ -168,17 +182,17 @@ impl Segment {
     /// that is being written, or has another length: what was written would not
     /// be found by anybody.
     pub fn check_in_place(&self) -> io::Result<()> {
-        let found = fs::metadata(&self.path).map_err(|error| match error.kind() {
+        let found = found_at(&self.path).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound if self.is_directory_gone() => Misplaced::Directory.into(),
             io::ErrorKind::NotFound => Misplaced::Deleted.into(),
             _ => error,
         })?;
-        if identity(&found) != self.identity {
+        if found.identity != self.identity {
             return Err(Misplaced::Replaced.into());
         }
-        if found.len() != self.len {
+        if found.len != self.len {
             return Err(Misplaced::Length {
-                found: found.len(),
+                found: found.len,
                 written: self.len,
             }
             .into());
@@ -211,7 +225,7 @@ impl Segment {
     /// Sees to it that something stands under the segment's name: one that was
     /// deleted is written anew from the file that is still open.
     pub fn put_in_place(&self, disk: &mut dyn Disk) -> io::Result<()> {
-        match fs::metadata(&self.path) {
+        match found_at(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.confirmed > 0 => {
                 self.restore(disk)
             }
@@ -223,16 +237,16 @@ impl Segment {
     /// Cuts what does not count: all but the first `keep` bytes, if the file is
     /// ours. Another's is not ours to change.
     pub fn cut(&self, disk: &mut dyn Disk, keep: u64) -> io::Result<()> {
-        let found = match fs::metadata(&self.path) {
+        let found = match found_at(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             found => found?,
         };
-        let is_ours = identity(&found) == self.identity;
+        let is_ours = found.identity == self.identity;
         if is_ours && keep == 0 {
             // An empty file would only puzzle.
             disk.remove(&self.path)
-        } else if is_ours && (found.len() > keep || self.allocated > Some(keep)) {
-            disk.cut(&self.path, keep.min(found.len()))
+        } else if is_ours && (found.len > keep || self.allocated > Some(keep)) {
+            disk.cut(&self.path, keep.min(found.len))
         } else {
             Ok(())
         }
@@ -276,8 +290,27 @@ impl Segment {
     }
 }
 
-fn identity(file: &fs::Metadata) -> (u64, u64) {
-    (file.dev(), file.ino())
+/// What stands under this name.
+fn found_at(path: &Path) -> io::Result<Found> {
+    find(CWD, path)
+}
+
+/// The file under a name that starts at `from`, or `from` itself if it has none.
+///
+/// Not its times, which `fs::metadata` asks for, too: since Linux 6.13 a file whose times
+/// somebody saw gets new ones with its next write, else once a tick of the clock, and
+/// noting them takes as long as the write itself ("multigrain timestamps",
+/// Documentation/filesystems/multigrain-ts.rst of the kernel).
+fn find(from: impl AsFd, path: &Path) -> io::Result<Found> {
+    let wanted = StatxFlags::INO | StatxFlags::SIZE;
+    let found = statx(from, path, AtFlags::EMPTY_PATH, wanted)?;
+    Ok(Found {
+        identity: Identity {
+            device: (found.stx_dev_major, found.stx_dev_minor),
+            inode: found.stx_ino,
+        },
+        len: found.stx_size,
+    })
 }
 
 fn is_unsupported(error: &io::Error) -> bool {
