@@ -90,6 +90,11 @@ pub fn start(settings: &Settings, color: bool) -> io::Result<Logs> {
     Ok(Logs(sink))
 }
 
+/// Whether the log is one JSON object a line; not before it was started.
+pub fn is_json() -> bool {
+    matches!(SINK.get(), Some((_, Format::Json)))
+}
+
 /// What changes the level while the program runs; `None` before logging was started.
 pub fn control() -> Option<&'static Control> {
     CONTROL.get()

@@ -1,5 +1,7 @@
 //! `config schema` and `config show`.
 
+use std::path::PathBuf;
+
 use super::{
     ConfigFile, Exit,
     output::{err, out},
@@ -15,7 +17,16 @@ pub enum Verb {
     #[command(hide = true)]
     Reference,
     /// Print the effective config: defaults filled in, secrets left out
-    Show(ConfigFile),
+    Show(ShowArgs),
+}
+
+/// Arguments of `config show`.
+#[derive(Debug, clap::Args)]
+pub struct ShowArgs {
+    /// The config file; instead of --config
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigFile,
 }
 
 /// Prints the schema or the effective config.
@@ -23,7 +34,7 @@ pub fn run(verb: &Verb) -> anyhow::Result<Exit> {
     match verb {
         Verb::Schema => out!("{}", config::schema()),
         Verb::Reference => out!("{}", config::reference()),
-        Verb::Show(file) => match config::load(&file.path) {
+        Verb::Show(args) => match config::load(args.file.as_ref().unwrap_or(&args.config.path)) {
             Ok(loaded) => out!("{}", config::show(&loaded.settings)),
             Err(problems) => {
                 err!("{problems}");

@@ -15,7 +15,7 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
 };
 
-use super::{ConfigFile, Exit, color, memory, output::err, process, start::Ready};
+use super::{ConfigFile, Exit, color, memory, output::errln, process, start::Ready};
 use crate::{
     admin::{self, Admin},
     audit::Trail,
@@ -46,29 +46,31 @@ pub struct Args {
 
 /// Serves until it is told to stop.
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
+    // Before any secret is read.
+    process::harden();
     // Before there is a second thread.
     let inherited = Inherited::from_env().context("a socket from systemd (LISTEN_FDS)")?;
     let path = args.file.as_ref().unwrap_or(&args.config.path);
     let loaded = match config::load(path) {
         Ok(loaded) => loaded,
         Err(problems) => {
-            err!("{problems}");
+            // Until a config says how, the terminal decides.
+            let _logs = start_logging(&logging::Settings::default())?;
+            give_up(&problems.lines());
             if args.file.is_none() {
                 args.config.hint();
             }
             return Ok(Exit::Config);
         }
     };
+    let _logs = start_logging(&loaded.settings.log)?;
     let ready = match Ready::read(&loaded) {
         Ok(ready) => ready,
         Err(problems) => {
-            err!("{problems}");
+            give_up(&problems.lines());
             return Ok(Exit::Config);
         }
     };
-    process::harden();
-    let _logs = logging::start(&loaded.settings.log, color::is_on(&std::io::stderr()))
-        .context("cannot start logging")?;
     logging::panics::report();
     warn(path, &loaded);
     process::take_descriptors(&loaded.settings.bounds);
@@ -79,7 +81,26 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     let ended = runtime.block_on(serve(loaded, ready, inherited));
     // A file system that does not answer must not hold up the end.
     runtime.shutdown_background();
-    ended
+    ended.or_else(|error| {
+        give_up(&[format!("alloy-gateway: {error:#}")]);
+        Ok(Exit::Failure)
+    })
+}
+
+fn start_logging(settings: &logging::Settings) -> anyhow::Result<logging::Logs> {
+    logging::start(settings, color::is_on(&std::io::stderr())).context("cannot start logging")
+}
+
+/// Says why it ends: as the rest of the log if programs read that, else as the other
+/// verbs do.
+fn give_up(why: &[String]) {
+    for line in why {
+        if logging::is_json() && tracing::enabled!(tracing::Level::ERROR) {
+            tracing::error!("{line}");
+        } else {
+            errln!("{line}");
+        }
+    }
 }
 
 async fn serve(loaded: Loaded, ready: Ready, mut inherited: Inherited) -> anyhow::Result<Exit> {

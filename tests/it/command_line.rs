@@ -57,12 +57,23 @@ impl Config {
     }
 }
 
+/// The messages alone, of lines that are JSON.
+fn said(stderr: &str) -> String {
+    let messages = stderr.lines().map(|line| {
+        let json = serde_json::from_str::<serde_json::Value>(line);
+        json.map_or(line.to_owned(), |line| {
+            line["message"].as_str().unwrap().to_owned()
+        })
+    });
+    messages.collect::<Vec<_>>().join("\n")
+}
+
 /// `check` and `serve` end with this code and one clear message.
 #[track_caller]
 fn assert_ends(config: &Config, code: i32, message: &str) {
     for verb in ["check", "serve"] {
         let output = run(&[verb, "-c", &config.path()]);
-        let said = text(&output.stderr);
+        let said = said(&text(&output.stderr));
         assert_eq!(output.status.code(), Some(code), "{verb}: {said}");
         assert!(
             said.contains(message),
@@ -524,4 +535,36 @@ fn the_demo_plays_its_story_and_all_of_it_holds() {
         "{story}"
     );
     assert!(!story.contains("agw_") || !story.contains(&"agw_".repeat(2)));
+}
+
+/// Whatever collects the log reads JSON: the line that says why there is no gateway is
+/// the one it must not drop.
+#[test]
+fn why_serve_ends_is_told_as_the_log_is() {
+    let used = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = used.local_addr().unwrap().to_string();
+    let cases: [(&str, &dyn Fn(String) -> String); 3] = [
+        ("version", &|text| text.replace("version: 1", "version: 2")),
+        ("cannot read", &|text| {
+            text.replace("file: api-key", "file: none")
+        }),
+        ("cannot listen on", &|text| {
+            text.replace("127.0.0.1:0", &address)
+        }),
+    ];
+    for (why, change) in cases {
+        let said = text(&run(&["serve", "-c", &Config::new(change).path()]).stderr);
+        let lines = said.lines().map(serde_json::from_str::<serde_json::Value>);
+        let lines: Vec<_> = lines.collect::<Result<_, _>>().expect(&said);
+        let told = lines.iter().find(|line| line.to_string().contains(why));
+        assert_eq!(told.expect(&said)["level"], "error", "{said}");
+    }
+    let as_text = |text: String| {
+        format!(
+            "{}log: {{ format: text }}\n",
+            text.replace("127.0.0.1:0", &address)
+        )
+    };
+    let said = text(&run(&["serve", "-c", &Config::new(as_text).path()]).stderr);
+    assert!(said.contains("\nalloy-gateway: cannot listen on"), "{said}");
 }
