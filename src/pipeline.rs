@@ -1,4 +1,4 @@
-//! The whole story of a request, in one function over small stages.
+//! The whole story of a request, over small stages.
 //!
 //! Each stage takes the proof that the stage before it returned, and only that
 //! stage can make it: a call that was not authorised can't be counted, and one

@@ -99,7 +99,7 @@ Paste into another terminal:
   curl -i {admin}/readyz
   curl -s {admin}/metrics | grep requests_total
 
-Ctrl-C ends it. Then read the config above, and copy config/example.yaml.
+Read the config above while it runs, and copy config/example.yaml. Ctrl-C ends it, and takes all of it away.
 
 Calls stand here as they end, from the trail:",
         alloy = stage.alloy_url(),
