@@ -54,7 +54,7 @@ def verify(directory, key, expect):
         return hmac.new(key, content, hashlib.sha256).hexdigest()
 
     seq, prev, count, keyed_records = 0, "0" * 64, 0, 0
-    beginning, explained, found = None, False, False
+    beginning, explained, found, removed_by = None, False, False, None
     for place, line in records(directory):
         if not line.endswith(b"\n"):
             if not may_be_torn(line, seq):
@@ -79,16 +79,28 @@ def verify(directory, key, expect):
         if record["event"] == "trail.pruned":
             removed = (record["until_seq"], record["until_hash"])
             explained = explained or removed == beginning
-            found = found or removed == expect
+            if expect and beginning and removed[0] == expect[0] <= beginning[0]:
+                if removed != expect:
+                    raise Wrong(f"{place}: record {expect[0]} had the hash {removed[1]!r}")
+                removed_by = (place, record["seq"], keyed_records > 0)
         seq, prev, count = record["seq"], record["hash"], count + 1
-        found = found or (seq, prev) == expect
+        if expect and seq == expect[0]:
+            if prev != expect[1]:
+                raise Wrong(f"{place}: record {seq} should have the hash {expect[1]}")
+            found = True
     if beginning and not explained:
         raise Wrong(f"the records up to {beginning[0]} are missing")
     if key and count and not keyed_records:
         raise Wrong("no record was hashed with the key")
-    if expect and not found:
-        raise Wrong(f"record {expect[0]} is not there, or has another hash")
-    return count, f"{seq}:{prev}"
+    note = ""
+    if expect and not found and expect != (0, "0" * 64):
+        if not removed_by:
+            raise Wrong(f"record {expect[0]} is not there")
+        by_place, by, is_keyed = removed_by
+        if not is_keyed:
+            raise Wrong(f"{by_place}: that record {expect[0]} was removed says a record without a key")
+        note = f"retention removed record {expect[0]}, says record {by}; "
+    return count, f"{note}head {seq}:{prev}"
 
 
 def head(text):
@@ -108,7 +120,7 @@ def main():
     except Wrong as wrong:
         print(f"TAMPERED at {wrong}")
         return 3
-    print(f"intact: {count} records, head {last}")
+    print(f"intact: {count} records, {last}")
     return 0
 
 

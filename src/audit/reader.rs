@@ -51,6 +51,8 @@ pub struct Scan {
     pub last_segment: Option<(u64, PathBuf)>,
     /// Records that were hashed with the key.
     pub keyed: u64,
+    /// The first of them.
+    keyed_from: Option<u64>,
     /// The unfinished line at the very end, as a crash leaves it.
     pub torn: Option<Torn>,
     /// The first bad record.
@@ -69,6 +71,8 @@ pub struct Scan {
 /// while it was read: right if a record says that what was before was removed.
 #[derive(Debug)]
 struct Gap {
+    /// The last record before it that was read.
+    behind: u64,
     removed: Head,
     place: Wrong,
     is_explained: bool,
@@ -158,6 +162,7 @@ impl Scan {
             segments: 0,
             last_segment: None,
             keyed: 0,
+            keyed_from: None,
             torn: None,
             wrong: None,
             good_bytes: 0,
@@ -297,7 +302,10 @@ impl Scan {
         let content = content(line, record).ok_or(Fault::Content)?;
         let fits = |hasher: &Hasher| hasher.hash(content).as_str() == &*record.hash;
         if fits(hasher) {
-            self.keyed += u64::from(hasher.key_fingerprint().is_some());
+            if hasher.key_fingerprint().is_some() {
+                self.keyed += 1;
+                self.keyed_from.get_or_insert(record.seq);
+            }
             return Ok(());
         }
         if hasher.key_fingerprint().is_some() && fits(&Hasher::Sha256) {
@@ -328,6 +336,7 @@ impl Scan {
             {
                 let seq = record.seq - 1;
                 self.gaps.push(Gap {
+                    behind: self.head.seq,
                     removed: Head { seq, hash },
                     place: Wrong {
                         file: file.to_owned(),
@@ -390,6 +399,17 @@ impl Scan {
     /// What is told to have been before the first record, if that is not number 1.
     pub fn removed(&self) -> Option<Head> {
         self.gaps.first().map(|gap| gap.removed)
+    }
+
+    /// Whether a record is one of those that are told to have been removed.
+    pub(super) fn is_in_gap(&self, seq: u64) -> bool {
+        let holds = |gap: &Gap| gap.behind < seq && seq <= gap.removed.seq;
+        self.gaps.iter().any(holds)
+    }
+
+    /// Whether the record with this number needs the key, as far as was read.
+    pub(super) fn is_keyed_at(&self, seq: u64) -> bool {
+        self.keyed_from.is_some_and(|from| from <= seq)
     }
 
     /// Something else than a record explains what is missing before the first one.

@@ -1,7 +1,10 @@
 //! Whether a trail is as it was written.
 
+mod expected;
+
 use std::{collections::HashSet, fmt, io, path::Path};
 
+use self::expected::{Expected, Noted};
 use super::{
     chain::{Hasher, Head},
     reader::{At, Fault, Scan, Scope, Torn, Wrong, scan},
@@ -33,6 +36,9 @@ pub struct Report {
     pub head: Head,
     /// The first bad record.
     pub wrong: Option<Wrong>,
+    /// The `trail.pruned` that names the head that was noted elsewhere, if retention
+    /// removed that record.
+    pub expected_removed_by: Option<u64>,
     /// Bytes of an unfinished last line; a crash leaves that, it is no tampering.
     pub torn_bytes: u64,
 }
@@ -157,9 +163,9 @@ impl LineCheck {
     /// Whether the head that was noted elsewhere is in it. In which of many chains it is
     /// may not be known: so it is no fault of one that it is not.
     pub fn holds_expected(&self) -> bool {
-        self.expected
-            .as_ref()
-            .is_some_and(|expected| expected.is_found)
+        let noted = self.expected.as_ref();
+        let noted = noted.map(|expected| expected.noted(&self.scan));
+        matches!(noted, Some(Noted::Held | Noted::Removed { .. }))
     }
 
     /// What was found. The last record must be `end`, if that is known.
@@ -177,72 +183,6 @@ impl LineCheck {
             wrong.file.clone_from(&self.name);
         }
         report
-    }
-}
-
-/// Looks for a head that was noted elsewhere.
-#[derive(Debug)]
-struct Expected {
-    head: Head,
-    is_found: bool,
-    instead: Option<Wrong>,
-}
-
-impl Expected {
-    fn new(head: &Head) -> Self {
-        Self {
-            head: *head,
-            is_found: *head == Head::empty(),
-            instead: None,
-        }
-    }
-
-    fn look_at(&mut self, record: &Line<'_>, at: At<'_>) {
-        if record.seq == self.head.seq {
-            self.compare(&record.hash, record, at);
-        }
-        // The last record that was removed is vouched for by the one that says so.
-        if let (Some(seq), Some(hash)) = (record.until_seq, &record.until_hash)
-            && seq == self.head.seq
-        {
-            self.compare(hash, record, at);
-        }
-    }
-
-    fn compare(&mut self, hash: &str, record: &Line<'_>, at: At<'_>) {
-        if hash == self.head.hash.as_str() {
-            self.is_found = true;
-        } else {
-            self.instead = Some(Wrong {
-                file: at.file.to_owned(),
-                line: at.line,
-                seq: Some(record.seq),
-                fault: self.fault(format!("it has {hash}")),
-            });
-        }
-    }
-
-    fn verdict(self, scan: &Scan) -> Option<Wrong> {
-        if self.is_found {
-            return None;
-        }
-        if self.instead.is_some() {
-            return self.instead;
-        }
-        let found = if self.head.seq > scan.head.seq {
-            format!("the trail ends at {}", scan.head.seq)
-        } else {
-            "the trail does not hold it any more".to_owned()
-        };
-        Some(scan.wrong_at_end(self.fault(found)))
-    }
-
-    fn fault(&self, found: String) -> Fault {
-        Fault::Expected {
-            seq: self.head.seq,
-            expected: self.head.hash.as_str().to_owned(),
-            found,
-        }
     }
 }
 
@@ -282,10 +222,14 @@ impl Counts {
 impl Counts {
     fn report(self, mut scan: Scan, is_keyed: bool, expected: Option<Expected>) -> Report {
         let never_keyed = is_keyed && scan.keyed == 0 && self.records > 0;
-        let missing = never_keyed
-            .then(|| scan.wrong_at_end(Fault::NeverKeyed))
-            .or_else(|| expected?.verdict(&scan));
-        scan.wrong = scan.wrong.or(missing);
+        let noted = expected.map(|expected| expected.noted(&scan));
+        let (missing, expected_removed_by) = match noted {
+            Some(Noted::Not(wrong)) => (Some(wrong), None),
+            Some(Noted::Removed { by }) => (None, Some(by)),
+            Some(Noted::Held) | None => (None, None),
+        };
+        let never_keyed = never_keyed.then(|| scan.wrong_at_end(Fault::NeverKeyed));
+        scan.wrong = scan.wrong.or(never_keyed).or(missing);
         Report {
             keyed: scan.keyed,
             records: self.records,
@@ -296,6 +240,7 @@ impl Counts {
             segments: scan.segments,
             head: scan.head,
             wrong: scan.wrong,
+            expected_removed_by,
             torn_bytes: scan.torn.as_ref().map_or(0, |torn: &Torn| torn.bytes),
         }
     }
@@ -325,7 +270,7 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.wrong {
-            Some(wrong) if wrong.is_want_of_key() => write!(f, "NOT VERIFIED: {wrong}; ")?,
+            Some(wrong) if wrong.is_unproven() => write!(f, "NOT VERIFIED: {wrong}; ")?,
             Some(wrong) => write!(f, "TAMPERED at {wrong}; ")?,
             None => f.write_str("intact: ")?,
         }
@@ -359,6 +304,13 @@ impl fmt::Display for Report {
         if self.torn_bytes > 0 {
             write!(f, ", an unfinished last line of {} bytes", self.torn_bytes)?;
         }
-        write!(f, ", head {}:{}", self.head.seq, self.head.hash.as_str())
+        write!(f, ", head {}:{}", self.head.seq, self.head.hash.as_str())?;
+        if let Some(by) = self.expected_removed_by {
+            write!(
+                f,
+                "; retention removed the expected record: trail.pruned (seq {by}) names it, hashed with the key"
+            )?;
+        }
+        Ok(())
     }
 }

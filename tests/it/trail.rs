@@ -11,6 +11,7 @@ use std::{
 };
 
 use alloy_gateway::simulated_alloy::Behaviour;
+use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::Value;
 
 use crate::support::{
@@ -384,4 +385,56 @@ fn an_independent_verifier_agrees_about_what_retention_removed_and_what_a_crash_
     // No record accounts for the next one.
     std::fs::remove_file(&segments()[0]).unwrap();
     assert_both_find_it(gateway.audit(), &[]);
+}
+
+/// What somebody does who knows the format and can write the directory: each line is
+/// numbered and chained anew.
+fn rewrite(lines: &[String]) -> String {
+    let mut prev = "0".repeat(64);
+    let lines = (1..).zip(lines).map(|(seq, line)| {
+        let mut record: Value = serde_json::from_str(line).unwrap();
+        let fields = record.as_object_mut().unwrap();
+        fields.shift_remove("hash");
+        fields.insert("seq".to_owned(), seq.into());
+        fields.insert("prev".to_owned(), prev.clone().into());
+        let content = record.to_string();
+        let content = content.strip_suffix('}').unwrap();
+        let sum = digest(&SHA256, content.as_bytes());
+        prev = sum
+            .as_ref()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        format!("{content},\"hash\":\"{prev}\"}}\n")
+    });
+    lines.collect()
+}
+
+#[test]
+fn neither_verifier_takes_a_records_word_for_the_noted_head() {
+    let mut gateway = Gateway::start();
+    for n in 0..3 {
+        assert_eq!(gateway.delete(USER, &format!("c{n}")).status, 200);
+    }
+    assert!(gateway.stop().success());
+    let Some(head) = both_intact(gateway.audit(), &[]) else {
+        return;
+    };
+    let (seq, hash) = head.split_once(':').unwrap();
+    let text = gateway.trail_text();
+    let honest: Vec<_> = text.lines().map(ToOwned::to_owned).collect();
+    let segment = gateway.audit().join("0000000001.jsonl");
+    for event in ["checkpoint", "trail.pruned"] {
+        let forged = format!(
+            r#"{{"v":1,"seq":0,"time":"2026-11-30T00:00:00.000000Z","event":"{event}","until_seq":{seq},"until_hash":"{hash}","prev":""}}"#
+        );
+        let changed = honest.iter().map(|line| line.replace("\"c0\"", "\"c9\""));
+        let changed: Vec<_> = changed.chain([forged.clone()]).collect();
+        let cut = [&honest[..5], &[forged]].concat();
+        for lines in [changed, cut] {
+            std::fs::write(&segment, rewrite(&lines)).unwrap();
+            both_intact(gateway.audit(), &[]);
+            assert_both_find_it(gateway.audit(), &["--expect", &head]);
+        }
+    }
 }

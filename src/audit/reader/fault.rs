@@ -78,6 +78,11 @@ pub enum Fault {
     /// In the database: the records end elsewhere than the chain's own row says.
     #[error("the last record should be {0}: what follows is missing, or was put in")]
     Ends(String),
+    /// A head that was noted elsewhere is not there, and only a record without a key says why.
+    #[error(
+        "retention removed the expected record {0}, says this record alone: it carries no key, so whoever can write the trail could have put it there; expect a head that is still in the trail"
+    )]
+    OnlyNamed(u64),
     /// A head that was noted elsewhere is not in the trail.
     #[error("record {seq} should have the hash {expected}, {found}")]
     Expected {
@@ -100,6 +105,11 @@ impl Wrong {
     /// says nothing of it.
     pub fn is_want_of_key(&self) -> bool {
         matches!(self.fault, Fault::Key(_))
+    }
+
+    /// Whether nothing was found to be changed, and nothing shows that it was not.
+    pub(crate) fn is_unproven(&self) -> bool {
+        matches!(self.fault, Fault::Key(_) | Fault::OnlyNamed(_))
     }
 }
 

@@ -41,9 +41,14 @@ async fn write_calls(options: Options, calls: usize) {
 
 /// What somebody does who knows the format and can write the directory.
 fn rewrite(lines: &[String]) -> String {
-    let mut before = "0".repeat(64);
+    rewrite_behind(&Head::empty(), lines)
+}
+
+/// The same, as what follows a record.
+fn rewrite_behind(last: &Head, lines: &[String]) -> String {
+    let mut before = last.hash.as_str().to_owned();
     let mut out = String::new();
-    for (seq, line) in (1..).zip(lines) {
+    for (seq, line) in (last.seq + 1..).zip(lines) {
         let mut record: serde_json::Value = serde_json::from_str(line).unwrap();
         let fields = record.as_object_mut().unwrap();
         fields.shift_remove("hash");
@@ -141,6 +146,53 @@ async fn a_trail_may_get_its_key_later_and_keeps_it_then() {
         fault(directory.path(), &known(Some(KEY), None)),
         Some(Fault::Unkeyed)
     );
+}
+
+fn forged(event: &str, head: &Head) -> String {
+    format!(
+        r#"{{"v":1,"seq":1,"time":"2026-11-30T00:00:00.000000Z","event":"{event}","from_segment":"0000000001.jsonl","until_segment":"0000000001.jsonl","until_seq":{},"until_hash":"{}","prev":"","hash":""}}"#,
+        head.seq,
+        head.hash.as_str()
+    )
+}
+
+#[tokio::test]
+async fn no_record_that_names_the_noted_head_makes_up_for_it() {
+    let directory = tempfile::tempdir().unwrap();
+    write_calls(options(directory.path()), 5).await;
+    let head = verify(directory.path()).unwrap().head;
+    let known = known(None, Some(&head.to_string()));
+    let segment = directory.path().join("0000000001.jsonl");
+    let honest = lines(directory.path());
+    let mut changed = honest.clone();
+    changed[3] = changed[3].replace("63252d14cc29df15cc481a76", "ffffffffffffffffffffffff");
+    for event in ["checkpoint", "trail.pruned"] {
+        // Changed, and the noted record is another one.
+        let lines = [&changed[..], &[forged(event, &head)]].concat();
+        fs::write(&segment, rewrite(&lines)).unwrap();
+        let report = super::super::verify(directory.path(), &known, |_| {}).unwrap();
+        let wrong = report.wrong.unwrap();
+        assert_eq!(wrong.seq, Some(head.seq), "{wrong}");
+        assert!(matches!(wrong.fault, Fault::Expected { .. }), "{wrong}");
+        // The tail cut.
+        let lines = [&honest[..6], &[forged(event, &head)]].concat();
+        fs::write(&segment, rewrite(&lines)).unwrap();
+        let found = fault(directory.path(), &known);
+        let Some(Fault::Expected { found, .. }) = found else {
+            panic!("{event}: {found:?}");
+        };
+        assert_eq!(found, "the trail ends at 7");
+        // Nothing left of what was before.
+        let lines = [honest[0].clone(), forged(event, &head)];
+        fs::write(&segment, rewrite_behind(&head, &lines)).unwrap();
+        let report = super::super::verify(directory.path(), &known, |_| {}).unwrap();
+        assert!(!report.is_intact(), "{event}: {report}");
+        if event == "trail.pruned" {
+            let wrong = report.wrong.as_ref().unwrap();
+            assert_eq!(wrong.fault, Fault::OnlyNamed(head.seq));
+            assert!(report.to_string().starts_with("NOT VERIFIED"), "{report}");
+        }
+    }
 }
 
 proptest::proptest! {

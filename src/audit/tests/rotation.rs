@@ -143,24 +143,57 @@ async fn retention_removes_what_is_old_and_the_rest_still_verifies() {
     let pruned = all_pruned.pop().unwrap();
     assert_eq!(field(&pruned, "from_segment"), before[0]);
     assert_eq!(&field(&pruned, "until_segment"), before.last().unwrap());
-    // The head of what was removed is still known.
-    let head = format!(
-        "{}:{}",
-        field(&pruned, "until_seq"),
-        field(&pruned, "until_hash")
-    );
-    let known = Known {
-        head: Some(Head::parse(&head).unwrap()),
-        mac_key: None,
-    };
-    assert!(
-        super::super::verify(directory.path(), &known, |_| {})
-            .unwrap()
-            .is_intact()
-    );
     // The next start goes on behind it.
     open(small(directory.path())).unwrap().close();
     assert!(verify(directory.path()).unwrap().is_intact());
+}
+
+#[tokio::test]
+async fn that_retention_removed_a_noted_head_counts_only_from_a_record_with_the_key() {
+    let key = MacKey::new(b"0123456789abcdef0123456789abcdef").unwrap();
+    for mac_key in [None, Some(key)] {
+        let directory = tempfile::tempdir().unwrap();
+        let mut options = Options {
+            mac_key: mac_key.clone(),
+            ..small(directory.path())
+        };
+        let trail = open(options.clone()).unwrap();
+        calls(&trail, 20).await;
+        trail.close();
+        drop(trail);
+        let known = Known {
+            mac_key: mac_key.clone(),
+            ..Known::default()
+        };
+        let verify = |known: &Known| super::super::verify(directory.path(), known, |_| {}).unwrap();
+        let expecting = |head: Head| Known {
+            head: Some(head),
+            ..known.clone()
+        };
+        let head = verify(&known).head;
+        options.settings.retention = Some(Duration::ZERO);
+        let trail = open(options).unwrap();
+        wait_until(|| segments(directory.path()).len() == 1);
+        trail.close();
+        assert!(verify(&known).is_intact());
+        let report = verify(&expecting(head));
+        if mac_key.is_some() {
+            assert!(report.is_intact(), "{report}");
+            let by = report.expected_removed_by.unwrap();
+            let names_it = format!("trail.pruned (seq {by}) names it");
+            assert!(report.to_string().contains(&names_it), "{report}");
+        } else {
+            let wrong = report.wrong.unwrap();
+            assert_eq!(wrong.fault, Fault::OnlyNamed(head.seq), "{wrong}");
+        }
+        // Another one under its number was never there.
+        let other = Head {
+            seq: head.seq,
+            hash: Hasher::new(None).hash(b"other"),
+        };
+        let wrong = verify(&expecting(other)).wrong.unwrap();
+        assert!(wrong.to_string().contains(head.hash.as_str()), "{wrong}");
+    }
 }
 
 /// A disk on which nothing can be removed but what `lets_go` names.
