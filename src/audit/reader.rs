@@ -51,7 +51,8 @@ pub struct Scan {
     pub last_segment: Option<(u64, PathBuf)>,
     /// Records that were hashed with the key.
     pub keyed: u64,
-    /// The unfinished line at the very end, as a crash leaves it.
+    /// The unfinished line at the very end, as a crash leaves it: what no crash leaves
+    /// there is `wrong`, and evidence.
     pub torn: Option<Torn>,
     /// The first bad record.
     pub wrong: Option<Wrong>,
@@ -83,10 +84,24 @@ pub struct Torn {
     pub keep: u64,
     /// What stands after that, in bytes.
     pub bytes: u64,
+    /// What it is.
+    pub left: Left,
     /// The number of the line, from 1.
     line: u64,
     /// The number of the record that it should be.
     seq: Option<u64>,
+}
+
+/// What a line is that has no end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// The beginning of a record.
+    Part,
+    /// A record of so many bytes that follows the one before it: all but the line's end
+    /// was written.
+    Record(u64),
+    /// As long as a record, but not the one that should stand there: no crash leaves that.
+    Other,
 }
 
 /// Reads the segments of a trail and gives each readable record to `each`, with
@@ -142,7 +157,7 @@ fn scan_all(
             if read == 0 && scan.torn.is_none() {
                 scan.torn = Some(torn);
             } else {
-                scan.note(&file_name(&torn.path), torn.line, torn.seq, Fault::Cut);
+                scan.note_cut(&torn);
             }
         }
     }
@@ -199,8 +214,10 @@ impl Scan {
             if !is_finished && !rest.is_ended {
                 if !self.may_be_torn(&line, rest.is_zeros) {
                     self.note(&file, number + 1, self.next_seq(), Fault::Foreign);
+                    return Ok(number);
                 }
                 self.torn = Some(Torn {
+                    left: self.left(without_zeros(&line), &scope.hasher),
                     path: path.to_owned(),
                     keep: offset,
                     bytes: read + rest.bytes,
@@ -371,11 +388,7 @@ impl Scan {
     /// Whether an unfinished line is what a crash leaves of the next record: its
     /// beginning, and zeros where bytes were announced to the disk and never came.
     fn may_be_torn(&self, line: &[u8], is_rest_zeros: bool) -> bool {
-        let end = line
-            .iter()
-            .rposition(|&byte| byte != 0)
-            .map_or(0, |at| at + 1);
-        let written = line.get(..end).unwrap_or_default();
+        let written = without_zeros(line);
         let begins = match self.next_seq() {
             Some(seq) => format!(r#"{{"v":{VERSION},"seq":{seq},"time":""#),
             None => format!(r#"{{"v":{VERSION},"seq":"#),
@@ -384,7 +397,29 @@ impl Scan {
         let is_beginning = written.get(..in_common) == begins.as_bytes().get(..in_common);
         let mut records = serde_json::Deserializer::from_slice(written).into_iter::<Line<'_>>();
         let is_whole = matches!(records.next(), Some(Ok(_)));
-        is_rest_zeros && is_beginning && (!is_whole || records.byte_offset() == end)
+        is_rest_zeros && is_beginning && (!is_whole || records.byte_offset() == written.len())
+    }
+
+    /// What an unfinished line is that [may be torn](Self::may_be_torn).
+    fn left(&self, written: &[u8], hasher: &Hasher) -> Left {
+        let Ok(record) = serde_json::from_slice::<Line<'_>>(written) else {
+            return Left::Part;
+        };
+        let whole = [written, b"\n"].concat();
+        let is_hashed = content(&whole, &record).is_some_and(|content| {
+            let fits = |hasher: &Hasher| hasher.hash(content).as_str() == &*record.hash;
+            let is_keyed = hasher.key_fingerprint().is_some();
+            // Without the key nobody can tell; who has it can, later.
+            let is_unknown = !is_keyed && self.stated_mac.is_some();
+            fits(hasher) || is_unknown || (is_keyed && self.keyed == 0 && fits(&Hasher::Sha256))
+        });
+        let is_next = self.head.seq == 0
+            || (self.next_seq() == Some(record.seq) && &*record.prev == self.head.hash.as_str());
+        if is_hashed && is_next {
+            Left::Record(written.len() as u64)
+        } else {
+            Left::Other
+        }
     }
 
     /// What is told to have been before the first record, if that is not number 1.
@@ -405,6 +440,11 @@ impl Scan {
         if let Some(place) = unexplained.map(|gap| gap.place.clone()) {
             self.note_at(place);
         }
+    }
+
+    /// A line was cut short that is not, or will not be, the trail's last.
+    pub fn note_cut(&mut self, torn: &Torn) {
+        self.note(&file_name(&torn.path), torn.line, torn.seq, Fault::Cut);
     }
 
     /// Keeps what is wrong with a record, if nothing before it is.
@@ -432,6 +472,12 @@ impl Scan {
             self.wrong = Some(found);
         }
     }
+}
+
+/// A line without the zeros at its end.
+fn without_zeros(line: &[u8]) -> &[u8] {
+    let end = line.iter().rposition(|&byte| byte != 0);
+    line.get(..end.map_or(0, |at| at + 1)).unwrap_or_default()
 }
 
 /// What was hashed of a whole line. The hash stands last, and nothing may hide behind it.

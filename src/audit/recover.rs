@@ -2,8 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    fs::File,
-    io,
+    fs::{self, File},
+    io::{self, Read, Seek, SeekFrom},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::{
     chain::{Hasher, Head},
     disk::Disk,
-    reader::{SEQ_MAX, Scope, Torn, Wrong, begins_with, first_record, scan},
+    reader::{Left, SEQ_MAX, Scope, Torn, Wrong, begins_with, first_record, scan, scan_one},
     record::{Fragment, FrozenRecord, Line},
     segment,
     standing::{self, Standing},
@@ -87,7 +87,8 @@ pub enum Replayed<'a> {
     },
 }
 
-/// Reads as much of the trail as is needed to go on, and cuts a torn last line.
+/// Reads as much of the trail as is needed to go on, and cuts a torn last line: what a
+/// crash leaves there, and nothing else.
 /// `replay` hears of each intent of the last `usage`, of outcomes, and of freezes.
 pub fn recover(
     disk: &mut dyn Disk,
@@ -96,6 +97,7 @@ pub fn recover(
     usage: Duration,
     replay: &mut dyn FnMut(Replayed<'_>),
 ) -> io::Result<Found> {
+    end_last_line(disk, directory, hasher)?;
     let mut open = BTreeMap::new();
     let mut standing = Standing::default();
     let mut chain = None;
@@ -107,7 +109,7 @@ pub fn recover(
         hasher: hasher.clone(),
         from_segment: first_needed(directory, counted_from)?,
     };
-    let scan = scan(directory, &scope, |record, _| {
+    let mut scan = scan(directory, &scope, |record, _| {
         follow(&mut open, record);
         standing.follow(record);
         // Once it has one, each segment says it.
@@ -120,8 +122,14 @@ pub fn recover(
             replay(heard);
         }
     })?;
-    if let Some(torn) = &scan.torn {
-        disk.cut(&torn.path, torn.keep)?;
+    match scan.torn.take_if(|torn| torn.left == Left::Other) {
+        // The next segment is written behind it.
+        Some(other) => scan.note_cut(&other),
+        None => {
+            if let Some(torn) = &scan.torn {
+                disk.cut(&torn.path, torn.keep)?;
+            }
+        }
     }
     settle(disk, directory)?;
     Ok(Found {
@@ -134,6 +142,40 @@ pub fn recover(
         chain,
         wrong: scan.wrong,
     })
+}
+
+/// Ends the last line if a crash came between a record and its line's end: the record
+/// stands, and may be a freeze.
+fn end_last_line(disk: &mut dyn Disk, directory: &Path, hasher: &Hasher) -> io::Result<()> {
+    let mut segments = segment::list(directory)?.into_iter().rev();
+    let has_records = |path: &Path| fs::metadata(path).is_ok_and(|found| found.len() > 0);
+    let Some((from_segment, path)) = segments.find(|(_, path)| has_records(path)) else {
+        return Ok(());
+    };
+    if ends_with_a_line(&path)? {
+        return Ok(());
+    }
+    let hasher = hasher.clone();
+    let scope = Scope {
+        hasher,
+        from_segment,
+    };
+    let Some(torn) = scan_one(&path, &scope, |_, _| {})?.torn else {
+        return Ok(());
+    };
+    if let Left::Record(bytes) = torn.left {
+        disk.end_line(&path, torn.keep + bytes)?;
+        tracing::info!(segment = %path.display(), "the last record of an earlier run lacked the end of its line, and has it now");
+    }
+    Ok(())
+}
+
+fn ends_with_a_line(path: &Path) -> io::Result<bool> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::End(-1))?;
+    let mut last = [0];
+    file.read_exact(&mut last)?;
+    Ok(last == *b"\n")
 }
 
 /// What a run that was killed left undone at the end of its last segment, and of the one
