@@ -17,6 +17,7 @@ use super::{
     disk::Disk,
     reader::{Left, SEQ_MAX, Scope, Torn, Wrong, begins_with, first_record, scan, scan_one},
     record::{Fragment, FrozenRecord, Line},
+    retention::Rest,
     segment,
     standing::{self, Standing},
 };
@@ -34,6 +35,8 @@ pub struct Found {
     pub standing: Standing,
     /// What was wrong, if anything was; to be written first.
     pub note: Option<Fragment>,
+    /// For how long retention removes nothing yet.
+    pub rest: Duration,
     /// The id under which the trail is collected, if it has one.
     pub chain: Option<Uuid>,
     /// The first bad record of what was read. The chain goes on behind it: the
@@ -95,13 +98,15 @@ pub fn recover(
     directory: &Path,
     hasher: &Hasher,
     usage: Duration,
+    now: SystemTime,
     replay: &mut dyn FnMut(Replayed<'_>),
 ) -> io::Result<Found> {
     end_last_line(disk, directory, hasher)?;
     let mut open = BTreeMap::new();
     let mut standing = Standing::default();
     let mut chain = None;
-    let counted_from = Timestamp::try_from(SystemTime::now())
+    let mut rest = Rest::default();
+    let counted_from = Timestamp::try_from(now)
         .ok()
         .and_then(|now| now.checked_sub(usage).ok())
         .unwrap_or(Timestamp::UNIX_EPOCH);
@@ -112,6 +117,7 @@ pub fn recover(
     let mut scan = scan(directory, &scope, |record, _| {
         follow(&mut open, record);
         standing.follow(record);
+        rest.follow(record);
         // Once it has one, each segment says it.
         chain = record
             .chain
@@ -139,6 +145,7 @@ pub fn recover(
             .then(|| note(scan.torn.as_ref(), scan.wrong.as_ref())),
         open,
         standing,
+        rest: rest.at_start(now),
         chain,
         wrong: scan.wrong,
     })

@@ -2,6 +2,7 @@
 //! and syncs them at once, and tells each worker once.
 
 mod outage;
+mod pruning;
 mod settling;
 mod upkeep;
 
@@ -18,8 +19,9 @@ use uuid::Uuid;
 
 use self::{
     outage::Outage,
+    pruning::Pruning,
     settling::Settling,
-    upkeep::{Checkpoints, Pruning, WallClock},
+    upkeep::{Checkpoints, WallClock},
 };
 use super::{
     Collected, Options,
@@ -51,6 +53,7 @@ pub struct Writer {
     directory: PathBuf,
     disk: Box<dyn Disk>,
     lock: Lock,
+    lock_looked_at: Instant,
     hasher: Hasher,
     queue: Arc<Queue>,
     segment: Segment,
@@ -91,14 +94,30 @@ impl Writer {
         replay: &mut dyn FnMut(Replayed<'_>),
     ) -> io::Result<Self> {
         let Options {
-            settings,
+            mut settings,
             mac_key,
             usage,
             collected,
         } = options;
         let directory = settings.directory.clone();
         let hasher = Hasher::new(mac_key.as_ref());
-        let found = recover(disk.as_mut(), &directory, &hasher, usage, replay)?;
+        // Else limits would be full again after a restart.
+        settings.retention = settings.retention.map(|kept| kept.max(usage));
+        let clock = WallClock::now();
+        let found = recover(
+            disk.as_mut(),
+            &directory,
+            &hasher,
+            usage,
+            clock.wall,
+            replay,
+        )?;
+        if settings.retention.is_some() && !found.rest.is_zero() {
+            tracing::warn!(
+                for_s = found.rest.as_secs(),
+                "audit.retention removes nothing for now: the clock was set, or is more than a day ahead of the trail's last record"
+            );
+        }
         if found.head.seq == 0 {
             tracing::info!(trail.directory = %directory.display(), "a new trail begins: nothing is known of earlier calls, budgets and freezes");
         }
@@ -116,6 +135,7 @@ impl Writer {
             directory,
             disk,
             lock,
+            lock_looked_at: clock.monotonic,
             hasher,
             queue,
             segment,
@@ -127,13 +147,13 @@ impl Writer {
             outage: None,
             shortage: None,
             checkpoints: Checkpoints::new(settings.checkpoint),
-            pruning: Pruning::default(),
+            pruning: Pruning::resting(clock.monotonic, found.rest),
             settling: Settling::default(),
             chain: found
                 .chain
                 .or_else(|| collected.as_ref().map(|_| new_chain())),
             collected,
-            clock: WallClock::now(),
+            clock,
             doing: TrailOp::Write,
             buffer: Vec::new(),
             settings,
@@ -305,6 +325,8 @@ impl Writer {
     fn opened(&self) -> Entry {
         let mac = self.hasher.key_fingerprint();
         let chain = self.chain.map(|chain| chain.to_string());
+        let rests = self.pruning.left(Instant::now()).as_millis();
+        let rests = u64::try_from(rests).ok().filter(|rests| *rests > 0);
         let fragment = Fragment::now("trail.opened")
             .text("segment", &self.segment.name())
             .text("durability", self.settings.durability.as_str())
@@ -313,6 +335,7 @@ impl Writer {
             .optional_number("open", self.open.first().copied())
             .optional_number("frozen", self.standing.count())
             .optional("chain", chain.as_deref())
+            .optional_number("retention_rests_ms", rests)
             .text("version", env!("CARGO_PKG_VERSION"));
         Entry {
             fragment,
