@@ -5,7 +5,6 @@ mod fault;
 mod rest;
 
 use std::{
-    fs::File,
     io::{self, BufRead, BufReader, Read},
     mem,
     path::{Path, PathBuf},
@@ -60,6 +59,8 @@ pub struct Scan {
     pub good_bytes: u64,
     last_line: u64,
     is_whole: bool,
+    /// The last line that was read is what was hashed, and stands in its place.
+    is_sound: bool,
     /// A segment that was listed was not there any more.
     is_after_gap: bool,
     gaps: Vec<Gap>,
@@ -112,6 +113,15 @@ pub fn scan(
     scope: &Scope,
     mut each: impl FnMut(&Line<'_>, At<'_>),
 ) -> io::Result<Scan> {
+    scan_judged(directory, scope, |record, at, _| each(record, at))
+}
+
+/// The same, and whether each record is what was hashed, and follows the one before it.
+pub fn scan_judged(
+    directory: &Path,
+    scope: &Scope,
+    mut each: impl FnMut(&Line<'_>, At<'_>, bool),
+) -> io::Result<Scan> {
     let mut segments = segment::list(directory)?;
     segments.retain(|(number, _)| *number >= scope.from_segment);
     scan_all(segments, scope, &mut each)
@@ -126,14 +136,14 @@ pub fn scan_one(
     scan_all(
         vec![(scope.from_segment, path.to_owned())],
         scope,
-        &mut each,
+        &mut |record, at, _| each(record, at),
     )
 }
 
 fn scan_all(
     segments: Vec<(u64, PathBuf)>,
     scope: &Scope,
-    each: &mut impl FnMut(&Line<'_>, At<'_>),
+    each: &mut impl FnMut(&Line<'_>, At<'_>, bool),
 ) -> io::Result<Scan> {
     let mut scan = Scan {
         segments: segments.len() as u64,
@@ -178,6 +188,7 @@ impl Scan {
             good_bytes: 0,
             last_line: 0,
             is_whole: true,
+            is_sound: false,
             is_after_gap: false,
             gaps: Vec::new(),
             stated_mac: None,
@@ -190,10 +201,14 @@ impl Scan {
         path: &Path,
         scope: &Scope,
         bytes: &mut u64,
-        each: &mut impl FnMut(&Line<'_>, At<'_>),
+        each: &mut impl FnMut(&Line<'_>, At<'_>, bool),
     ) -> io::Result<u64> {
         let file = file_name(path);
-        let mut reader = BufReader::with_capacity(1 << 16, File::open(path)?);
+        let Some(opened) = segment::open(path)? else {
+            self.note(&file, 1, self.next_seq(), Fault::NoFile);
+            return Ok(0);
+        };
+        let mut reader = BufReader::with_capacity(1 << 16, opened);
         let (mut number, mut offset) = (0, 0_u64);
         self.good_bytes = 0;
         let mut line = Vec::new();
@@ -244,7 +259,7 @@ impl Scan {
                 if self.wrong.is_none() {
                     self.good_bytes = offset;
                 }
-                each(&record, at);
+                each(&record, at, self.is_sound);
             }
         }
     }
@@ -266,6 +281,7 @@ impl Scan {
 
     /// Checks a record as the one that follows the head, and makes it the head.
     fn record(&mut self, file: &str, number: u64, line: &[u8], record: &Line<'_>, hasher: &Hasher) {
+        self.is_sound = false;
         if record.seq > SEQ_MAX {
             // Nothing follows it, and nothing that it says counts.
             let expected = self.head.seq + 1;
@@ -276,9 +292,17 @@ impl Scan {
             self.stated_mac = record.mac_key.as_ref().map(ToString::to_string);
         }
         let is_first = self.head.seq == 0;
+        let is_next = self.is_next(record);
         let checked = self
             .check_content(line, record, hasher)
             .and_then(|()| self.check_place(is_first, file, number, record));
+        self.is_sound = is_next
+            && match &checked {
+                Ok(()) => true,
+                // The trail has another key, or had one: nobody can tell here.
+                Err(Fault::Key(_)) => self.keyed == 0,
+                Err(_) => false,
+            };
         if let Err(fault) = checked {
             self.note(file, number, Some(record.seq), fault);
         }
@@ -413,13 +437,17 @@ impl Scan {
             let is_unknown = !is_keyed && self.stated_mac.is_some();
             fits(hasher) || is_unknown || (is_keyed && self.keyed == 0 && fits(&Hasher::Sha256))
         });
-        let is_next = self.head.seq == 0
-            || (self.next_seq() == Some(record.seq) && &*record.prev == self.head.hash.as_str());
-        if is_hashed && is_next {
+        if is_hashed && self.is_next(&record) {
             Left::Record(written.len() as u64)
         } else {
             Left::Other
         }
+    }
+
+    /// Whether a record follows the head, or is the first that is read.
+    fn is_next(&self, record: &Line<'_>) -> bool {
+        self.head.seq == 0
+            || (self.next_seq() == Some(record.seq) && &*record.prev == self.head.hash.as_str())
     }
 
     /// What is told to have been before the first record, if that is not number 1.
@@ -499,18 +527,36 @@ pub fn is_what_was_hashed(line: &str, record: &Line<'_>, hasher: &Hasher) -> boo
 
 /// Reads the first record of a segment, if it is one, and gives it to `with`.
 pub fn first_record<T>(path: &Path, with: impl FnOnce(&Line<'_>) -> T) -> io::Result<Option<T>> {
+    first_hashed(path, &Hasher::Sha256, |record, _| with(record))
+}
+
+/// The same, and whether it was hashed so.
+pub fn first_hashed<T>(
+    path: &Path,
+    hasher: &Hasher,
+    with: impl FnOnce(&Line<'_>, bool) -> T,
+) -> io::Result<Option<T>> {
+    let Some(opened) = segment::open(path)? else {
+        return Ok(None);
+    };
     let mut line = Vec::new();
-    BufReader::new(File::open(path)?)
+    BufReader::new(opened)
         .take(LINE_BYTES_MAX)
         .read_until(b'\n', &mut line)?;
-    Ok(serde_json::from_slice(&line)
-        .ok()
-        .map(|record| with(&record)))
+    let record = serde_json::from_slice::<Line<'_>>(&line).ok();
+    Ok(record.map(|record| {
+        let is_hashed = content(&line, &record)
+            .is_some_and(|content| hasher.hash(content).as_str() == &*record.hash);
+        with(&record, is_hashed)
+    }))
 }
 
 /// Whether a segment begins with so many records that can be read.
 pub fn begins_with(path: &Path, records: u64) -> io::Result<bool> {
-    let mut reader = BufReader::new(File::open(path)?);
+    let Some(opened) = segment::open(path)? else {
+        return Ok(false);
+    };
+    let mut reader = BufReader::new(opened);
     let mut line = Vec::new();
     for _ in 0..records {
         line.clear();

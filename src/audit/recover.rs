@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
     io::{self, Read, Seek, SeekFrom},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -15,7 +14,10 @@ use uuid::Uuid;
 use super::{
     chain::{Hasher, Head},
     disk::Disk,
-    reader::{Left, SEQ_MAX, Scope, Torn, Wrong, begins_with, first_record, scan, scan_one},
+    reader::{
+        Left, SEQ_MAX, Scope, Torn, Wrong, begins_with, first_hashed, first_record, scan_judged,
+        scan_one,
+    },
     record::{Fragment, FrozenRecord, Line},
     retention::Rest,
     segment,
@@ -39,6 +41,8 @@ pub struct Found {
     pub rest: Duration,
     /// The id under which the trail is collected, if it has one.
     pub chain: Option<Uuid>,
+    /// There is a key now, and no record up to this one was hashed with it.
+    pub unkeyed_until: Option<u64>,
     /// The first bad record of what was read. The chain goes on behind it: the
     /// evidence stays, and a gateway that refused to start would only be an
     /// invitation to delete it.
@@ -112,20 +116,30 @@ pub fn recover(
         .unwrap_or(Timestamp::UNIX_EPOCH);
     let scope = Scope {
         hasher: hasher.clone(),
-        from_segment: first_needed(directory, counted_from)?,
+        from_segment: first_needed(directory, hasher, counted_from)?,
     };
-    let mut scan = scan(directory, &scope, |record, _| {
-        follow(&mut open, record);
-        standing.follow(record);
-        rest.follow(record);
+    let mut newest = 0;
+    let mut scan = scan_judged(directory, &scope, |record, _, is_sound| {
+        // A record of earlier that was put behind later ones is none of theirs.
+        let is_sound = is_sound && record.seq > newest;
+        if is_sound {
+            newest = record.seq;
+            rest.follow(record);
+        }
         // Once it has one, each segment says it.
         chain = record
             .chain
             .as_ref()
             .and_then(|chain| chain.parse().ok())
             .or(chain);
-        if let Some(heard) = heard(record, counted_from) {
-            replay(heard);
+        // Who can write the directory, and has no key, could end a freeze. To begin one,
+        // or to leave a call in doubt, does no harm.
+        if is_sound || !ends_something(record) {
+            follow(&mut open, record);
+            standing.follow(record);
+            if let Some(heard) = heard(record, counted_from) {
+                replay(heard);
+            }
         }
     })?;
     match scan.torn.take_if(|torn| torn.left == Left::Other) {
@@ -138,9 +152,11 @@ pub fn recover(
         }
     }
     settle(disk, directory)?;
+    let is_unkeyed = hasher.key_fingerprint().is_some() && scan.keyed == 0;
     Ok(Found {
         head: scan.head,
-        next_segment: scan.last_segment.map_or(0, |(number, _)| number) + 1,
+        next_segment: segment::after(scan.last_segment.map_or(0, |(number, _)| number))?,
+        unkeyed_until: Some(scan.head.seq).filter(|until| is_unkeyed && *until > 0),
         note: (scan.torn.is_some() || scan.wrong.is_some())
             .then(|| note(scan.torn.as_ref(), scan.wrong.as_ref())),
         open,
@@ -155,13 +171,13 @@ pub fn recover(
 /// stands, and may be a freeze.
 fn end_last_line(disk: &mut dyn Disk, directory: &Path, hasher: &Hasher) -> io::Result<()> {
     let mut segments = segment::list(directory)?.into_iter().rev();
-    let has_records = |path: &Path| fs::metadata(path).is_ok_and(|found| found.len() > 0);
-    let Some((from_segment, path)) = segments.find(|(_, path)| has_records(path)) else {
+    let mut last = None;
+    while let (None, Some((number, path))) = (&last, segments.next()) {
+        last = last_byte(&path)?.map(|byte| (number, path, byte));
+    }
+    let Some((from_segment, path, _)) = last.filter(|(.., byte)| *byte != b'\n') else {
         return Ok(());
     };
-    if ends_with_a_line(&path)? {
-        return Ok(());
-    }
     let hasher = hasher.clone();
     let scope = Scope {
         hasher,
@@ -177,12 +193,17 @@ fn end_last_line(disk: &mut dyn Disk, directory: &Path, hasher: &Hasher) -> io::
     Ok(())
 }
 
-fn ends_with_a_line(path: &Path) -> io::Result<bool> {
-    let mut file = File::open(path)?;
+fn last_byte(path: &Path) -> io::Result<Option<u8>> {
+    let Some(mut file) = segment::open(path)? else {
+        return Ok(None);
+    };
+    if file.metadata()?.len() == 0 {
+        return Ok(None);
+    }
     file.seek(SeekFrom::End(-1))?;
     let mut last = [0];
     file.read_exact(&mut last)?;
-    Ok(last == *b"\n")
+    Ok(last.first().copied())
 }
 
 /// What a run that was killed left undone at the end of its last segment, and of the one
@@ -190,7 +211,9 @@ fn ends_with_a_line(path: &Path) -> io::Result<bool> {
 /// there is room behind it.
 fn settle(disk: &mut dyn Disk, directory: &Path) -> io::Result<()> {
     for (_, path) in segment::list(directory)?.iter().rev().take(2) {
-        let file = File::open(path)?;
+        let Some(file) = segment::open(path)? else {
+            continue;
+        };
         disk.sync(&file)?;
         let found = file.metadata()?;
         // st_blocks counts 512 bytes whatever the file system's blocks are (stat(2)).
@@ -200,6 +223,10 @@ fn settle(disk: &mut dyn Disk, directory: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+fn ends_something(record: &Line<'_>) -> bool {
+    matches!(&*record.event, "request.outcome" | standing::THAWED)
 }
 
 /// What a record is to those who rebuild what was when the last run ended.
@@ -236,17 +263,9 @@ fn heard<'a>(record: &'a Line<'_>, counted_from: Timestamp) -> Option<Replayed<'
 /// The first segment that may hold a call without an outcome, an intent that
 /// counts for a limit, or a freeze that stands. Not the whole trail: it may be
 /// very long.
-fn first_needed(directory: &Path, counted_from: Timestamp) -> io::Result<u64> {
+fn first_needed(directory: &Path, hasher: &Hasher, counted_from: Timestamp) -> io::Result<u64> {
     let segments = segment::list(directory)?;
-    let mut begins = Vec::new();
-    for (number, path) in &segments {
-        let begin = first_record(path, |record| {
-            let time = record.time.parse::<Timestamp>().ok();
-            (*number, record.seq, time, record.open)
-        })?;
-        // Empty, not readable or forged: what is wrong with it is found by reading.
-        begins.extend(begin.filter(|(_, seq, ..)| *seq <= SEQ_MAX));
-    }
+    let begins = begins(&segments, hasher)?;
     let all = segments.first().map_or(0, |(number, _)| *number);
     let Some((_, last_seq, _, last_open)) = begins.last() else {
         return Ok(all);
@@ -268,6 +287,39 @@ fn first_needed(directory: &Path, counted_from: Timestamp) -> io::Result<u64> {
         .get(first)
         .filter(|_| first > 0)
         .map_or(all, |(number, ..)| *number))
+}
+
+/// Number, first record, its time, and the oldest open call then.
+type Begin = (u64, u64, Option<Timestamp>, Option<u64>);
+
+/// How segments begin from whose first record on may be read, as far as that record can
+/// be believed. With a key, nothing behind the last one that has it is such a place, unless
+/// none has: whoever has no key could make a start overlook what was before.
+fn begins(segments: &[(u64, PathBuf)], hasher: &Hasher) -> io::Result<Vec<Begin>> {
+    let mut begins: Vec<Begin> = Vec::new();
+    let mut keyed = 0;
+    for (number, path) in segments {
+        let begin = first_hashed(path, hasher, |record, is_hashed| {
+            let time = record.time.parse::<Timestamp>().ok();
+            ((*number, record.seq, time, record.open), is_hashed)
+        })?;
+        let Some((begin, is_hashed)) = begin else {
+            continue;
+        };
+        // Empty, not readable, forged, or one of earlier that was put there again: what is
+        // wrong with it is found by reading.
+        let before = begins.last().map_or(0, |(_, seq, ..)| *seq);
+        if before < begin.1 && begin.1 <= SEQ_MAX {
+            begins.push(begin);
+            if is_hashed && hasher.key_fingerprint().is_some() {
+                keyed = begins.len();
+            }
+        }
+    }
+    if keyed > 0 {
+        begins.truncate(keyed);
+    }
+    Ok(begins)
 }
 
 /// The last of the segments that begin with all freezes that stood then: a crash

@@ -87,7 +87,9 @@ pub fn removable(
     // A crash at its very beginning leaves one in which nothing stands, not even a time:
     // it breaks no chain, and stays. At the front it may be one that somebody emptied,
     // unless nothing is missing.
-    let is_empty = |path: &Path| fs::metadata(path).is_ok_and(|found| found.len() == 0);
+    let is_empty = |path: &Path| {
+        fs::symlink_metadata(path).is_ok_and(|found| found.is_file() && found.len() == 0)
+    };
     let begins_empty = segments.first().is_some_and(|(_, path)| is_empty(path));
     segments.retain(|(_, path)| !is_empty(path));
     if begins_empty && let Some((_, first)) = segments.first() {

@@ -13,6 +13,7 @@ mod edits;
 mod faults;
 mod hanging;
 mod keyed;
+mod planted;
 mod rotation;
 mod standing;
 mod start;

@@ -124,6 +124,9 @@ impl Writer {
         if let Some(wrong) = &found.wrong {
             tracing::error!(%wrong, "the trail does not verify: somebody changed it, or the disk did. It goes on behind what is wrong, and calls are taken; see alloy-gateway audit verify, and treat it as an incident");
         }
+        if let Some(until) = found.unkeyed_until.filter(|_| found.wrong.is_none()) {
+            tracing::warn!(until = %found.head, "the trail has a mac_key from here on, and records up to number {until} have none: who can write the directory could have changed them. Note this head");
+        }
         let is_relaxed = settings.durability == Durability::Relaxed;
         let create = if is_relaxed {
             Segment::create_unsynced

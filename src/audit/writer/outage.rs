@@ -136,7 +136,7 @@ impl Writer {
         let last = segment::list(&self.directory)?
             .last()
             .map(|(last, _)| *last);
-        let next = last.unwrap_or(self.segment.number()) + 1;
+        let next = segment::after(last.unwrap_or(self.segment.number()))?;
         self.segment = Segment::create(self.disk.as_mut(), &self.directory, next)?;
         let Some(outage) = &self.outage else {
             return Ok(());

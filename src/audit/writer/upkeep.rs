@@ -13,7 +13,7 @@ use crate::{
         cause::Misplaced,
         queue::{Entry, Kind},
         record::Fragment,
-        segment::{Sealed, Segment},
+        segment::{self, Sealed, Segment},
     },
     config::settings::{Checkpoint, Durability},
     metrics::TrailOp,
@@ -178,7 +178,7 @@ impl Writer {
     fn rotate(&mut self) -> io::Result<()> {
         self.settling.wait();
         self.write_seal()?;
-        let next = self.segment.number() + 1;
+        let next = segment::after(self.segment.number())?;
         let disk = self.disk.as_mut();
         match self.settings.durability {
             // All but the seal was synced before.
