@@ -15,8 +15,8 @@ use super::{
     chain::{Hasher, Head},
     disk::Disk,
     reader::{
-        Left, SEQ_MAX, Scope, Torn, Wrong, begins_with, first_hashed, first_record, scan_judged,
-        scan_one,
+        Fault, Left, SEQ_MAX, Scan, Scope, Torn, Wrong, begins_with, first_hashed, first_record,
+        scan_judged, scan_one,
     },
     record::{Fragment, FrozenRecord, Line},
     retention::Rest,
@@ -37,6 +37,8 @@ pub struct Found {
     pub standing: Standing,
     /// What was wrong, if anything was; to be written first.
     pub note: Option<Fragment>,
+    /// The number of the oldest record, if that is known.
+    pub oldest: Option<u64>,
     /// For how long retention removes nothing yet.
     pub rest: Duration,
     /// The id under which the trail is collected, if it has one.
@@ -118,13 +120,20 @@ pub fn recover(
         hasher: hasher.clone(),
         from_segment: first_needed(directory, hasher, counted_from)?,
     };
-    let mut newest = 0;
+    let (mut newest, mut oldest) = (0, None);
     let mut scan = scan_judged(directory, &scope, |record, _, is_sound| {
         // A record of earlier that was put behind later ones is none of theirs.
         let is_sound = is_sound && record.seq > newest;
         if is_sound {
             newest = record.seq;
             rest.follow(record);
+            let pruned = record
+                .until_seq
+                .filter(|_| &*record.event == "trail.pruned");
+            oldest = record
+                .oldest
+                .or(pruned.map(|until| until.saturating_add(1)))
+                .or(oldest);
         }
         // Once it has one, each segment says it.
         chain = record
@@ -151,6 +160,7 @@ pub fn recover(
             }
         }
     }
+    oldest = check_beginning(&mut scan, directory, oldest)?;
     settle(disk, directory)?;
     let is_unkeyed = hasher.key_fingerprint().is_some() && scan.keyed == 0;
     Ok(Found {
@@ -162,6 +172,7 @@ pub fn recover(
         open,
         standing,
         rest: rest.at_start(now),
+        oldest,
         chain,
         wrong: scan.wrong,
     })
@@ -223,6 +234,29 @@ fn settle(disk: &mut dyn Disk, directory: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Notes that the trail begins later than the run before said: retention says what it
+/// removes. What it begins with.
+fn check_beginning(
+    scan: &mut Scan,
+    directory: &Path,
+    stated: Option<u64>,
+) -> io::Result<Option<u64>> {
+    for (number, path) in segment::list(directory)? {
+        if last_byte(&path)?.is_none() {
+            continue;
+        }
+        let found = first_record(&path, |record| record.seq)?.filter(|seq| *seq <= SEQ_MAX);
+        if let (Some(found), Some(stated)) = (found, stated)
+            && found > stated
+        {
+            let fault = Fault::Beginning(found - 1);
+            scan.note(&segment::name(number), 1, Some(found), fault);
+        }
+        return Ok(found.max(stated));
+    }
+    Ok(stated)
 }
 
 fn ends_something(record: &Line<'_>) -> bool {

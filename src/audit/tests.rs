@@ -11,6 +11,7 @@ use crate::{
 
 mod edits;
 mod faults;
+mod full;
 mod hanging;
 mod keyed;
 mod planted;

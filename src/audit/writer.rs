@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use self::{
     outage::Outage,
-    pruning::Pruning,
+    pruning::{Pruning, make_first, pruned},
     settling::Settling,
     upkeep::{Checkpoints, WallClock},
 };
@@ -32,6 +32,7 @@ use super::{
     queue::{Entry, Kind, Queue},
     record::{Fragment, write_time},
     recover::{Replayed, recover},
+    retention::removable,
     segment::Segment,
     standing::Standing,
 };
@@ -74,6 +75,8 @@ pub struct Writer {
     shortage: Option<Outage>,
     checkpoints: Checkpoints,
     pruning: Pruning,
+    /// The number of the oldest record, if that is known.
+    oldest: Option<u64>,
     settling: Settling,
     /// The id under which the trail is collected, if it ever was.
     chain: Option<Uuid>,
@@ -133,7 +136,19 @@ impl Writer {
         } else {
             Segment::create
         };
-        let segment = create(disk.as_mut(), &directory, found.next_segment)?;
+        let pruning = Pruning::resting(clock.monotonic, found.rest);
+        // What the database of `audit.ship` has is not known yet: nothing goes before.
+        let is_old_before = pruning
+            .is_old_before(&settings, &clock)
+            .filter(|_| collected.is_none());
+        let (segment, gone) = make_first(
+            disk.as_mut(),
+            |disk| create(disk, &directory, found.next_segment),
+            || match is_old_before {
+                Some(before) => removable(&directory, &hasher, before, found.next_segment),
+                None => Ok(Vec::new()),
+            },
+        )?;
         let mut writer = Self {
             directory,
             disk,
@@ -150,7 +165,11 @@ impl Writer {
             outage: None,
             shortage: None,
             checkpoints: Checkpoints::new(settings.checkpoint),
-            pruning: Pruning::resting(clock.monotonic, found.rest),
+            pruning,
+            oldest: match gone.last() {
+                Some(last) => Some(last.until.seq + 1),
+                None => found.oldest.or(Some(1).filter(|_| found.head.seq == 0)),
+            },
             settling: Settling::default(),
             chain: found
                 .chain
@@ -166,6 +185,10 @@ impl Writer {
         }
         writer.queue.board.begin_at(&writer.confirmed);
         writer.pending.extend(writer.beginning());
+        let pruned = gone
+            .iter()
+            .map(|removal| kept(pruned(&removal.name, removal)));
+        writer.pending.extend(pruned);
         writer.pending.extend(found.note.map(kept));
         for (seq, call) in &found.open {
             writer.pending.push(Entry {
@@ -338,6 +361,7 @@ impl Writer {
             .optional_number("open", self.open.first().copied())
             .optional_number("frozen", self.standing.count())
             .optional("chain", chain.as_deref())
+            .optional_number("oldest", self.oldest)
             .optional_number("retention_rests_ms", rests)
             .text("version", env!("CARGO_PKG_VERSION"));
         Entry {

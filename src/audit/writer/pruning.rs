@@ -9,14 +9,23 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{Writer, kept};
-use crate::audit::{
-    record::Fragment,
-    retention::{self, REST, Removal},
+use super::{Writer, kept, upkeep::WallClock};
+use crate::{
+    audit::{
+        cause::Unwritable,
+        disk::Disk,
+        queue::{Entry, Kind},
+        record::Fragment,
+        retention::{self, REST, Removal},
+        segment::Segment,
+    },
+    config::settings::Audit,
 };
 
 /// How often retention looks for segments that are old enough.
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+/// The same while a full disk waits for room.
+const PRUNE_EVERY_IF_FULL: Duration = Duration::from_secs(60);
 
 /// Old segments are looked for on a thread of its own, since that reads them all.
 #[derive(Debug, Default)]
@@ -49,6 +58,15 @@ impl Pruning {
             .map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
     }
 
+    /// Records from before that are too old; `None` if nothing may be removed now.
+    pub(super) fn is_old_before(&self, settings: &Audit, clock: &WallClock) -> Option<Timestamp> {
+        let retention = settings
+            .retention
+            .filter(|_| !self.rests(clock.monotonic))?;
+        let now = Timestamp::try_from(clock.wall).ok()?;
+        now.checked_sub(retention).ok()
+    }
+
     fn rests(&self, now: Instant) -> bool {
         !self.left(now).is_zero()
     }
@@ -63,28 +81,55 @@ impl Writer {
     /// Removes segments that are older than `audit.retention`, after writing down
     /// which, and what their last record was.
     pub(super) fn prune(&mut self) -> io::Result<()> {
-        let now = &self.clock;
-        let is_old_before = self.settings.retention.and_then(|retention| {
-            let now = Timestamp::try_from(now.wall).ok()?;
-            now.checked_sub(retention).ok()
-        });
-        let Some(is_old_before) = is_old_before.filter(|_| !self.pruning.rests(now.monotonic))
-        else {
-            return Ok(());
+        match self.look_for_old() {
+            Some(removals) => self.remove(&removals),
+            None => Ok(()),
+        }
+    }
+
+    /// The same on a disk that takes no record any more: one segment goes before it is
+    /// written down, which makes the room for that.
+    pub(super) fn make_room(&mut self) {
+        let Some(removals) = self.look_for_old() else {
+            return;
         };
+        let Some(oldest) = removals.first() else {
+            return;
+        };
+        if remove_first(self.disk.as_mut(), oldest) {
+            // One may not be enough.
+            self.pruning.look_at_once();
+            self.pending.push(Entry {
+                fragment: pruned(&oldest.name, oldest),
+                reply: None,
+                kind: Kind::Own,
+            });
+            self.oldest = Some(oldest.until.seq + 1);
+        }
+    }
+
+    /// What was found since this was asked last.
+    fn look_for_old(&mut self) -> Option<Vec<Removal>> {
+        let is_old_before = self.pruning.is_old_before(&self.settings, &self.clock)?;
         if let Some(found) = &self.pruning.found {
             let removals = match found.try_recv() {
                 Ok(removals) => removals,
-                Err(mpsc::TryRecvError::Empty) => return Ok(()),
+                Err(mpsc::TryRecvError::Empty) => return None,
                 Err(mpsc::TryRecvError::Disconnected) => Vec::new(),
             };
             self.pruning.found = None;
             let removals = self.collected_of(removals);
-            return self.remove(&removals);
+            return Some(removals);
         }
-        let is_due = |at: Instant| at.elapsed() >= PRUNE_EVERY;
+        let is_full = self.outage.is_some() || self.shortage.is_some();
+        let every = if is_full {
+            PRUNE_EVERY_IF_FULL
+        } else {
+            PRUNE_EVERY
+        };
+        let is_due = |at: Instant| at.elapsed() >= every;
         if !self.pruning.looked_at.is_none_or(is_due) {
-            return Ok(());
+            return None;
         }
         self.pruning.looked_at = Some(Instant::now());
         let (sender, found) = mpsc::channel();
@@ -102,7 +147,7 @@ impl Writer {
             // No fault of the trail's.
             Err(error) => cannot(error),
         }
-        Ok(())
+        None
     }
 
     /// Those of the segments that the database of `audit.ship` has, if there is one: the
@@ -135,14 +180,9 @@ impl Writer {
         let (Some(first), Some(last)) = (removals.first(), removals.last()) else {
             return Ok(());
         };
-        let pruned = |removal: &Removal| {
-            Fragment::now("trail.pruned")
-                .text("from_segment", &first.name)
-                .text("until_segment", &removal.name)
-                .number("until_seq", removal.until.seq)
-                .text("until_hash", removal.until.hash.as_str())
-        };
-        self.write_own(removals.iter().map(pruned).map(kept))?;
+        let pruned = |removal| kept(pruned(&first.name, removal));
+        self.write_own(removals.iter().map(pruned))?;
+        self.oldest = Some(last.until.seq + 1);
         for removal in removals {
             // The trail itself is well; an operator may have forbidden it.
             if let Err(error) = self.disk.remove(&removal.path) {
@@ -152,6 +192,67 @@ impl Writer {
         }
         tracing::info!(segments = removals.len(), until = %last.until, "old segments were removed");
         Ok(())
+    }
+}
+
+/// Says that a segment is removed, with all from `first` on.
+pub(super) fn pruned(first: &str, removal: &Removal) -> Fragment {
+    Fragment::now("trail.pruned")
+        .text("from_segment", first)
+        .text("until_segment", &removal.name)
+        .number("until_seq", removal.until.seq)
+        .text("until_hash", removal.until.hash.as_str())
+}
+
+/// Makes the first segment of a run. If the disk is full, the oldest of those that may be
+/// removed go first, as few as are needed, and before that is written down: there is no
+/// room to do so. Which went.
+pub(super) fn make_first(
+    disk: &mut dyn Disk,
+    make: impl Fn(&mut dyn Disk) -> io::Result<Segment>,
+    look: impl FnOnce() -> io::Result<Vec<Removal>>,
+) -> io::Result<(Segment, Vec<Removal>)> {
+    let mut made = make(disk);
+    let mut gone = Vec::new();
+    if !lacks_room(disk, &mut made) {
+        return Ok((made?, gone));
+    }
+    for removal in look()? {
+        if let Ok(segment) = &made {
+            segment.cut(disk, 0)?;
+        }
+        let is_gone = remove_first(disk, &removal);
+        made = make(disk);
+        if !is_gone {
+            break;
+        }
+        gone.push(removal);
+        if !lacks_room(disk, &mut made) {
+            break;
+        }
+    }
+    Ok((made?, gone))
+}
+
+/// Removes a segment before that is written down; whether it is gone, and that is to be
+/// written.
+fn remove_first(disk: &mut dyn Disk, oldest: &Removal) -> bool {
+    let removed = disk.remove(&oldest.path);
+    // It may be gone, and not durably.
+    let is_gone = removed.is_ok() || !oldest.path.exists();
+    if is_gone {
+        tracing::info!(segment = %oldest.name, until = %oldest.until, "an old segment was removed to make room on a full disk");
+    } else if let Err(error) = removed {
+        tracing::warn!(segment = %oldest.name, %error, "audit.retention: an old segment cannot be removed, and stays");
+    }
+    is_gone
+}
+
+fn lacks_room(disk: &mut dyn Disk, made: &mut io::Result<Segment>) -> bool {
+    let is_full = |error: &io::Error| Unwritable::of(error).is_no_space();
+    match made {
+        Ok(segment) => segment.reserve(disk, 0).is_err_and(|error| is_full(&error)),
+        Err(error) => is_full(error),
     }
 }
 
