@@ -14,7 +14,7 @@ import pathlib
 import re
 import sys
 
-SEGMENT = re.compile(r"^[0-9]{10}\.jsonl$")
+SEGMENT = re.compile(r"^([0-9]{10}|[1-9][0-9]{10,})\.jsonl$")
 TAIL = re.compile(rb',"hash":"([0-9a-f]{64})"}\n$')
 
 BEHIND = re.compile(rb',"hash":"[0-9a-f]{64}"}.', re.DOTALL)
@@ -26,9 +26,12 @@ class Wrong(Exception):
 
 def records(directory):
     """Each line of the trail, with where it stands; the last may be unfinished."""
-    segments = sorted(path for path in directory.iterdir() if SEGMENT.match(path.name))
+    segments = [path for path in directory.iterdir() if SEGMENT.match(path.name)]
+    segments.sort(key=lambda path: int(path.stem))
     torn = None
     for path in segments:
+        if path.is_symlink() or not path.is_file():
+            raise Wrong(f"{path.name}: it is not a regular file")
         with path.open("rb") as lines:
             for number, line in enumerate(lines, 1):
                 if torn:

@@ -14,9 +14,10 @@ pub struct Unwritable {
 impl Unwritable {
     /// The cause of a disk that does not answer.
     pub const SLOW: &'static str = "slow";
+    const NO_SPACE: &'static str = "no-space";
     /// Every cause there is.
     pub const CAUSES: [&'static str; 9] = [
-        "no-space",
+        Self::NO_SPACE,
         "read-only",
         "io-error",
         Self::SLOW,
@@ -26,6 +27,11 @@ impl Unwritable {
         "directory-removed",
         "lock-lost",
     ];
+
+    /// Whether it is for want of room.
+    pub fn is_no_space(&self) -> bool {
+        self.cause == Self::NO_SPACE
+    }
 
     /// What an error of the writer means.
     pub fn of(error: &io::Error) -> Self {
@@ -37,7 +43,7 @@ impl Unwritable {
             None => match error.kind() {
                 io::ErrorKind::StorageFull
                 | io::ErrorKind::QuotaExceeded
-                | io::ErrorKind::FileTooLarge => "no-space",
+                | io::ErrorKind::FileTooLarge => Self::NO_SPACE,
                 io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => "read-only",
                 _ => "io-error",
             },

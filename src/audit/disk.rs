@@ -57,6 +57,14 @@ pub trait Disk: fmt::Debug + Send {
         self.trim(&file, len)
     }
 
+    /// Ends a line durably: cuts a file to `len` bytes and writes the line's end there.
+    fn end_line(&mut self, path: &Path, len: u64) -> io::Result<()> {
+        let mut file = OpenOptions::new().append(true).open(path)?;
+        file.set_len(len)?;
+        file.write_all(b"\n")?;
+        file.sync_all()
+    }
+
     /// The same disk, for another thread.
     fn beside(&self) -> Box<dyn Disk> {
         Box::new(System)

@@ -5,7 +5,6 @@ mod fault;
 mod rest;
 
 use std::{
-    fs::File,
     io::{self, BufRead, BufReader, Read},
     mem,
     path::{Path, PathBuf},
@@ -53,7 +52,8 @@ pub struct Scan {
     pub keyed: u64,
     /// The first of them.
     keyed_from: Option<u64>,
-    /// The unfinished line at the very end, as a crash leaves it.
+    /// The unfinished line at the very end, as a crash leaves it: what no crash leaves
+    /// there is `wrong`, and evidence.
     pub torn: Option<Torn>,
     /// The first bad record.
     pub wrong: Option<Wrong>,
@@ -61,6 +61,8 @@ pub struct Scan {
     pub good_bytes: u64,
     last_line: u64,
     is_whole: bool,
+    /// The last line that was read is what was hashed, and stands in its place.
+    is_sound: bool,
     /// A segment that was listed was not there any more.
     is_after_gap: bool,
     gaps: Vec<Gap>,
@@ -87,10 +89,24 @@ pub struct Torn {
     pub keep: u64,
     /// What stands after that, in bytes.
     pub bytes: u64,
+    /// What it is.
+    pub left: Left,
     /// The number of the line, from 1.
     line: u64,
     /// The number of the record that it should be.
     seq: Option<u64>,
+}
+
+/// What a line is that has no end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// The beginning of a record.
+    Part,
+    /// A record of so many bytes that follows the one before it: all but the line's end
+    /// was written.
+    Record(u64),
+    /// As long as a record, but not the one that should stand there: no crash leaves that.
+    Other,
 }
 
 /// Reads the segments of a trail and gives each readable record to `each`, with
@@ -100,6 +116,15 @@ pub fn scan(
     directory: &Path,
     scope: &Scope,
     mut each: impl FnMut(&Line<'_>, At<'_>),
+) -> io::Result<Scan> {
+    scan_judged(directory, scope, |record, at, _| each(record, at))
+}
+
+/// The same, and whether each record is what was hashed, and follows the one before it.
+pub fn scan_judged(
+    directory: &Path,
+    scope: &Scope,
+    mut each: impl FnMut(&Line<'_>, At<'_>, bool),
 ) -> io::Result<Scan> {
     let mut segments = segment::list(directory)?;
     segments.retain(|(number, _)| *number >= scope.from_segment);
@@ -115,14 +140,14 @@ pub fn scan_one(
     scan_all(
         vec![(scope.from_segment, path.to_owned())],
         scope,
-        &mut each,
+        &mut |record, at, _| each(record, at),
     )
 }
 
 fn scan_all(
     segments: Vec<(u64, PathBuf)>,
     scope: &Scope,
-    each: &mut impl FnMut(&Line<'_>, At<'_>),
+    each: &mut impl FnMut(&Line<'_>, At<'_>, bool),
 ) -> io::Result<Scan> {
     let mut scan = Scan {
         segments: segments.len() as u64,
@@ -146,7 +171,7 @@ fn scan_all(
             if read == 0 && scan.torn.is_none() {
                 scan.torn = Some(torn);
             } else {
-                scan.note(&file_name(&torn.path), torn.line, torn.seq, Fault::Cut);
+                scan.note_cut(&torn);
             }
         }
     }
@@ -168,6 +193,7 @@ impl Scan {
             good_bytes: 0,
             last_line: 0,
             is_whole: true,
+            is_sound: false,
             is_after_gap: false,
             gaps: Vec::new(),
             stated_mac: None,
@@ -180,10 +206,14 @@ impl Scan {
         path: &Path,
         scope: &Scope,
         bytes: &mut u64,
-        each: &mut impl FnMut(&Line<'_>, At<'_>),
+        each: &mut impl FnMut(&Line<'_>, At<'_>, bool),
     ) -> io::Result<u64> {
         let file = file_name(path);
-        let mut reader = BufReader::with_capacity(1 << 16, File::open(path)?);
+        let Some(opened) = segment::open(path)? else {
+            self.note(&file, 1, self.next_seq(), Fault::NoFile);
+            return Ok(0);
+        };
+        let mut reader = BufReader::with_capacity(1 << 16, opened);
         let (mut number, mut offset) = (0, 0_u64);
         self.good_bytes = 0;
         let mut line = Vec::new();
@@ -204,8 +234,10 @@ impl Scan {
             if !is_finished && !rest.is_ended {
                 if !self.may_be_torn(&line, rest.is_zeros) {
                     self.note(&file, number + 1, self.next_seq(), Fault::Foreign);
+                    return Ok(number);
                 }
                 self.torn = Some(Torn {
+                    left: self.left(without_zeros(&line), &scope.hasher),
                     path: path.to_owned(),
                     keep: offset,
                     bytes: read + rest.bytes,
@@ -232,7 +264,7 @@ impl Scan {
                 if self.wrong.is_none() {
                     self.good_bytes = offset;
                 }
-                each(&record, at);
+                each(&record, at, self.is_sound);
             }
         }
     }
@@ -254,6 +286,7 @@ impl Scan {
 
     /// Checks a record as the one that follows the head, and makes it the head.
     fn record(&mut self, file: &str, number: u64, line: &[u8], record: &Line<'_>, hasher: &Hasher) {
+        self.is_sound = false;
         if record.seq > SEQ_MAX {
             // Nothing follows it, and nothing that it says counts.
             let expected = self.head.seq + 1;
@@ -264,9 +297,17 @@ impl Scan {
             self.stated_mac = record.mac_key.as_ref().map(ToString::to_string);
         }
         let is_first = self.head.seq == 0;
+        let is_next = self.is_next(record);
         let checked = self
             .check_content(line, record, hasher)
             .and_then(|()| self.check_place(is_first, file, number, record));
+        self.is_sound = is_next
+            && match &checked {
+                Ok(()) => true,
+                // The trail has another key, or had one: nobody can tell here.
+                Err(Fault::Key(_)) => self.keyed == 0,
+                Err(_) => false,
+            };
         if let Err(fault) = checked {
             self.note(file, number, Some(record.seq), fault);
         }
@@ -380,11 +421,7 @@ impl Scan {
     /// Whether an unfinished line is what a crash leaves of the next record: its
     /// beginning, and zeros where bytes were announced to the disk and never came.
     fn may_be_torn(&self, line: &[u8], is_rest_zeros: bool) -> bool {
-        let end = line
-            .iter()
-            .rposition(|&byte| byte != 0)
-            .map_or(0, |at| at + 1);
-        let written = line.get(..end).unwrap_or_default();
+        let written = without_zeros(line);
         let begins = match self.next_seq() {
             Some(seq) => format!(r#"{{"v":{VERSION},"seq":{seq},"time":""#),
             None => format!(r#"{{"v":{VERSION},"seq":"#),
@@ -393,7 +430,33 @@ impl Scan {
         let is_beginning = written.get(..in_common) == begins.as_bytes().get(..in_common);
         let mut records = serde_json::Deserializer::from_slice(written).into_iter::<Line<'_>>();
         let is_whole = matches!(records.next(), Some(Ok(_)));
-        is_rest_zeros && is_beginning && (!is_whole || records.byte_offset() == end)
+        is_rest_zeros && is_beginning && (!is_whole || records.byte_offset() == written.len())
+    }
+
+    /// What an unfinished line is that [may be torn](Self::may_be_torn).
+    fn left(&self, written: &[u8], hasher: &Hasher) -> Left {
+        let Ok(record) = serde_json::from_slice::<Line<'_>>(written) else {
+            return Left::Part;
+        };
+        let whole = [written, b"\n"].concat();
+        let is_hashed = content(&whole, &record).is_some_and(|content| {
+            let fits = |hasher: &Hasher| hasher.hash(content).as_str() == &*record.hash;
+            let is_keyed = hasher.key_fingerprint().is_some();
+            // Without the key nobody can tell; who has it can, later.
+            let is_unknown = !is_keyed && self.stated_mac.is_some();
+            fits(hasher) || is_unknown || (is_keyed && self.keyed == 0 && fits(&Hasher::Sha256))
+        });
+        if is_hashed && self.is_next(&record) {
+            Left::Record(written.len() as u64)
+        } else {
+            Left::Other
+        }
+    }
+
+    /// Whether a record follows the head, or is the first that is read.
+    fn is_next(&self, record: &Line<'_>) -> bool {
+        self.head.seq == 0
+            || (self.next_seq() == Some(record.seq) && &*record.prev == self.head.hash.as_str())
     }
 
     /// What is told to have been before the first record, if that is not number 1.
@@ -427,6 +490,11 @@ impl Scan {
         }
     }
 
+    /// A line was cut short that is not, or will not be, the trail's last.
+    pub fn note_cut(&mut self, torn: &Torn) {
+        self.note(&file_name(&torn.path), torn.line, torn.seq, Fault::Cut);
+    }
+
     /// Keeps what is wrong with a record, if nothing before it is.
     pub fn note(&mut self, file: &str, line: u64, seq: Option<u64>, fault: Fault) {
         // Nearly always there is none, or one before it already.
@@ -454,6 +522,12 @@ impl Scan {
     }
 }
 
+/// A line without the zeros at its end.
+fn without_zeros(line: &[u8]) -> &[u8] {
+    let end = line.iter().rposition(|&byte| byte != 0);
+    line.get(..end.map_or(0, |at| at + 1)).unwrap_or_default()
+}
+
 /// What was hashed of a whole line. The hash stands last, and nothing may hide behind it.
 fn content<'a>(line: &'a [u8], record: &Line<'_>) -> Option<&'a [u8]> {
     line.strip_suffix(AFTER_HASH.as_bytes())
@@ -473,18 +547,36 @@ pub fn is_what_was_hashed(line: &str, record: &Line<'_>, hasher: &Hasher) -> boo
 
 /// Reads the first record of a segment, if it is one, and gives it to `with`.
 pub fn first_record<T>(path: &Path, with: impl FnOnce(&Line<'_>) -> T) -> io::Result<Option<T>> {
+    first_hashed(path, &Hasher::Sha256, |record, _| with(record))
+}
+
+/// The same, and whether it was hashed so.
+pub fn first_hashed<T>(
+    path: &Path,
+    hasher: &Hasher,
+    with: impl FnOnce(&Line<'_>, bool) -> T,
+) -> io::Result<Option<T>> {
+    let Some(opened) = segment::open(path)? else {
+        return Ok(None);
+    };
     let mut line = Vec::new();
-    BufReader::new(File::open(path)?)
+    BufReader::new(opened)
         .take(LINE_BYTES_MAX)
         .read_until(b'\n', &mut line)?;
-    Ok(serde_json::from_slice(&line)
-        .ok()
-        .map(|record| with(&record)))
+    let record = serde_json::from_slice::<Line<'_>>(&line).ok();
+    Ok(record.map(|record| {
+        let is_hashed = content(&line, &record)
+            .is_some_and(|content| hasher.hash(content).as_str() == &*record.hash);
+        with(&record, is_hashed)
+    }))
 }
 
 /// Whether a segment begins with so many records that can be read.
 pub fn begins_with(path: &Path, records: u64) -> io::Result<bool> {
-    let mut reader = BufReader::new(File::open(path)?);
+    let Some(opened) = segment::open(path)? else {
+        return Ok(false);
+    };
+    let mut reader = BufReader::new(opened);
     let mut line = Vec::new();
     for _ in 0..records {
         line.clear();

@@ -2,8 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::File,
-    io,
+    io::{self, Read, Seek, SeekFrom},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
@@ -15,8 +14,12 @@ use uuid::Uuid;
 use super::{
     chain::{Hasher, Head},
     disk::Disk,
-    reader::{SEQ_MAX, Scope, Torn, Wrong, begins_with, first_record, scan},
+    reader::{
+        Fault, Left, SEQ_MAX, Scan, Scope, Torn, Wrong, begins_with, first_hashed, first_record,
+        scan_judged, scan_one,
+    },
     record::{Fragment, FrozenRecord, Line},
+    retention::Rest,
     segment,
     standing::{self, Standing},
 };
@@ -34,8 +37,14 @@ pub struct Found {
     pub standing: Standing,
     /// What was wrong, if anything was; to be written first.
     pub note: Option<Fragment>,
+    /// The number of the oldest record, if that is known.
+    pub oldest: Option<u64>,
+    /// For how long retention removes nothing yet.
+    pub rest: Duration,
     /// The id under which the trail is collected, if it has one.
     pub chain: Option<Uuid>,
+    /// There is a key now, and no record up to this one was hashed with it.
+    pub unkeyed_until: Option<u64>,
     /// The first bad record of what was read. The chain goes on behind it: the
     /// evidence stays, and a gateway that refused to start would only be an
     /// invitation to delete it.
@@ -87,53 +96,125 @@ pub enum Replayed<'a> {
     },
 }
 
-/// Reads as much of the trail as is needed to go on, and cuts a torn last line.
+/// Reads as much of the trail as is needed to go on, and cuts a torn last line: what a
+/// crash leaves there, and nothing else.
 /// `replay` hears of each intent of the last `usage`, of outcomes, and of freezes.
 pub fn recover(
     disk: &mut dyn Disk,
     directory: &Path,
     hasher: &Hasher,
     usage: Duration,
+    now: SystemTime,
     replay: &mut dyn FnMut(Replayed<'_>),
 ) -> io::Result<Found> {
+    end_last_line(disk, directory, hasher)?;
     let mut open = BTreeMap::new();
     let mut standing = Standing::default();
     let mut chain = None;
-    let counted_from = Timestamp::try_from(SystemTime::now())
+    let mut rest = Rest::default();
+    let counted_from = Timestamp::try_from(now)
         .ok()
         .and_then(|now| now.checked_sub(usage).ok())
         .unwrap_or(Timestamp::UNIX_EPOCH);
     let scope = Scope {
         hasher: hasher.clone(),
-        from_segment: first_needed(directory, counted_from)?,
+        from_segment: first_needed(directory, hasher, counted_from)?,
     };
-    let scan = scan(directory, &scope, |record, _| {
-        follow(&mut open, record);
-        standing.follow(record);
+    let (mut newest, mut oldest) = (0, None);
+    let mut scan = scan_judged(directory, &scope, |record, _, is_sound| {
+        // A record of earlier that was put behind later ones is none of theirs.
+        let is_sound = is_sound && record.seq > newest;
+        if is_sound {
+            newest = record.seq;
+            rest.follow(record);
+            let pruned = record
+                .until_seq
+                .filter(|_| &*record.event == "trail.pruned");
+            oldest = record
+                .oldest
+                .or(pruned.map(|until| until.saturating_add(1)))
+                .or(oldest);
+        }
         // Once it has one, each segment says it.
         chain = record
             .chain
             .as_ref()
             .and_then(|chain| chain.parse().ok())
             .or(chain);
-        if let Some(heard) = heard(record, counted_from) {
-            replay(heard);
+        // Who can write the directory, and has no key, could end a freeze. To begin one,
+        // or to leave a call in doubt, does no harm.
+        if is_sound || !ends_something(record) {
+            follow(&mut open, record);
+            standing.follow(record);
+            if let Some(heard) = heard(record, counted_from) {
+                replay(heard);
+            }
         }
     })?;
-    if let Some(torn) = &scan.torn {
-        disk.cut(&torn.path, torn.keep)?;
+    match scan.torn.take_if(|torn| torn.left == Left::Other) {
+        // The next segment is written behind it.
+        Some(other) => scan.note_cut(&other),
+        None => {
+            if let Some(torn) = &scan.torn {
+                disk.cut(&torn.path, torn.keep)?;
+            }
+        }
     }
+    oldest = check_beginning(&mut scan, directory, oldest)?;
     settle(disk, directory)?;
+    let is_unkeyed = hasher.key_fingerprint().is_some() && scan.keyed == 0;
     Ok(Found {
         head: scan.head,
-        next_segment: scan.last_segment.map_or(0, |(number, _)| number) + 1,
+        next_segment: segment::after(scan.last_segment.map_or(0, |(number, _)| number))?,
+        unkeyed_until: Some(scan.head.seq).filter(|until| is_unkeyed && *until > 0),
         note: (scan.torn.is_some() || scan.wrong.is_some())
             .then(|| note(scan.torn.as_ref(), scan.wrong.as_ref())),
         open,
         standing,
+        rest: rest.at_start(now),
+        oldest,
         chain,
         wrong: scan.wrong,
     })
+}
+
+/// Ends the last line if a crash came between a record and its line's end: the record
+/// stands, and may be a freeze.
+fn end_last_line(disk: &mut dyn Disk, directory: &Path, hasher: &Hasher) -> io::Result<()> {
+    let mut segments = segment::list(directory)?.into_iter().rev();
+    let mut last = None;
+    while let (None, Some((number, path))) = (&last, segments.next()) {
+        last = last_byte(&path)?.map(|byte| (number, path, byte));
+    }
+    let Some((from_segment, path, _)) = last.filter(|(.., byte)| *byte != b'\n') else {
+        return Ok(());
+    };
+    let hasher = hasher.clone();
+    let scope = Scope {
+        hasher,
+        from_segment,
+    };
+    let Some(torn) = scan_one(&path, &scope, |_, _| {})?.torn else {
+        return Ok(());
+    };
+    if let Left::Record(bytes) = torn.left {
+        disk.end_line(&path, torn.keep + bytes)?;
+        tracing::info!(segment = %path.display(), "the last record of an earlier run lacked the end of its line, and has it now");
+    }
+    Ok(())
+}
+
+fn last_byte(path: &Path) -> io::Result<Option<u8>> {
+    let Some(mut file) = segment::open(path)? else {
+        return Ok(None);
+    };
+    if file.metadata()?.len() == 0 {
+        return Ok(None);
+    }
+    file.seek(SeekFrom::End(-1))?;
+    let mut last = [0];
+    file.read_exact(&mut last)?;
+    Ok(last.first().copied())
 }
 
 /// What a run that was killed left undone at the end of its last segment, and of the one
@@ -141,7 +222,9 @@ pub fn recover(
 /// there is room behind it.
 fn settle(disk: &mut dyn Disk, directory: &Path) -> io::Result<()> {
     for (_, path) in segment::list(directory)?.iter().rev().take(2) {
-        let file = File::open(path)?;
+        let Some(file) = segment::open(path)? else {
+            continue;
+        };
         disk.sync(&file)?;
         let found = file.metadata()?;
         // st_blocks counts 512 bytes whatever the file system's blocks are (stat(2)).
@@ -151,6 +234,33 @@ fn settle(disk: &mut dyn Disk, directory: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Notes that the trail begins later than the run before said: retention says what it
+/// removes. What it begins with.
+fn check_beginning(
+    scan: &mut Scan,
+    directory: &Path,
+    stated: Option<u64>,
+) -> io::Result<Option<u64>> {
+    for (number, path) in segment::list(directory)? {
+        if last_byte(&path)?.is_none() {
+            continue;
+        }
+        let found = first_record(&path, |record| record.seq)?.filter(|seq| *seq <= SEQ_MAX);
+        if let (Some(found), Some(stated)) = (found, stated)
+            && found > stated
+        {
+            let fault = Fault::Beginning(found - 1);
+            scan.note(&segment::name(number), 1, Some(found), fault);
+        }
+        return Ok(found.max(stated));
+    }
+    Ok(stated)
+}
+
+fn ends_something(record: &Line<'_>) -> bool {
+    matches!(&*record.event, "request.outcome" | standing::THAWED)
 }
 
 /// What a record is to those who rebuild what was when the last run ended.
@@ -187,17 +297,9 @@ fn heard<'a>(record: &'a Line<'_>, counted_from: Timestamp) -> Option<Replayed<'
 /// The first segment that may hold a call without an outcome, an intent that
 /// counts for a limit, or a freeze that stands. Not the whole trail: it may be
 /// very long.
-fn first_needed(directory: &Path, counted_from: Timestamp) -> io::Result<u64> {
+fn first_needed(directory: &Path, hasher: &Hasher, counted_from: Timestamp) -> io::Result<u64> {
     let segments = segment::list(directory)?;
-    let mut begins = Vec::new();
-    for (number, path) in &segments {
-        let begin = first_record(path, |record| {
-            let time = record.time.parse::<Timestamp>().ok();
-            (*number, record.seq, time, record.open)
-        })?;
-        // Empty, not readable or forged: what is wrong with it is found by reading.
-        begins.extend(begin.filter(|(_, seq, ..)| *seq <= SEQ_MAX));
-    }
+    let begins = begins(&segments, hasher)?;
     let all = segments.first().map_or(0, |(number, _)| *number);
     let Some((_, last_seq, _, last_open)) = begins.last() else {
         return Ok(all);
@@ -219,6 +321,39 @@ fn first_needed(directory: &Path, counted_from: Timestamp) -> io::Result<u64> {
         .get(first)
         .filter(|_| first > 0)
         .map_or(all, |(number, ..)| *number))
+}
+
+/// Number, first record, its time, and the oldest open call then.
+type Begin = (u64, u64, Option<Timestamp>, Option<u64>);
+
+/// How segments begin from whose first record on may be read, as far as that record can
+/// be believed. With a key, nothing behind the last one that has it is such a place, unless
+/// none has: whoever has no key could make a start overlook what was before.
+fn begins(segments: &[(u64, PathBuf)], hasher: &Hasher) -> io::Result<Vec<Begin>> {
+    let mut begins: Vec<Begin> = Vec::new();
+    let mut keyed = 0;
+    for (number, path) in segments {
+        let begin = first_hashed(path, hasher, |record, is_hashed| {
+            let time = record.time.parse::<Timestamp>().ok();
+            ((*number, record.seq, time, record.open), is_hashed)
+        })?;
+        let Some((begin, is_hashed)) = begin else {
+            continue;
+        };
+        // Empty, not readable, forged, or one of earlier that was put there again: what is
+        // wrong with it is found by reading.
+        let before = begins.last().map_or(0, |(_, seq, ..)| *seq);
+        if before < begin.1 && begin.1 <= SEQ_MAX {
+            begins.push(begin);
+            if is_hashed && hasher.key_fingerprint().is_some() {
+                keyed = begins.len();
+            }
+        }
+    }
+    if keyed > 0 {
+        begins.truncate(keyed);
+    }
+    Ok(begins)
 }
 
 /// The last of the segments that begin with all freezes that stood then: a crash

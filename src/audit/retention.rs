@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use super::{
     chain::{Hasher, Head},
     reader::{Scope, first_record, scan_one},
+    record::Line,
     segment,
 };
 
@@ -25,7 +26,51 @@ pub struct Removal {
     pub until: Head,
 }
 
-/// The oldest segments whose last record is older than `retention`. The list
+/// For so long nothing is removed once the clock may have been wrong.
+pub const REST: Duration = Duration::from_secs(86_400);
+
+/// What is left of a [`REST`] when a run ends, as its records tell.
+#[derive(Debug, Default)]
+pub struct Rest {
+    left: Duration,
+    since: Option<Timestamp>,
+    /// When the last record was made.
+    last: Option<Timestamp>,
+}
+
+impl Rest {
+    /// Takes a record that is in the trail.
+    pub fn follow(&mut self, record: &Line<'_>) {
+        let time = record.time.parse().ok();
+        let left = match &*record.event {
+            "trail.opened" => Some(Duration::from_millis(
+                record.retention_rests_ms.unwrap_or(0),
+            )),
+            "clock.stepped" => Some(REST),
+            _ => None,
+        };
+        if let Some(left) = left {
+            (self.left, self.since) = (left.min(REST), time);
+        }
+        self.last = time.or(self.last);
+    }
+
+    /// What is left of it for a run that starts now: all of it if the clock is far ahead
+    /// of the last record. The gateway was off for long, or the clock is wrong.
+    pub fn at_start(&self, now: SystemTime) -> Duration {
+        let now = Timestamp::try_from(now).unwrap_or(Timestamp::MAX);
+        let span = |from: Timestamp, to: Timestamp| {
+            Duration::try_from(to.duration_since(from)).unwrap_or_default()
+        };
+        match (self.since, self.last) {
+            (_, Some(last)) if span(last, now) > REST => REST,
+            (Some(since), Some(last)) => self.left.saturating_sub(span(since, last)),
+            _ => Duration::ZERO,
+        }
+    }
+}
+
+/// The oldest segments whose last record is older than `is_old_before`. The list
 /// ends at the first that does not verify, or was not closed: that one, and what
 /// follows, stays until a person has looked at it.
 ///
@@ -35,18 +80,16 @@ pub struct Removal {
 pub fn removable(
     directory: &Path,
     hasher: &Hasher,
-    retention: Duration,
+    is_old_before: Timestamp,
     current: u64,
 ) -> io::Result<Vec<Removal>> {
-    let too_young = Timestamp::try_from(SystemTime::now())
-        .ok()
-        .and_then(|now| now.checked_sub(retention).ok())
-        .unwrap_or(Timestamp::UNIX_EPOCH);
     let mut segments = segment::list(directory)?;
     // A crash at its very beginning leaves one in which nothing stands, not even a time:
     // it breaks no chain, and stays. At the front it may be one that somebody emptied,
     // unless nothing is missing.
-    let is_empty = |path: &Path| fs::metadata(path).is_ok_and(|found| found.len() == 0);
+    let is_empty = |path: &Path| {
+        fs::symlink_metadata(path).is_ok_and(|found| found.is_file() && found.len() == 0)
+    };
     let begins_empty = segments.first().is_some_and(|(_, path)| is_empty(path));
     segments.retain(|(_, path)| !is_empty(path));
     if begins_empty && let Some((_, first)) = segments.first() {
@@ -84,7 +127,7 @@ pub fn removable(
         };
         // A segment that a crash ended has no seal; the one that follows vouches for it.
         let is_closed = follows(&scan.head, next)?;
-        let is_old = last_time.is_some_and(|time| time < too_young);
+        let is_old = last_time.is_some_and(|time| time < is_old_before);
         if !is_old {
             break;
         }
@@ -103,4 +146,48 @@ pub fn removable(
         before = Some(scan.head);
     }
     Ok(removals)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY_MS: u64 = 86_400_000;
+
+    fn left_of(records: &[(&str, &str, u64)], now: &str) -> u64 {
+        let mut rest = Rest::default();
+        for (time, event, rests) in records {
+            let line = format!(
+                r#"{{"v":1,"seq":1,"time":"{time}","event":"{event}","retention_rests_ms":{rests},"prev":"0","hash":"0"}}"#
+            );
+            rest.follow(&serde_json::from_str(&line).unwrap());
+        }
+        let now: Timestamp = now.parse().unwrap();
+        u64::try_from(rest.at_start(now.into()).as_millis()).unwrap()
+    }
+
+    #[test]
+    fn a_start_that_is_dated_far_ahead_of_the_last_record_rests_for_a_day() {
+        let last = [("2026-11-01T00:00:00Z", "trail.sealed", 0)];
+        assert_eq!(left_of(&last, "2026-11-01T23:00:00Z"), 0);
+        assert_eq!(left_of(&last, "2026-11-02T01:00:00Z"), DAY_MS);
+        assert_eq!(left_of(&last, "2027-12-06T00:00:00Z"), DAY_MS);
+        // Set back: nothing looks older for it.
+        assert_eq!(left_of(&last, "2026-10-01T00:00:00Z"), 0);
+        assert_eq!(left_of(&[], "2026-11-02T01:00:00Z"), 0);
+    }
+
+    /// Else a gateway that restarts in a loop, with a clock that is wrong, would remove all.
+    #[test]
+    fn a_restart_does_not_end_the_rest() {
+        let opened = ("2026-11-01T00:00:00Z", "trail.opened", DAY_MS);
+        let hour_later = ("2026-11-01T01:00:00Z", "checkpoint", 0);
+        let stepped = ("2026-11-01T01:00:00Z", "clock.stepped", 0);
+        let now = "2026-11-01T01:00:01Z";
+        assert_eq!(left_of(&[opened], now), DAY_MS);
+        assert_eq!(left_of(&[opened, hour_later], now), DAY_MS - 3_600_000);
+        assert_eq!(left_of(&[opened, stepped], now), DAY_MS);
+        let next = ("2026-11-01T01:00:00Z", "trail.opened", 0);
+        assert_eq!(left_of(&[opened, next], now), 0);
+    }
 }

@@ -8,13 +8,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+use rustix::{
+    fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, statx},
+    io::Errno,
+};
 
 use super::{cause::Misplaced, disk::Disk};
 
 /// What a segment's name ends with.
 const SUFFIX: &str = ".jsonl";
-/// How many digits a segment's name has.
+/// How many digits a segment's name has at least.
 const DIGITS: usize = 10;
 /// The room that is kept for outcomes of what was sent when the disk fills: some
 /// thousand records.
@@ -348,9 +351,43 @@ pub fn name(number: u64) -> String {
     format!("{number:0DIGITS$}{SUFFIX}")
 }
 
+/// The number behind this one.
+///
+/// # Errors
+///
+/// If there is none: no trail comes so far by itself.
+pub fn after(number: u64) -> io::Result<u64> {
+    number.checked_add(1).ok_or_else(|| {
+        let name = name(number);
+        io::Error::other(format!(
+            "no segment can follow {name}, which this program did not make: take that file away"
+        ))
+    })
+}
+
+/// Opens a segment to read it; `None` if it is no regular file: others may wait for ever
+/// for whoever writes them, or be somewhere else.
+///
+/// # Errors
+///
+/// If it can't be opened.
+pub fn open(path: &Path) -> io::Result<Option<File>> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(opened) => {
+            let file = File::from(opened);
+            Ok(file.metadata()?.is_file().then_some(file))
+        }
+        // A link, and a socket.
+        Err(Errno::LOOP | Errno::NXIO) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Ten digits, or more for a number that needs them.
 fn number(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(SUFFIX)?;
-    (digits.len() == DIGITS && digits.bytes().all(|b| b.is_ascii_digit()))
-        .then(|| digits.parse().ok())
-        .flatten()
+    let is_number = digits.bytes().all(|b| b.is_ascii_digit())
+        && (digits.len() == DIGITS || digits.len() > DIGITS && !digits.starts_with('0'));
+    is_number.then(|| digits.parse().ok()).flatten()
 }

@@ -115,7 +115,10 @@ impl Tail {
         acknowledged: &Head,
         batch: &mut Batch,
     ) -> io::Result<End> {
-        let mut reader = BufReader::with_capacity(1 << 16, File::open(path)?);
+        let Some(opened) = segment::open(path)? else {
+            return Ok(End::Of);
+        };
+        let mut reader = BufReader::with_capacity(1 << 16, opened);
         reader.seek(SeekFrom::Start(self.offset))?;
         let mut line = Vec::new();
         loop {

@@ -11,8 +11,10 @@ use crate::{
 
 mod edits;
 mod faults;
+mod full;
 mod hanging;
 mod keyed;
+mod planted;
 mod rotation;
 mod standing;
 mod start;
@@ -298,6 +300,28 @@ async fn a_segment_deleted_under_us_stops_intents_until_a_new_one_is_begun() {
     assert_eq!(events(directory.path()), expected);
     let report = verify(directory.path()).unwrap();
     assert!(report.is_intact(), "{report}");
+}
+
+/// Another gateway may have begun to write the same trail.
+#[tokio::test]
+async fn a_lock_removed_under_steady_load_is_noticed() {
+    let directory = tempfile::tempdir().unwrap();
+    let trail = open(options(directory.path())).unwrap();
+    let worker = trail.for_worker();
+    let lock = directory.path().join("lock");
+    fs::remove_file(&lock).unwrap();
+    let end = std::time::Instant::now() + Duration::from_secs(30);
+    // So fast that the writer never has nothing to do for as long as a tick. It takes the
+    // lock anew, since nobody else has.
+    while !lock.exists() {
+        assert!(std::time::Instant::now() < end, "nobody looks at the lock");
+        if let Ok(begun) = worker.intent(intent(RequestId::next())).await {
+            worker.outcome(begun, deleted()).await;
+        }
+    }
+    trail.close();
+    let told = |line: &String| line.contains("\"cause\":\"lock-lost\"");
+    assert!(lines(directory.path()).iter().any(told));
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 //! and syncs them at once, and tells each worker once.
 
 mod outage;
+mod pruning;
 mod settling;
 mod upkeep;
 
@@ -18,8 +19,9 @@ use uuid::Uuid;
 
 use self::{
     outage::Outage,
+    pruning::{Pruning, make_first, pruned},
     settling::Settling,
-    upkeep::{Checkpoints, Pruning, WallClock},
+    upkeep::{Checkpoints, WallClock},
 };
 use super::{
     Collected, Options,
@@ -30,6 +32,7 @@ use super::{
     queue::{Entry, Kind, Queue},
     record::{Fragment, write_time},
     recover::{Replayed, recover},
+    retention::removable,
     segment::Segment,
     standing::Standing,
 };
@@ -51,6 +54,7 @@ pub struct Writer {
     directory: PathBuf,
     disk: Box<dyn Disk>,
     lock: Lock,
+    lock_looked_at: Instant,
     hasher: Hasher,
     queue: Arc<Queue>,
     segment: Segment,
@@ -71,6 +75,8 @@ pub struct Writer {
     shortage: Option<Outage>,
     checkpoints: Checkpoints,
     pruning: Pruning,
+    /// The number of the oldest record, if that is known.
+    oldest: Option<u64>,
     settling: Settling,
     /// The id under which the trail is collected, if it ever was.
     chain: Option<Uuid>,
@@ -91,19 +97,38 @@ impl Writer {
         replay: &mut dyn FnMut(Replayed<'_>),
     ) -> io::Result<Self> {
         let Options {
-            settings,
+            mut settings,
             mac_key,
             usage,
             collected,
         } = options;
         let directory = settings.directory.clone();
         let hasher = Hasher::new(mac_key.as_ref());
-        let found = recover(disk.as_mut(), &directory, &hasher, usage, replay)?;
+        // Else limits would be full again after a restart.
+        settings.retention = settings.retention.map(|kept| kept.max(usage));
+        let clock = WallClock::now();
+        let found = recover(
+            disk.as_mut(),
+            &directory,
+            &hasher,
+            usage,
+            clock.wall,
+            replay,
+        )?;
+        if settings.retention.is_some() && !found.rest.is_zero() {
+            tracing::warn!(
+                for_s = found.rest.as_secs(),
+                "audit.retention removes nothing for now: the clock was set, or is more than a day ahead of the trail's last record"
+            );
+        }
         if found.head.seq == 0 {
             tracing::info!(trail.directory = %directory.display(), "a new trail begins: nothing is known of earlier calls, budgets and freezes");
         }
         if let Some(wrong) = &found.wrong {
             tracing::error!(%wrong, "the trail does not verify: somebody changed it, or the disk did. It goes on behind what is wrong, and calls are taken; see alloy-gateway audit verify, and treat it as an incident");
+        }
+        if let Some(until) = found.unkeyed_until.filter(|_| found.wrong.is_none()) {
+            tracing::warn!(until = %found.head, "the trail has a mac_key from here on, and records up to number {until} have none: who can write the directory could have changed them. Note this head");
         }
         let is_relaxed = settings.durability == Durability::Relaxed;
         let create = if is_relaxed {
@@ -111,11 +136,24 @@ impl Writer {
         } else {
             Segment::create
         };
-        let segment = create(disk.as_mut(), &directory, found.next_segment)?;
+        let pruning = Pruning::resting(clock.monotonic, found.rest);
+        // What the database of `audit.ship` has is not known yet: nothing goes before.
+        let is_old_before = pruning
+            .is_old_before(&settings, &clock)
+            .filter(|_| collected.is_none());
+        let (segment, gone) = make_first(
+            disk.as_mut(),
+            |disk| create(disk, &directory, found.next_segment),
+            || match is_old_before {
+                Some(before) => removable(&directory, &hasher, before, found.next_segment),
+                None => Ok(Vec::new()),
+            },
+        )?;
         let mut writer = Self {
             directory,
             disk,
             lock,
+            lock_looked_at: clock.monotonic,
             hasher,
             queue,
             segment,
@@ -127,13 +165,17 @@ impl Writer {
             outage: None,
             shortage: None,
             checkpoints: Checkpoints::new(settings.checkpoint),
-            pruning: Pruning::default(),
+            pruning,
+            oldest: match gone.last() {
+                Some(last) => Some(last.until.seq + 1),
+                None => found.oldest.or(Some(1).filter(|_| found.head.seq == 0)),
+            },
             settling: Settling::default(),
             chain: found
                 .chain
                 .or_else(|| collected.as_ref().map(|_| new_chain())),
             collected,
-            clock: WallClock::now(),
+            clock,
             doing: TrailOp::Write,
             buffer: Vec::new(),
             settings,
@@ -143,6 +185,10 @@ impl Writer {
         }
         writer.queue.board.begin_at(&writer.confirmed);
         writer.pending.extend(writer.beginning());
+        let pruned = gone
+            .iter()
+            .map(|removal| kept(pruned(&removal.name, removal)));
+        writer.pending.extend(pruned);
         writer.pending.extend(found.note.map(kept));
         for (seq, call) in &found.open {
             writer.pending.push(Entry {
@@ -305,6 +351,8 @@ impl Writer {
     fn opened(&self) -> Entry {
         let mac = self.hasher.key_fingerprint();
         let chain = self.chain.map(|chain| chain.to_string());
+        let rests = self.pruning.left(Instant::now()).as_millis();
+        let rests = u64::try_from(rests).ok().filter(|rests| *rests > 0);
         let fragment = Fragment::now("trail.opened")
             .text("segment", &self.segment.name())
             .text("durability", self.settings.durability.as_str())
@@ -313,6 +361,8 @@ impl Writer {
             .optional_number("open", self.open.first().copied())
             .optional_number("frozen", self.standing.count())
             .optional("chain", chain.as_deref())
+            .optional_number("oldest", self.oldest)
+            .optional_number("retention_rests_ms", rests)
             .text("version", env!("CARGO_PKG_VERSION"));
         Entry {
             fragment,

@@ -36,6 +36,9 @@ pub enum Fault {
     /// Not JSON, or without the fields that each record has.
     #[error("not a record: {0}")]
     Unreadable(String),
+    /// A pipe, a link, a directory: the writer makes none of them.
+    #[error("it is not a regular file")]
+    NoFile,
     /// Longer than any record.
     #[error("a line of more than {LINE_BYTES_MAX} bytes")]
     TooLong,
@@ -96,9 +99,9 @@ pub enum Fault {
 }
 
 impl Wrong {
-    /// Whether it stands behind this line; segments' names are as long as each other.
+    /// Whether it stands behind this line; of segments' names the longer ones are later.
     pub(super) fn is_after(&self, file: &str, line: u64) -> bool {
-        (self.file.as_str(), self.line) > (file, line)
+        (self.file.len(), self.file.as_str(), self.line) > (file.len(), file, line)
     }
 
     /// Whether the trail could not be checked at all for want of its key, which

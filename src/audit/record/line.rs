@@ -92,6 +92,12 @@ pub struct Line<'a> {
     /// In `trail.opened`: the fingerprint of the key that records are hashed with.
     #[serde(borrow, default)]
     pub mac_key: Option<Text<'a>>,
+    /// In `trail.opened`: for how many ms retention removes nothing yet.
+    #[serde(default)]
+    pub retention_rests_ms: Option<u64>,
+    /// In `trail.opened`: the number of the oldest record that was there.
+    #[serde(default)]
+    pub oldest: Option<u64>,
     /// In `trail.pruned`: the number of the last record that was removed.
     #[serde(default)]
     pub until_seq: Option<u64>,

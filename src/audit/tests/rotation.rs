@@ -65,7 +65,8 @@ async fn an_empty_segment_does_not_end_retention() {
     assert!(verify(directory.path()).unwrap().is_intact());
     let all = segment::list(directory.path()).unwrap();
     let hasher = Hasher::new(None);
-    let old = retention::removable(directory.path(), &hasher, Duration::ZERO, u64::MAX).unwrap();
+    let old =
+        retention::removable(directory.path(), &hasher, jiff::Timestamp::now(), u64::MAX).unwrap();
     let names: Vec<_> = old.iter().map(|removal| removal.name.clone()).collect();
     // All but the empty one, and the last.
     let mut expected: Vec<_> = all
@@ -85,7 +86,8 @@ async fn an_oldest_segment_that_somebody_emptied_ends_retention() {
     trail.close();
     let removable = || {
         let hasher = Hasher::new(None);
-        let found = retention::removable(directory.path(), &hasher, Duration::ZERO, u64::MAX);
+        let found =
+            retention::removable(directory.path(), &hasher, jiff::Timestamp::now(), u64::MAX);
         found.unwrap().len()
     };
     assert!(removable() > 2);
@@ -194,6 +196,76 @@ async fn that_retention_removed_a_noted_head_counts_only_from_a_record_with_the_
         let wrong = verify(&expecting(other)).wrong.unwrap();
         assert!(wrong.to_string().contains(head.hash.as_str()), "{wrong}");
     }
+}
+
+/// All records dated so much earlier, and chained anew: as if the clock were ahead by that.
+fn date_back(directory: &Path, by: jiff::SignedDuration) {
+    let mut before = Hash::first();
+    for name in segments(directory) {
+        let path = directory.join(name);
+        let mut text = String::new();
+        for line in fs::read_to_string(&path).unwrap().lines() {
+            let time = field(line, "time");
+            let earlier = time.parse::<jiff::Timestamp>().unwrap() - by;
+            let (content, _) = line.split_once(",\"prev\":").unwrap();
+            let content = content.replacen(&time, &format!("{earlier:.6}"), 1);
+            let content = format!("{content},\"prev\":\"{}\"", before.as_str());
+            before = Hasher::new(None).hash(content.as_bytes());
+            text += &format!("{content},\"hash\":\"{}\"}}\n", before.as_str());
+        }
+        fs::write(path, text).unwrap();
+    }
+}
+
+/// The wall clock is ahead for some seconds at a start, and the next one may come meanwhile.
+#[tokio::test]
+async fn a_clock_that_is_ahead_at_a_start_removes_nothing_of_what_it_makes_look_old() {
+    let directory = tempfile::tempdir().unwrap();
+    let trail = open(small(directory.path())).unwrap();
+    calls(&trail, 30).await;
+    trail.close();
+    let day = jiff::SignedDuration::from_hours(24);
+    date_back(directory.path(), day * 400);
+    assert!(verify(directory.path()).unwrap().is_intact());
+    let before = segments(directory.path());
+    let mut options = small(directory.path());
+    options.settings.retention = Some(Duration::from_secs(365 * 86_400));
+    for _ in 0..2 {
+        let trail = open(options.clone()).unwrap();
+        // Its writer comes round many times.
+        calls(&trail, 30).await;
+        trail.close();
+        let now = segments(directory.path());
+        assert_eq!(now.get(..before.len()), Some(&*before));
+        assert!(!events(directory.path()).contains(&"trail.pruned".to_owned()));
+    }
+    let lines = lines(directory.path());
+    let mut opened = lines
+        .iter()
+        .rev()
+        .filter(|line| line.contains("trail.opened"));
+    let rests: u64 = field(opened.next().unwrap(), "retention_rests_ms")
+        .parse()
+        .unwrap();
+    assert!((80_000_000..=86_400_000).contains(&rests), "{rests}");
+}
+
+/// Their records are all there is to count a limit from at the next start.
+#[tokio::test]
+async fn retention_keeps_what_limits_are_counted_from() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut options = small(directory.path());
+    options.settings.retention = Some(Duration::from_millis(1));
+    options.usage = Duration::from_secs(3600);
+    let trail = open(options.clone()).unwrap();
+    calls(&trail, 60).await;
+    trail.close();
+    let mut counted = 0;
+    let trail = Trail::open(options, &mut |heard| {
+        counted += u32::from(matches!(heard, Replayed::Intent { .. }));
+    });
+    trail.unwrap().close();
+    assert_eq!(counted, 60);
 }
 
 /// A disk on which nothing can be removed but what `lets_go` names.

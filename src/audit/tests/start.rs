@@ -3,7 +3,10 @@
 use std::os::unix::fs::MetadataExt;
 
 use super::*;
-use crate::audit::disk::{Disk, System};
+use crate::audit::{
+    FrozenRecord, Replayed,
+    disk::{Disk, System},
+};
 
 /// A disk that remembers which files were synced.
 #[derive(Debug, Default, Clone)]
@@ -176,4 +179,81 @@ async fn a_call_left_open_some_segments_ago_is_closed_in_doubt_at_the_next_start
     let report = verify(directory.path()).unwrap();
     assert!(report.is_intact(), "{report}");
     assert_eq!((report.outcomes.in_doubt, report.open), (1, 0), "{report}");
+}
+
+/// Cut, it would be evidence that is gone, and a trail that verifies.
+#[tokio::test]
+async fn what_no_crash_leaves_at_the_end_is_kept_and_told_for_good() {
+    let directory = tempfile::tempdir().unwrap();
+    written(directory.path()).await;
+    let segment = directory.path().join(segment::name(1));
+    let good = fs::read_to_string(&segment).unwrap();
+    let one_line = good.replace('\n', "");
+    // Of the number that comes next, and as a whole record that was never hashed so.
+    let before = verify(directory.path()).unwrap().head.seq;
+    let last = good.lines().last().unwrap();
+    let (this, next) = (
+        format!("\"seq\":{before}"),
+        format!("\"seq\":{}", before + 1),
+    );
+    let forged = good.clone() + &last.replace(&this, &next);
+    for bad in [one_line, forged, good.clone() + "rubbish"] {
+        let directory = tempfile::tempdir().unwrap();
+        let segment = directory.path().join(segment::name(1));
+        fs::write(&segment, &bad).unwrap();
+        for _ in 0..2 {
+            open(options(directory.path())).unwrap().close();
+            assert_eq!(fs::read_to_string(&segment).unwrap(), bad);
+            let wrong = verify(directory.path()).unwrap().wrong.unwrap();
+            assert_eq!(wrong.file, segment::name(1), "{wrong}");
+        }
+        assert!(
+            lines(directory.path())
+                .iter()
+                .any(|line| line.contains("\"trail.recovered\",\"wrong\":"))
+        );
+    }
+}
+
+/// A crash comes between any two bytes, also before a line's last one.
+#[tokio::test]
+async fn a_last_record_that_lacks_only_its_lines_end_stands() {
+    for behind in ["", "\0\0\0"] {
+        let directory = tempfile::tempdir().unwrap();
+        let trail = open(options(directory.path())).unwrap();
+        std::mem::forget(
+            trail
+                .for_worker()
+                .intent(intent(RequestId::next()))
+                .await
+                .unwrap(),
+        );
+        let frozen = FrozenRecord {
+            id: "0199",
+            tenant: Some("billing"),
+            by: "freeze_after",
+            on_behalf_of: None,
+            reason: "its budget is spent",
+            since: None,
+        };
+        trail.frozen(&frozen).durable().await.unwrap();
+        let segment = directory.path().join(segment::name(1));
+        let at_crash = fs::read_to_string(&segment).unwrap();
+        trail.close();
+        let last = at_crash.strip_suffix('\n').unwrap().to_owned();
+        assert!(last.lines().last().unwrap().contains("tenant.frozen"));
+        fs::write(&segment, last + behind).unwrap();
+        let mut standing = Vec::new();
+        let trail = Trail::open(options(directory.path()), &mut |heard| {
+            if let Replayed::Frozen { record, .. } = heard {
+                standing.extend(record.tenant.map(ToOwned::to_owned));
+            }
+        });
+        trail.unwrap().close();
+        assert_eq!(standing, ["billing"]);
+        assert_eq!(fs::read_to_string(&segment).unwrap(), at_crash);
+        let report = verify(directory.path()).unwrap();
+        assert!(report.is_intact(), "{report}");
+        assert_eq!(report.outcomes.in_doubt, 1);
+    }
 }

@@ -62,6 +62,7 @@ impl Writer {
     pub(super) fn fail(&mut self, error: &io::Error) {
         let why = Unwritable::of(error);
         tracing::error!(cause = why.cause, detail = %why, segment = %self.segment.name(), "the trail cannot be written: nothing is forwarded until it can");
+        self.pruning.look_at_once();
         self.give_up(why);
     }
 
@@ -108,6 +109,9 @@ impl Writer {
             return;
         }
         let cause_before = outage.why.cause;
+        if outage.why.is_no_space() {
+            self.make_room();
+        }
         match self.begin_anew() {
             Ok(()) => {
                 self.outage = None;
@@ -136,7 +140,7 @@ impl Writer {
         let last = segment::list(&self.directory)?
             .last()
             .map(|(last, _)| *last);
-        let next = last.unwrap_or(self.segment.number()) + 1;
+        let next = segment::after(last.unwrap_or(self.segment.number()))?;
         self.segment = Segment::create(self.disk.as_mut(), &self.directory, next)?;
         let Some(outage) = &self.outage else {
             return Ok(());
@@ -223,6 +227,7 @@ impl Writer {
             self.queue.board.break_off(&why);
             self.queue.counts.failed(TrailOp::Write);
             self.shortage = Some(Outage::new(why));
+            self.pruning.look_at_once();
         }
     }
 

@@ -3,26 +3,22 @@
 
 use std::{
     io,
-    sync::{Arc, mpsc},
-    thread,
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
-use super::{Writer, kept, settling::ToSettle};
+use super::{TICK, Writer, kept, settling::ToSettle};
 use crate::{
     audit::{
         cause::Misplaced,
         queue::{Entry, Kind},
         record::Fragment,
-        retention::{self, Removal},
-        segment::{Sealed, Segment},
+        segment::{self, Sealed, Segment},
     },
     config::settings::{Checkpoint, Durability},
     metrics::TrailOp,
 };
 
-/// How often retention looks for segments that are old enough.
-const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 /// A difference between the clocks that is no drift.
 const STEP: Duration = Duration::from_secs(1);
 
@@ -58,20 +54,13 @@ impl Checkpoints {
     }
 }
 
-/// Retention: old segments are looked for on a thread of their own, since that
-/// reads them all.
-#[derive(Debug, Default)]
-pub struct Pruning {
-    looked_at: Option<Instant>,
-    is_held: bool,
-    found: Option<mpsc::Receiver<Vec<Removal>>>,
-}
-
 /// The wall clock against the monotonic one.
 #[derive(Debug)]
 pub struct WallClock {
-    wall: SystemTime,
-    monotonic: Instant,
+    /// What it said at the last look.
+    pub(super) wall: SystemTime,
+    /// When that was.
+    pub(super) monotonic: Instant,
 }
 
 impl WallClock {
@@ -111,10 +100,8 @@ impl Writer {
         self.end_shortage()?;
         if is_idle {
             self.segment.check_in_place()?;
-            if !self.lock.is_in(&self.directory) {
-                return Err(Misplaced::Lock.into());
-            }
         }
+        self.look_at_the_lock(is_idle)?;
         if self.checkpoints.is_due() {
             self.checkpoint()?;
         }
@@ -129,6 +116,19 @@ impl Writer {
         self.prune()
     }
 
+    /// Whoever removed the lock may have begun to write the same trail, also while calls
+    /// come so fast that there is never nothing to do.
+    fn look_at_the_lock(&mut self, is_idle: bool) -> io::Result<()> {
+        let now = self.clock.monotonic;
+        if is_idle || now.duration_since(self.lock_looked_at) >= TICK {
+            self.lock_looked_at = now;
+            if !self.lock.is_in(&self.directory) {
+                return Err(Misplaced::Lock.into());
+            }
+        }
+        Ok(())
+    }
+
     /// The clock that records are dated by may be set; their order is their
     /// number's.
     fn note_clock(&mut self) {
@@ -139,6 +139,7 @@ impl Writer {
             );
             let fragment = Fragment::now("clock.stepped").signed("by_ms", by_ms);
             self.queue.push_change(fragment);
+            self.pruning.distrust(self.clock.monotonic);
         }
     }
 
@@ -177,7 +178,7 @@ impl Writer {
     fn rotate(&mut self) -> io::Result<()> {
         self.settling.wait();
         self.write_seal()?;
-        let next = self.segment.number() + 1;
+        let next = segment::after(self.segment.number())?;
         let disk = self.disk.as_mut();
         match self.settings.durability {
             // All but the seal was synced before.
@@ -194,7 +195,7 @@ impl Writer {
         }
         let beginning = self.beginning();
         self.write_own(beginning)?;
-        self.pruning.looked_at = None;
+        self.pruning.look_at_once();
         Ok(())
     }
 
@@ -206,94 +207,6 @@ impl Writer {
             queue: Arc::clone(&self.queue),
         };
         self.settling.begin(work, self.disk.as_mut());
-    }
-
-    /// Removes segments that are older than `audit.retention`, after writing down
-    /// which, and what their last record was.
-    fn prune(&mut self) -> io::Result<()> {
-        let Some(retention) = self.settings.retention else {
-            return Ok(());
-        };
-        if let Some(found) = &self.pruning.found {
-            let removals = match found.try_recv() {
-                Ok(removals) => removals,
-                Err(mpsc::TryRecvError::Empty) => return Ok(()),
-                Err(mpsc::TryRecvError::Disconnected) => Vec::new(),
-            };
-            self.pruning.found = None;
-            let removals = self.collected_of(removals);
-            return self.remove(&removals);
-        }
-        let is_due = |at: Instant| at.elapsed() >= PRUNE_EVERY;
-        if !self.pruning.looked_at.is_none_or(is_due) {
-            return Ok(());
-        }
-        self.pruning.looked_at = Some(Instant::now());
-        let (sender, found) = mpsc::channel();
-        let (directory, hasher) = (self.directory.clone(), self.hasher.clone());
-        let current = self.segment.number();
-        let cannot = |error: io::Error| tracing::warn!(%error, "audit.retention: old segments cannot be looked for; nothing is removed until they can");
-        let look = move || match retention::removable(&directory, &hasher, retention, current) {
-            // Nobody hears it if the gateway stops meanwhile.
-            Ok(removals) => drop(sender.send(removals)),
-            Err(error) => cannot(error),
-        };
-        let thread = thread::Builder::new().name("trail-prune".to_owned());
-        match thread.spawn(look) {
-            Ok(_) => self.pruning.found = Some(found),
-            // No fault of the trail's.
-            Err(error) => cannot(error),
-        }
-        Ok(())
-    }
-
-    /// Those of the segments that the database of `audit.ship` has, if there is one: the
-    /// others wait for it, however old they are.
-    fn collected_of(&mut self, mut removals: Vec<Removal>) -> Vec<Removal> {
-        let Some(collected) = &self.collected else {
-            return removals;
-        };
-        let until = collected.until();
-        let kept = removals.partition_point(|removal| removal.until.seq <= until);
-        let held = removals.split_off(kept).len();
-        collected.hold(held);
-        if (held > 0) != self.pruning.is_held {
-            self.pruning.is_held = held > 0;
-            if held > 0 {
-                tracing::warn!(
-                    segments = held,
-                    "old segments are not removed: the database of audit.ship does not have them yet"
-                );
-            } else {
-                tracing::info!("no old segment waits for the database of audit.ship any more");
-            }
-        }
-        removals
-    }
-
-    /// One record for each: a crash, or a disk that fails, leaves a trail that one
-    /// of them accounts for.
-    fn remove(&mut self, removals: &[Removal]) -> io::Result<()> {
-        let (Some(first), Some(last)) = (removals.first(), removals.last()) else {
-            return Ok(());
-        };
-        let pruned = |removal: &Removal| {
-            Fragment::now("trail.pruned")
-                .text("from_segment", &first.name)
-                .text("until_segment", &removal.name)
-                .number("until_seq", removal.until.seq)
-                .text("until_hash", removal.until.hash.as_str())
-        };
-        self.write_own(removals.iter().map(pruned).map(kept))?;
-        for removal in removals {
-            // The trail itself is well; an operator may have forbidden it.
-            if let Err(error) = self.disk.remove(&removal.path) {
-                tracing::warn!(segment = %removal.name, %error, "audit.retention: an old segment cannot be removed, and stays; its removal is in the trail already");
-                return Ok(());
-            }
-        }
-        tracing::info!(segments = removals.len(), until = %last.until, "old segments were removed");
-        Ok(())
     }
 }
 

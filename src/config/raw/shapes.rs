@@ -340,7 +340,7 @@ pub struct Audit {
     /// A segment that is so old is sealed, and the next one begun, once the disk has room for it.
     #[schemars(schema_with = "duration", extend("default" = "1d"))]
     pub segment_age: Option<String>,
-    /// Sealed segments whose records are all older are removed; or forever.
+    /// Sealed segments whose records are all older are removed; or forever. Nothing is removed that a limit or a budget counts from, nor for a day after the system's clock was set or found a day ahead of the last record.
     #[schemars(schema_with = "duration_or_forever", extend("default" = "forever"))]
     pub retention: Option<String>,
     /// How often the head is stated in trail and log, to be noted outside.

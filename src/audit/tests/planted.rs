@@ -1,0 +1,191 @@
+//! What somebody puts into the directory who may write it.
+
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+use super::*;
+use crate::audit::{FrozenRecord, Replayed};
+
+const KEY: &[u8] = b"0123456789abcdef0123456789abcdef";
+
+fn keyed(directory: &Path) -> Options {
+    Options {
+        mac_key: Some(MacKey::new(KEY).unwrap()),
+        ..options(directory)
+    }
+}
+
+const BILLING: FrozenRecord<'_> = FrozenRecord {
+    id: "0199",
+    tenant: Some("billing"),
+    by: "unix:uid=0",
+    on_behalf_of: None,
+    reason: "a drill",
+    since: None,
+};
+
+/// A trail in which a tenant is frozen and a call is open.
+async fn frozen(options: Options) {
+    let trail = open(options).unwrap();
+    let worker = trail.for_worker();
+    std::mem::forget(worker.intent(intent(RequestId::next())).await.unwrap());
+    trail.frozen(&BILLING).durable().await.unwrap();
+    trail.close();
+}
+
+/// Who is frozen by what a start hears.
+fn start(options: Options) -> Vec<String> {
+    let mut frozen: Vec<String> = Vec::new();
+    let trail = Trail::open(options, &mut |heard| match heard {
+        Replayed::Frozen { record, .. } => frozen.push(record.tenant.unwrap().to_owned()),
+        Replayed::Thawed { tenant } => frozen.retain(|known| Some(&**known) != tenant),
+        _ => {}
+    });
+    trail.unwrap().close();
+    frozen.dedup();
+    frozen
+}
+
+fn segment_of(directory: &Path, number: u64) -> std::path::PathBuf {
+    directory.join(segment::name(number))
+}
+
+fn append(path: &Path, lines: &str) {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    fs::write(path, text + lines).unwrap();
+}
+
+fn thaw(seq: u64, prev: &str, hash: &str) -> String {
+    format!(
+        r#"{{"v":1,"seq":{seq},"time":"2026-11-30T00:00:00.000000Z","event":"tenant.thawed","freeze":"0199","scope":"tenant","tenant":"billing","by":"x","reason":"x","prev":"{prev}","hash":"{hash}"}}"#
+    ) + "\n"
+}
+
+#[tokio::test]
+async fn a_thaw_or_an_outcome_that_does_not_verify_is_not_obeyed() {
+    for forge in [thaw as fn(u64, &str, &str) -> String, |seq, prev, hash| {
+        thaw(seq, prev, hash)
+            .replace("tenant.thawed", "request.outcome")
+            .replace(
+                "\"freeze\"",
+                "\"intent\":2,\"outcome\":\"failed\",\"freeze\"",
+            )
+    }] {
+        let directory = tempfile::tempdir().unwrap();
+        frozen(options(directory.path())).await;
+        let head = verify(directory.path()).unwrap().head;
+        let forged = [
+            forge(head.seq + 1, "", ""),
+            forge(head.seq + 1, head.hash.as_str(), head.hash.as_str()),
+        ];
+        append(&segment_of(directory.path(), 1), &forged.concat());
+        assert_eq!(start(options(directory.path())), ["billing"]);
+        let in_doubt = |line: &String| line.contains("\"outcome\":\"in-doubt\"");
+        assert!(lines(directory.path()).iter().any(in_doubt));
+    }
+}
+
+/// It would end freezes, and hide calls that are open, from a start that reads no further.
+#[tokio::test]
+async fn a_planted_segment_without_the_key_hides_nothing_from_a_start_with_it() {
+    let directory = tempfile::tempdir().unwrap();
+    frozen(keyed(directory.path())).await;
+    let known = Known {
+        head: None,
+        mac_key: Some(MacKey::new(KEY).unwrap()),
+    };
+    let head = super::super::verify(directory.path(), &known, |_| {})
+        .unwrap()
+        .head;
+    // As somebody would write it who knows all but the key.
+    let content = format!(
+        r#"{{"v":1,"seq":{},"time":"2026-11-30T00:00:00.000000Z","event":"trail.opened","segment":"0000000002.jsonl","durability":"strict","version":"0.1.0","prev":"{}""#,
+        head.seq + 1,
+        head.hash.as_str()
+    );
+    let hash = crate::audit::chain::Hasher::new(None).hash(content.as_bytes());
+    let opened = format!("{content},\"hash\":\"{}\"}}\n", hash.as_str());
+    append(&segment_of(directory.path(), 2), &opened);
+    let own = fs::read_to_string(segment_of(directory.path(), 1)).unwrap();
+    // And one of ours again.
+    append(
+        &segment_of(directory.path(), 3),
+        &own[..=own.find('\n').unwrap()],
+    );
+    assert_eq!(start(keyed(directory.path())), ["billing"]);
+    let lines = lines(directory.path());
+    let told =
+        |line: &String| line.contains("trail.recovered") && line.contains("without the mac_key");
+    assert!(lines.iter().any(told));
+    let in_doubt = |line: &String| line.contains("\"outcome\":\"in-doubt\"");
+    assert!(lines.iter().any(in_doubt));
+}
+
+#[tokio::test]
+async fn a_key_that_comes_later_or_goes_changes_nothing_of_what_a_start_obeys() {
+    let directory = tempfile::tempdir().unwrap();
+    frozen(options(directory.path())).await;
+    let steps: [fn(&Path) -> Options; 4] = [keyed, keyed, options, options];
+    for of in steps {
+        assert_eq!(start(of(directory.path())), ["billing"]);
+    }
+    let trail = open(keyed(directory.path())).unwrap();
+    trail.thawed(&BILLING).unwrap().durable().await.unwrap();
+    trail.close();
+    for of in steps {
+        assert_eq!(start(of(directory.path())), Vec::<String>::new());
+    }
+    let in_doubt = lines(directory.path()).into_iter();
+    assert_eq!(in_doubt.filter(|line| line.contains("in-doubt")).count(), 1);
+}
+
+#[tokio::test]
+async fn a_planted_number_of_ten_nines_hides_nothing_that_comes_after_it() {
+    let directory = tempfile::tempdir().unwrap();
+    frozen(options(directory.path())).await;
+    fs::write(segment_of(directory.path(), 9_999_999_999), "").unwrap();
+    for _ in 0..2 {
+        assert_eq!(start(options(directory.path())), ["billing"]);
+    }
+    let report = verify(directory.path()).unwrap();
+    assert!(report.is_intact(), "{report}");
+    assert_eq!(report.segments, 4);
+    assert!(segment_of(directory.path(), 10_000_000_001).exists());
+    let wrong = lines(&segment_of(directory.path(), 1).with_file_name("")).len() as u64;
+    assert_eq!(report.records, wrong, "all of them are found");
+}
+
+#[tokio::test]
+async fn a_planted_number_that_none_can_follow_is_told_at_the_start() {
+    let directory = tempfile::tempdir().unwrap();
+    frozen(options(directory.path())).await;
+    let planted = segment_of(directory.path(), u64::MAX);
+    fs::write(&planted, "").unwrap();
+    let error = open(options(directory.path())).unwrap_err().to_string();
+    assert!(error.contains("18446744073709551615.jsonl"), "{error}");
+    fs::remove_file(planted).unwrap();
+    assert_eq!(start(options(directory.path())), ["billing"]);
+}
+
+/// A pipe has no end as long as somebody may write into it.
+#[tokio::test]
+async fn what_is_no_file_is_named_and_waited_for_by_nobody() {
+    let plant: [fn(&Path); 3] = [
+        |path| mknodat(CWD, path, FileType::Fifo, Mode::RUSR, 0).unwrap(),
+        |path| fs::create_dir(path).unwrap(),
+        |path| std::os::unix::fs::symlink("/dev/zero", path).unwrap(),
+    ];
+    for plant in plant {
+        let directory = tempfile::tempdir().unwrap();
+        frozen(options(directory.path())).await;
+        plant(&segment_of(directory.path(), 99));
+        let wrong = verify(directory.path()).unwrap().wrong.unwrap();
+        assert_eq!(
+            (wrong.file, wrong.fault),
+            (segment::name(99), Fault::NoFile)
+        );
+        assert_eq!(start(options(directory.path())), ["billing"]);
+        assert!(segment_of(directory.path(), 100).exists());
+        let rows = super::super::query(directory.path(), None, &Filter::default(), |_| {}, |_| {});
+        assert!(rows.unwrap().wrong.is_some());
+    }
+}
