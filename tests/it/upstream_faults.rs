@@ -397,3 +397,33 @@ fn a_call_whose_attempts_all_fail_is_one_warning() {
     let warnings = output.matches("an attempt to reach the upstream failed");
     assert_eq!(warnings.count(), 1, "{output}");
 }
+
+#[test]
+fn an_answer_without_a_body_that_declares_one_is_the_last_on_its_connection() {
+    let gateway = Setup::default().workers(1).start();
+    let cases = [
+        ("204 No Content", "", true),
+        ("204 No Content", "Content-Length: 0\r\n", true),
+        ("204 No Content", "Content-Length: 16\r\n", false),
+        ("204 No Content", "Transfer-Encoding: chunked\r\n", false),
+        ("304 Not Modified", "Content-Length: 0\r\n", true),
+        ("304 Not Modified", "Content-Length: 16\r\n", false),
+    ];
+    for (n, (status, fields, is_used_again)) in cases.into_iter().enumerate() {
+        let head = format!("HTTP/1.1 {status}\r\n{fields}\r\n");
+        gateway.alloy.script([Behaviour::Bytes(bytes(&head))]);
+        gateway.delete(USER, "c1");
+        let next = gateway.delete(USER, &format!("c{}", 10 + n));
+        assert_eq!(next.status, 200, "after {head:?}");
+        let connections: Vec<_> = gateway
+            .alloy
+            .received()
+            .iter()
+            .map(|r| r.connection)
+            .collect();
+        let [.., first, second] = connections[..] else {
+            panic!("{connections:?}");
+        };
+        assert_eq!(second == first, is_used_again, "after {head:?}");
+    }
+}
