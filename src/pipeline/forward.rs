@@ -20,7 +20,6 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep_until};
 use tower::retry::budget::{Budget, TpsBudget};
 
-use self::outcome::Furthest;
 pub use self::{
     answer::UpstreamAnswer,
     attempt::{Attempt, AttemptEnd},
@@ -28,6 +27,7 @@ pub use self::{
     pool::Pool,
     probe::{Reached, probe},
 };
+use self::{attempt::Connections, outcome::Furthest};
 use super::inject::UpstreamRequest;
 use crate::{
     audit::Sent,
@@ -84,7 +84,14 @@ impl Forwarder {
         self.budget.deposit();
         let (mut attempts, mut furthest) = (Vec::with_capacity(1), Furthest::none());
         loop {
-            let (now, ended) = self.exchange(request, target, at, deadline).await;
+            // A second attempt that may have been carried out is the last one: it is not
+            // spent on a connection that may be as dead as the first one's.
+            let connections = match furthest.sent() {
+                Sent::No => Connections::Any,
+                Sent::Unknown | Sent::Yes => Connections::New,
+            };
+            let exchange = self.exchange(request, target, at, deadline, connections);
+            let (now, ended) = exchange.await;
             let (mut attempt, result) = attempt::judged(ended, keys);
             attempt.after = at.duration_since(began);
             attempt.took = now.duration_since(at);
@@ -122,6 +129,11 @@ impl Forwarder {
             self.counts.retry_budget_exhausted();
         }
         may
+    }
+
+    /// Closes the connections to `target` that are unused since before `time`.
+    pub fn distrust(&self, target: &Arc<Target>, time: Instant) {
+        self.pool.distrust(target, time);
     }
 
     /// Closes connections that stood unused for too long.

@@ -197,6 +197,11 @@ impl Furthest {
         }
     }
 
+    /// How far it got.
+    pub(super) fn sent(&self) -> Sent {
+        self.sent
+    }
+
     pub(super) fn or(self, sent: Sent, result: Result<Box<UpstreamAnswer>, Failure>) -> Self {
         match sent >= self.sent {
             true => Self { sent, result },
