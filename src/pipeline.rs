@@ -244,6 +244,10 @@ impl Pipeline {
         let key = Arc::clone(keys.current());
         let request = inject::request(recorded, &key, target, arrival);
         fault_point::reach("request-built");
+        if recorded.is_probe() {
+            // A connection from before would say how that one is.
+            self.forwarder.distrust(target, began);
+        }
         let outcome = self
             .forwarder
             .send(&request, target, tenant, began, began, retries)

@@ -71,6 +71,8 @@ struct Shared {
     credentials: Mutex<Credentials>,
     script: Mutex<VecDeque<Behaviour>>,
     always: Mutex<Option<Behaviour>>,
+    /// Connections below this number are answered so.
+    lost: Mutex<Option<(usize, Behaviour)>>,
     received: Mutex<Vec<Received>>,
     connections: AtomicUsize,
 }
@@ -97,6 +99,7 @@ impl SimulatedAlloy {
             credentials: Mutex::new(Credentials::new(options)),
             script: Mutex::default(),
             always: Mutex::default(),
+            lost: Mutex::default(),
             received: Mutex::default(),
             connections: AtomicUsize::new(0),
         });
@@ -162,10 +165,21 @@ impl SimulatedAlloy {
     pub fn always(&self, behaviour: Behaviour) {
         *lock(&self.shared.always) = Some(behaviour);
     }
+
+    /// How every request is answered over a connection that is open by now, whatever
+    /// the script: as after a failover that lost the state of its connections.
+    pub fn lose_connections(&self, behaviour: Behaviour) {
+        *lock(&self.shared.lost) = Some((self.connections(), behaviour));
+    }
 }
 
 impl Shared {
-    fn next_behaviour(&self) -> Behaviour {
+    fn next_behaviour(&self, connection: usize) -> Behaviour {
+        if let Some((below, behaviour)) = &*lock(&self.lost)
+            && connection < *below
+        {
+            return behaviour.clone();
+        }
         let scripted = lock(&self.script).pop_front();
         scripted
             .or_else(|| lock(&self.always).clone())

@@ -9,15 +9,13 @@ mod attempt;
 mod chunks;
 mod connection;
 mod look_up;
+mod outcome;
 mod pool;
 mod probe;
 mod reply;
 mod success;
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep_until};
 use tower::retry::budget::{Budget, TpsBudget};
@@ -25,12 +23,14 @@ use tower::retry::budget::{Budget, TpsBudget};
 pub use self::{
     answer::UpstreamAnswer,
     attempt::{Attempt, AttemptEnd},
+    outcome::{Failure, Outcome, Upstream},
     pool::Pool,
     probe::{Reached, probe},
 };
-use super::{code::Code, inject::UpstreamRequest, limit::Health, refusal::Refusal};
+use self::{attempt::Connections, outcome::Furthest};
+use super::inject::UpstreamRequest;
 use crate::{
-    audit::{OutcomeKind, Sent},
+    audit::Sent,
     config::snapshot::{Target, Tenant},
     key_ring::{KeyRing, Share},
     metrics::Shard,
@@ -42,217 +42,6 @@ pub const BODY_BYTES_MAX: usize = 1 << 20;
 
 /// The pause before the first retry; doubled for each further one, and jittered.
 const BACK_OFF: Duration = Duration::from_millis(50);
-
-/// The longest wait that an upstream is taken at its word for: no call lives longer.
-const ASKED_MAX: Duration = Duration::from_secs(3600);
-
-/// How a call ended that was to be sent.
-#[derive(Debug)]
-pub struct Outcome {
-    result: Result<Box<UpstreamAnswer>, Failure>,
-    attempts: Vec<Attempt>,
-    kind: OutcomeKind,
-    sent: Sent,
-    began: Option<Instant>,
-}
-
-/// The way to the upstream, for log and traces.
-#[derive(Debug)]
-pub struct Upstream {
-    /// When it began.
-    pub began: Instant,
-    /// How long all of it took, with the pauses between attempts.
-    pub took: Duration,
-    /// Every attempt, in order.
-    pub attempts: Vec<Attempt>,
-}
-
-/// Why there is no upstream answer to pass on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Failure {
-    /// Nothing was sent: the tenant is in dry-run mode.
-    DryRun,
-    /// Nothing was sent: the tenant was frozen while the intent was written.
-    Frozen,
-    /// Nothing was written.
-    Unreachable,
-    /// No answer in time, after something was written.
-    Timeout,
-    /// The connection broke after something was written.
-    Reset,
-    /// An answer that can't be passed on.
-    Protocol,
-    /// The upstream refused our key.
-    RejectedKey,
-}
-
-impl Outcome {
-    /// The outcome of a call that is not sent because of the tenant's mode.
-    pub fn dry_run() -> Self {
-        Self {
-            result: Err(Failure::DryRun),
-            attempts: Vec::new(),
-            kind: OutcomeKind::DryRun,
-            sent: Sent::No,
-            began: None,
-        }
-    }
-
-    /// The outcome of a call whose tenant was frozen before anything was sent.
-    pub fn frozen() -> Self {
-        Self {
-            result: Err(Failure::Frozen),
-            kind: OutcomeKind::Failed,
-            ..Self::dry_run()
-        }
-    }
-
-    /// The answer to pass on, or why there is none.
-    pub fn result(&self) -> Result<&UpstreamAnswer, Failure> {
-        self.result.as_deref().map_err(|failure| *failure)
-    }
-
-    /// Every attempt, in order.
-    pub fn attempts(&self) -> &[Attempt] {
-        &self.attempts
-    }
-
-    /// What is known of the credential, over all attempts.
-    pub fn kind(&self) -> OutcomeKind {
-        self.kind
-    }
-
-    /// Whether a DELETE may have reached the upstream: the strongest over all attempts.
-    pub fn sent(&self) -> Sent {
-        self.sent
-    }
-
-    /// How long all attempts took, the pauses between them included.
-    pub fn took(&self) -> Duration {
-        let last = self.attempts.last();
-        last.map_or(Duration::ZERO, |last| last.after + last.took)
-    }
-
-    /// What the caller's answer counts as.
-    pub fn code(&self) -> Code {
-        match self.result() {
-            Ok(_) => Code::PassedOn,
-            Err(failure) => Refusal::from(failure).code(),
-        }
-    }
-
-    /// The status of the last upstream answer, passed on or not.
-    pub fn upstream_status(&self) -> Option<u16> {
-        self.attempts.iter().rev().find_map(Attempt::status)
-    }
-
-    /// When the last attempt ended, if anything was to be sent.
-    pub fn ended(&self) -> Option<Instant> {
-        Some(self.began? + self.took())
-    }
-
-    /// The way to the upstream, if there was one.
-    pub fn into_upstream(self) -> Option<Upstream> {
-        let began = self.began?;
-        Some(Upstream {
-            began,
-            took: self.took(),
-            attempts: self.attempts,
-        })
-    }
-
-    /// What the last attempt showed of the upstream's health, if anything.
-    pub fn health(&self) -> Option<Health> {
-        self.attempts.last()?.health()
-    }
-
-    /// A 404 after an attempt of unknown end: probably our own doing.
-    pub fn is_gone_after_retry(&self) -> bool {
-        let answered_404 = self.result().is_ok_and(|answer| answer.status == 404);
-        answered_404 && self.kind == OutcomeKind::InDoubt
-    }
-
-    /// How long the upstream's own 429 asks everyone with this key to wait
-    /// (RFC 9110 §10.2.3: seconds or a date); one second if it doesn't say.
-    pub fn upstream_asks_to_wait(&self) -> Option<Duration> {
-        let answer = self
-            .result
-            .as_ref()
-            .ok()
-            .filter(|answer| answer.status == 429)?;
-        Some(asked_to_wait(answer).unwrap_or(Duration::from_secs(1)))
-    }
-
-    /// Whether the upstream refused the key, and nothing else happened.
-    pub fn is_clean_refusal_of_the_key(&self) -> bool {
-        let is_refusal = |attempt: &Attempt| attempt.failure == Some(Failure::RejectedKey);
-        self.attempts.last().is_some_and(is_refusal) && self.kind == OutcomeKind::NotDeleted
-    }
-
-    /// The outcome of this clean refusal of a key and, with the next one, `later`.
-    pub fn followed_by(self, later: Self) -> Self {
-        let attempts: Vec<_> = self.attempts.into_iter().chain(later.attempts).collect();
-        Self {
-            kind: strongest(&attempts),
-            sent: self.sent.max(later.sent),
-            began: self.began,
-            attempts,
-            // That the old key is refused is known; what came of sending the call again
-            // is not, if it was sent again.
-            result: match later.sent {
-                Sent::No => self.result,
-                _ => later.result,
-            },
-        }
-    }
-
-    fn of(began: Instant, attempts: Vec<Attempt>, furthest: Furthest) -> Self {
-        Self {
-            result: furthest.result,
-            kind: strongest(&attempts),
-            attempts,
-            sent: furthest.sent,
-            began: Some(began),
-        }
-    }
-}
-
-/// The attempt that got furthest speaks for the call, the latest among equals.
-#[derive(Debug)]
-struct Furthest {
-    sent: Sent,
-    result: Result<Box<UpstreamAnswer>, Failure>,
-}
-
-impl Furthest {
-    /// Before any attempt.
-    fn none() -> Self {
-        Self {
-            sent: Sent::No,
-            result: Err(Failure::Unreachable),
-        }
-    }
-
-    fn or(self, sent: Sent, result: Result<Box<UpstreamAnswer>, Failure>) -> Self {
-        match sent >= self.sent {
-            true => Self { sent, result },
-            false => self,
-        }
-    }
-}
-
-/// What is known after all of these attempts.
-fn strongest(attempts: &[Attempt]) -> OutcomeKind {
-    let is_there = |kind: &OutcomeKind| attempts.iter().any(|attempt| attempt.kind == *kind);
-    [
-        OutcomeKind::Deleted,
-        OutcomeKind::InDoubt,
-        OutcomeKind::NotDeleted,
-    ]
-    .into_iter()
-    .find(is_there)
-    .unwrap_or(OutcomeKind::Failed)
-}
 
 /// One worker's way to the upstream.
 #[derive(Debug)]
@@ -295,7 +84,14 @@ impl Forwarder {
         self.budget.deposit();
         let (mut attempts, mut furthest) = (Vec::with_capacity(1), Furthest::none());
         loop {
-            let (now, ended) = self.exchange(request, target, at, deadline).await;
+            // A second attempt that may have been carried out is the last one: it is not
+            // spent on a connection that may be as dead as the first one's.
+            let connections = match furthest.sent() {
+                Sent::No => Connections::Any,
+                Sent::Unknown | Sent::Yes => Connections::New,
+            };
+            let exchange = self.exchange(request, target, at, deadline, connections);
+            let (now, ended) = exchange.await;
             let (mut attempt, result) = attempt::judged(ended, keys);
             attempt.after = at.duration_since(began);
             attempt.took = now.duration_since(at);
@@ -335,6 +131,11 @@ impl Forwarder {
         may
     }
 
+    /// Closes the connections to `target` that are unused since before `time`.
+    pub fn distrust(&self, target: &Arc<Target>, time: Instant) {
+        self.pool.distrust(target, time);
+    }
+
     /// Closes connections that stood unused for too long.
     pub fn sweep(&self) {
         self.pool.sweep();
@@ -361,7 +162,10 @@ fn pause_before_retry(
         | AttemptEnd::ConnectTimeout
         | AttemptEnd::Reset => Some(back_off()),
         AttemptEnd::Status(502..=504) => {
-            let asked = result.as_deref().ok().and_then(asked_to_wait);
+            let asked = result
+                .as_deref()
+                .ok()
+                .and_then(UpstreamAnswer::asks_to_wait);
             let back_off = back_off();
             Some(asked.map_or(back_off, |asked| asked.max(back_off)))
         }
@@ -377,19 +181,6 @@ fn jittered(span: Duration) -> Duration {
     let _ = aws_lc_rs::rand::fill(&mut random);
     let [random] = random;
     span / 2 + span * u32::from(random) / 256
-}
-
-/// What `Retry-After` asks for; never more than can be added to any clock.
-fn asked_to_wait(answer: &UpstreamAnswer) -> Option<Duration> {
-    let text = answer.retry_after()?.to_str().ok()?.trim();
-    let asked = match text.parse() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => httpdate::parse_http_date(text)
-            .ok()?
-            .duration_since(SystemTime::now())
-            .unwrap_or_default(),
-    };
-    Some(asked.min(ASKED_MAX))
 }
 
 /// Notes what an attempt says of the key, and tells operators if that is news.
@@ -431,66 +222,5 @@ fn log_attempt(attempt: &Attempt, request: &UpstreamRequest<'_>, is_tried_again:
         (end, None) => {
             tracing::debug!(request.id = %request.id(), end = %end.as_str(), "upstream attempt answered");
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ended(end: AttemptEnd, sent: Sent, kind: OutcomeKind, failure: Failure) -> Outcome {
-        let attempt = Attempt {
-            end,
-            sent,
-            kind,
-            failure: Some(failure),
-            detail: "".into(),
-            after: Duration::ZERO,
-            took: Duration::ZERO,
-        };
-        let furthest = Furthest {
-            sent,
-            result: Err(failure),
-        };
-        Outcome::of(Instant::now(), vec![attempt], furthest)
-    }
-
-    /// What the next key comes to counts only if the call was sent with it.
-    #[test]
-    fn after_a_refused_key_what_was_sent_again_speaks_for_the_call() {
-        let refused = || {
-            let end = AttemptEnd::Status(401);
-            ended(
-                end,
-                Sent::Yes,
-                OutcomeKind::NotDeleted,
-                Failure::RejectedKey,
-            )
-        };
-        assert!(refused().is_clean_refusal_of_the_key());
-        let timed_out = ended(
-            AttemptEnd::Timeout,
-            Sent::Unknown,
-            OutcomeKind::InDoubt,
-            Failure::Timeout,
-        );
-        let call = refused().followed_by(timed_out);
-        assert_eq!(call.result().unwrap_err(), Failure::Timeout);
-        assert_eq!(
-            (call.sent(), call.kind()),
-            (Sent::Yes, OutcomeKind::InDoubt)
-        );
-        let not_sent = ended(
-            AttemptEnd::Connect,
-            Sent::No,
-            OutcomeKind::Failed,
-            Failure::Unreachable,
-        );
-        let call = refused().followed_by(not_sent);
-        assert_eq!(call.result().unwrap_err(), Failure::RejectedKey);
-        assert_eq!(
-            (call.sent(), call.kind()),
-            (Sent::Yes, OutcomeKind::NotDeleted)
-        );
     }
 }

@@ -89,6 +89,11 @@ impl<'a> Admitted<'a> {
         self.taken.keep();
     }
 
+    /// Whether it finds out for an open breaker how the upstream is.
+    pub fn is_probe(&self) -> bool {
+        self.pass.as_ref().is_some_and(Pass::is_probe)
+    }
+
     /// Tells the breaker how the call went; a dry run says nothing.
     pub fn report(&mut self, health: Health) {
         match (self.pass.take(), health) {

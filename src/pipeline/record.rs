@@ -29,6 +29,11 @@ impl<'a> Recorded<'a> {
         self.admitted.permit()
     }
 
+    /// Whether the call finds out for an open breaker how the upstream is.
+    pub fn is_probe(&self) -> bool {
+        self.admitted.is_probe()
+    }
+
     /// Tells the key's breaker what the call showed of the upstream's health.
     pub fn report(&mut self, health: Health) {
         self.admitted.report(health);

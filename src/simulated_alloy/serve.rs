@@ -76,7 +76,7 @@ where
         let text = String::from_utf8_lossy(&request).into_owned();
         let head = text.split("\r\n\r\n").next().unwrap_or_default();
         shared.keep(request, number);
-        let behaviour = shared.next_behaviour();
+        let behaviour = shared.next_behaviour(number);
         let by_contract = || {
             let (status, body) = lock(&shared.credentials).answer(head);
             answer(status, "", body)

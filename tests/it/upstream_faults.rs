@@ -10,6 +10,7 @@ use std::{
 
 use alloy_gateway::{simulated_alloy::Behaviour, tls::ServerTls};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use tokio::sync::watch;
 
 use crate::support::{Gateway, KEY, Setup, USER, assert_refusal};
 
@@ -396,4 +397,112 @@ fn a_call_whose_attempts_all_fail_is_one_warning() {
     let output = gateway.process.output();
     let warnings = output.matches("an attempt to reach the upstream failed");
     assert_eq!(warnings.count(), 1, "{output}");
+}
+
+#[test]
+fn an_answer_without_a_body_that_declares_one_is_the_last_on_its_connection() {
+    let gateway = Setup::default().workers(1).start();
+    let cases = [
+        ("204 No Content", "", true),
+        ("204 No Content", "Content-Length: 0\r\n", true),
+        ("204 No Content", "Content-Length: 16\r\n", false),
+        ("204 No Content", "Transfer-Encoding: chunked\r\n", false),
+        ("304 Not Modified", "Content-Length: 0\r\n", true),
+        ("304 Not Modified", "Content-Length: 16\r\n", false),
+    ];
+    for (n, (status, fields, is_used_again)) in cases.into_iter().enumerate() {
+        let head = format!("HTTP/1.1 {status}\r\n{fields}\r\n");
+        gateway.alloy.script([Behaviour::Bytes(bytes(&head))]);
+        gateway.delete(USER, "c1");
+        let next = gateway.delete(USER, &format!("c{}", 10 + n));
+        assert_eq!(next.status, 200, "after {head:?}");
+        let connections: Vec<_> = gateway
+            .alloy
+            .received()
+            .iter()
+            .map(|r| r.connection)
+            .collect();
+        let [.., first, second] = connections[..] else {
+            panic!("{connections:?}");
+        };
+        assert_eq!(second == first, is_used_again, "after {head:?}");
+    }
+}
+
+/// Six connections lie unused; then the upstream forgets them all.
+fn with_six_lost_connections(gateway: &Gateway, behaviour: Behaviour) {
+    let (release, released) = watch::channel(false);
+    gateway.alloy.script(vec![Behaviour::Held(released); 6]);
+    thread::scope(|scope| {
+        let calls: Vec<_> = (0..6)
+            .map(|n| scope.spawn(move || gateway.delete(USER, &format!("c{n}")).status))
+            .collect();
+        assert!(gateway.alloy.wait_for(6, LONG));
+        release.send_replace(true);
+        for call in calls {
+            assert_eq!(call.join().unwrap(), 200);
+        }
+    });
+    assert_eq!(gateway.alloy.connections(), 6);
+    gateway.alloy.lose_connections(behaviour);
+}
+
+#[test]
+fn connections_that_the_upstream_resets_after_a_failover_cost_one_retry_in_all() {
+    let gateway = Setup::default().workers(1).start();
+    with_six_lost_connections(&gateway, Behaviour::HardReset);
+    for n in 10..14 {
+        let response = gateway.delete(USER, &format!("c{n}"));
+        assert_eq!(response.status, 200, "{n}: {}", response.text());
+        let attempts = if n == 10 { 2 } else { 1 };
+        let record = gateway.last_record_of(&response);
+        assert_eq!(record["attempts"], attempts, "{record}");
+    }
+}
+
+#[test]
+fn connections_that_fall_silent_after_a_failover_cost_one_call_in_all() {
+    let gateway = Setup::default()
+        .workers(1)
+        .upstream("request_timeout: 2s")
+        .upstream("connect_timeout: 1500ms")
+        .start();
+    with_six_lost_connections(&gateway, Behaviour::Stall(LONG));
+    assert_refusal(
+        &gateway.delete(USER, "c10"),
+        504,
+        "upstream-timeout",
+        "unknown",
+    );
+    for n in 11..14 {
+        let response = gateway.delete(USER, &format!("c{n}"));
+        assert_eq!(response.status, 200, "{n}: {}", response.text());
+    }
+}
+
+#[test]
+fn a_breakers_probe_trusts_no_connection_from_before() {
+    let gateway = Setup::default()
+        .workers(1)
+        .upstream("retries: 0")
+        .upstream("request_timeout: 2s")
+        .upstream("connect_timeout: 1500ms")
+        .upstream("circuit_breaker: { failures: 1, open_for: 100ms }")
+        .start();
+    gateway.alloy.script([Behaviour::answer(503, "", "{}")]);
+    let failed = gateway.delete(USER, "c10");
+    assert_eq!(
+        failed.field("x-alloy-gateway-source"),
+        Some("upstream"),
+        "{}",
+        failed.text()
+    );
+    gateway.alloy.lose_connections(Behaviour::Stall(LONG));
+    let probe = loop {
+        let response = gateway.delete(USER, "c11");
+        if response.status != 503 {
+            break response;
+        }
+    };
+    assert_eq!(probe.status, 200, "{}", probe.text());
 }

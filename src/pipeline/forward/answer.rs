@@ -1,11 +1,16 @@
 //! What the upstream answered, and whether it may be passed on.
 
+use std::time::{Duration, SystemTime};
+
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, header};
 use httparse::Header;
 
 use super::{Failure, success::success_in};
 use crate::{audit::OutcomeKind, key_ring::KeyRing};
+
+/// The longest wait that an upstream is taken at its word for: no call lives longer.
+const ASKED_MAX: Duration = Duration::from_secs(3600);
 
 /// An upstream answer, read whole.
 #[derive(Debug, Clone)]
@@ -71,9 +76,17 @@ impl UpstreamAnswer {
         .filter_map(|(name, value)| Some((name, value?)))
     }
 
-    /// `Retry-After` as it stands.
-    pub fn retry_after(&self) -> Option<&HeaderValue> {
-        self.retry_after.as_ref()
+    /// What `Retry-After` asks for; never more than can be added to any clock.
+    pub fn asks_to_wait(&self) -> Option<Duration> {
+        let text = self.retry_after.as_ref()?.to_str().ok()?.trim();
+        let asked = match text.parse() {
+            Ok(seconds) => Duration::from_secs(seconds),
+            Err(_) => httpdate::parse_http_date(text)
+                .ok()?
+                .duration_since(SystemTime::now())
+                .unwrap_or_default(),
+        };
+        Some(asked.min(ASKED_MAX))
     }
 
     /// Whether the caller may see it.

@@ -36,6 +36,15 @@ pub struct Attempt {
     pub took: Duration,
 }
 
+/// Which connections an attempt may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Connections {
+    /// A kept-alive one, if there is one.
+    Any,
+    /// None that was used before.
+    New,
+}
+
 /// The end of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AttemptEnd {
@@ -141,15 +150,21 @@ impl Attempt {
 impl Forwarder {
     /// Sends the request once; when that ended, and the answer or how it ended
     /// without one. A kept-alive connection that turns out to be closed before the
-    /// request left is no attempt: the next one is taken. It is `at` now.
+    /// request left is no attempt: the next one is taken. With `Connections::New` none
+    /// of them is. It is `at` now.
     pub(super) async fn exchange(
         &self,
         request: &UpstreamRequest<'_>,
         target: &Arc<Target>,
         at: Instant,
         deadline: Instant,
+        connections: Connections,
     ) -> (Instant, Result<Box<UpstreamAnswer>, Attempt>) {
-        let mut connection = match self.pool.take(target, at) {
+        let kept = match connections {
+            Connections::Any => self.pool.take(target, at),
+            Connections::New => None,
+        };
+        let mut connection = match kept {
             Some(kept) => kept,
             // Seldom, and large: not part of every call's future.
             None => match Box::pin(self.connect(target, deadline)).await {
@@ -162,21 +177,36 @@ impl Forwarder {
         let exchange = connection.exchange(request.bytes());
         let ended = self.timers.within(deadline, exchange).await;
         let now = Instant::now();
-        let ended = match ended {
+        let failed = match ended {
             Ok(Ok(whole)) => {
                 if whole.stays_open {
                     self.pool.put_back(connection, now);
                 }
-                Ok(whole.answer)
+                return (now, Ok(whole.answer));
             }
-            Ok(Err(broken)) => Err(unanswered(broken)),
-            Err(_) => Err(Attempt::failed(
+            Ok(Err(broken)) => unanswered(broken),
+            Err(_) => Attempt::failed(
                 AttemptEnd::Timeout,
                 Failure::Timeout,
                 "no whole answer within request_timeout",
-            )),
+            ),
         };
-        (now, ended)
+        self.judge_the_pool(&connection, &failed, at);
+        (now, Err(failed))
+    }
+
+    /// A kept-alive connection that breaks, or says nothing, may be one of many that the
+    /// upstream forgot: those that were unused when the attempt began, at `at`, are not
+    /// tried one by one.
+    fn judge_the_pool(&self, connection: &Connection, attempt: &Attempt, at: Instant) {
+        let is_dead = match attempt.end {
+            AttemptEnd::Reset => true,
+            AttemptEnd::Timeout => connection.is_silent(),
+            _ => false,
+        };
+        if is_dead && connection.is_reused() {
+            self.pool.distrust(connection.target(), at);
+        }
     }
 
     async fn connect(

@@ -37,6 +37,10 @@ pub struct Connection {
     old_at: Instant,
     /// And from then on, unless it is used before.
     stale_at: Instant,
+    /// When its last exchange ended, if it had one.
+    rested_at: Option<Instant>,
+    /// Whether nothing of an answer came in the exchange that was begun last.
+    is_silent: bool,
 }
 
 /// What it goes over.
@@ -66,6 +70,8 @@ impl Connection {
             target: Arc::clone(target),
             old_at,
             stale_at: old_at,
+            rested_at: None,
+            is_silent: false,
         }
     }
 
@@ -77,6 +83,22 @@ impl Connection {
     /// Nobody uses it from now on.
     pub fn rest(&mut self, now: Instant) {
         self.stale_at = self.old_at.min(now + self.target.settings.idle_timeout);
+        self.rested_at = Some(now);
+    }
+
+    /// Whether it has carried an exchange.
+    pub fn is_reused(&self) -> bool {
+        self.rested_at.is_some()
+    }
+
+    /// Whether it was unused at `time`, and ever since if it is unused now.
+    pub fn is_unused_since(&self, time: Instant) -> bool {
+        self.rested_at.is_some_and(|rested_at| rested_at < time)
+    }
+
+    /// Whether nothing of an answer came in the exchange that was begun last.
+    pub fn is_silent(&self) -> bool {
+        self.is_silent
     }
 
     /// Whether it is young enough to be used.
@@ -97,13 +119,17 @@ impl Connection {
     ///
     /// If there is no whole answer. The connection is of no use then.
     pub async fn exchange(&mut self, request: &[u8]) -> Result<Whole, Broken> {
-        let stream = &mut self.stream;
+        let Self {
+            stream, is_silent, ..
+        } = self;
+        *is_silent = true;
         let mut unwritten = request;
         let mut reply = Reply::default();
         poll_fn(|cx| {
             ready!(stream.poll_write_all(cx, &mut unwritten)).map_err(Broken::Reset)?;
             loop {
                 let read = ready!(stream.poll_read(cx, |bytes| {
+                    *is_silent &= bytes.is_empty();
                     let taken = (!bytes.is_empty()).then(|| reply.take(bytes));
                     taken.transpose()
                 }));

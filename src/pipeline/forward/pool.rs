@@ -65,6 +65,16 @@ impl Pool {
         }
     }
 
+    /// Closes the connections to `target` that were unused at `time` and still are. One
+    /// of their age turned out dead: those that the upstream forgot together with it
+    /// would each cost a call whose end nobody knows.
+    pub fn distrust(&self, target: &Arc<Target>, time: Instant) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|connection| {
+            !Arc::ptr_eq(connection.target(), target) || !connection.is_unused_since(time)
+        });
+    }
+
     /// Closes what stood unused for too long, or was closed by the upstream.
     pub fn sweep(&self) {
         let now = Instant::now();

@@ -262,6 +262,7 @@ fn head_in(bytes: &[u8]) -> Result<Option<(Head, End, usize)>, Wrong> {
     let stays_open = is_http_1_1
         && status != 101
         && !is_both
+        && !(has_no_body(status) && declares_a_body(head.headers))
         && !matches!(end, End::Close)
         && !values(head.headers, "connection")
             .flat_map(|value| value.split(|byte| *byte == b','))
@@ -275,7 +276,7 @@ fn head_in(bytes: &[u8]) -> Result<Option<(Head, End, usize)>, Wrong> {
 
 /// Where the body of such an answer to a DELETE ends (RFC 9112 §6.3).
 fn end(status: u16, is_http_1_1: bool, fields: &[Header<'_>]) -> Result<End, &'static str> {
-    if matches!(status, 100..=199 | 204 | 304) {
+    if has_no_body(status) {
         return Ok(End::Length(0));
     }
     let mut codings = values(fields, "transfer-encoding");
@@ -299,6 +300,18 @@ fn end(status: u16, is_http_1_1: bool, fields: &[Header<'_>]) -> Result<End, &'s
         },
         _ => Err("the answer's length is none"),
     }
+}
+
+/// Whether an answer with this status ends with its head, whatever its fields say.
+fn has_no_body(status: u16) -> bool {
+    matches!(status, 100..=199 | 204 | 304)
+}
+
+/// Whether a body may follow by what the fields say: it would be read as the next answer.
+fn declares_a_body(fields: &[Header<'_>]) -> bool {
+    let mut lengths =
+        values(fields, "content-length").flat_map(|value| value.split(|byte| *byte == b','));
+    is(fields, "transfer-encoding") || lengths.any(|value| length(value.trim_ascii()) != Some(0))
 }
 
 /// Digits only: neither a sign nor a space.

@@ -149,6 +149,11 @@ impl Breaker {
 }
 
 impl Pass {
+    /// Whether the breaker is open, and its call finds out whether it still need be.
+    pub fn is_probe(&self) -> bool {
+        self.probe
+    }
+
     /// The upstream answered the call, whatever it said.
     pub fn worked(self) {
         self.breaker.failures.store(0, Ordering::Release);

@@ -109,10 +109,26 @@ fn a_body_ends_where_it_is_said_to() {
 #[test]
 fn some_answers_have_no_body_whatever_they_say() {
     for status in [204, 304] {
-        let text = format!("HTTP/1.1 {status} X\r\nContent-Length: 2\r\n\r\n");
-        assert_eq!(read(&text), Ok(Some((status, Vec::new(), true))));
-        let with_one = format!("{text}{{}}");
-        assert_eq!(read(&with_one), Ok(Some((status, Vec::new(), false))));
+        for (fields, stays) in [
+            ("", true),
+            ("Content-Length: 0\r\n", true),
+            ("Content-Length: 0, 0\r\n", true),
+            // A body may follow all the same.
+            ("Content-Length: 2\r\n", false),
+            ("Content-Length: 0\r\nContent-Length: 2\r\n", false),
+            ("Content-Length: x\r\n", false),
+            ("Transfer-Encoding: chunked\r\n", false),
+            ("Transfer-Encoding: identity\r\n", false),
+        ] {
+            let text = format!("HTTP/1.1 {status} X\r\n{fields}\r\n");
+            assert_eq!(
+                read(&text),
+                Ok(Some((status, Vec::new(), stays))),
+                "{text:?}"
+            );
+            let with_one = format!("{text}{{}}");
+            assert_eq!(read(&with_one), Ok(Some((status, Vec::new(), false))));
+        }
     }
     let switching = "HTTP/1.1 101 X\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n";
     assert_eq!(read(switching), Ok(Some((101, Vec::new(), false))));
