@@ -13,6 +13,7 @@ use http::{HeaderName, HeaderValue, Method, Request, Version};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::progress::Malformed;
 use crate::{ids::RequestId, token::looks_like_token};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -94,14 +95,14 @@ pub struct Arrival {
     /// When its head was in.
     pub started: Instant,
     peer_text: Arc<str>,
-    malformed: Option<&'static str>,
+    malformed: Malformed,
     committed: AtomicBool,
 }
 
 impl Arrival {
-    /// Notes a request whose head is in. `malformed` is what the connection saw
-    /// in the raw head and the HTTP library hides.
-    pub fn new<B>(caller: &Caller, request: &Request<B>, malformed: Option<&'static str>) -> Self {
+    /// Notes a request whose head is in. `malformed` is what the connection sees
+    /// in the raw bytes and the HTTP library hides.
+    pub fn new<B>(caller: &Caller, request: &Request<B>, malformed: Malformed) -> Self {
         let at = Timestamp::now();
         Self {
             request_id: RequestId::at(at),
@@ -132,9 +133,10 @@ impl Arrival {
         &self.peer_text
     }
 
-    /// Why the raw head can't be trusted, if so.
+    /// Why the raw message can't be trusted, if so: its trailer may come long after
+    /// its head.
     pub fn malformed(&self) -> Option<&'static str> {
-        self.malformed
+        self.malformed.get()
     }
 
     /// The HTTP version as OpenTelemetry spells it.
@@ -203,7 +205,7 @@ impl Arrival {
     /// A request that came in well, from an address of documentation.
     pub(crate) fn of<B>(request: &Request<B>) -> Self {
         let peer = Peer::Tcp(SocketAddr::from(([192, 0, 2, 1], 1000)));
-        Self::new(&Caller::new(peer), request, None)
+        Self::new(&Caller::new(peer), request, Malformed::default())
     }
 }
 
