@@ -34,19 +34,31 @@ impl Peer {
     /// Whom its connections and failures are counted for.
     pub fn origin(&self) -> Origin {
         match self {
-            // A dual-stack listener writes IPv4 addresses as IPv6.
-            Self::Tcp(address) => Origin::Address(address.ip().to_canonical()),
+            Self::Tcp(address) => Origin::Network(network(address.ip())),
             Self::Unix { uid } => Origin::User(*uid),
         }
     }
 }
 
-/// Whom connections and failures are counted for: all ports of an address, all
-/// processes of a user.
+/// The IPv4 address, or the network that an IPv6 peer has for itself.
+fn network(address: IpAddr) -> IpAddr {
+    // A dual-stack listener writes IPv4 addresses as IPv6.
+    match address.to_canonical() {
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            IpAddr::from([a, b, c, d, 0, 0, 0, 0])
+        }
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+/// Whom connections and failures are counted for: all ports of an IPv4 address or of an
+/// IPv6 /64, all processes of a user. One IPv6 peer owns a whole /64 as a rule
+/// (RFC 6177), so single addresses would count nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Origin {
-    /// An address, IPv4 as such.
-    Address(IpAddr),
+    /// An IPv4 address as such, of an IPv6 address its /64.
+    Network(IpAddr),
     /// A user of this machine.
     User(u32),
 }
