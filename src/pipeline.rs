@@ -150,7 +150,7 @@ impl Pipeline {
         // From here on nothing of the head is needed but its memory.
         let room = Room::emptied(head.headers);
         drop(head.uri);
-        if let Err(refusal) = body::drop_whole(body, &snapshot.bounds).await {
+        if let Err(refusal) = body::drop_whole(body, &snapshot.bounds, arrival).await {
             return self.refuse(arrival, known, refusal);
         }
         let carried = self.carry_out(snapshot, arrival, identity, entered, room);

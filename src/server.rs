@@ -29,7 +29,7 @@ mod rim;
 mod turn;
 
 pub use self::{
-    arrival::{Arrival, Origin, Peer},
+    arrival::{Arrival, Peer},
     connection::H2_STREAMS_MAX,
     connection_end::ConnectionEnd,
     gateway::{Drain, Gateway, StartError, Stopped, why_not_bound},

@@ -1,23 +1,23 @@
 //! The caller's body: read wholly, counted, dropped. Some SDKs send `{}` with a
 //! DELETE; a body cut short means that nothing is sent.
 
-use std::time::Duration;
+use std::{future::poll_fn, pin::Pin, task::Poll, time::Duration};
 
 use bytes::Buf;
-use http_body::Body;
-use http_body_util::BodyExt;
+use http_body::{Body, Frame};
 use tokio::time::timeout;
 
 use super::refusal::Refusal;
-use crate::config::settings::Bounds;
+use crate::{config::settings::Bounds, server::Arrival};
 
 /// Reads `body` to its end within the bounds.
 ///
 /// # Errors
 ///
 /// `content-too-large` (decoded bytes), `request-timeout`, or
-/// `malformed-request` for a body that ended early or is framed wrongly.
-pub async fn drop_whole<B>(body: B, bounds: &Bounds) -> Result<(), Refusal>
+/// `malformed-request` for a body that ended early or is framed wrongly, and for what
+/// of it the connection saw and the HTTP library hides.
+pub async fn drop_whole<B>(body: B, bounds: &Bounds, arrival: &Arrival) -> Result<(), Refusal>
 where
     B: Body + Unpin,
 {
@@ -28,14 +28,18 @@ where
         return Err(Refusal::ContentTooLarge);
     }
     let within: Duration = bounds.body_timeout;
-    timeout(within, read(body, u64::from(bounds.body_bytes)))
+    timeout(within, read(body, u64::from(bounds.body_bytes), arrival))
         .await
         .unwrap_or(Err(Refusal::RequestTimeout))
 }
 
-async fn read<B: Body + Unpin>(mut body: B, bytes_max: u64) -> Result<(), Refusal> {
+async fn read<B: Body + Unpin>(
+    mut body: B,
+    bytes_max: u64,
+    arrival: &Arrival,
+) -> Result<(), Refusal> {
     let mut bytes: u64 = 0;
-    while let Some(frame) = body.frame().await {
+    while let Some(frame) = next(&mut body, arrival).await? {
         let frame = frame
             .map_err(|_| Refusal::MalformedRequest("the body ended early or was framed wrongly"))?;
         if let Some(data) = frame.data_ref() {
@@ -46,4 +50,18 @@ async fn read<B: Body + Unpin>(mut body: B, bytes_max: u64) -> Result<(), Refusa
         }
     }
     Ok(())
+}
+
+/// The next frame, unless the message is known to be malformed. That is looked at with
+/// each poll, and the connection polls whenever it has read something: so what came with
+/// the body's end is found, and an end that the HTTP library never sees is not waited for.
+async fn next<B: Body + Unpin>(
+    body: &mut B,
+    arrival: &Arrival,
+) -> Result<Option<Result<Frame<B::Data>, B::Error>>, Refusal> {
+    poll_fn(|cx| match arrival.malformed() {
+        Some(what) => Poll::Ready(Err(Refusal::MalformedRequest(what))),
+        None => Pin::new(&mut *body).poll_frame(cx).map(Ok),
+    })
+    .await
 }

@@ -366,3 +366,6 @@ fn detail(refusal: &Refusal) -> &'static str {
         }
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -13,6 +13,7 @@ use http::{HeaderName, HeaderValue, Method, Request, Version};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::progress::Malformed;
 use crate::{ids::RequestId, token::looks_like_token};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -33,19 +34,31 @@ impl Peer {
     /// Whom its connections and failures are counted for.
     pub fn origin(&self) -> Origin {
         match self {
-            // A dual-stack listener writes IPv4 addresses as IPv6.
-            Self::Tcp(address) => Origin::Address(address.ip().to_canonical()),
+            Self::Tcp(address) => Origin::Network(network(address.ip())),
             Self::Unix { uid } => Origin::User(*uid),
         }
     }
 }
 
-/// Whom connections and failures are counted for: all ports of an address, all
-/// processes of a user.
+/// The IPv4 address, or the network that an IPv6 peer has for itself.
+fn network(address: IpAddr) -> IpAddr {
+    // A dual-stack listener writes IPv4 addresses as IPv6.
+    match address.to_canonical() {
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            IpAddr::from([a, b, c, d, 0, 0, 0, 0])
+        }
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+/// Whom connections and failures are counted for: all ports of an IPv4 address or of an
+/// IPv6 /64, all processes of a user. One IPv6 peer owns a whole /64 as a rule
+/// (RFC 6177), so single addresses would count nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Origin {
-    /// An address, IPv4 as such.
-    Address(IpAddr),
+    /// An IPv4 address as such, of an IPv6 address its /64.
+    Network(IpAddr),
     /// A user of this machine.
     User(u32),
 }
@@ -94,14 +107,14 @@ pub struct Arrival {
     /// When its head was in.
     pub started: Instant,
     peer_text: Arc<str>,
-    malformed: Option<&'static str>,
+    malformed: Malformed,
     committed: AtomicBool,
 }
 
 impl Arrival {
-    /// Notes a request whose head is in. `malformed` is what the connection saw
-    /// in the raw head and the HTTP library hides.
-    pub fn new<B>(caller: &Caller, request: &Request<B>, malformed: Option<&'static str>) -> Self {
+    /// Notes a request whose head is in. `malformed` is what the connection sees
+    /// in the raw bytes and the HTTP library hides.
+    pub fn new<B>(caller: &Caller, request: &Request<B>, malformed: Malformed) -> Self {
         let at = Timestamp::now();
         Self {
             request_id: RequestId::at(at),
@@ -132,9 +145,10 @@ impl Arrival {
         &self.peer_text
     }
 
-    /// Why the raw head can't be trusted, if so.
+    /// Why the raw message can't be trusted, if so: its trailer may come long after
+    /// its head.
     pub fn malformed(&self) -> Option<&'static str> {
-        self.malformed
+        self.malformed.get()
     }
 
     /// The HTTP version as OpenTelemetry spells it.
@@ -203,7 +217,7 @@ impl Arrival {
     /// A request that came in well, from an address of documentation.
     pub(crate) fn of<B>(request: &Request<B>) -> Self {
         let peer = Peer::Tcp(SocketAddr::from(([192, 0, 2, 1], 1000)));
-        Self::new(&Caller::new(peer), request, None)
+        Self::new(&Caller::new(peer), request, Malformed::default())
     }
 }
 

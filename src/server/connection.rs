@@ -93,7 +93,8 @@ where
     let caller = Caller::new(peer);
     let service = service_fn(move |request: Request<Incoming>| {
         let busy = requests.busy();
-        let arrival = Arc::new(Arrival::new(&caller, &request, requests.malformed()));
+        let malformed = requests.share_malformed();
+        let arrival = Arc::new(Arrival::new(&caller, &request, malformed));
         let begin = requests.turns().admit(!request.body().is_end_stream());
         let mut answer = rim.answer(arrival, request);
         let waits = match begin {

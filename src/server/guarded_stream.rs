@@ -21,6 +21,8 @@ pub struct GuardedStream<S> {
     first: Bytes,
     guard: Guard,
     farewell: Bytes,
+    /// Whether something is yet to be written that the peer does not take.
+    is_writing: bool,
     progress: Arc<Progress>,
 }
 
@@ -41,6 +43,7 @@ impl<S> GuardedStream<S> {
             first,
             guard,
             farewell: Bytes::new(),
+            is_writing: false,
             progress,
         }
     }
@@ -76,9 +79,17 @@ impl<S: AsyncRead + Unpin> AsyncRead for GuardedStream<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.progress.malformed().is_some() || this.progress.is_flooded() {
+        if this.progress.is_flooded() {
             // The end, as far as anyone behind this is concerned.
             return Poll::Ready(Ok(()));
+        }
+        if this.progress.malformed().is_some() {
+            // The same. But hyper drops an answer that is not yet written when it finds
+            // the end: so that comes only once none is due any more.
+            return match this.progress.is_busy() || this.is_writing {
+                true => Poll::Pending,
+                false => Poll::Ready(Ok(())),
+            };
         }
         let before = buf.filled().len();
         if this.first.is_empty() {
@@ -99,7 +110,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for GuardedStream<S> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, buf));
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.is_writing = written.is_pending();
+        let written = ready!(written);
         self.bytes_moved();
         Poll::Ready(written)
     }
@@ -109,7 +122,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for GuardedStream<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = ready!(poll_write_together(&mut self.stream, cx, bufs));
+        let written = poll_write_together(&mut self.stream, cx, bufs);
+        self.is_writing = written.is_pending();
+        let written = ready!(written);
         self.bytes_moved();
         Poll::Ready(written)
     }
@@ -133,5 +148,67 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for GuardedStream<S> {
             }
         }
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use tokio::io::{DuplexStream, duplex};
+
+    use super::*;
+    use crate::{
+        config::settings::testing,
+        server::{head_guard::HeadGuard, watchdog::Watchdog},
+    };
+
+    const MALFORMED: &[u8] = b"DELETE /#a HTTP/1.1\r\nHost: a\r\n\r\n";
+
+    /// A connection that has begun with these bytes, and a peer that takes so many.
+    fn begun(bytes: &'static [u8], takes: usize) -> (GuardedStream<DuplexStream>, DuplexStream) {
+        let watchdog = Watchdog::new();
+        let progress = Arc::clone(&watchdog.watch(false, &testing::bounds()).progress);
+        let (stream, peer) = duplex(takes);
+        let guard = Guard::Heads(HeadGuard::default());
+        let first = Bytes::from_static(bytes);
+        (GuardedStream::new(stream, first, guard, progress), peer)
+    }
+
+    /// How many bytes can be read.
+    fn read(stream: &mut GuardedStream<DuplexStream>) -> Poll<usize> {
+        let mut bytes = [0; 100];
+        let mut buf = ReadBuf::new(&mut bytes);
+        let mut cx = Context::from_waker(Waker::noop());
+        let read = Pin::new(stream).poll_read(&mut cx, &mut buf);
+        read.map(|result| result.map(|()| buf.filled().len()).unwrap())
+    }
+
+    fn write(stream: &mut GuardedStream<DuplexStream>, bytes: &[u8]) -> Poll<usize> {
+        let mut cx = Context::from_waker(Waker::noop());
+        let written = Pin::new(stream).poll_write(&mut cx, bytes);
+        written.map(Result::unwrap)
+    }
+
+    #[tokio::test]
+    async fn after_what_is_malformed_the_end_comes_once_no_answer_is_due() {
+        let (mut stream, mut peer) = begun(MALFORMED, 1);
+        let busy = stream.progress.busy();
+        assert_eq!(read(&mut stream), Poll::Ready(MALFORMED.len()));
+        assert!(read(&mut stream).is_pending(), "a request is worked on");
+        assert_eq!(write(&mut stream, b"ab"), Poll::Ready(1));
+        assert!(write(&mut stream, b"b").is_pending());
+        drop(busy);
+        assert!(read(&mut stream).is_pending(), "its answer is on its way");
+        tokio::io::AsyncReadExt::read_u8(&mut peer).await.unwrap();
+        assert_eq!(write(&mut stream, b"b"), Poll::Ready(1));
+        assert_eq!(read(&mut stream), Poll::Ready(0));
+    }
+
+    #[tokio::test]
+    async fn what_nobody_answers_ends_at_once() {
+        let (mut stream, _peer) = begun(MALFORMED, 1);
+        assert_eq!(read(&mut stream), Poll::Ready(MALFORMED.len()));
+        assert_eq!(read(&mut stream), Poll::Ready(0));
     }
 }

@@ -31,11 +31,27 @@ pub struct Progress {
     head_ms: AtomicU64,
     requests: AtomicU32,
     turns: Turns,
-    malformed: OnceLock<&'static str>,
+    malformed: Malformed,
     flooded: AtomicBool,
     watchdog: Watchdog,
     /// What the watchdog says; see [`Word`].
     word: AtomicU8,
+}
+
+/// What of a connection's bytes must be refused, once it is found; cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Malformed(Arc<OnceLock<&'static str>>);
+
+impl Malformed {
+    /// What it is, if anything was found.
+    pub fn get(&self) -> Option<&'static str> {
+        self.0.get().copied()
+    }
+
+    fn set(&self, what: &'static str) {
+        // What was found first counts: nothing behind it is looked at.
+        let _ = self.0.set(what);
+    }
 }
 
 /// What a guard found at the end of the bytes that were read.
@@ -45,7 +61,7 @@ pub enum Seen {
     Whole,
     /// The bytes end inside a head.
     PartOfHead,
-    /// A head that must be refused; nothing after it is looked at.
+    /// A head or a trailer that must be refused; nothing after it is looked at.
     Malformed(&'static str),
 }
 
@@ -90,16 +106,26 @@ impl Progress {
             head_ms: AtomicU64::new(0),
             requests: AtomicU32::new(0),
             turns: Turns::new(is_http2),
-            malformed: OnceLock::new(),
+            malformed: Malformed::default(),
             flooded: AtomicBool::new(false),
             watchdog,
             word: AtomicU8::new(0),
         }
     }
 
-    /// What the raw head showed that the HTTP library hides.
+    /// What the raw bytes showed that the HTTP library hides.
     pub fn malformed(&self) -> Option<&'static str> {
-        self.malformed.get().copied()
+        self.malformed.get()
+    }
+
+    /// The same, for a request to look at again as its body comes.
+    pub fn share_malformed(&self) -> Malformed {
+        self.malformed.clone()
+    }
+
+    /// Whether a request is being worked on.
+    pub fn is_busy(&self) -> bool {
+        self.requests.load(Ordering::Acquire) > 0
     }
 
     /// Whether the peer was found to flood us with frames that cost it nothing.
@@ -200,7 +226,7 @@ impl Progress {
             Seen::PartOfHead if !open => self.restart_head(),
             Seen::Whole if open => self.head_ms.store(0, Ordering::Release),
             Seen::Malformed(what) => {
-                let _ = self.malformed.set(what);
+                self.malformed.set(what);
             }
             Seen::PartOfHead | Seen::Whole => {}
         }

@@ -102,7 +102,7 @@ mod tests {
     use crate::config::settings::testing;
 
     #[tokio::test]
-    async fn each_address_and_each_user_has_slots_of_its_own() {
+    async fn each_network_and_each_user_has_slots_of_its_own() {
         let bounds = Bounds {
             connections: 8,
             connections_per_peer: 1,
@@ -117,6 +117,8 @@ mod tests {
             (tcp("[::ffff:192.0.2.1]:1002"), false),
             (tcp("192.0.2.2:1000"), true),
             (tcp("[2001:db8::1]:1000"), true),
+            (tcp("[2001:db8::ffff:0:0:1]:1001"), false),
+            (tcp("[2001:db8:0:1::1]:1000"), true),
             (Peer::Unix { uid: 1000 }, true),
             (Peer::Unix { uid: 1001 }, true),
             (Peer::Unix { uid: 1000 }, false),
@@ -127,7 +129,7 @@ mod tests {
             assert_eq!(slot.is_some(), has_one, "{peer}");
             all.extend(slot);
         }
-        assert_eq!(slots.taken(), 5);
+        assert_eq!(slots.taken(), 6);
         drop((held, all));
         assert_eq!(slots.taken(), 0);
         assert!(slots.take(&Peer::Unix { uid: 1000 }).await.is_some());

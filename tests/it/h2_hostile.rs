@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use alloy_gateway::simulated_alloy::Behaviour;
+use serde_json::Value;
 
 use crate::support::{
     Gateway, Setup, USER,
@@ -136,6 +137,55 @@ fn what_http_2_forbids_is_refused_and_nothing_arrives() {
     );
     assert_eq!(raw.fate(1), Some(200));
     assert_eq!(gateway.alloy.received().len(), 1);
+}
+
+/// The `http` crate cuts a fragment off before anybody sees it. What is left must be the
+/// one path by which the call is judged, recorded, sent and answered.
+#[test]
+fn of_a_path_with_a_fragment_only_what_stands_before_it_counts() {
+    let other = "0123456789abcdef01234567";
+    let gateway = Setup::default()
+        .tenant("narrow", &[&format!("users: [ {USER} ]")])
+        .start();
+    let bearer = format!("Bearer {}", gateway.token_of("narrow"));
+    let ask = |path: &str| {
+        let mut raw = Raw::open(gateway.data);
+        raw.headers(1, &call(path, &bearer));
+        raw.fate(1).expect("an answer")
+    };
+    // Neither another user nor a query behind the mark changes anything.
+    for (n, behind) in ["", "/../x", "?a=b", "/../../../users/other", "#"]
+        .iter()
+        .enumerate()
+    {
+        let path = format!("/users/{USER}/credentials/c{n}");
+        assert_eq!(ask(&format!("{path}#{behind}")), 200, "{behind}");
+        let credential = format!("c{n}");
+        for event in ["request.intent", "request.outcome"] {
+            let of_it = |record: &Value| record["event"] == event;
+            assert_eq!(gateway.trail().iter().filter(|r| of_it(r)).count(), n + 1);
+        }
+        let intent = gateway.record("the call", |record| record["credential"] == *credential);
+        assert_eq!(intent["user"], USER);
+        let sent = gateway.alloy.received();
+        assert_eq!(sent.len(), n + 1);
+        let sent = sent.last().unwrap().text();
+        assert!(
+            sent.starts_with(&format!("DELETE {path} HTTP/1.1\r\n")),
+            "{sent}"
+        );
+        assert!(!sent.contains('#'), "{sent}");
+    }
+    // Nor does an allowed one behind it help.
+    assert_eq!(
+        ask(&format!(
+            "/users/{other}/credentials/c9#/users/{USER}/credentials/c9"
+        )),
+        403
+    );
+    assert_eq!(ask(&format!("/users/{USER}#/credentials/c9")), 404);
+    assert_eq!(ask("/#"), 404);
+    assert_eq!(gateway.alloy.received().len(), 5);
 }
 
 #[test]

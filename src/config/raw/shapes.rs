@@ -370,13 +370,13 @@ pub struct Bounds {
     /// Open connections in all.
     #[schemars(extend("default" = 4096))]
     pub connections: Option<u64>,
-    /// Open connections of one peer address.
+    /// Open connections of one peer: of an IPv4 address, an IPv6 /64, or a user on a Unix socket.
     #[schemars(extend("default" = 4096))]
     pub connections_per_peer: Option<u64>,
     /// Requests being worked on.
     #[schemars(extend("default" = 1024))]
     pub requests_in_flight: Option<u64>,
-    /// Failed authentications of one peer address; looked at only after a token failed. 20 per 10s if absent.
+    /// Failed authentications of one peer, as `connections_per_peer` has it; looked at only after a token failed. 20 per 10s if absent.
     pub failed_auth: Option<Window>,
     /// By when a request head, an h2 header block or a TLS handshake must be in.
     #[schemars(schema_with = "duration", extend("default" = "5s"))]

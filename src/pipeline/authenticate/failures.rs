@@ -2,14 +2,13 @@
 
 use std::{
     hash::{BuildHasher, RandomState},
-    net::IpAddr,
     time::Duration,
 };
 
 use crate::{
     config::settings::Window,
     pipeline::limit::{FullAt, Rule},
-    server::{Origin, Peer},
+    server::Peer,
 };
 
 /// A bucket for each peer, in a table of fixed size: peers that fall on one place
@@ -40,27 +39,16 @@ impl FailedAuth {
     ///
     /// How long to wait, once the peer has failed too often.
     pub fn count(&self, peer: &Peer) -> Result<(), Duration> {
-        let hash = self.hasher.hash_one(network(peer.origin()));
+        let hash = self.hasher.hash_one(peer.origin());
         let place = usize::try_from(hash % Self::PLACES as u64).unwrap_or_default();
         let bucket = self.places.get(place);
         bucket.map_or(Ok(()), |bucket| self.rule.take(bucket))
     }
 }
 
-/// One IPv6 peer owns a whole /64 as a rule (RFC 6177), so that is what counts.
-fn network(origin: Origin) -> Origin {
-    match origin {
-        Origin::Address(IpAddr::V6(v6)) => {
-            let [a, b, c, d, ..] = v6.segments();
-            Origin::Address(IpAddr::from([a, b, c, d, 0, 0, 0, 0]))
-        }
-        other @ (Origin::Address(IpAddr::V4(_)) | Origin::User(_)) => other,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU32;
+    use std::{net::IpAddr, num::NonZeroU32};
 
     use super::*;
 

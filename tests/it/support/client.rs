@@ -85,6 +85,18 @@ impl Connection {
         matches!(self.stream.read(&mut [0]), Ok(0) | Err(_))
     }
 
+    /// Whether there is something to read, be it the end: without waiting for it.
+    pub fn has_more(&mut self) -> bool {
+        if !self.stream.buffer().is_empty() {
+            return true;
+        }
+        let stream = self.stream.get_ref();
+        stream.set_nonblocking(true).unwrap();
+        let seen = stream.peek(&mut [0]);
+        stream.set_nonblocking(false).unwrap();
+        !matches!(seen, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+    }
+
     fn body(&mut self, mut response: Response) -> Response {
         // RFC 9112 §6.3 rule 1: these have no body, and 204 no length either.
         if matches!(response.status, 204 | 304) {
