@@ -3,6 +3,7 @@
 //! `raw` (shapes without meaning) → [`settings`] (validated, without I/O) →
 //! [`snapshot`] (with everything read that the settings name).
 
+pub mod named;
 pub mod problem;
 mod raw;
 mod reference;
@@ -74,7 +75,7 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
     let file = path.display().to_string();
     let text = read(path).map_err(|message| Problems::with_file(&file, message))?;
     let directory = path.parent().unwrap_or(Path::new(""));
-    let (settings, warnings) = parse(&file, &text, directory, snapshot::unreadable)?;
+    let (settings, warnings) = parse(&file, &text, directory, named::unreadable)?;
     let sum = background::sha256(text.as_bytes());
     Ok(Loaded {
         settings: Arc::new(settings),

@@ -14,6 +14,7 @@ mod otlp;
 mod secrets;
 mod ship;
 mod tokens;
+mod trust;
 
 use std::{collections::HashSet, hint::black_box, sync::Arc, time::Duration};
 
@@ -37,7 +38,7 @@ pub use self::{
     files::named_files,
     fleet::store,
     lasting::Lasting,
-    load::{Built, build, unreadable, user_set},
+    load::{Built, build, user_set},
     otlp::otlp,
     secrets::{loose_secrets, mac_key, read_file, trail_directory},
     ship::{database, ship},

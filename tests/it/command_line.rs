@@ -13,7 +13,7 @@ use alloy_gateway::token::{NewToken, Token};
 
 use crate::support::{Gateway, binary, gateway::secret};
 
-fn run(args: &[&str]) -> Output {
+pub fn run(args: &[&str]) -> Output {
     command(args).output().unwrap()
 }
 
@@ -26,15 +26,15 @@ fn command(args: &[&str]) -> Command {
     command
 }
 
-fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// A config in a directory of its own that is right but for what a test changes.
-struct Config(tempfile::TempDir);
+pub struct Config(tempfile::TempDir);
 
 impl Config {
-    fn new(change: impl Fn(String) -> String) -> Self {
+    pub fn new(change: impl Fn(String) -> String) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let digest = NewToken::generate().unwrap().digest().to_hex();
         let config = format!(
@@ -48,18 +48,18 @@ impl Config {
         Self(directory)
     }
 
-    fn path(&self) -> String {
+    pub fn path(&self) -> String {
         self.0.path().join("config.yaml").display().to_string()
     }
 
-    fn directory(&self) -> &Path {
+    pub fn directory(&self) -> &Path {
         self.0.path()
     }
 }
 
 /// `check` and `serve` end with this code and one clear message.
 #[track_caller]
-fn assert_ends(config: &Config, code: i32, message: &str) {
+pub fn assert_ends(config: &Config, code: i32, message: &str) {
     for verb in ["check", "serve"] {
         let output = run(&[verb, "-c", &config.path()]);
         let said = text(&output.stderr);
