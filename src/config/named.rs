@@ -28,8 +28,8 @@ pub fn read(settings: &Settings, digest: &str) -> Result<Named, Vec<Problem>> {
     let mac_key = snapshot::mac_key(&settings.audit);
     let otlp = snapshot::otlp(settings.otlp.as_ref());
     let ship = snapshot::ship(&settings.audit);
-    let trail = snapshot::trail_directory(&settings.audit);
-    match (snapshot, mac_key, otlp, &ship, &trail) {
+    let places = places(settings);
+    match (snapshot, mac_key, otlp, &ship, &places) {
         (Ok(snapshot), Ok(mac_key), Ok(otlp), Ok(()), Ok(())) => Ok(Named {
             snapshot,
             mac_key,
@@ -41,11 +41,37 @@ pub fn read(settings: &Settings, digest: &str) -> Result<Named, Vec<Problem>> {
                 mac_key.err(),
                 otlp.err(),
                 ship.err(),
-                trail.err(),
+                places.err(),
             ];
             Err(found.into_iter().flatten().flatten().collect())
         }
     }
+}
+
+/// Whether trail and sockets can stand where the config says.
+fn places(settings: &Settings) -> Result<(), Vec<Problem>> {
+    let trail = snapshot::trail_directory(&settings.audit).err();
+    let mut problems = trail.unwrap_or_default();
+    problems.extend(snapshot::unbindable(settings, None));
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(problems)
+    }
+}
+
+/// What a start could not bind, and one with the config `before` bound already.
+pub fn unbindable_after(settings: &Settings, before: &Settings) -> Vec<Problem> {
+    let mut problems = snapshot::unbindable(settings, Some(before));
+    problems.extend(snapshot::without_directory(settings, Some(before)));
+    problems
+}
+
+/// What settings name that can be used, and is hardly meant so.
+pub fn doubtful(settings: &Settings) -> Vec<Problem> {
+    let mut warnings = snapshot::loose_secrets(settings);
+    warnings.extend(snapshot::without_directory(settings, None));
+    warnings
 }
 
 /// What settings name and can't be read; also of settings that are not right.

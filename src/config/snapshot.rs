@@ -13,6 +13,7 @@ mod load;
 mod otlp;
 mod secrets;
 mod ship;
+mod sockets;
 mod tokens;
 mod trust;
 
@@ -42,6 +43,7 @@ pub use self::{
     otlp::otlp,
     secrets::{loose_secrets, mac_key, read_file, trail_directory},
     ship::{database, ship},
+    sockets::{group_id, unbindable, without_directory},
 };
 use self::{left::Left, listeners::Listener, tokens::Tokens};
 
