@@ -8,7 +8,7 @@ use crate::{
         problem::{FieldPath, Problem},
         settings::{self, Listen, ListenAddress},
     },
-    tls::ServerTls,
+    tls::{ServerTls, ServerTlsError},
 };
 
 /// The longest file of a certificate or its key, in bytes.
@@ -81,6 +81,18 @@ fn listen_tls(
         None => None,
     };
     ServerTls::for_callers(&certificate?, &key?, client_ca.as_deref())
-        .map_err(|error| problems.push(Problem::new(at, error.to_string())))
+        .map_err(|error| problems.push(bad_tls(at, tls, error)))
         .ok()
+}
+
+/// The problem of the file that is to blame.
+fn bad_tls(at: FieldPath, tls: &settings::ListenTls, error: ServerTlsError) -> Problem {
+    let (name, path, why) = match error {
+        ServerTlsError::Certificate(why) => ("certificate", Some(&tls.certificate), why),
+        ServerTlsError::Key(why) => ("key", Some(&tls.key), why),
+        ServerTlsError::ClientCa(why) => ("client_ca", tls.client_ca.as_ref(), why),
+        ServerTlsError::Setup(_) => return Problem::new(at, error.to_string()),
+    };
+    let path = path.map_or_else(String::new, |path| path.display().to_string());
+    Problem::new(at.key(name).key("file"), format!("{path}: {why}"))
 }
