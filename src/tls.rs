@@ -20,7 +20,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
-pub use self::pem::{Invalid, invalid};
+pub use self::pem::{Validity, validities};
 use crate::config::settings::Trust;
 
 /// The longest file of certificate authorities that is read: the system's own

@@ -70,6 +70,8 @@ pub fn unbindable_after(settings: &Settings, before: &Settings) -> Vec<Problem> 
 /// What settings name that can be used, and is hardly meant so.
 pub fn doubtful(settings: &Settings) -> Vec<Problem> {
     let mut warnings = snapshot::loose_secrets(settings);
+    warnings.extend(snapshot::loose_trail(settings));
+    warnings.extend(snapshot::invalid_certificates(&settings.listen));
     warnings.extend(snapshot::without_directory(settings, None));
     warnings
 }

@@ -10,6 +10,7 @@ mod lasting;
 mod left;
 mod listeners;
 mod load;
+mod modes;
 mod otlp;
 mod secrets;
 mod ship;
@@ -39,9 +40,11 @@ pub use self::{
     files::named_files,
     fleet::store,
     lasting::Lasting,
+    listeners::invalid_certificates,
     load::{Built, build, user_set},
+    modes::{loose_secrets, loose_trail},
     otlp::otlp,
-    secrets::{loose_secrets, mac_key, read_file, trail_directory},
+    secrets::{mac_key, read_file, trail_directory},
     ship::{database, ship},
     sockets::{group_id, unbindable, without_directory},
 };

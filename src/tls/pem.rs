@@ -1,7 +1,7 @@
 //! Certificates and keys of PEM files, and what is wrong with them in words: what the
 //! library says names its own types, and prints bytes as numbers.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use memchr::memmem;
 use rustls::{
@@ -16,15 +16,13 @@ use rustls::{
 
 use super::provider;
 
-/// When a certificate is not valid.
+/// When a certificate is valid, in time since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Invalid {
-    /// It was until then.
-    Expired(Duration),
-    /// It will not be from then on, which is soon.
-    From(Duration),
-    /// It will be from then on.
-    Until(Duration),
+pub struct Validity {
+    /// Not before.
+    pub from: Duration,
+    /// Not after.
+    pub until: Duration,
 }
 
 /// All certificates of a text; there is at least one.
@@ -94,42 +92,39 @@ fn unreadable(error: &pem::Error) -> String {
     }
 }
 
-/// Those certificates of a chain that are not valid now, or from `soon` on, by their
-/// number in it.
-pub fn invalid(chain: &[u8], soon: Duration) -> Vec<(usize, Invalid)> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let now = now.unwrap_or_default();
+/// When each certificate of a chain is valid.
+pub fn validities(chain: &[u8]) -> Vec<Validity> {
     let chain = certificates(chain).unwrap_or_default();
-    let chain = (1..).zip(&chain);
-    let found = chain.filter_map(|(number, certificate)| {
-        let found = at(certificate, now).or_else(|| match at(certificate, now + soon)? {
-            Invalid::Expired(end) => Some(Invalid::From(end)),
-            _ => None,
-        });
-        Some((number, found?))
-    });
-    found.collect()
+    chain.iter().filter_map(validity).collect()
 }
 
 /// The library tells the dates only of a certificate that it refuses for them. It looks
 /// at them before anything else, so nothing need be trusted for that.
-fn at(certificate: &CertificateDer<'_>, time: Duration) -> Option<Invalid> {
-    let certificate = ParsedCertificate::try_from(certificate).ok()?;
-    let refused = verify_server_cert_signed_by_trust_anchor(
-        &certificate,
-        &RootCertStore::empty(),
-        &[],
-        UnixTime::since_unix_epoch(time),
-        provider().signature_verification_algorithms.all,
-    );
-    let seconds = |time: UnixTime| Duration::from_secs(time.as_secs());
-    match refused {
-        Err(Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. })) => {
-            Some(Invalid::Expired(seconds(not_after)))
+fn validity(certificate: &CertificateDer<'_>) -> Option<Validity> {
+    let parsed = ParsedCertificate::try_from(certificate).ok()?;
+    let refused_at = |time: Duration| {
+        let refused = verify_server_cert_signed_by_trust_anchor(
+            &parsed,
+            &RootCertStore::empty(),
+            &[],
+            UnixTime::since_unix_epoch(time),
+            provider().signature_verification_algorithms.all,
+        );
+        match refused {
+            Err(Error::InvalidCertificate(why)) => Some(why),
+            _ => None,
         }
-        Err(Error::InvalidCertificate(CertificateError::NotValidYetContext {
-            not_before, ..
-        })) => Some(Invalid::Until(seconds(not_before))),
+    };
+    let seconds = |time: UnixTime| Duration::from_secs(time.as_secs());
+    let from = match refused_at(Duration::ZERO) {
+        Some(CertificateError::NotValidYetContext { not_before, .. }) => seconds(not_before),
+        _ => Duration::ZERO,
+    };
+    match refused_at(Duration::from_secs(u64::MAX))? {
+        CertificateError::ExpiredContext { not_after, .. } => Some(Validity {
+            from,
+            until: seconds(not_after),
+        }),
         _ => None,
     }
 }
