@@ -182,7 +182,7 @@ fn configs_that_cannot_be_read_end_with_78_and_one_message() {
     assert_ends(&config, 78, "is empty");
     let config = Config::new(|text| text);
     fs::write(config.path(), b"version: 1\n\xff\n").unwrap();
-    assert_ends(&config, 78, "is not UTF-8: byte 11 is wrong");
+    assert_ends(&config, 78, "is not UTF-8 at line 2, column 1");
     fs::remove_file(config.path()).unwrap();
     assert_ends(&config, 78, "cannot be read: No such file");
     fs::create_dir(config.path()).unwrap();
