@@ -54,7 +54,7 @@ pub(super) fn private_key(text: &[u8]) -> Result<PrivateKeyDer<'static>, String>
         ];
         let has = |mark: &&str| memmem::find(text, mark.as_bytes()).is_some();
         match error {
-            _ if encrypted.iter().any(|mark| has(mark)) => {
+            _ if encrypted.iter().any(has) => {
                 "is encrypted: decrypt it, as with `openssl pkey`".to_owned()
             }
             pem::Error::NoItemsFound => "there is no private key in it (PEM)".to_owned(),
