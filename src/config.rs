@@ -3,6 +3,7 @@
 //! `raw` (shapes without meaning) → [`settings`] (validated, without I/O) →
 //! [`snapshot`] (with everything read that the settings name).
 
+pub mod named;
 pub mod problem;
 mod raw;
 mod reference;
@@ -74,7 +75,7 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
     let file = path.display().to_string();
     let text = read(path).map_err(|message| Problems::with_file(&file, message))?;
     let directory = path.parent().unwrap_or(Path::new(""));
-    let (settings, warnings) = parse(&file, &text, directory, snapshot::unreadable)?;
+    let (settings, warnings) = parse(&file, &text, directory, named::unreadable)?;
     let sum = background::sha256(text.as_bytes());
     Ok(Loaded {
         settings: Arc::new(settings),
@@ -103,7 +104,11 @@ impl Loaded {
             Some(text) => text,
             None => &read(&self.path).unwrap_or_default(),
         };
-        Problems::locate(&self.path.display().to_string(), text, problems)
+        Problems::locate(
+            &self.path.display().to_string(),
+            without_mark(text),
+            problems,
+        )
     }
 }
 
@@ -115,6 +120,7 @@ fn parse(
     directory: &Path,
     more: impl FnOnce(&Settings) -> Vec<Problem>,
 ) -> Result<(Settings, Vec<Problem>), Problems> {
+    let text = without_mark(text);
     let collected =
         raw::collect(text).map_err(|problem| Problems::with_places(file, vec![*problem]))?;
     match validate::validate(collected.raw, directory, collected.misfits) {
@@ -138,6 +144,12 @@ fn parse(
     }
 }
 
+/// The text without a byte order mark, which some editors put before it: it says nothing
+/// about UTF-8, and the YAML library takes it for a document of its own.
+fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
 fn read(path: &Path) -> Result<String, String> {
     let bytes = if is_stdin(path) {
         background::read(io::stdin().lock(), 0, CONFIG_BYTES_MAX)
@@ -149,10 +161,12 @@ fn read(path: &Path) -> Result<String, String> {
         return Err(format!("is longer than {} MiB", CONFIG_BYTES_MAX >> 20));
     }
     let text = String::from_utf8(bytes).map_err(|error| {
-        format!(
-            "is not UTF-8: byte {} is wrong",
-            error.utf8_error().valid_up_to()
-        )
+        let good = error.utf8_error().valid_up_to();
+        let good = error.as_bytes().get(..good).unwrap_or_default();
+        let good = String::from_utf8_lossy(good);
+        let line = good.matches('\n').count() + 1;
+        let column = good.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        format!("is not UTF-8 at line {line}, column {column}")
     })?;
     if text.trim().is_empty() {
         return Err("is empty; config/example.yaml is a good start".to_owned());

@@ -1,14 +1,17 @@
-//! TLS 1.2 and 1.3. The only file that names rustls, so that a change of version
-//! is a change of one file.
+//! TLS 1.2 and 1.3. The only module that names rustls, so that a change of version
+//! is a change of one module.
+
+mod pem;
 
 use std::{fs, io, path::PathBuf, sync::Arc};
 
 use rustls::{
-    ClientConfig, RootCertStore, ServerConfig,
+    ClientConfig, Error, InconsistentKeys, RootCertStore, ServerConfig,
     client::Resumption,
     crypto::{CryptoProvider, aws_lc_rs},
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
-    server::WebPkiClientVerifier,
+    pki_types::ServerName,
+    server::{ParsedCertificate, WebPkiClientVerifier},
+    sign::{CertifiedKey, SingleCertAndKey},
     version::{TLS12, TLS13},
 };
 use tokio::{
@@ -17,6 +20,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
+pub use self::pem::{Validity, validities};
 use crate::config::settings::Trust;
 
 /// The longest file of certificate authorities that is read: the system's own
@@ -141,6 +145,23 @@ pub fn describe(stream: &ClientStream) -> String {
     )
 }
 
+/// Why a server can't speak TLS, and which of its files is to blame.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerTlsError {
+    /// The chain.
+    #[error("the certificate: {0}")]
+    Certificate(String),
+    /// The private key.
+    #[error("the key: {0}")]
+    Key(String),
+    /// The authorities of clients.
+    #[error("the authorities of clients: {0}")]
+    ClientCa(String),
+    /// The library refuses the settings: a bug.
+    #[error("TLS cannot be set up: {0}")]
+    Setup(String),
+}
+
 /// How a server of ours speaks TLS; cheap to clone.
 #[derive(Clone)]
 pub struct ServerTls(TlsAcceptor);
@@ -151,7 +172,7 @@ impl ServerTls {
     /// # Errors
     ///
     /// If one of them can't be read as such, or they don't belong together.
-    pub fn from_pem(chain: &[u8], key: &[u8]) -> io::Result<Self> {
+    pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, ServerTlsError> {
         Self::new(chain, key, None, &[HTTP_1_1])
     }
 
@@ -162,41 +183,38 @@ impl ServerTls {
     /// # Errors
     ///
     /// If one of them can't be read as such, or they don't belong together.
-    pub fn for_callers(chain: &[u8], key: &[u8], client_ca: Option<&[u8]>) -> io::Result<Self> {
+    pub fn for_callers(
+        chain: &[u8],
+        key: &[u8],
+        client_ca: Option<&[u8]>,
+    ) -> Result<Self, ServerTlsError> {
         Self::new(chain, key, client_ca, &[H2, HTTP_1_1])
     }
 
-    fn new(chain: &[u8], key: &[u8], client_ca: Option<&[u8]>, alpn: &[&[u8]]) -> io::Result<Self> {
-        let chain: Vec<_> = CertificateDer::pem_slice_iter(chain)
-            .collect::<Result<_, _>>()
-            .map_err(io::Error::other)?;
-        if chain.is_empty() {
-            return Err(io::Error::other("there is no certificate in it (PEM)"));
-        }
-        let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| {
-            io::Error::other(format!("there is no private key in it (PEM): {error}"))
-        })?;
+    fn new(
+        chain: &[u8],
+        key: &[u8],
+        client_ca: Option<&[u8]>,
+        alpn: &[&[u8]],
+    ) -> Result<Self, ServerTlsError> {
+        let certified = certified(chain, key)?;
+        let setup = |error: &dyn std::fmt::Display| ServerTlsError::Setup(error.to_string());
         let builder = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&TLS13, &TLS12])
-            .map_err(io::Error::other)?;
+            .map_err(|error| setup(&error))?;
         let builder = match client_ca {
             None => builder.with_no_client_auth(),
             Some(authorities) => {
-                let mut roots = RootCertStore::empty();
-                for authority in CertificateDer::pem_slice_iter(authorities) {
-                    let authority = authority.map_err(io::Error::other)?;
-                    roots.add(authority).map_err(io::Error::other)?;
-                }
+                let roots = pem::authorities(authorities).map_err(ServerTlsError::ClientCa)?;
                 let verifier =
                     WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
                         .build()
-                        .map_err(io::Error::other)?;
+                        .map_err(|error| setup(&error))?;
                 builder.with_client_cert_verifier(verifier)
             }
         };
-        let mut config = builder
-            .with_single_cert(chain, key)
-            .map_err(io::Error::other)?;
+        let resolver = SingleCertAndKey::from(certified);
+        let mut config = builder.with_cert_resolver(Arc::new(resolver));
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         Ok(Self(TlsAcceptor::from(Arc::new(config))))
     }
@@ -217,6 +235,28 @@ impl ServerTls {
 impl std::fmt::Debug for ServerTls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("ServerTls")
+    }
+}
+
+/// A chain and the key of its first certificate.
+fn certified(chain: &[u8], key: &[u8]) -> Result<CertifiedKey, ServerTlsError> {
+    let chain = pem::certificates(chain).map_err(ServerTlsError::Certificate)?;
+    if let Some(first) = chain.first() {
+        let parsed = ParsedCertificate::try_from(first);
+        parsed.map_err(|error| ServerTlsError::Certificate(pem::bad_certificate(1, &error)))?;
+    }
+    let key = pem::private_key(key).map_err(ServerTlsError::Key)?;
+    let key = provider().key_provider.load_private_key(key);
+    let key = key.map_err(|error| ServerTlsError::Key(format!("cannot be used: {error}")))?;
+    let certified = CertifiedKey::new(chain, key);
+    match certified.keys_match() {
+        // Of a key that does not tell its public part it can't be said.
+        Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(certified),
+        Err(Error::InconsistentKeys(_)) => {
+            let why = "is for another certificate than the one beside it";
+            Err(ServerTlsError::Key(why.to_owned()))
+        }
+        Err(error) => Err(ServerTlsError::Setup(error.to_string())),
     }
 }
 
@@ -248,17 +288,7 @@ fn file_roots(path: &PathBuf) -> Result<RootCertStore, String> {
         ));
     }
     let pem = fs::read(path).map_err(|error| error.to_string())?;
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        let certificate = certificate.map_err(|error| format!("not PEM: {error:?}"))?;
-        roots
-            .add(certificate)
-            .map_err(|error| format!("certificate {}: {error}", roots.len() + 1))?;
-    }
-    if roots.is_empty() {
-        return Err("there is no certificate in it (PEM, BEGIN CERTIFICATE)".to_owned());
-    }
-    Ok(roots)
+    pem::authorities(&pem)
 }
 
 #[cfg(test)]

@@ -11,10 +11,10 @@ use super::{
     start::Ready,
 };
 use crate::config::{
-    self, Loaded,
+    self, Loaded, named,
     problem::Problems,
     settings::{Mode, Settings, Tenant, Users, Window},
-    show_duration, snapshot,
+    show_duration,
 };
 use crate::fleet::share::{Ceiling, Ceilings};
 
@@ -88,7 +88,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
 
 fn warnings(loaded: &Loaded) -> Vec<config::problem::Problem> {
     let mut warnings = loaded.warnings.clone();
-    warnings.extend(snapshot::loose_secrets(&loaded.settings));
+    warnings.extend(named::doubtful(&loaded.settings));
     warnings
 }
 

@@ -20,9 +20,9 @@ use crate::{
     admin::{self, Admin},
     audit::Trail,
     config::{
-        self, Loaded,
+        self, Loaded, named,
         settings::{self, Durability, Settings},
-        show_duration, snapshot,
+        show_duration,
     },
     containment::Fleet,
     fleet::Life,
@@ -313,8 +313,8 @@ impl AdminListeners {
 }
 
 fn warn(path: &Path, loaded: &Loaded) {
-    let loose = snapshot::loose_secrets(&loaded.settings);
-    for warning in loaded.warnings.iter().chain(&loose) {
+    let doubtful = named::doubtful(&loaded.settings);
+    for warning in loaded.warnings.iter().chain(&doubtful) {
         tracing::warn!(file = %path.display(), "{warning}");
     }
 }

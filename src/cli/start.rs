@@ -4,11 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     audit::{Options, Trail},
-    config::{
-        Loaded,
-        problem::Problems,
-        snapshot::{self, Snapshot},
-    },
+    config::{Loaded, named, problem::Problems, snapshot::Snapshot},
     containment,
     pipeline::limit,
     secret::MacKey,
@@ -32,23 +28,13 @@ impl Ready {
     ///
     /// Every problem at once.
     pub fn read(loaded: &Loaded) -> Result<Self, Problems> {
-        let snapshot = snapshot::build(&loaded.settings, &loaded.digest, None);
-        let mac_key = snapshot::mac_key(&loaded.settings.audit);
-        let otlp = snapshot::otlp(loaded.settings.otlp.as_ref());
-        let ship = snapshot::ship(&loaded.settings.audit);
-        let trail = snapshot::trail_directory(&loaded.settings.audit);
-        match (snapshot, mac_key, otlp, ship.and(trail)) {
-            (Ok(snapshot), Ok(mac_key), Ok(otlp), Ok(())) => Ok(Self {
-                snapshot: snapshot.with_lasting(),
-                mac_key,
-                otlp,
-            }),
-            (snapshot, mac_key, otlp, ship) => {
-                let problems = [snapshot.err(), mac_key.err(), otlp.err(), ship.err()];
-                let problems = problems.into_iter().flatten();
-                Err(loaded.locate(problems.flatten().collect()))
-            }
-        }
+        let named = named::read(&loaded.settings, &loaded.digest);
+        let named = named.map_err(|problems| loaded.locate(problems))?;
+        Ok(Self {
+            snapshot: named.snapshot.with_lasting(),
+            mac_key: named.mac_key,
+            otlp: named.otlp,
+        })
     }
 
     /// Opens the trail, and takes from it what was spent of each limit and what is

@@ -10,10 +10,13 @@ mod lasting;
 mod left;
 mod listeners;
 mod load;
+mod modes;
 mod otlp;
 mod secrets;
 mod ship;
+mod sockets;
 mod tokens;
+mod trust;
 
 use std::{collections::HashSet, hint::black_box, sync::Arc, time::Duration};
 
@@ -37,10 +40,13 @@ pub use self::{
     files::named_files,
     fleet::store,
     lasting::Lasting,
-    load::{Built, build, unreadable, user_set},
+    listeners::invalid_certificates,
+    load::{Built, build, user_set},
+    modes::{loose_secrets, loose_trail},
     otlp::otlp,
-    secrets::{loose_secrets, mac_key, read_file, trail_directory},
+    secrets::{mac_key, read_file, trail_directory},
     ship::{database, ship},
+    sockets::{group_id, unbindable, without_directory},
 };
 use self::{left::Left, listeners::Listener, tokens::Tokens};
 

@@ -203,7 +203,42 @@ fn each_problem_has_its_place_its_field_and_what_would_be_right() {
         ),
         (
             format!("{GOOD}version: 1\n"),
-            "c.yaml:1:1: the key version stands twice in the map that begins here",
+            "c.yaml:13:1: version: stands twice; the first is in line 1",
+        ),
+        (
+            with("    users: all", "    users: all\n    users: all"),
+            "c.yaml:11:5: tenants[0].users: stands twice; the first is in line 10",
+        ),
+        (
+            format!("\u{feff}{}", with("version: 1", "version: 2")),
+            "c.yaml:1:10: version: found 2",
+        ),
+        (
+            with(
+                "    users: all",
+                "    users: all\n    limits: [ { requests: 99999999999999999999999, per: 1s } ]",
+            ),
+            "c.yaml:11:27: tenants[0].limits[0].requests: is too large a number for any range",
+        ),
+        (
+            format!("{GOOD}upstream: {{ circuit_breaker: false }}\n"),
+            "c.yaml:13:30: upstream.circuit_breaker: found \"false\", expected { failures: 10, open_for: 5s }, or off",
+        ),
+        (
+            with("users: all", "users: !all x"),
+            "c.yaml:10:12: tenants[0].users: found a YAML tag (!), which is not supported",
+        ),
+        (
+            with("    users: all", "    users: all\n    <<: { wait: 1s }"),
+            "c.yaml:11:5: tenants[0].(unusual key): merge keys are not supported",
+        ),
+        (
+            format!("{GOOD}---\nversion: 1\n"),
+            "c.yaml:13:1: a second document begins here (---)",
+        ),
+        (
+            format!("{GOOD}otlp: {{ endpoint: \"collector:4317\" }}\n"),
+            "expected https://HOST or https://HOST:PORT (http:// to a loopback host, or with allow_plaintext: true beside it)",
         ),
         ("- 1\n".to_owned(), "c.yaml: found a list, expected a map"),
     ];

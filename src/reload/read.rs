@@ -9,8 +9,8 @@ use std::{
 
 use super::files::Files;
 use crate::config::{
-    self,
-    problem::Problems,
+    self, Loaded, named,
+    problem::{Problem, Problems},
     settings::Settings,
     snapshot::{self, Built, Snapshot},
 };
@@ -48,7 +48,7 @@ impl Basis {
             None => found,
         };
         let built = loaded.and_then(|loaded| {
-            snapshot::build(&loaded.settings, &loaded.digest, Some(&self.snapshot))
+            self.build(&loaded)
                 .map(|built| (Arc::clone(&loaded.settings), built))
                 .map_err(|problems| loaded.locate(problems))
         });
@@ -57,6 +57,20 @@ impl Basis {
             found,
             named,
             built,
+        }
+    }
+
+    /// Also what only the next start would meet is told now, while somebody looks.
+    fn build(&self, loaded: &Loaded) -> Result<Built, Vec<Problem>> {
+        let built = snapshot::build(&loaded.settings, &loaded.digest, Some(&self.snapshot));
+        let unbindable = named::unbindable_after(&loaded.settings, &self.settings);
+        match built {
+            Ok(built) if unbindable.is_empty() => Ok(built),
+            built => {
+                let mut problems = built.err().unwrap_or_default();
+                problems.extend(unbindable);
+                Err(problems)
+            }
         }
     }
 }

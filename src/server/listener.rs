@@ -13,7 +13,10 @@ use std::{
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use super::inherited::Inherited;
-use crate::config::settings::{Listen, ListenAddress};
+use crate::config::{
+    settings::{Listen, ListenAddress},
+    snapshot::group_id,
+};
 
 /// How many connections may wait to be accepted; the system may cap it lower.
 const BACKLOG: i32 = 1024;
@@ -160,7 +163,8 @@ pub fn bind_unix(path: &Path, mode: u32, group: Option<&str>) -> io::Result<Unix
         }
         fs::remove_file(path)?;
     }
-    let group = group.map(group_id).transpose()?;
+    let group = group.map(group_id).transpose();
+    let group = group.map_err(|why| io::Error::new(io::ErrorKind::NotFound, why))?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     socket.bind(&SockAddr::unix(path)?)?;
@@ -171,21 +175,6 @@ pub fn bind_unix(path: &Path, mode: u32, group: Option<&str>) -> io::Result<Unix
     // Last: until then the umask decides who may connect, and all of them are refused.
     socket.listen(BACKLOG)?;
     Ok(socket.into())
-}
-
-/// The number of a group, as /etc/group has it.
-fn group_id(name: &str) -> io::Result<u32> {
-    if let Ok(number) = name.parse() {
-        return Ok(number);
-    }
-    let groups = fs::read_to_string("/etc/group")?;
-    let mut lines = groups.lines().map(|line| line.split(':'));
-    lines
-        .find_map(|mut fields| {
-            let is_it = fields.next() == Some(name);
-            fields.nth(1)?.parse().ok().filter(|_| is_it)
-        })
-        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("there is no group {name}")))
 }
 
 fn bind_tcp(address: SocketAddr, workers: usize) -> io::Result<(SocketAddr, Vec<TcpListener>)> {

@@ -13,7 +13,7 @@ use alloy_gateway::token::{NewToken, Token};
 
 use crate::support::{Gateway, binary, gateway::secret};
 
-fn run(args: &[&str]) -> Output {
+pub fn run(args: &[&str]) -> Output {
     command(args).output().unwrap()
 }
 
@@ -26,15 +26,15 @@ fn command(args: &[&str]) -> Command {
     command
 }
 
-fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// A config in a directory of its own that is right but for what a test changes.
-struct Config(tempfile::TempDir);
+pub struct Config(tempfile::TempDir);
 
 impl Config {
-    fn new(change: impl Fn(String) -> String) -> Self {
+    pub fn new(change: impl Fn(String) -> String) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let digest = NewToken::generate().unwrap().digest().to_hex();
         let config = format!(
@@ -48,11 +48,11 @@ impl Config {
         Self(directory)
     }
 
-    fn path(&self) -> String {
+    pub fn path(&self) -> String {
         self.0.path().join("config.yaml").display().to_string()
     }
 
-    fn directory(&self) -> &Path {
+    pub fn directory(&self) -> &Path {
         self.0.path()
     }
 }
@@ -70,7 +70,7 @@ fn said(stderr: &str) -> String {
 
 /// `check` and `serve` end with this code and one clear message.
 #[track_caller]
-fn assert_ends(config: &Config, code: i32, message: &str) {
+pub fn assert_ends(config: &Config, code: i32, message: &str) {
     for verb in ["check", "serve"] {
         let output = run(&[verb, "-c", &config.path()]);
         let said = said(&text(&output.stderr));
@@ -193,7 +193,7 @@ fn configs_that_cannot_be_read_end_with_78_and_one_message() {
     assert_ends(&config, 78, "is empty");
     let config = Config::new(|text| text);
     fs::write(config.path(), b"version: 1\n\xff\n").unwrap();
-    assert_ends(&config, 78, "is not UTF-8: byte 11 is wrong");
+    assert_ends(&config, 78, "is not UTF-8 at line 2, column 1");
     fs::remove_file(config.path()).unwrap();
     assert_ends(&config, 78, "cannot be read: No such file");
     fs::create_dir(config.path()).unwrap();

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_path_to_error::{Path, Segment as PathSegment};
 use serde_yaml::Value;
 
-use super::{Raw, kind, parts};
+use super::{Raw, kind, locate, parts};
 use crate::config::{
     problem::{FieldPath, Place, Problem, Segment},
     suggest::{did_you_mean, is_repeatable},
@@ -41,7 +41,8 @@ pub fn collect(text: &str) -> Result<Collected, Box<(Option<Place>, Problem)>> {
             misfits: Vec::new(),
         });
     }
-    let mut tree: Value = serde_yaml::from_str(text).map_err(|error| Box::new(not_yaml(&error)))?;
+    let mut tree: Value =
+        serde_yaml::from_str(text).map_err(|error| Box::new(not_yaml(text, &error)))?;
     let mut misfits = Vec::new();
     let end = Instant::now() + TIME_MAX;
     while let Err(error) = serde_path_to_error::deserialize::<_, Raw>(&tree) {
@@ -88,21 +89,29 @@ fn take_out(
             path = path.key(key.to_owned());
         }
         let allowed: Vec<_> = rest.split('`').skip(1).step_by(2).collect();
-        let text = format!(
-            "unknown key{}; allowed here: {}",
-            did_you_mean(key, allowed.iter().copied()),
-            allowed.join(", ")
-        );
+        let text = match key {
+            "<<" => "merge keys are not supported: write out what they would bring".to_owned(),
+            key => format!(
+                "unknown key{}; allowed here: {}",
+                did_you_mean(key, allowed.iter().copied()),
+                allowed.join(", ")
+            ),
+        };
         misfits.push(Problem::with_key(path.clone(), text));
     } else {
         let expected = message
             .rsplit_once("expected ")
             .map_or("something else", |(_, expected)| expected);
-        let found = find(tree, path.segments()).map_or("something else", kind);
-        misfits.push(Problem::new(
-            path.clone(),
-            format!("found {found}, expected {}", plain(expected)),
-        ));
+        let message = match find(tree, path.segments()) {
+            Some(Value::Tagged(_)) => {
+                "found a YAML tag (!), which is not supported; a text that begins with ! is put into quotes".to_owned()
+            }
+            found => {
+                let found = found.map_or("something else", kind);
+                format!("found {found}, expected {}", plain(expected))
+            }
+        };
+        misfits.push(Problem::new(path.clone(), message));
     }
     let removed = remove(tree, path.segments());
     (path, removed)
@@ -186,8 +195,29 @@ fn remove(tree: &mut Value, path: &[Segment]) -> bool {
 }
 
 /// What the parser says, without what it quotes.
-fn not_yaml(error: &serde_yaml::Error) -> (Option<Place>, Problem) {
+fn not_yaml(whole: &str, error: &serde_yaml::Error) -> (Option<Place>, Problem) {
     let text = error.to_string();
+    if let Some(twice) = text
+        .contains("duplicate entry")
+        .then(|| stands_twice(whole))
+        .flatten()
+    {
+        return twice;
+    }
+    if let Some(problem) = text
+        .contains("128, expected")
+        .then(|| too_large(whole))
+        .flatten()
+    {
+        return (place_of(error), problem);
+    }
+    if text.contains("more than one document") {
+        let message = "a second document begins here (---): a config is one document";
+        return (
+            second_document(whole),
+            Problem::new(FieldPath::root(), message),
+        );
+    }
     let message = if text.contains("duplicate entry") {
         let key = text.split('"').nth(1).filter(|key| is_repeatable(key));
         let key = key.map_or_else(|| "the same key".to_owned(), |key| format!("the key {key}"));
@@ -212,9 +242,53 @@ fn not_yaml(error: &serde_yaml::Error) -> (Option<Place>, Problem) {
             if quotes_nothing { text } else { "" }
         )
     };
-    let place = error.location().map(|at| Place {
+    (place_of(error), Problem::new(FieldPath::root(), message))
+}
+
+fn place_of(error: &serde_yaml::Error) -> Option<Place> {
+    error.location().map(|at| Place {
         line: at.line(),
         column: at.column(),
-    });
-    (place, Problem::new(FieldPath::root(), message))
+    })
+}
+
+/// The key that stands twice, where both are known: the shapes tell which field it is,
+/// and end at the second one.
+fn stands_twice(text: &str) -> Option<(Option<Place>, Problem)> {
+    let deserializer = serde_yaml::Deserializer::from_str(text);
+    let error = serde_path_to_error::deserialize::<_, Raw>(deserializer).err()?;
+    let said = error.inner().to_string();
+    let (_, key) = said.split_once("duplicate field `")?;
+    let (key, _) = key.split_once('`')?;
+    let mut path = field_path(error.path());
+    if path.segments().last() != Some(&Segment::Key(key.to_owned().into())) {
+        path = path.key(key.to_owned());
+    }
+    let first = locate::key(text, &path, 0)?;
+    let second = locate::key(text, &path, 1)?;
+    let message = format!("stands twice; the first is in line {}", first.line);
+    Some((Some(second), Problem::with_key(path, message)))
+}
+
+/// A number that no type of the library holds.
+fn too_large(text: &str) -> Option<Problem> {
+    let deserializer = serde_yaml::Deserializer::from_str(text);
+    let error = serde_path_to_error::deserialize::<_, Raw>(deserializer).err()?;
+    let is_it = error.inner().to_string().contains("128, expected");
+    let message = "is too large a number for any range of this config";
+    is_it.then(|| Problem::new(field_path(error.path()), message))
+}
+
+/// Where a second document begins.
+fn second_document(text: &str) -> Option<Place> {
+    let mut has_begun = false;
+    for (line, said) in (1..).zip(text.lines()) {
+        let is_start = said.trim_end() == "---" || said.starts_with("--- ");
+        if is_start && has_begun {
+            return Some(Place { line, column: 1 });
+        }
+        let is_content = !said.trim().is_empty() && !said.starts_with(['#', '%']);
+        has_begun |= is_content;
+    }
+    None
 }

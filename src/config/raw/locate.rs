@@ -29,10 +29,9 @@ pub fn places(text: &str, problems: &[Problem]) -> Vec<Option<Place>> {
                 return None;
             }
             if problem.is_about_key {
-                return place(text, &problem.path, true)
-                    .or_else(|| place(text, &problem.path, false));
+                return key(text, &problem.path, 0).or_else(|| place(text, &problem.path, None));
             }
-            around(&problem.path).find_map(|path| place(text, &path, false))
+            around(&problem.path).find_map(|path| place(text, &path, None))
         })
         .collect()
 }
@@ -51,7 +50,12 @@ fn around(path: &FieldPath) -> impl Iterator<Item = FieldPath> {
     })
 }
 
-fn place(text: &str, path: &FieldPath, key: bool) -> Option<Place> {
+/// The place of a key, or of one that stands again after so many.
+pub fn key(text: &str, path: &FieldPath, after: usize) -> Option<Place> {
+    place(text, path, Some(after))
+}
+
+fn place(text: &str, path: &FieldPath, key: Option<usize>) -> Option<Place> {
     let walk = Walk {
         path: path.segments(),
         key,
@@ -69,11 +73,12 @@ fn place(text: &str, path: &FieldPath, key: bool) -> Option<Place> {
     })
 }
 
-/// Walks towards a field. With `key`, ends at the last key, not at its value.
+/// Walks towards a field. With `key`, ends at the last key, not at its value, and after
+/// so many that are the same.
 #[derive(Clone, Copy)]
 struct Walk<'a> {
     path: &'a [Segment],
-    key: bool,
+    key: Option<usize>,
 }
 
 impl<'de> DeserializeSeed<'de> for Walk<'_> {
@@ -102,9 +107,14 @@ impl<'de> Visitor<'de> for Walk<'_> {
         let Segment::Key(wanted) = first else {
             return Ok(());
         };
-        let stop = self.key && rest.is_empty();
-        while let Some(found) = map.next_key_seed(KeySeed { wanted, stop })? {
-            if found {
+        let mut left = self.key.filter(|_| rest.is_empty());
+        while let Some(found) = map.next_key_seed(KeySeed {
+            wanted,
+            stop: left == Some(0),
+        })? {
+            if let (true, Some(more)) = (found, &mut left) {
+                *more -= 1;
+            } else if found {
                 return map.next_value_seed(Walk {
                     path: rest,
                     key: self.key,

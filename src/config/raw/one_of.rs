@@ -40,6 +40,12 @@ impl<'de, M: Deserialize<'de>> Visitor<'de> for OneOfVisitor<M> {
         Ok(OneOf::Word(text.to_owned()))
     }
 
+    /// As it is written: that no word is right where one is wanted is said by who knows
+    /// the words.
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Self::Value, E> {
+        Ok(OneOf::Word(value.to_string()))
+    }
+
     fn visit_u64<E: Error>(self, number: u64) -> Result<Self::Value, E> {
         Ok(OneOf::Number(number))
     }

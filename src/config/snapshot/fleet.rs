@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use super::secrets::read;
+use super::{secrets::read, trust::bad_trust};
 use crate::{
     config::{
         problem::{FieldPath, Problem},
-        settings::Trust,
         validate::is_loopback,
     },
     fleet::{Settings, Store, Url, Way},
@@ -44,11 +43,7 @@ pub fn store(settings: &Settings, problems: &mut Vec<Problem>) -> Option<Arc<Sto
         true => match tls::client_config(&settings.trust) {
             Ok(tls) => Some(tls),
             Err(error) => {
-                let at = match settings.trust {
-                    Trust::File(_) => at("trust").key("file"),
-                    _ => at("trust"),
-                };
-                problems.push(Problem::new(at, error.to_string()));
+                problems.push(bad_trust(at("trust"), &settings.trust, &error));
                 return None;
             }
         },

@@ -1,6 +1,8 @@
 //! How each listener speaks TLS.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
+
+use jiff::Timestamp;
 
 use super::{Snapshot, secrets::read_file};
 use crate::{
@@ -8,11 +10,15 @@ use crate::{
         problem::{FieldPath, Problem},
         settings::{self, Listen, ListenAddress},
     },
-    tls::ServerTls,
+    tls::{self, ServerTls, ServerTlsError, Validity},
 };
 
 /// The longest file of a certificate or its key, in bytes.
 const CERTIFICATE_BYTES_MAX: u64 = 1 << 20;
+
+/// How long before its end a certificate is worth a warning. Those that live shorter are
+/// renewed when a third of their life is left (cert-manager), so that is no news.
+const EXPIRES_SOON: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// A listener as it was bound, and how it speaks TLS.
 #[derive(Debug)]
@@ -81,6 +87,57 @@ fn listen_tls(
         None => None,
     };
     ServerTls::for_callers(&certificate?, &key?, client_ca.as_deref())
-        .map_err(|error| problems.push(Problem::new(at, error.to_string())))
+        .map_err(|error| problems.push(bad_tls(at, tls, error)))
         .ok()
+}
+
+/// The problem of the file that is to blame.
+fn bad_tls(at: FieldPath, tls: &settings::ListenTls, error: ServerTlsError) -> Problem {
+    let (name, path, why) = match error {
+        ServerTlsError::Certificate(why) => ("certificate", Some(&tls.certificate), why),
+        ServerTlsError::Key(why) => ("key", Some(&tls.key), why),
+        ServerTlsError::ClientCa(why) => ("client_ca", tls.client_ca.as_ref(), why),
+        ServerTlsError::Setup(_) => return Problem::new(at, error.to_string()),
+    };
+    let path = path.map_or_else(String::new, |path| path.display().to_string());
+    Problem::new(at.key(name).key("file"), format!("{path}: {why}"))
+}
+
+/// Warnings about certificates that clients refuse, now or soon.
+pub fn invalid_certificates(listen: &[Listen]) -> Vec<Problem> {
+    let now = Timestamp::now();
+    let mut warnings = Vec::new();
+    for (at, listen) in listen.iter().enumerate() {
+        let Some(tls) = &listen.tls else { continue };
+        let at = FieldPath::root().key("listen").index(at).key("tls");
+        let at = at.key("certificate").key("file");
+        let path = tls.certificate.display();
+        let chain = read_file(&tls.certificate, CERTIFICATE_BYTES_MAX);
+        let chain = tls::validities(&chain.unwrap_or_default());
+        for (number, validity) in (1..).zip(chain) {
+            if let Some(what) = invalid(validity, now) {
+                let message = format!("{path}: certificate {number} {what}");
+                warnings.push(Problem::new(at.clone(), message));
+            }
+        }
+    }
+    warnings
+}
+
+fn invalid(validity: Validity, now: Timestamp) -> Option<String> {
+    let date = |since: Duration| {
+        let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+        Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX)
+    };
+    let (from, until) = (date(validity.from), date(validity.until));
+    if now < from {
+        return Some(format!("is not valid before {from}: clients refuse it"));
+    }
+    let Ok(left) = Duration::try_from(until.duration_since(now)) else {
+        return Some(format!("has expired on {until}: clients refuse it"));
+    };
+    let lifetime = validity.until.saturating_sub(validity.from);
+    let days = left.as_secs() / 86_400;
+    let expires = format!("expires on {until}: clients refuse it in {days} day(s)");
+    (left <= EXPIRES_SOON.min(lifetime / 3)).then_some(expires)
 }

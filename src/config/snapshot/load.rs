@@ -8,9 +8,9 @@ use super::{
     Key, Snapshot, Target, Tenant, UserSet, fleet,
     left::Left,
     listeners,
-    secrets::{api_key, mac_key, read_file},
-    ship::ship,
+    secrets::{api_key, read_file},
     tokens::Tokens,
+    trust::bad_trust,
 };
 use crate::{
     background,
@@ -152,18 +152,6 @@ pub fn build(
     })
 }
 
-/// What settings name and can't be read; also of settings that are not right.
-pub fn unreadable(settings: &Settings) -> Vec<Problem> {
-    let snapshot = build(settings, "", None).err();
-    let mac_key = mac_key(&settings.audit).err();
-    let ship = ship(&settings.audit).err();
-    [snapshot, mac_key, ship]
-        .into_iter()
-        .flatten()
-        .flatten()
-        .collect()
-}
-
 fn load_key(
     key: &settings::Key,
     upstream: &settings::Upstream,
@@ -297,13 +285,8 @@ fn target(
         match tls::client_config(&upstream.trust) {
             Ok(tls) => Some(tls),
             Err(error) => {
-                let trust = FieldPath::root().key("upstream").key("trust");
-                let at = if matches!(upstream.trust, Trust::File(_)) {
-                    trust.key("file")
-                } else {
-                    trust
-                };
-                problems.push(Problem::new(at, error.to_string()));
+                let at = FieldPath::root().key("upstream").key("trust");
+                problems.push(bad_trust(at, &upstream.trust, &error));
                 return None;
             }
         }

@@ -2,12 +2,9 @@
 
 use http::HeaderValue;
 
-use super::secrets::read;
+use super::{secrets::read, trust::bad_trust};
 use crate::{
-    config::{
-        problem::{FieldPath, Problem},
-        settings::Trust,
-    },
+    config::problem::{FieldPath, Problem},
     tls,
     traces::{Field, Settings, Way},
 };
@@ -46,12 +43,7 @@ pub fn otlp(settings: Option<&Settings>) -> Result<Option<Way>, Vec<Problem>> {
         true => match tls::client_config(&settings.trust) {
             Ok(tls) => Some(tls),
             Err(error) => {
-                let at = at.key("trust");
-                let at = match settings.trust {
-                    Trust::File(_) => at.key("file"),
-                    _ => at,
-                };
-                problems.push(Problem::new(at, error.to_string()));
+                problems.push(bad_trust(at.key("trust"), &settings.trust, &error));
                 None
             }
         },

@@ -5,13 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use http::HeaderName;
-
 use crate::{
     background,
     config::{
         problem::{FieldPath, Problem},
-        settings::{Audit, SecretSource, Settings},
+        settings::{Audit, SecretSource},
         suggest::is_repeatable,
     },
     secret::{ApiKey, MacKey},
@@ -87,53 +85,6 @@ pub fn read(source: &SecretSource) -> Result<(&'static str, Vec<u8>), (&'static 
         Ok(raw) => Ok((field, raw)),
         Err(message) => Err((field, message)),
     }
-}
-
-/// Warnings about secret files that others than their owner can read.
-pub fn loose_secrets(settings: &Settings) -> Vec<Problem> {
-    use std::os::unix::fs::PermissionsExt;
-    let mut warnings = Vec::new();
-    let keys = settings.keys.iter().flat_map(|key| {
-        let at = FieldPath::root().key("keys").key(key.name.clone());
-        let next = key.next.as_ref().map(|next| (at.clone().key("next"), next));
-        std::iter::once((at.key("secret"), &key.secret)).chain(next)
-    });
-    let mac_key = settings.audit.mac_key.as_ref().map(|source| {
-        let at = FieldPath::root().key("audit").key("mac_key");
-        (at, source)
-    });
-    let ship = settings.audit.ship.as_ref().map(|ship| {
-        let at = FieldPath::root().key("audit").key("ship").key("postgres");
-        (at.key("url"), &ship.url)
-    });
-    let headers = settings.otlp.iter().flat_map(|otlp| {
-        let at = |name: &HeaderName| {
-            let at = FieldPath::root().key("otlp").key("headers");
-            at.key(name.to_string())
-        };
-        otlp.headers
-            .iter()
-            .map(move |(name, source)| (at(name), source))
-    });
-    let store = settings.limits_store.as_ref().map(|store| {
-        let at = FieldPath::root().key("limits_store").key("redis");
-        (at.key("url"), &store.url)
-    });
-    let others = mac_key.into_iter().chain(store);
-    for (at, source) in keys.chain(others).chain(ship).chain(headers) {
-        let SecretSource::File(path) = source else {
-            continue;
-        };
-        let mode = fs::metadata(path).map_or(0, |metadata| metadata.permissions().mode());
-        if mode & 0o077 != 0 {
-            let message = format!(
-                "others than its owner can use this file (mode {:03o}); chmod 600",
-                mode & 0o777
-            );
-            warnings.push(Problem::new(at.key("file"), message));
-        }
-    }
-    warnings
 }
 
 /// The name of a variable, if it looks like one: a template may have put the secret

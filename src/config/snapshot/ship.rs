@@ -1,10 +1,10 @@
 //! What `audit.ship` names: the database's URL, and roots.
 
-use super::secrets::read;
+use super::{secrets::read, trust::bad_trust};
 use crate::{
     config::{
         problem::{FieldPath, Problem},
-        settings::{Audit, Ship, Trust},
+        settings::{Audit, Ship},
     },
     ship::Database,
     tls,
@@ -39,15 +39,7 @@ pub fn database(ship: &Ship) -> Result<Database, Problem> {
     if !database.wants_tls() {
         return Ok(database);
     }
-    match tls::database_config(&ship.trust) {
-        Ok(tls) => Ok(database.with_tls(tls)),
-        Err(error) => {
-            let at = at.key("trust");
-            let at = match ship.trust {
-                Trust::File(_) => at.key("file"),
-                _ => at,
-            };
-            Err(Problem::new(at, error.to_string()))
-        }
-    }
+    tls::database_config(&ship.trust)
+        .map(|tls| database.with_tls(tls))
+        .map_err(|error| bad_trust(at.key("trust"), &ship.trust, &error))
 }

@@ -18,6 +18,8 @@ use crate::config::{
 
 /// The most that a limit may count.
 const UNITS_MAX: u32 = 1_000_000;
+/// The longest path of a Unix socket (`sun_path` of `unix(7)`, without its end).
+const SOCKET_PATH_BYTES_MAX: usize = 107;
 /// More problems than a person mends at once.
 const PROBLEMS_MAX: usize = 100;
 /// Of very many tenants without limits, each is worth a warning.
@@ -104,6 +106,19 @@ impl<'a> Check<'a> {
             self.problem(at, "expected a path");
         }
         self.directory.join(path)
+    }
+
+    /// The path of a socket.
+    pub fn socket(&mut self, at: FieldPath, path: &str) -> PathBuf {
+        let path = self.path(at.clone(), path);
+        let bytes = path.as_os_str().len();
+        if bytes > SOCKET_PATH_BYTES_MAX {
+            self.problem(
+                at,
+                format!("has {bytes} bytes with its directory, at most {SOCKET_PATH_BYTES_MAX} fit into the address of a socket"),
+            );
+        }
+        path
     }
 
     /// One of a few words.

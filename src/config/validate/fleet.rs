@@ -83,7 +83,7 @@ pub fn shares_are_within_the_limits(check: &mut Check, settings: &settings::Sett
 mod tests {
     use std::path::Path;
 
-    use crate::config::{parse, snapshot};
+    use crate::config::{named, parse, snapshot};
 
     /// What is wrong with a config with this `limits_store`, and the warnings.
     fn found(store: &str) -> String {
@@ -93,7 +93,7 @@ mod tests {
              tenants: [ {{ name: a, key: k, users: all, tokens: [ {{ id: t, sha256: \"{}\" }} ] }} ]\n",
             "ab".repeat(32)
         );
-        match parse("c.yaml", &text, Path::new("/"), snapshot::unreadable) {
+        match parse("c.yaml", &text, Path::new("/"), named::unreadable) {
             Err(problems) => problems.to_string(),
             Ok((settings, warnings)) => {
                 let problems = snapshot::build(&settings, "", None).err();

@@ -107,7 +107,7 @@ fn is_same(one: &ListenAddress, other: &ListenAddress) -> bool {
 
 fn unix(check: &mut Check, at: &FieldPath, raw: raw::UnixSocket) -> ListenAddress {
     let path = check.required(at.clone().key("path"), raw.path);
-    let path = check.path(at.clone().key("path"), path.as_deref().unwrap_or("."));
+    let path = check.socket(at.clone().key("path"), path.as_deref().unwrap_or("."));
     let mode = raw.mode.as_deref().unwrap_or("0660");
     let digits = mode.strip_prefix('0').unwrap_or(mode);
     let bits = u32::from_str_radix(digits, 8).ok();
@@ -174,7 +174,7 @@ pub fn admin(check: &mut Check, raw: raw::Admin) -> Admin {
     Admin {
         address,
         hosts: hosts(check, &at.clone().key("hosts"), raw.hosts),
-        socket: raw.socket.map(|path| check.path(at.key("socket"), &path)),
+        socket: raw.socket.map(|path| check.socket(at.key("socket"), &path)),
         token,
     }
 }

@@ -117,7 +117,7 @@ pub fn parse_url(text: &str) -> Result<UpstreamUrl, String> {
         Some(("http", rest)) => (false, rest),
         _ => {
             return Err(format!(
-                "found {}, expected https://HOST or https://HOST:PORT",
+                "found {}, expected https://HOST or https://HOST:PORT (http:// to a loopback host, or with allow_plaintext: true beside it)",
                 quote(text)
             ));
         }
@@ -214,11 +214,13 @@ fn breaker(
         None => raw::CircuitBreaker::default(),
         Some(OneOf::Word(word)) if word == "off" => return None,
         Some(OneOf::Map(raw)) => raw,
-        Some(_) => {
-            check.problem(
-                at.clone(),
-                "expected { failures: 10, open_for: 5s }, or off",
-            );
+        Some(other) => {
+            let found = match other {
+                OneOf::Word(word) => format!("found {}, ", quote(&word)),
+                _ => String::new(),
+            };
+            let expected = "expected { failures: 10, open_for: 5s }, or off";
+            check.problem(at.clone(), format!("{found}{expected}"));
             return None;
         }
     };

@@ -1,0 +1,82 @@
+//! Everything that settings name, read: the one list for a start, for `check`, and for
+//! a config that is wrong anyway, so that all of them tell the same problems.
+
+use super::{
+    problem::Problem,
+    settings::Settings,
+    snapshot::{self, Built},
+};
+use crate::{secret::MacKey, traces::Way};
+
+/// What settings name.
+pub struct Named {
+    /// What requests see.
+    pub snapshot: Built,
+    /// The key that the trail's records are hashed with.
+    pub mac_key: Option<MacKey>,
+    /// The way to the collector of spans.
+    pub otlp: Option<Way>,
+}
+
+/// Reads what a start needs.
+///
+/// # Errors
+///
+/// Every problem at once; none of them holds anything of a secret.
+pub fn read(settings: &Settings, digest: &str) -> Result<Named, Vec<Problem>> {
+    let snapshot = snapshot::build(settings, digest, None);
+    let mac_key = snapshot::mac_key(&settings.audit);
+    let otlp = snapshot::otlp(settings.otlp.as_ref());
+    let ship = snapshot::ship(&settings.audit);
+    let places = places(settings);
+    match (snapshot, mac_key, otlp, &ship, &places) {
+        (Ok(snapshot), Ok(mac_key), Ok(otlp), Ok(()), Ok(())) => Ok(Named {
+            snapshot,
+            mac_key,
+            otlp,
+        }),
+        (snapshot, mac_key, otlp, ..) => {
+            let found = [
+                snapshot.err(),
+                mac_key.err(),
+                otlp.err(),
+                ship.err(),
+                places.err(),
+            ];
+            Err(found.into_iter().flatten().flatten().collect())
+        }
+    }
+}
+
+/// Whether trail and sockets can stand where the config says.
+fn places(settings: &Settings) -> Result<(), Vec<Problem>> {
+    let trail = snapshot::trail_directory(&settings.audit).err();
+    let mut problems = trail.unwrap_or_default();
+    problems.extend(snapshot::unbindable(settings, None));
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(problems)
+    }
+}
+
+/// What a start could not bind, and one with the config `before` bound already.
+pub fn unbindable_after(settings: &Settings, before: &Settings) -> Vec<Problem> {
+    let mut problems = snapshot::unbindable(settings, Some(before));
+    problems.extend(snapshot::without_directory(settings, Some(before)));
+    problems
+}
+
+/// What settings name that can be used, and is hardly meant so.
+pub fn doubtful(settings: &Settings) -> Vec<Problem> {
+    let mut warnings = snapshot::loose_secrets(settings);
+    warnings.extend(snapshot::loose_trail(settings));
+    warnings.extend(snapshot::invalid_certificates(&settings.listen));
+    warnings.extend(snapshot::without_directory(settings, None));
+    warnings
+}
+
+/// What settings name and can't be read; also of settings that are not right.
+pub fn unreadable(settings: &Settings) -> Vec<Problem> {
+    read(settings, "").err().unwrap_or_default()
+}

@@ -1,0 +1,127 @@
+//! Whether the Unix sockets of a config could be bound, without binding them.
+
+use std::{
+    fs, io,
+    os::unix::fs::FileTypeExt,
+    path::{Path, PathBuf},
+};
+
+use crate::config::{
+    problem::{FieldPath, Problem},
+    settings::{ListenAddress, Settings},
+    suggest::quote,
+};
+
+/// A socket that a config wants.
+#[derive(PartialEq, Eq)]
+struct Wanted<'a> {
+    path: &'a Path,
+    group: Option<&'a str>,
+}
+
+/// What stands in the way of a socket. Those that `before` has, too, are bound already:
+/// whatever becomes of their files must not hold up another config.
+pub fn unbindable(settings: &Settings, before: Option<&Settings>) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (at, socket) in wanted(settings, before) {
+        if let Some(what) = in_the_way(socket.path) {
+            problems.push(Problem::new(at.path, what));
+        }
+        if let Some(Err(why)) = socket.group.map(group_id) {
+            problems.push(Problem::new(at.group, why));
+        }
+    }
+    problems
+}
+
+/// Sockets whose directory is missing. What starts the gateway may make it first, as
+/// systemd does with RuntimeDirectory=, so this is a warning before a start.
+pub fn without_directory(settings: &Settings, before: Option<&Settings>) -> Vec<Problem> {
+    let missing = wanted(settings, before).filter_map(|(at, socket)| {
+        let parent = parent_of(socket.path);
+        let error = fs::metadata(&parent).err()?;
+        let parent = parent.display();
+        let what = format!("there is no directory {parent}: it has to be there before the start");
+        let is_missing = error.kind() == io::ErrorKind::NotFound;
+        is_missing.then(|| Problem::new(at.path, what))
+    });
+    missing.collect()
+}
+
+/// The number of a group, as /etc/group has it.
+///
+/// # Errors
+///
+/// If it has none of that name.
+pub fn group_id(name: &str) -> Result<u32, String> {
+    if let Ok(number) = name.parse() {
+        return Ok(number);
+    }
+    let groups = fs::read_to_string("/etc/group")
+        .map_err(|error| format!("cannot read /etc/group: {error}; a number needs no file"))?;
+    let mut lines = groups.lines().map(|line| line.split(':'));
+    lines
+        .find_map(|mut fields| {
+            let is_it = fields.next() == Some(name);
+            fields.nth(1)?.parse().ok().filter(|_| is_it)
+        })
+        .ok_or_else(|| format!("there is no group {}", quote(name)))
+}
+
+/// Where the fields of a socket stand.
+struct Fields {
+    path: FieldPath,
+    group: FieldPath,
+}
+
+fn wanted<'a>(
+    settings: &'a Settings,
+    before: Option<&'a Settings>,
+) -> impl Iterator<Item = (Fields, Wanted<'a>)> {
+    let known: Vec<_> = before.map_or_else(Vec::new, |before| sockets(before).collect());
+    sockets(settings).filter(move |(_, new)| !known.iter().any(|(_, old)| old == new))
+}
+
+fn sockets(settings: &Settings) -> impl Iterator<Item = (Fields, Wanted<'_>)> {
+    let listen = settings.listen.iter().enumerate();
+    let listen = listen.filter_map(|(at, listen)| {
+        let ListenAddress::Unix { path, group, .. } = &listen.address else {
+            return None;
+        };
+        let at = FieldPath::root().key("listen").index(at).key("unix");
+        let group = group.as_deref();
+        let fields = Fields {
+            path: at.clone().key("path"),
+            group: at.key("group"),
+        };
+        Some((fields, Wanted { path, group }))
+    });
+    let admin = settings.admin.socket.as_deref().map(|path| {
+        let at = || FieldPath::root().key("admin").key("socket");
+        let fields = Fields {
+            path: at(),
+            group: at(),
+        };
+        (fields, Wanted { path, group: None })
+    });
+    listen.chain(admin)
+}
+
+/// What can't be seen from here may be there when it is needed.
+fn in_the_way(path: &Path) -> Option<String> {
+    let parent = parent_of(path);
+    if fs::metadata(&parent).is_ok_and(|found| !found.is_dir()) {
+        return Some(format!("{} is no directory", parent.display()));
+    }
+    // As at the start: a link to a socket is not one.
+    let found = fs::symlink_metadata(path).ok()?;
+    let what = || format!("{} is no socket, and is not replaced", path.display());
+    (!found.file_type().is_socket()).then(what)
+}
+
+fn parent_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}

@@ -1,0 +1,302 @@
+//! What `check` says of what a config names: all of it, where it stands, and nothing
+//! else than a start would say.
+
+use std::{
+    fs,
+    os::unix::{
+        fs::{PermissionsExt, chown},
+        net::UnixListener,
+    },
+    path::Path,
+};
+
+use rcgen::{CertificateParams, KeyPair};
+
+use crate::{
+    command_line::{Config, assert_ends, run, text},
+    support::{Setup, gateway::secret},
+};
+
+#[test]
+fn every_problem_of_the_file_and_of_all_that_it_names_is_told_at_once() {
+    let config = Config::new(|text| {
+        let text = text.replace("version: 1", "version: 2");
+        text.replace("directory: audit", "directory: api-key")
+            + "otlp:\n  endpoint: http://127.0.0.1:4318\n  headers: { x: { file: missing } }\n"
+    });
+    let said = text(&run(&["check", &config.path()]).stderr);
+    for field in ["version: ", "audit.directory: ", "otlp.headers.x.file: "] {
+        assert!(said.contains(field), "{field} in {said}");
+    }
+    assert_eq!(said.lines().count(), 3, "{said}");
+}
+
+/// The config with this socket for callers.
+fn with_unix(unix: &str) -> Config {
+    Config::new(|text| {
+        let listener = format!("  - address: 127.0.0.1:0\n  - unix: {unix}\n");
+        text.replace("  - address: 127.0.0.1:0\n", &listener)
+    })
+}
+
+#[test]
+fn a_socket_that_could_not_be_bound_is_told_with_its_place() {
+    let long = "x".repeat(108);
+    for (path, why) in [
+        (long.as_str(), "at most 107 fit"),
+        ("api-key", "is no socket"),
+        ("api-key/s", "is no directory"),
+    ] {
+        let config = with_unix(&format!("{{ path: {path} }}"));
+        assert_ends(&config, 78, "yaml:4:19: listen[1].unix.path: ");
+        assert_ends(&config, 78, why);
+        let config = Config::new(|text| {
+            text.replace("address: off", &format!("address: off\n  socket: {path}"))
+        });
+        assert_ends(&config, 78, "yaml:6:11: admin.socket: ");
+        assert_ends(&config, 78, why);
+    }
+    let config = with_unix("{ path: s, group: nosuchgroup }");
+    assert_ends(
+        &config,
+        78,
+        "yaml:4:29: listen[1].unix.group: there is no group \"nosuchgroup\"",
+    );
+}
+
+#[test]
+fn a_socket_whose_directory_is_missing_is_worth_a_warning() {
+    // What starts the gateway may make it, as systemd does.
+    let config = with_unix("{ path: missing/s }");
+    let output = run(&["check", &config.path()]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let said = text(&output.stderr);
+    assert!(
+        said.contains("yaml:4:19: listen[1].unix.path: there is no directory "),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_socket_that_stands_already_is_none_of_checks_business() {
+    let config = with_unix("{ path: s, group: root }");
+    let _left = UnixListener::bind(config.directory().join("s")).unwrap();
+    let output = run(&["check", &config.path()]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+}
+
+#[test]
+fn a_reload_tells_of_a_socket_that_the_next_start_could_not_bind_and_not_of_its_own() {
+    let gateway = Setup::default()
+        .listen("unix: { path: gateway.sock }")
+        .start();
+    let reload = || gateway.admin_socket("POST", "/-/reload");
+    assert_eq!(reload().0, 200);
+    // Whatever became of what is bound: it must not hold up what is revoked.
+    fs::remove_file(gateway.path("gateway.sock")).unwrap();
+    fs::write(gateway.path("gateway.sock"), "").unwrap();
+    assert_eq!(reload().0, 200);
+    gateway.edit_config(|text| text.replace("path: gateway.sock", "path: missing/gateway.sock"));
+    let (status, said) = reload();
+    assert_ne!(status, 200, "{said}");
+    assert!(
+        said.contains("listen[1].unix.path: there is no directory "),
+        "{said}"
+    );
+}
+
+/// A config with a TLS listener, and the files that it names.
+fn with_tls(certificate: &str, key: &str, more: &str) -> Config {
+    let listener = format!(
+        "  - address: 127.0.0.1:0\n    tls:\n      certificate: {{ file: tls.crt }}\n      key: {{ file: tls.key }}\n{more}"
+    );
+    let config = Config::new(|text| text.replace("  - address: 127.0.0.1:0\n", &listener));
+    secret(&config.directory().join("tls.crt"), certificate);
+    secret(&config.directory().join("tls.key"), key);
+    config
+}
+
+/// A certificate for `localhost`, valid from and until so many days from now.
+fn issued(from: i64, until: i64) -> (String, String) {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+    let day = |days: i64| {
+        let date = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24 * days);
+        let date = date.to_zoned(jiff::tz::TimeZone::UTC).date();
+        let (month, day) = (date.month().unsigned_abs(), date.day().unsigned_abs());
+        rcgen::date_time_ymd(date.year().into(), month, day)
+    };
+    params.not_before = day(from);
+    params.not_after = day(until);
+    let certificate = params.self_signed(&key).unwrap();
+    (certificate.pem(), key.serialize_pem())
+}
+
+/// The warnings of `check` about `field`.
+fn warned(config: &Config, field: &str) -> String {
+    let output = run(&["check", &config.path()]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let said = text(&output.stderr);
+    let about = said.lines().filter(|line| line.contains(field));
+    about.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_certificate_that_clients_refuse_now_or_soon_is_worth_a_warning() {
+    for (from, until, expected) in [
+        (-2, 365, ""),
+        (-400, -1, "has expired"),
+        (-300, 10, "clients refuse it in 9 day(s)"),
+        (5, 365, "is not valid before "),
+    ] {
+        let (certificate, key) = issued(from, until);
+        let said = warned(&with_tls(&certificate, &key, ""), "certificate");
+        match expected {
+            "" => assert_eq!(said, ""),
+            expected => {
+                assert!(
+                    said.contains("yaml:5:28: listen[0].tls.certificate.file: "),
+                    "{said}"
+                );
+                assert!(said.contains(expected), "{expected} in {said}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_private_key_that_others_can_read_is_worth_a_warning() {
+    let (certificate, key) = issued(-2, 365);
+    let config = with_tls(&certificate, &key, "");
+    assert_eq!(warned(&config, "tls.key"), "");
+    mode(&config.directory().join("tls.key"), 0o644);
+    let said = warned(&config, "tls.key");
+    assert!(
+        said.contains("listen[0].tls.key.file: others than its owner can use this file (mode 644)"),
+        "{said}"
+    );
+}
+
+fn mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn a_directory_of_the_trail_that_others_can_write_is_worth_a_warning() {
+    let config = Config::new(|text| text);
+    let trail = config.directory().join("audit");
+    fs::create_dir(&trail).unwrap();
+    mode(&trail, 0o750);
+    assert_eq!(warned(&config, "audit.directory"), "");
+    for loose in [0o777, 0o770] {
+        mode(&trail, loose);
+        let said = warned(&config, "audit.directory");
+        assert!(
+            said.contains("can remove, replace or end the trail"),
+            "{said}"
+        );
+        assert!(said.contains("a directory in it"), "{said}");
+    }
+}
+
+#[test]
+fn a_secret_that_kubernetes_gives_to_the_group_of_the_process_is_fine() {
+    // A Secret with fsGroup: of root, mode 0440, of a group that the process is in.
+    let config = Config::new(|text| text);
+    let key = config.directory().join("api-key");
+    if chown(&key, Some(65_532), None).is_err() {
+        // Only root can give files away.
+        return;
+    }
+    mode(&key, 0o440);
+    assert_eq!(warned(&config, "secret"), "");
+    for loose in [0o444, 0o460, 0o450] {
+        mode(&key, loose);
+        assert!(
+            warned(&config, "secret").contains("others than its owner"),
+            "{loose:o}"
+        );
+    }
+    chown(&key, None, Some(65_531)).unwrap();
+    mode(&key, 0o440);
+    assert!(warned(&config, "secret").contains("others than its owner"));
+}
+
+/// A certificate of version 1: without extensions, so without names.
+const V1: &str = "-----BEGIN CERTIFICATE-----\nMIIBJDCBywIUBoaKVbzAWphlYbB5mBs9U5Z9BhQwCgYIKoZIzj0EAwIwFDESMBAG\nA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEzMDA0MzUxOVoYDzIxMDkwMTE5MDQzNTE5\nWjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNC\nAASpo+vr154uAZUj2mhNSvKUewnPY1slMBr/8xcOl9R4R3YKSAuM3xC8FqQapEeM\npyXVTUyalJLjMGVR5oMD0iDgMAoGCCqGSM49BAMCA0gAMEUCIBLECoNnWb5RQniP\ng0+A3jJDXr9iXFb00b1hJbZfHVXQAiEAiBGp3+378swCLFPwe7fpcqjXDhTqGfn3\n+WN+6CYNfqY=\n-----END CERTIFICATE-----\n";
+const ENCRYPTED: &str = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIGjMF8GCSqGSIb3DQEFDTBSMDEGCSqGSIb3DQEFDDAkBBA=\n-----END ENCRYPTED PRIVATE KEY-----\n";
+
+#[test]
+fn what_is_wrong_with_a_file_of_tls_is_told_at_its_field_with_its_path_and_in_words() {
+    let (certificate, key) = issued(-2, 365);
+    let (_, other) = issued(-2, 365);
+    let cut = |pem: &str| pem[..pem.len() / 2].to_owned();
+    let old = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n";
+    for (certificate, key, field, why) in [
+        (&*certificate, &*other, "key", "is for another certificate"),
+        (&cut(&certificate), &key, "certificate", "is cut short"),
+        (&certificate, &cut(&key), "key", "is cut short"),
+        (&certificate, ENCRYPTED, "key", "is encrypted: decrypt it"),
+        (&certificate, old, "key", "is encrypted: decrypt it"),
+        (
+            &certificate,
+            &certificate,
+            "key",
+            "there is no private key in it (PEM)",
+        ),
+        (
+            &key,
+            &key,
+            "certificate",
+            "there is no certificate in it (PEM)",
+        ),
+        (
+            "\x30\x01",
+            &key,
+            "certificate",
+            "there is no certificate in it (PEM)",
+        ),
+        (
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+            &key,
+            "certificate",
+            "certificate 1 cannot be read",
+        ),
+        (V1, &key, "certificate", "certificate 1 is of version 1"),
+    ] {
+        let config = with_tls(certificate, key, "");
+        let path = config
+            .directory()
+            .join(format!("tls.{}", &field.replace("certificate", "crt")));
+        let said = format!("listen[0].tls.{field}.file: {}: {why}", path.display());
+        assert_ends(&config, 78, &said);
+        assert_ends(&config, 78, "config.yaml:");
+    }
+    let with_ca = |content: &str| {
+        let config = with_tls(&certificate, &key, "      client_ca: { file: ca.pem }\n");
+        secret(&config.directory().join("ca.pem"), content);
+        config
+    };
+    for (content, why) in [
+        ("", "there is no certificate in it (PEM)"),
+        (&cut(&certificate), "is cut short"),
+    ] {
+        let config = with_ca(content);
+        let path = config.directory().join("ca.pem");
+        let said = format!("listen[0].tls.client_ca.file: {}: {why}", path.display());
+        assert_ends(&config, 78, &said);
+    }
+}
+
+#[test]
+fn a_file_of_roots_that_is_cut_short_is_told_in_words() {
+    let config = Config::new(|text| text.replace("trust: bundled", "trust: { file: ca.pem }"));
+    let (certificate, _) = issued(-2, 365);
+    fs::write(
+        config.directory().join("ca.pem"),
+        &certificate[..certificate.len() / 2],
+    )
+    .unwrap();
+    assert_ends(&config, 78, "upstream.trust.file: ");
+    assert_ends(&config, 78, "is cut short");
+}
