@@ -29,6 +29,7 @@ use crate::{
         inject::Frame,
         limit::{Breaker, Bucket, Gate, Limits, Line},
     },
+    secret::UpstreamKey,
     tls::{ClientTls, ServerTls},
     token::TokenDigest,
 };
@@ -150,6 +151,11 @@ impl Key {
     /// Its name in the config.
     pub fn name(&self) -> &str {
         self.ring.name()
+    }
+
+    /// The one of its name that is in use.
+    pub fn in_use(&self) -> &UpstreamKey {
+        self.ring.current()
     }
 
     /// How often the upstream refused it.
