@@ -27,6 +27,7 @@ use self::{
 use crate::{
     background::{self, Background},
     config::{Loaded, problem::Problems, settings::Settings, snapshot::Snapshot},
+    key_ring::KeyRing,
     logging,
     metrics::ExpiryWatch,
     secret::MacKey,
@@ -261,12 +262,34 @@ impl Reloader {
             store.set_replicas(settings.replicas);
         }
         let (digest, tenants) = (snapshot.digest.clone(), snapshot.tenants().len());
+        // Before any call can use another key: its records come behind this one.
+        self.record_other_keys(&snapshot, &reload.by);
         self.retired.add(self.shared.swap(snapshot));
         self.shared.metrics().reloaded(true);
         self.shared
             .trail()
             .config_loaded(&digest, tenants, &reload.by);
         tracing::info!(config.sha256 = %digest, tenants, by = reload.by, "config loaded");
+    }
+
+    /// Records each key that `next` uses in the place of another.
+    fn record_other_keys(&self, next: &Snapshot, by: &str) {
+        let now = self.shared.snapshot();
+        for key in next.keys() {
+            let Some(before) = now.key(key.name()).map(KeyRing::current) else {
+                continue;
+            };
+            let after = key.in_use();
+            if before.fingerprint() != after.fingerprint() {
+                self.shared.trail().key_rotated(before, after, by);
+                tracing::info!(
+                    key = key.name(),
+                    fingerprint = after.fingerprint(),
+                    by,
+                    "another key is used from now on"
+                );
+            }
+        }
     }
 
     fn reject(&self, last: &Reload) {

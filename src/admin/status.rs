@@ -1,6 +1,7 @@
 //! How the gateway is just now: `/status` for people, `/status.json` for programs.
 //! Both show the same facts.
 
+mod concerns;
 mod json;
 mod page;
 mod plot;
@@ -26,15 +27,12 @@ use crate::{
     pipeline::limit::BreakerState,
     reload::{Reload, Reloader},
     server::Shared,
-    token::EXPIRES_SOON,
 };
 
 /// Tenants that are shown one by one.
 const TENANTS_MAX: usize = 50;
 /// Problems of a config that are shown one by one.
 const PROBLEMS_MAX: usize = 20;
-/// Below this share of free space the disk is pointed out.
-const DISK_LOW_PERCENT: u64 = 10;
 
 /// How the gateway is. Nothing in it is a secret or an id of a user.
 pub struct Facts {
@@ -185,115 +183,6 @@ impl Facts {
             lately: metrics.history().whole(metrics.shards()),
         }
     }
-
-    /// What needs somebody's attention, in words; the gravest first.
-    fn concerns(&self) -> Vec<String> {
-        let mut concerns = Vec::new();
-        if let Some(why) = &self.unready {
-            concerns.push(format!("No calls are taken: {why}."));
-        }
-        concerns.extend(self.frozen());
-        for key in self
-            .keys
-            .iter()
-            .filter(|key| key.breaker != BreakerState::Closed)
-        {
-            let name = &key.name;
-            concerns.push(match key.breaker {
-                BreakerState::Open => format!("Calls with key {name} are refused, since the upstream failed several times in a row."),
-                _ => format!("The upstream failed several times in a row with key {name}; single calls find out whether it is back."),
-            });
-        }
-        concerns.extend(self.store.iter().flat_map(StoreFacts::concerns));
-        if !self.reload.problems.is_empty() {
-            let count = self.reload.problems.len();
-            let s = if count == 1 { "" } else { "s" };
-            concerns.push(format!(
-                "The last config was refused ({count} problem{s}); the one before is in effect."
-            ));
-        }
-        if let Some(disk) = self.disk.filter(|disk| is_low(*disk)) {
-            concerns.push(format!(
-                "The trail's disk is nearly full: {} left.",
-                words::bytes(disk.free)
-            ));
-        }
-        if let Some(shipping) = self.shipping.as_ref().filter(|it| !it.is_up)
-            && let Some(why) = &shipping.trouble
-        {
-            concerns.push(format!(
-                "The trail does not get into the database: {why}. {} records wait on disk.",
-                shipping.missing
-            ));
-        }
-        if let Some(held) = self.shipping.as_ref().map(|it| it.held_segments)
-            && held > 0
-        {
-            concerns.push(format!(
-                "{held} old segments of the trail are kept until the database has them."
-            ));
-        }
-        // Where the trail can't be written it is said already, and better.
-        if self.disk.is_none() && self.trail.writable.is_ok() {
-            concerns.push("The trail's disk does not answer.".to_owned());
-        }
-        if self.is_at_connection_cap {
-            concerns.push("As many connections are open as may be: new ones wait.".to_owned());
-        }
-        if !self.reload.needs_restart.is_empty() {
-            let fields = self.reload.needs_restart.join(", ");
-            concerns.push(format!(
-                "Changed in the config, and takes effect only after a restart: {fields}."
-            ));
-        }
-        for tenant in &self.tenants {
-            let left = tenant.expires.map(|expires| until(self.now, expires));
-            if let Some(left) = left.filter(|left| *left <= EXPIRES_SOON) {
-                concerns.push(format!(
-                    "A token of {} expires in {}.",
-                    tenant.name,
-                    words::span(left)
-                ));
-            }
-        }
-        concerns
-    }
-}
-
-impl Facts {
-    /// What is frozen. Who did it and why is for those who may see the config.
-    fn frozen(&self) -> Vec<String> {
-        let mut said = Vec::new();
-        let because = |freeze: &Freeze| {
-            let since = words::moment(freeze.since);
-            if self.shows_problems {
-                let Freeze { by, reason, .. } = freeze;
-                format!("since {since}, by {by}: {reason}")
-            } else {
-                format!("since {since}")
-            }
-        };
-        if let Some(freeze) = &self.all_frozen {
-            said.push(format!("Every tenant is frozen, {}.", because(freeze)));
-        }
-        let shown = self.tenants.iter();
-        let shown = shown.filter_map(|tenant| Some((tenant, tenant.frozen.as_ref()?)));
-        let shown: Vec<_> = shown.collect();
-        for (tenant, freeze) in &shown {
-            said.push(format!(
-                "Tenant {} is frozen, {}.",
-                tenant.name,
-                because(freeze)
-            ));
-        }
-        let more = self.frozen.len().saturating_sub(shown.len());
-        if more > 0 {
-            said.push(format!(
-                "{more} more tenants are frozen, some of which may not be in the config."
-            ));
-        }
-        said
-    }
 }
 
 fn shipping(shared: &Shared, shows_problems: bool) -> Option<ShippingFacts> {
@@ -314,29 +203,6 @@ fn shipping(shared: &Shared, shows_problems: bool) -> Option<ShippingFacts> {
     })
 }
 
-impl StoreFacts {
-    fn concerns(&self) -> Vec<String> {
-        let mut concerns = Vec::new();
-        let share = self.replicas.max(self.live);
-        if self.degraded {
-            let why = self
-                .why
-                .map_or_else(String::new, |trouble| format!(" ({trouble})"));
-            concerns.push(format!("The limits store does not decide{why}: this gateway takes its fair share of each limit, 1/{share}."));
-        }
-        if let Some(trouble) = self.freezes_unknown {
-            concerns.push(format!("What the fleet freezes is neither heard nor told, though limits are shared: {trouble}."));
-        }
-        if self.live > self.replicas {
-            concerns.push(format!(
-                "{} gateways share the limits, more than limits_store.replicas ({}).",
-                self.live, self.replicas
-            ));
-        }
-        concerns
-    }
-}
-
 fn store(store: &Store) -> StoreFacts {
     let board = store.board();
     StoreFacts {
@@ -346,10 +212,6 @@ fn store(store: &Store) -> StoreFacts {
         replicas: store.replicas(),
         live: board.live(),
     }
-}
-
-fn is_low(disk: DiskSpace) -> bool {
-    disk.free < disk.size / 100 * DISK_LOW_PERCENT
 }
 
 /// The tenants with most calls one by one, the others as a sum.

@@ -32,6 +32,7 @@ use crate::{
         inject::Frame,
         limit::{Breaker, Bucket, Gate, Limits, Line},
     },
+    secret::UpstreamKey,
     tls::{ClientTls, ServerTls},
     token::TokenDigest,
 };
@@ -156,6 +157,11 @@ impl Key {
     /// Its name in the config.
     pub fn name(&self) -> &str {
         self.ring.name()
+    }
+
+    /// The one of its name that is in use.
+    pub fn in_use(&self) -> &UpstreamKey {
+        self.ring.current()
     }
 
     /// How often the upstream refused it.

@@ -4,6 +4,8 @@ use std::{thread, time::Duration};
 
 use alloy_gateway::simulated_alloy::Behaviour;
 
+use serde_json::Value;
+
 use crate::support::{Gateway, KEY, Setup, USER, assert_refusal, gateway::secret};
 
 const OLD: &str = "an-old-key-0123456789";
@@ -97,6 +99,43 @@ fn a_refused_key_is_followed_by_the_next_one_within_the_same_call() {
     gateway.edit_config(|text| text.replace("    next: { file: next-key }\n", ""));
     assert_eq!(gateway.admin_socket("POST", "/-/reload").0, 200);
     assert_eq!(gateway.delete(USER, "c20").status, 200);
+}
+
+#[test]
+fn a_key_that_is_replaced_through_its_file_is_recorded_before_any_call_with_it() {
+    let gateway = Setup::default().file("api-key", OLD).start();
+    let rotations = || {
+        let is_one = |record: &Value| record["event"] == "key.rotated";
+        gateway.trail().into_iter().filter(is_one).count()
+    };
+    assert_eq!(gateway.delete(USER, "c1").status, 502);
+    // Neither the start nor a reload that leaves the key as it is says so.
+    secret(&gateway.path("next-key"), "a-key-for-later-0123");
+    gateway.edit_config(|text| {
+        let secret = "    secret: { file: api-key }\n";
+        assert!(text.contains(secret), "{text}");
+        text.replace(secret, &format!("{secret}    next: {{ file: next-key }}\n"))
+    });
+    assert_eq!(gateway.admin_socket("POST", "/-/reload").0, 200);
+    secret(&gateway.path("next-key"), "another-key-for-later-0123");
+    assert_eq!(gateway.admin_socket("POST", "/-/reload").0, 200);
+    assert_eq!(rotations(), 0);
+    secret(&gateway.path("api-key"), KEY);
+    let rotated = gateway.record("key.rotated", |record| record["event"] == "key.rotated");
+    assert_eq!(
+        (&rotated["key"], &rotated["by"]),
+        (&"production".into(), &"file".into())
+    );
+    let response = gateway.delete(USER, "c1");
+    assert_eq!(response.status, 200, "{}", response.text());
+    let outcome = gateway.last_record_of(&response);
+    assert!(outcome["intent"].as_u64() > rotated["seq"].as_u64());
+    secret(&gateway.path("api-key"), OLD);
+    assert_eq!(gateway.admin_socket("POST", "/-/reload").0, 200);
+    let back = gateway.record("the way back", |record| record["from"] == rotated["to"]);
+    assert_eq!(back["to"], rotated["from"]);
+    assert!(back["by"].as_str().unwrap().starts_with("unix:uid="));
+    assert_eq!(rotations(), 2);
 }
 
 #[test]

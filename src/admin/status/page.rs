@@ -6,7 +6,8 @@ use std::fmt::Write;
 use jiff::Timestamp;
 
 use super::{
-    Facts, LimitFacts, OtherTenants, PROBLEMS_MAX, Seen, StoreFacts, TenantFacts, is_low,
+    Facts, LimitFacts, OtherTenants, PROBLEMS_MAX, Seen, StoreFacts, TenantFacts,
+    concerns::is_low,
     plot::{Line, plot},
     until,
     words::{Text, bytes, moment, rate, seconds, since, span},
