@@ -7,13 +7,12 @@ use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, sync::Arc, ti
 
 use bytes::Bytes;
 use http::{Request, Response, Version, request::Builder};
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{
     Pipeline, limit, record,
-    refusal::Refusal,
     respond::{
         self,
         tests::{field, json},
