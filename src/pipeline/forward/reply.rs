@@ -259,10 +259,10 @@ fn head_in(bytes: &[u8]) -> Result<Option<(Head, End, usize)>, Wrong> {
     let is_http_1_1 = head.version == Some(1);
     let end = end(status, is_http_1_1, head.headers)?;
     let is_both = is(head.headers, "transfer-encoding") && is(head.headers, "content-length");
+    let contradicts_itself = is_both || (has_no_body(status) && declares_a_body(head.headers));
     let stays_open = is_http_1_1
         && status != 101
-        && !is_both
-        && !(has_no_body(status) && declares_a_body(head.headers))
+        && !contradicts_itself
         && !matches!(end, End::Close)
         && !values(head.headers, "connection")
             .flat_map(|value| value.split(|byte| *byte == b','))
