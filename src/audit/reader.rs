@@ -2,7 +2,9 @@
 //! the chain.
 
 mod fault;
+mod first;
 mod rest;
+mod torn;
 
 use std::{
     io::{self, BufRead, BufReader, Read},
@@ -10,9 +12,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use self::torn::without_zeros;
 pub use self::{
     fault::{At, Fault, Wrong},
+    first::{begins_with, first_hashed, first_record},
     rest::Rest,
+    torn::{Left, Torn},
 };
 use super::{
     chain::{AFTER_HASH, BEFORE_HASH, Hash, Hasher, Head},
@@ -78,35 +83,6 @@ struct Gap {
     removed: Head,
     place: Wrong,
     is_explained: bool,
-}
-
-/// An unfinished line at the end of the last segment.
-#[derive(Debug)]
-pub struct Torn {
-    /// The segment.
-    pub path: PathBuf,
-    /// Up to where it is whole, in bytes.
-    pub keep: u64,
-    /// What stands after that, in bytes.
-    pub bytes: u64,
-    /// What it is.
-    pub left: Left,
-    /// The number of the line, from 1.
-    line: u64,
-    /// The number of the record that it should be.
-    seq: Option<u64>,
-}
-
-/// What a line is that has no end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Left {
-    /// The beginning of a record.
-    Part,
-    /// A record of so many bytes that follows the one before it: all but the line's end
-    /// was written.
-    Record(u64),
-    /// As long as a record, but not the one that should stand there: no crash leaves that.
-    Other,
 }
 
 /// Reads the segments of a trail and gives each readable record to `each`, with
@@ -418,41 +394,6 @@ impl Scan {
         (self.head.seq > 0).then(|| self.head.seq.saturating_add(1))
     }
 
-    /// Whether an unfinished line is what a crash leaves of the next record: its
-    /// beginning, and zeros where bytes were announced to the disk and never came.
-    fn may_be_torn(&self, line: &[u8], is_rest_zeros: bool) -> bool {
-        let written = without_zeros(line);
-        let begins = match self.next_seq() {
-            Some(seq) => format!(r#"{{"v":{VERSION},"seq":{seq},"time":""#),
-            None => format!(r#"{{"v":{VERSION},"seq":"#),
-        };
-        let in_common = written.len().min(begins.len());
-        let is_beginning = written.get(..in_common) == begins.as_bytes().get(..in_common);
-        let mut records = serde_json::Deserializer::from_slice(written).into_iter::<Line<'_>>();
-        let is_whole = matches!(records.next(), Some(Ok(_)));
-        is_rest_zeros && is_beginning && (!is_whole || records.byte_offset() == written.len())
-    }
-
-    /// What an unfinished line is that [may be torn](Self::may_be_torn).
-    fn left(&self, written: &[u8], hasher: &Hasher) -> Left {
-        let Ok(record) = serde_json::from_slice::<Line<'_>>(written) else {
-            return Left::Part;
-        };
-        let whole = [written, b"\n"].concat();
-        let is_hashed = content(&whole, &record).is_some_and(|content| {
-            let fits = |hasher: &Hasher| hasher.hash(content).as_str() == &*record.hash;
-            let is_keyed = hasher.key_fingerprint().is_some();
-            // Without the key nobody can tell; who has it can, later.
-            let is_unknown = !is_keyed && self.stated_mac.is_some();
-            fits(hasher) || is_unknown || (is_keyed && self.keyed == 0 && fits(&Hasher::Sha256))
-        });
-        if is_hashed && self.is_next(&record) {
-            Left::Record(written.len() as u64)
-        } else {
-            Left::Other
-        }
-    }
-
     /// Whether a record follows the head, or is the first that is read.
     fn is_next(&self, record: &Line<'_>) -> bool {
         self.head.seq == 0
@@ -522,12 +463,6 @@ impl Scan {
     }
 }
 
-/// A line without the zeros at its end.
-fn without_zeros(line: &[u8]) -> &[u8] {
-    let end = line.iter().rposition(|&byte| byte != 0);
-    line.get(..end.map_or(0, |at| at + 1)).unwrap_or_default()
-}
-
 /// What was hashed of a whole line. The hash stands last, and nothing may hide behind it.
 fn content<'a>(line: &'a [u8], record: &Line<'_>) -> Option<&'a [u8]> {
     line.strip_suffix(AFTER_HASH.as_bytes())
@@ -535,60 +470,15 @@ fn content<'a>(line: &'a [u8], record: &Line<'_>) -> Option<&'a [u8]> {
         .and_then(|line| line.strip_suffix(BEFORE_HASH.as_bytes()))
 }
 
-/// Whether a line, without its end, is what was hashed, with the key or without. That
-/// says nothing of its place in the chain.
+/// Whether a whole line is what was hashed, so. That says nothing of its place in the chain.
+fn is_hashed(line: &[u8], record: &Line<'_>, hasher: &Hasher) -> bool {
+    content(line, record).is_some_and(|content| hasher.hash(content).as_str() == &*record.hash)
+}
+
+/// Whether a line, without its end, is what was hashed, with the key or without.
 pub fn is_what_was_hashed(line: &str, record: &Line<'_>, hasher: &Hasher) -> bool {
     let whole = [line.as_bytes(), b"\n"].concat();
-    content(&whole, record).is_some_and(|content| {
-        let fits = |hasher: &Hasher| hasher.hash(content).as_str() == &*record.hash;
-        fits(hasher) || fits(&Hasher::Sha256)
-    })
-}
-
-/// Reads the first record of a segment, if it is one, and gives it to `with`.
-pub fn first_record<T>(path: &Path, with: impl FnOnce(&Line<'_>) -> T) -> io::Result<Option<T>> {
-    first_hashed(path, &Hasher::Sha256, |record, _| with(record))
-}
-
-/// The same, and whether it was hashed so.
-pub fn first_hashed<T>(
-    path: &Path,
-    hasher: &Hasher,
-    with: impl FnOnce(&Line<'_>, bool) -> T,
-) -> io::Result<Option<T>> {
-    let Some(opened) = segment::open(path)? else {
-        return Ok(None);
-    };
-    let mut line = Vec::new();
-    BufReader::new(opened)
-        .take(LINE_BYTES_MAX)
-        .read_until(b'\n', &mut line)?;
-    let record = serde_json::from_slice::<Line<'_>>(&line).ok();
-    Ok(record.map(|record| {
-        let is_hashed = content(&line, &record)
-            .is_some_and(|content| hasher.hash(content).as_str() == &*record.hash);
-        with(&record, is_hashed)
-    }))
-}
-
-/// Whether a segment begins with so many records that can be read.
-pub fn begins_with(path: &Path, records: u64) -> io::Result<bool> {
-    let Some(opened) = segment::open(path)? else {
-        return Ok(false);
-    };
-    let mut reader = BufReader::new(opened);
-    let mut line = Vec::new();
-    for _ in 0..records {
-        line.clear();
-        (&mut reader)
-            .take(LINE_BYTES_MAX)
-            .read_until(b'\n', &mut line)?;
-        let is_record = serde_json::from_slice::<Line<'_>>(&line).is_ok();
-        if !is_record || line.last() != Some(&b'\n') {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+    is_hashed(&whole, record, hasher) || is_hashed(&whole, record, &Hasher::Sha256)
 }
 
 fn file_name(path: &Path) -> String {

@@ -1,0 +1,78 @@
+//! A line that has no end: what a crash leaves of a record, and what it does not.
+
+use std::path::PathBuf;
+
+use super::{Scan, VERSION, content, is_hashed};
+use crate::audit::{chain::Hasher, record::Line};
+
+/// An unfinished line at the end of the last segment.
+#[derive(Debug)]
+pub struct Torn {
+    /// The segment.
+    pub path: PathBuf,
+    /// Up to where it is whole, in bytes.
+    pub keep: u64,
+    /// What stands after that, in bytes.
+    pub bytes: u64,
+    /// What it is.
+    pub left: Left,
+    /// The number of the line, from 1.
+    pub(super) line: u64,
+    /// The number of the record that it should be.
+    pub(super) seq: Option<u64>,
+}
+
+/// What a line is that has no end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// The beginning of a record.
+    Part,
+    /// A record of so many bytes that follows the one before it: all but the line's end
+    /// was written.
+    Record(u64),
+    /// As long as a record, but not the one that should stand there: no crash leaves that.
+    Other,
+}
+
+impl Scan {
+    /// Whether an unfinished line is what a crash leaves of the next record: its
+    /// beginning, and zeros where bytes were announced to the disk and never came.
+    pub(super) fn may_be_torn(&self, line: &[u8], is_rest_zeros: bool) -> bool {
+        let written = without_zeros(line);
+        let begins = match self.next_seq() {
+            Some(seq) => format!(r#"{{"v":{VERSION},"seq":{seq},"time":""#),
+            None => format!(r#"{{"v":{VERSION},"seq":"#),
+        };
+        let in_common = written.len().min(begins.len());
+        let is_beginning = written.get(..in_common) == begins.as_bytes().get(..in_common);
+        let mut records = serde_json::Deserializer::from_slice(written).into_iter::<Line<'_>>();
+        let is_whole = matches!(records.next(), Some(Ok(_)));
+        is_rest_zeros && is_beginning && (!is_whole || records.byte_offset() == written.len())
+    }
+
+    /// What an unfinished line is that [may be torn](Self::may_be_torn).
+    pub(super) fn left(&self, written: &[u8], hasher: &Hasher) -> Left {
+        let Ok(record) = serde_json::from_slice::<Line<'_>>(written) else {
+            return Left::Part;
+        };
+        let whole = [written, b"\n"].concat();
+        let fits = |hasher: &Hasher| is_hashed(&whole, &record, hasher);
+        let is_keyed = hasher.key_fingerprint().is_some();
+        // Without the key nobody can tell; who has it can, later.
+        let is_unknown =
+            !is_keyed && self.stated_mac.is_some() && content(&whole, &record).is_some();
+        let is_hashed =
+            fits(hasher) || is_unknown || (is_keyed && self.keyed == 0 && fits(&Hasher::Sha256));
+        if is_hashed && self.is_next(&record) {
+            Left::Record(written.len() as u64)
+        } else {
+            Left::Other
+        }
+    }
+}
+
+/// A line without the zeros at its end.
+pub(super) fn without_zeros(line: &[u8]) -> &[u8] {
+    let end = line.iter().rposition(|&byte| byte != 0);
+    line.get(..end.map_or(0, |at| at + 1)).unwrap_or_default()
+}
