@@ -4,6 +4,7 @@
 mod outage;
 mod pruning;
 mod settling;
+mod start;
 mod upkeep;
 
 use std::{
@@ -19,20 +20,17 @@ use uuid::Uuid;
 
 use self::{
     outage::Outage,
-    pruning::{Pruning, make_first, pruned},
+    pruning::Pruning,
     settling::Settling,
     upkeep::{Checkpoints, WallClock},
 };
 use super::{
-    Collected, Options,
+    Collected,
     chain::{AFTER_HASH, BEFORE_HASH, Hasher, Head},
-    collected::new_chain,
     disk::{Disk, Lock},
     inbox::Answer,
     queue::{Entry, Kind, Queue},
     record::{Fragment, write_time},
-    recover::{Replayed, recover},
-    retention::removable,
     segment::Segment,
     standing::Standing,
 };
@@ -88,129 +86,6 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Brings in order what an earlier run left and begins a new segment.
-    pub fn open(
-        mut disk: Box<dyn Disk>,
-        lock: Lock,
-        options: Options,
-        queue: Arc<Queue>,
-        replay: &mut dyn FnMut(Replayed<'_>),
-    ) -> io::Result<Self> {
-        let Options {
-            mut settings,
-            mac_key,
-            usage,
-            collected,
-        } = options;
-        let directory = settings.directory.clone();
-        let hasher = Hasher::new(mac_key.as_ref());
-        // Else limits would be full again after a restart.
-        settings.retention = settings.retention.map(|kept| kept.max(usage));
-        let clock = WallClock::now();
-        let found = recover(
-            disk.as_mut(),
-            &directory,
-            &hasher,
-            usage,
-            clock.wall,
-            replay,
-        )?;
-        if settings.retention.is_some() && !found.rest.is_zero() {
-            tracing::warn!(
-                for_s = found.rest.as_secs(),
-                "audit.retention removes nothing for now: the clock was set, or is more than a day ahead of the trail's last record"
-            );
-        }
-        if found.head.seq == 0 {
-            tracing::info!(trail.directory = %directory.display(), "a new trail begins: nothing is known of earlier calls, budgets and freezes");
-        }
-        if let Some(wrong) = &found.wrong {
-            tracing::error!(%wrong, "the trail does not verify: somebody changed it, or the disk did. It goes on behind what is wrong, and calls are taken; see alloy-gateway audit verify, and treat it as an incident");
-        }
-        if let Some(until) = found.unkeyed_until.filter(|_| found.wrong.is_none()) {
-            tracing::warn!(until = %found.head, "the trail has a mac_key from here on, and records up to number {until} have none: who can write the directory could have changed them. Note this head");
-        }
-        let is_relaxed = settings.durability == Durability::Relaxed;
-        let create = if is_relaxed {
-            Segment::create_unsynced
-        } else {
-            Segment::create
-        };
-        let pruning = Pruning::resting(clock.monotonic, found.rest);
-        // What the database of `audit.ship` has is not known yet: nothing goes before.
-        let is_old_before = pruning
-            .is_old_before(&settings, &clock)
-            .filter(|_| collected.is_none());
-        let (segment, gone) = make_first(
-            disk.as_mut(),
-            |disk| create(disk, &directory, found.next_segment),
-            || match is_old_before {
-                Some(before) => removable(&directory, &hasher, before, found.next_segment),
-                None => Ok(Vec::new()),
-            },
-        )?;
-        let mut writer = Self {
-            directory,
-            disk,
-            lock,
-            lock_looked_at: clock.monotonic,
-            hasher,
-            queue,
-            segment,
-            confirmed: found.head,
-            head: found.head,
-            pending: Vec::new(),
-            open: found.open.keys().copied().collect(),
-            standing: found.standing,
-            outage: None,
-            shortage: None,
-            checkpoints: Checkpoints::new(settings.checkpoint),
-            pruning,
-            oldest: match gone.last() {
-                Some(last) => Some(last.until.seq + 1),
-                None => found.oldest.or(Some(1).filter(|_| found.head.seq == 0)),
-            },
-            settling: Settling::default(),
-            chain: found
-                .chain
-                .or_else(|| collected.as_ref().map(|_| new_chain())),
-            collected,
-            clock,
-            doing: TrailOp::Write,
-            buffer: Vec::new(),
-            settings,
-        };
-        if let (Some(collected), Some(chain)) = (&writer.collected, writer.chain) {
-            collected.set_chain(chain);
-        }
-        writer.queue.board.begin_at(&writer.confirmed);
-        writer.pending.extend(writer.beginning());
-        let pruned = gone
-            .iter()
-            .map(|removal| kept(pruned(&removal.name, removal)));
-        writer.pending.extend(pruned);
-        writer.pending.extend(found.note.map(kept));
-        for (seq, call) in &found.open {
-            writer.pending.push(Entry {
-                fragment: Fragment::in_doubt(&call.request_id, *seq, Some(&call.time)),
-                reply: None,
-                kind: Kind::Outcome(*seq),
-            });
-        }
-        writer.write_from(0, true)?;
-        if is_relaxed {
-            // A start need not wait for it, either.
-            writer.settle_beside(None);
-        }
-        if !found.open.is_empty() {
-            tracing::warn!(
-                calls = found.open.len(),
-                "calls that an earlier run began and never finished are in doubt: ask Alloy about those of alloy-gateway audit query --outcome in-doubt"
-            );
-        }
-        Ok(writer)
-    }
-
     /// Writes until the queue is closed and all is written.
     pub fn run(mut self) {
         let mut entries = Vec::new();
