@@ -15,6 +15,7 @@ mod full;
 mod hanging;
 mod keyed;
 mod planted;
+mod retention;
 mod rotation;
 mod standing;
 mod start;
@@ -48,6 +49,25 @@ fn small(directory: &Path) -> Options {
     let mut options = options(directory);
     options.settings.segment_size = 4096;
     options
+}
+
+fn segments(directory: &Path) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.ends_with(".jsonl"))
+        .collect();
+    names.sort();
+    names
+}
+
+#[track_caller]
+fn wait_until(is_so: impl Fn() -> bool) {
+    let end = std::time::Instant::now() + Duration::from_secs(30);
+    while !is_so() {
+        assert!(std::time::Instant::now() < end, "it never came to be");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 async fn calls(trail: &Trail, calls: usize) {

@@ -1,0 +1,316 @@
+//! Retention: what is removed, what stays, and what the rest shows of it.
+
+use super::*;
+use crate::audit::{
+    Replayed,
+    chain::Hasher,
+    disk::{Disk, System},
+    retention::removable,
+};
+
+/// As a crash leaves one that was made and has no record yet.
+#[tokio::test]
+async fn an_empty_segment_does_not_end_retention() {
+    let directory = tempfile::tempdir().unwrap();
+    let trail = open(small(directory.path())).unwrap();
+    calls(&trail, 20).await;
+    trail.close();
+    let empty = segment::list(directory.path()).unwrap().len() as u64 + 1;
+    fs::File::create(directory.path().join(segment::name(empty))).unwrap();
+    let trail = open(small(directory.path())).unwrap();
+    calls(&trail, 20).await;
+    trail.close();
+    assert!(verify(directory.path()).unwrap().is_intact());
+    let all = segment::list(directory.path()).unwrap();
+    let hasher = Hasher::new(None);
+    let old = removable(directory.path(), &hasher, jiff::Timestamp::now(), u64::MAX).unwrap();
+    let names: Vec<_> = old.iter().map(|removal| removal.name.clone()).collect();
+    // All but the empty one, and the last.
+    let mut expected: Vec<_> = all
+        .iter()
+        .map(|(number, _)| segment::name(*number))
+        .collect();
+    expected.pop();
+    expected.retain(|name| *name != segment::name(empty));
+    assert_eq!(names, expected);
+}
+
+#[tokio::test]
+async fn an_oldest_segment_that_somebody_emptied_ends_retention() {
+    let directory = tempfile::tempdir().unwrap();
+    let trail = open(small(directory.path())).unwrap();
+    calls(&trail, 20).await;
+    trail.close();
+    let removable = || {
+        let hasher = Hasher::new(None);
+        let found = removable(directory.path(), &hasher, jiff::Timestamp::now(), u64::MAX);
+        found.unwrap().len()
+    };
+    assert!(removable() > 2);
+    fs::File::create(directory.path().join(segment::name(1))).unwrap();
+    assert_eq!(removable(), 0);
+}
+
+#[tokio::test]
+async fn retention_removes_what_is_old_and_the_rest_still_verifies() {
+    let directory = tempfile::tempdir().unwrap();
+    let trail = open(small(directory.path())).unwrap();
+    calls(&trail, 60).await;
+    trail.close();
+    drop(trail);
+    let before = segments(directory.path());
+    let mut options = small(directory.path());
+    options.settings.retention = Some(Duration::from_secs(1));
+    std::thread::sleep(Duration::from_millis(1100));
+    let trail = open(options).unwrap();
+    wait_until(|| segments(directory.path()).len() == 1);
+    calls(&trail, 3).await;
+    trail.close();
+    assert!(!segments(directory.path()).contains(&before[0]));
+    let report = verify(directory.path()).unwrap();
+    assert!(report.is_intact(), "{report}");
+    let mut all_pruned = lines(directory.path());
+    all_pruned.retain(|line| line.contains("trail.pruned"));
+    assert_eq!(all_pruned.len(), before.len(), "one for each segment");
+    let pruned = all_pruned.pop().unwrap();
+    assert_eq!(field(&pruned, "from_segment"), before[0]);
+    assert_eq!(&field(&pruned, "until_segment"), before.last().unwrap());
+    // The next start goes on behind it.
+    open(small(directory.path())).unwrap().close();
+    assert!(verify(directory.path()).unwrap().is_intact());
+}
+
+#[tokio::test]
+async fn that_retention_removed_a_noted_head_counts_only_from_a_record_with_the_key() {
+    let key = MacKey::new(b"0123456789abcdef0123456789abcdef").unwrap();
+    for mac_key in [None, Some(key)] {
+        let directory = tempfile::tempdir().unwrap();
+        let mut options = Options {
+            mac_key: mac_key.clone(),
+            ..small(directory.path())
+        };
+        let trail = open(options.clone()).unwrap();
+        calls(&trail, 20).await;
+        trail.close();
+        drop(trail);
+        let known = Known {
+            mac_key: mac_key.clone(),
+            ..Known::default()
+        };
+        let verify = |known: &Known| super::super::verify(directory.path(), known, |_| {}).unwrap();
+        let expecting = |head: Head| Known {
+            head: Some(head),
+            ..known.clone()
+        };
+        let head = verify(&known).head;
+        options.settings.retention = Some(Duration::ZERO);
+        let trail = open(options).unwrap();
+        wait_until(|| segments(directory.path()).len() == 1);
+        trail.close();
+        assert!(verify(&known).is_intact());
+        let report = verify(&expecting(head));
+        if mac_key.is_some() {
+            assert!(report.is_intact(), "{report}");
+            let by = report.expected_removed_by.unwrap();
+            let names_it = format!("trail.pruned (seq {by}) names it");
+            assert!(report.to_string().contains(&names_it), "{report}");
+        } else {
+            let wrong = report.wrong.unwrap();
+            assert_eq!(wrong.fault, Fault::OnlyNamed(head.seq), "{wrong}");
+        }
+        // Another one under its number was never there.
+        let other = Head {
+            seq: head.seq,
+            hash: Hasher::new(None).hash(b"other"),
+        };
+        let wrong = verify(&expecting(other)).wrong.unwrap();
+        assert!(wrong.to_string().contains(head.hash.as_str()), "{wrong}");
+    }
+}
+
+/// All records dated so much earlier, and chained anew: as if the clock were ahead by that.
+fn date_back(directory: &Path, by: jiff::SignedDuration) {
+    let mut before = Hash::first();
+    for name in segments(directory) {
+        let path = directory.join(name);
+        let mut text = String::new();
+        for line in fs::read_to_string(&path).unwrap().lines() {
+            let time = field(line, "time");
+            let earlier = time.parse::<jiff::Timestamp>().unwrap() - by;
+            let (content, _) = line.split_once(",\"prev\":").unwrap();
+            let content = content.replacen(&time, &format!("{earlier:.6}"), 1);
+            let content = format!("{content},\"prev\":\"{}\"", before.as_str());
+            before = Hasher::new(None).hash(content.as_bytes());
+            text += &format!("{content},\"hash\":\"{}\"}}\n", before.as_str());
+        }
+        fs::write(path, text).unwrap();
+    }
+}
+
+/// The wall clock is ahead for some seconds at a start, and the next one may come meanwhile.
+#[tokio::test]
+async fn a_clock_that_is_ahead_at_a_start_removes_nothing_of_what_it_makes_look_old() {
+    let directory = tempfile::tempdir().unwrap();
+    let trail = open(small(directory.path())).unwrap();
+    calls(&trail, 30).await;
+    trail.close();
+    let day = jiff::SignedDuration::from_hours(24);
+    date_back(directory.path(), day * 400);
+    assert!(verify(directory.path()).unwrap().is_intact());
+    let before = segments(directory.path());
+    let mut options = small(directory.path());
+    options.settings.retention = Some(Duration::from_secs(365 * 86_400));
+    for _ in 0..2 {
+        let trail = open(options.clone()).unwrap();
+        // Its writer comes round many times.
+        calls(&trail, 30).await;
+        trail.close();
+        let now = segments(directory.path());
+        assert_eq!(now.get(..before.len()), Some(&*before));
+        assert!(!events(directory.path()).contains(&"trail.pruned".to_owned()));
+    }
+    let lines = lines(directory.path());
+    let mut opened = lines
+        .iter()
+        .rev()
+        .filter(|line| line.contains("trail.opened"));
+    let rests: u64 = field(opened.next().unwrap(), "retention_rests_ms")
+        .parse()
+        .unwrap();
+    assert!((80_000_000..=86_400_000).contains(&rests), "{rests}");
+}
+
+/// Their records are all there is to count a limit from at the next start.
+#[tokio::test]
+async fn retention_keeps_what_limits_are_counted_from() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut options = small(directory.path());
+    options.settings.retention = Some(Duration::from_millis(1));
+    options.usage = Duration::from_secs(3600);
+    let trail = open(options.clone()).unwrap();
+    calls(&trail, 60).await;
+    trail.close();
+    let mut counted = 0;
+    let trail = Trail::open(options, &mut |heard| {
+        counted += u32::from(matches!(heard, Replayed::Intent { .. }));
+    });
+    trail.unwrap().close();
+    assert_eq!(counted, 60);
+}
+
+/// A disk on which nothing can be removed but what `lets_go` names.
+#[derive(Debug)]
+struct Stubborn {
+    lets_go: String,
+}
+
+impl Disk for Stubborn {
+    fn remove(&mut self, path: &Path) -> io::Result<()> {
+        if path.ends_with(&self.lets_go) {
+            return System.remove(path);
+        }
+        Err(io::Error::from_raw_os_error(1))
+    }
+}
+
+/// A trail of some old segments that retention said it removes, and did not
+/// get beyond what `lets_go` names.
+async fn half_pruned(directory: &Path, lets_go: &str) -> Vec<String> {
+    let trail = open(small(directory)).unwrap();
+    calls(&trail, 60).await;
+    trail.close();
+    drop(trail);
+    let before = segments(directory);
+    std::thread::sleep(Duration::from_millis(1100));
+    let mut options = small(directory);
+    options.settings.retention = Some(Duration::from_secs(1));
+    let disk = Stubborn {
+        lets_go: lets_go.to_owned(),
+    };
+    let trail = Trail::open_on(Box::new(disk), options, &mut |_| {}).unwrap();
+    wait_until(|| events(directory).contains(&"trail.pruned".to_owned()));
+    calls(&trail, 1).await;
+    assert!(trail.status().writable.is_ok(), "it is no reason to stop");
+    trail.close();
+    before
+}
+
+#[tokio::test]
+async fn a_removal_that_ends_half_way_leaves_a_trail_that_verifies() {
+    let directory = tempfile::tempdir().unwrap();
+    let before = half_pruned(directory.path(), "0000000001.jsonl").await;
+    assert_eq!(segments(directory.path())[0], before[1]);
+    let report = verify(directory.path()).unwrap();
+    assert!(report.is_intact(), "{report}");
+}
+
+#[tokio::test]
+async fn what_retention_removes_while_it_is_read_is_no_gap() {
+    let directory = tempfile::tempdir().unwrap();
+    let before = half_pruned(directory.path(), "none").await;
+    let report = verify_while_removing(directory.path(), &before[1..4]);
+    assert!(report.is_intact(), "{report}");
+}
+
+#[tokio::test]
+async fn what_somebody_else_removes_while_it_is_read_is_a_gap() {
+    let directory = tempfile::tempdir().unwrap();
+    let trail = open(small(directory.path())).unwrap();
+    calls(&trail, 60).await;
+    trail.close();
+    let names = segments(directory.path());
+    let report = verify_while_removing(directory.path(), &names[1..3]);
+    let wrong = report.wrong.unwrap();
+    assert_eq!((wrong.file.as_str(), wrong.line), (names[3].as_str(), 1));
+    assert!(matches!(wrong.fault, Fault::Beginning(_)), "{wrong}");
+}
+
+/// Removes segments once the first record was read.
+fn verify_while_removing(directory: &Path, names: &[String]) -> Report {
+    let mut names = names.iter();
+    super::super::verify(directory, &Known::default(), |_| {
+        for name in names.by_ref() {
+            fs::remove_file(directory.join(name)).unwrap();
+        }
+    })
+    .unwrap()
+}
+
+#[tokio::test]
+async fn segments_taken_away_by_somebody_else_are_missed() {
+    let directory = tempfile::tempdir().unwrap();
+    let trail = open(small(directory.path())).unwrap();
+    calls(&trail, 60).await;
+    trail.close();
+    let names = segments(directory.path());
+    let first = fs::read(directory.path().join(&names[0])).unwrap();
+    fs::remove_file(directory.path().join(&names[0])).unwrap();
+    let wrong = verify(directory.path()).unwrap().wrong.unwrap();
+    assert_eq!((wrong.file.as_str(), wrong.line), (names[1].as_str(), 1));
+    assert!(matches!(wrong.fault, Fault::Beginning(_)), "{wrong}");
+    fs::write(directory.path().join(&names[0]), first).unwrap();
+    fs::remove_file(directory.path().join(&names[2])).unwrap();
+    let wrong = verify(directory.path()).unwrap().wrong.unwrap();
+    assert_eq!((wrong.file.as_str(), wrong.line), (names[3].as_str(), 1));
+}
+
+#[tokio::test]
+async fn what_does_not_verify_is_never_removed() {
+    let directory = tempfile::tempdir().unwrap();
+    let trail = open(small(directory.path())).unwrap();
+    calls(&trail, 60).await;
+    trail.close();
+    drop(trail);
+    let names = segments(directory.path());
+    let path = directory.path().join(&names[1]);
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replacen("billing", "selling", 1)).unwrap();
+    std::thread::sleep(Duration::from_millis(1100));
+    let mut options = small(directory.path());
+    options.settings.retention = Some(Duration::from_secs(1));
+    let trail = open(options).unwrap();
+    wait_until(|| !directory.path().join(&names[0]).exists());
+    std::thread::sleep(Duration::from_millis(1500));
+    trail.close();
+    assert_eq!(segments(directory.path())[0], names[1]);
+}
