@@ -85,7 +85,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for GuardedStream<S> {
         }
         if this.progress.malformed().is_some() {
             // The same. But hyper drops an answer that is not yet written when it finds
-            // the end: so that comes only once none is due any more.
+            // the end: so that comes only once none is due any more. Nobody need be woken
+            // for it: an answer to what is malformed closes the connection by itself.
             return match this.progress.is_busy() || this.is_writing {
                 true => Poll::Pending,
                 false => Poll::Ready(Ok(())),
