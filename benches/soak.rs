@@ -168,7 +168,7 @@ fn account(mut gateway: Gateway, (kib, files): (u64, usize)) {
     let mut recorded = HashSet::new();
     audit::query(
         gateway.audit(),
-        None,
+        &audit::Known::default(),
         &Filter::default(),
         |row| recorded.extend(row.credential),
         |_| {},

@@ -126,6 +126,12 @@ impl MacKey {
         let sum = hmac::sign(&key, b"alloy-gateway mac_key");
         hex(sum.as_ref().get(..6).unwrap_or_default())
     }
+
+    /// Whether a text can be what [`fingerprint`](Self::fingerprint) tells of a key.
+    pub fn is_fingerprint(text: &str) -> bool {
+        let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        text.len() == 12 && text.bytes().all(is_digit)
+    }
 }
 
 impl fmt::Debug for MacKey {

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Verifies a trail by docs/audit-format.md alone: standard library, no code of the gateway.
 
-usage: verify_trail.py DIRECTORY [--mac-key FILE] [--expect SEQ:HASH]
+usage: verify_trail.py DIRECTORY [--mac-key FILE [--keyed-from SEQ]] [--expect SEQ:HASH]
 
 Exits 0 if every record is as it was written, 3 with the first that is not.
 """
@@ -49,14 +49,14 @@ def may_be_torn(line, seq):
     return written[:common] == begins[:common] and not BEHIND.search(written)
 
 
-def verify(directory, key, expect):
+def verify(directory, key, keyed_from, expect):
     def plain(content):
         return hashlib.sha256(content).hexdigest()
 
     def keyed(content):
         return hmac.new(key, content, hashlib.sha256).hexdigest()
 
-    seq, prev, count, keyed_records = 0, "0" * 64, 0, 0
+    seq, prev, count, keyed_records, unkeyed = 0, "0" * 64, 0, 0, None
     beginning, explained, found, removed_by = None, False, False, None
     for place, line in records(directory):
         if not line.endswith(b"\n"):
@@ -75,6 +75,8 @@ def verify(directory, key, expect):
             keyed_records += 1
         elif keyed_records or plain(content) != record["hash"]:
             raise Wrong(f"{place}: its content is not what was hashed")
+        else:
+            unkeyed = record["seq"]
         if count == 0 and record["seq"] > 1:
             beginning = (record["seq"] - 1, record["prev"])
         elif (record["seq"], record["prev"]) != (seq + 1, prev):
@@ -95,14 +97,16 @@ def verify(directory, key, expect):
         raise Wrong(f"the records up to {beginning[0]} are missing")
     if key and count and not keyed_records:
         raise Wrong("no record was hashed with the key")
-    note = ""
+    if key and unkeyed is not None and unkeyed >= keyed_from:
+        raise Wrong(f"the records up to {unkeyed} carry no key")
+    note = f"those up to {unkeyed} carry no key; " if unkeyed else ""
     if expect and not found and expect != (0, "0" * 64):
         if not removed_by:
             raise Wrong(f"record {expect[0]} is not there")
         by_place, by, is_keyed = removed_by
         if not is_keyed:
             raise Wrong(f"{by_place}: that record {expect[0]} was removed says a record without a key")
-        note = f"retention removed record {expect[0]}, says record {by}; "
+        note += f"retention removed record {expect[0]}, says record {by}; "
     return count, f"{note}head {seq}:{prev}"
 
 
@@ -115,11 +119,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("directory", type=pathlib.Path)
     parser.add_argument("--mac-key", type=pathlib.Path)
+    parser.add_argument("--keyed-from", type=int, default=0)
     parser.add_argument("--expect", type=head)
     args = parser.parse_args()
     key = args.mac_key.read_bytes().rstrip(b"\r\n") if args.mac_key else None
     try:
-        count, last = verify(args.directory, key, args.expect)
+        count, last = verify(args.directory, key, args.keyed_from, args.expect)
     except Wrong as wrong:
         print(f"TAMPERED at {wrong}")
         return 3

@@ -9,8 +9,8 @@ use super::{
     query::first_segment,
     reader::{Scope, Wrong, scan},
     record::Line,
+    verify::Known,
 };
-use crate::secret::MacKey;
 
 /// Gives each record to `each`, as it was written, that came at `since` or later and is
 /// about no call: freezes and their ends, configs, keys, starts, outages. `progress`
@@ -21,22 +21,23 @@ use crate::secret::MacKey;
 /// If a segment can't be read.
 pub fn events(
     directory: &Path,
-    mac_key: Option<&MacKey>,
+    known: &Known,
     since: Option<Timestamp>,
     mut each: impl FnMut(&str),
     mut progress: impl FnMut(u64),
 ) -> io::Result<Option<Wrong>> {
     let scope = Scope {
-        hasher: Hasher::new(mac_key),
+        hasher: Hasher::new(known.mac_key.as_ref()),
         from_segment: first_segment(directory, since)?,
     };
-    let scan = scan(directory, &scope, |record, at| {
+    let mut scan = scan(directory, &scope, |record, at| {
         let is_early = || since.is_some_and(|since| is_before(record, since));
         if is_event(record) && !is_early() {
             each(String::from_utf8_lossy(at.raw).trim_end());
         }
         progress(at.bytes);
     })?;
+    scan.judge_key(known);
     Ok(scan.wrong)
 }
 

@@ -6,11 +6,11 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{
     chain::Hasher,
-    reader::{Scope, Wrong, first_record, is_what_was_hashed, scan},
+    reader::{Fault, Scope, Wrong, check_alone, first_record, scan},
     record::Line,
     segment,
+    verify::Known,
 };
-use crate::secret::MacKey;
 
 /// Records are dated when they are made and written a little later, and clocks
 /// are set: so much earlier than asked for the reading begins.
@@ -130,14 +130,14 @@ impl Found {
 
 /// Reads the trail and gives each row that is wanted to `each`: a call when its
 /// outcome is read, one without an outcome at the end. `progress` hears the
-/// bytes read so far.
+/// bytes read so far. A head that is known is not looked for.
 ///
 /// # Errors
 ///
 /// If a segment can't be read.
 pub fn query(
     directory: &Path,
-    mac_key: Option<&MacKey>,
+    known: &Known,
     filter: &Filter,
     mut each: impl FnMut(Row),
     mut progress: impl FnMut(u64),
@@ -151,10 +151,10 @@ pub fn query(
         }
     };
     let scope = Scope {
-        hasher: Hasher::new(mac_key),
+        hasher: Hasher::new(known.mac_key.as_ref()),
         from_segment: first_segment(directory, filter.since)?,
     };
-    let scan = scan(directory, &scope, |record, at| {
+    let mut scan = scan(directory, &scope, |record, at| {
         // Most of a long trail is about others.
         if (joiner.knows(record) || filter.may_want(record))
             && let Some(row) = joiner.add(record)
@@ -166,6 +166,7 @@ pub fn query(
     for row in joiner.open() {
         show(row);
     }
+    scan.judge_key(known);
     found.wrong = scan.wrong;
     Ok(found)
 }
@@ -193,19 +194,18 @@ pub fn first_segment(directory: &Path, since: Option<Timestamp>) -> io::Result<u
 }
 
 /// The row of a call, from its first line and, if it has one, that of its outcome, both
-/// without their ends; and whether each of them is what was hashed. `None` if the first
+/// without their ends; and what is wrong with one of them by itself. `None` if the first
 /// is no call's.
-pub fn row(first: &str, end: Option<&str>, mac_key: Option<&MacKey>) -> Option<(Row, bool)> {
-    let hasher = Hasher::new(mac_key);
+pub fn row(first: &str, end: Option<&str>, known: &Known) -> Option<(Row, Option<Fault>)> {
     let mut joiner = Joiner::default();
     let mut row = None;
-    let mut is_right = true;
+    let mut fault = None;
     for line in [Some(first), end].into_iter().flatten() {
         let record: Line<'_> = serde_json::from_str(line).ok()?;
-        is_right &= is_what_was_hashed(line, &record, &hasher);
+        fault = fault.or(check_alone(line, &record, known).err());
         row = joiner.add(&record).or(row);
     }
-    Some((row.or_else(|| joiner.open().next())?, is_right))
+    Some((row.or_else(|| joiner.open().next())?, fault))
 }
 
 /// Joins the records of each call.

@@ -3,6 +3,7 @@
 
 mod fault;
 mod first;
+mod keyed;
 mod rest;
 mod torn;
 
@@ -12,18 +13,20 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use self::torn::without_zeros;
 pub use self::{
     fault::{At, Fault, Wrong},
     first::{begins_with, first_hashed, first_record},
+    keyed::check_alone,
     rest::Rest,
     torn::{Left, Torn},
 };
+use self::{keyed::Unkeyed, torn::without_zeros};
 use super::{
     chain::{AFTER_HASH, BEFORE_HASH, Hash, Hasher, Head},
     record::Line,
     segment,
 };
+use crate::secret::MacKey;
 
 /// The longest line that is read; ours are below 4 KiB.
 pub const LINE_BYTES_MAX: u64 = 64 << 10;
@@ -57,6 +60,8 @@ pub struct Scan {
     pub keyed: u64,
     /// The first of them.
     keyed_from: Option<u64>,
+    /// Records before that, without the key.
+    unkeyed: Option<Unkeyed>,
     /// The unfinished line at the very end, as a crash leaves it: what no crash leaves
     /// there is `wrong`, and evidence.
     pub torn: Option<Torn>,
@@ -164,6 +169,7 @@ impl Scan {
             last_segment: None,
             keyed: 0,
             keyed_from: None,
+            unkeyed: None,
             torn: None,
             wrong: None,
             good_bytes: 0,
@@ -270,12 +276,13 @@ impl Scan {
             return;
         }
         if &*record.event == "trail.opened" {
-            self.stated_mac = record.mac_key.as_ref().map(ToString::to_string);
+            let stated = record.mac_key.as_ref().map(ToString::to_string);
+            self.stated_mac = stated.filter(|stated| MacKey::is_fingerprint(stated));
         }
         let is_first = self.head.seq == 0;
         let is_next = self.is_next(record);
         let checked = self
-            .check_content(line, record, hasher)
+            .check_content((file, number), line, record, hasher)
             .and_then(|()| self.check_place(is_first, file, number, record));
         self.is_sound = is_next
             && match &checked {
@@ -309,6 +316,7 @@ impl Scan {
 
     fn check_content(
         &mut self,
+        place: (&str, u64),
         line: &[u8],
         record: &Line<'_>,
         hasher: &Hasher,
@@ -322,16 +330,18 @@ impl Scan {
             if hasher.key_fingerprint().is_some() {
                 self.keyed += 1;
                 self.keyed_from.get_or_insert(record.seq);
+            } else {
+                self.add_unkeyed(place, record.seq);
             }
             return Ok(());
         }
         if hasher.key_fingerprint().is_some() && fits(&Hasher::Sha256) {
             // A trail may have got its key later; from then on it keeps it.
-            return if self.keyed == 0 {
-                Ok(())
-            } else {
-                Err(Fault::Unkeyed)
-            };
+            if self.keyed > 0 {
+                return Err(Fault::Unkeyed);
+            }
+            self.add_unkeyed(place, record.seq);
+            return Ok(());
         }
         Err(match &self.stated_mac {
             Some(stated) if hasher.key_fingerprint() != Some(stated) => Fault::Key(stated.clone()),
@@ -411,11 +421,6 @@ impl Scan {
         self.gaps.iter().any(holds)
     }
 
-    /// Whether the record with this number needs the key, as far as was read.
-    pub(super) fn is_keyed_at(&self, seq: u64) -> bool {
-        self.keyed_from.is_some_and(|from| from <= seq)
-    }
-
     /// Something else than a record explains what is missing before the first one.
     pub fn explain_beginning(&mut self) {
         if let Some(gap) = self.gaps.first_mut() {
@@ -473,12 +478,6 @@ fn content<'a>(line: &'a [u8], record: &Line<'_>) -> Option<&'a [u8]> {
 /// Whether a whole line is what was hashed, so. That says nothing of its place in the chain.
 fn is_hashed(line: &[u8], record: &Line<'_>, hasher: &Hasher) -> bool {
     content(line, record).is_some_and(|content| hasher.hash(content).as_str() == &*record.hash)
-}
-
-/// Whether a line, without its end, is what was hashed, with the key or without.
-pub fn is_what_was_hashed(line: &str, record: &Line<'_>, hasher: &Hasher) -> bool {
-    let whole = [line.as_bytes(), b"\n"].concat();
-    is_hashed(&whole, record, hasher) || is_hashed(&whole, record, &Hasher::Sha256)
 }
 
 fn file_name(path: &Path) -> String {

@@ -30,6 +30,9 @@ pub struct Report {
     pub refusals: u64,
     /// Records whose hash needed the key.
     pub keyed: u64,
+    /// The first and the last of the records at the beginning that carry no key: the
+    /// chain alone vouches for them, which whoever can write the trail can make anew.
+    pub unkeyed: Option<(u64, u64)>,
     /// Segment files.
     pub segments: u64,
     /// The last record: note it elsewhere, and a cut tail can be noticed.
@@ -63,6 +66,8 @@ pub struct Outcomes {
 pub struct Known {
     /// The key that its records are hashed with.
     pub mac_key: Option<MacKey>,
+    /// The number of the first of them: the trail got its key later.
+    pub keyed_from: Option<u64>,
     /// A head that was noted elsewhere, and must be in the trail.
     pub head: Option<Head>,
 }
@@ -88,14 +93,15 @@ pub fn verify(
         hasher: Hasher::new(known.mac_key.as_ref()),
         ..Scope::default()
     };
-    let scan = scan(directory, &scope, |record, at| {
+    let mut scan = scan(directory, &scope, |record, at| {
         counts.add(record);
         if let Some(expected) = &mut expected {
             expected.look_at(record, at);
         }
         progress(at.bytes);
     })?;
-    Ok(counts.report(scan, known.mac_key.is_some(), expected))
+    scan.judge_key(known);
+    Ok(counts.report(scan, expected))
 }
 
 /// Checks lines of one chain that come from elsewhere than segment files, one by one
@@ -104,7 +110,7 @@ pub fn verify(
 pub struct LineCheck {
     name: String,
     hasher: Hasher,
-    is_keyed: bool,
+    known: Known,
     line: u64,
     scan: Scan,
     counts: Counts,
@@ -117,7 +123,7 @@ impl LineCheck {
         Self {
             name,
             hasher: Hasher::new(known.mac_key.as_ref()),
-            is_keyed: known.mac_key.is_some(),
+            known: known.clone(),
             line: 0,
             scan: Scan::new(),
             counts: Counts::default(),
@@ -171,12 +177,13 @@ impl LineCheck {
     /// What was found. The last record must be `end`, if that is known.
     pub fn finish(mut self, end: Option<&Head>) -> Report {
         self.scan.judge_gaps();
+        self.scan.judge_key(&self.known);
         if let Some(end) = end.filter(|end| **end != self.scan.head) {
             let seq = Some(self.scan.head.seq);
             self.scan
                 .note(&self.name, self.line + 1, seq, Fault::Ends(end.to_string()));
         }
-        let mut report = self.counts.report(self.scan, self.is_keyed, None);
+        let mut report = self.counts.report(self.scan, None);
         if let Some(wrong) = &mut report.wrong
             && wrong.file.is_empty()
         {
@@ -220,18 +227,17 @@ impl Counts {
 }
 
 impl Counts {
-    fn report(self, mut scan: Scan, is_keyed: bool, expected: Option<Expected>) -> Report {
-        let never_keyed = is_keyed && scan.keyed == 0 && self.records > 0;
+    fn report(self, mut scan: Scan, expected: Option<Expected>) -> Report {
         let noted = expected.map(|expected| expected.noted(&scan));
         let (missing, expected_removed_by) = match noted {
             Some(Noted::Not(wrong)) => (Some(wrong), None),
             Some(Noted::Removed { by }) => (None, Some(by)),
             Some(Noted::Held) | None => (None, None),
         };
-        let never_keyed = never_keyed.then(|| scan.wrong_at_end(Fault::NeverKeyed));
-        scan.wrong = scan.wrong.or(never_keyed).or(missing);
+        scan.wrong = scan.wrong.or(missing);
         Report {
             keyed: scan.keyed,
+            unkeyed: scan.unkeyed(),
             records: self.records,
             intents: self.intents,
             outcomes: self.outcomes,

@@ -18,7 +18,7 @@ use clap::Subcommand;
 
 use super::{ConfigFile, Exit, output::errln};
 use crate::{
-    audit::{self, Wrong},
+    audit::{self, Known, Wrong},
     config::{self, snapshot},
     secret::MacKey,
 };
@@ -61,6 +61,10 @@ struct Trail {
     /// The file with the trail's mac_key; without it, that of the config
     #[arg(long, value_name = "FILE")]
     mac_key: Option<PathBuf>,
+    /// The number of the first record with that key, if the trail got it later; without
+    /// it, each record must have the key
+    #[arg(long, value_name = "SEQ")]
+    keyed_from: Option<u64>,
     #[command(flatten)]
     config: ConfigFile,
 }
@@ -68,7 +72,7 @@ struct Trail {
 /// A trail that was found.
 struct Opened {
     directory: PathBuf,
-    mac_key: Option<MacKey>,
+    known: Known,
 }
 
 impl Trail {
@@ -88,7 +92,7 @@ impl Trail {
     /// Finds where it should be. A config is read only if no directory is named, so
     /// that an auditor needs none.
     fn find(&self) -> anyhow::Result<Opened> {
-        let mut mac_key = self.key()?;
+        let mut known = self.known()?;
         let directory = if let Some(directory) = &self.directory {
             directory.clone()
         } else {
@@ -100,28 +104,33 @@ impl Trail {
                     problems.trim_end()
                 )
             })?;
-            if mac_key.is_none() {
-                mac_key = snapshot::mac_key(&loaded.settings.audit)
+            if known.mac_key.is_none() {
+                known.mac_key = snapshot::mac_key(&loaded.settings.audit)
                     .map_err(|problems| anyhow::anyhow!("{}", loaded.locate(problems)))?;
             }
             loaded.settings.audit.directory.clone()
         };
         let found = fs::read_dir(&directory);
         found.with_context(|| format!("cannot read the trail in {}", directory.display()))?;
-        Ok(Opened { directory, mac_key })
+        Ok(Opened { directory, known })
     }
 
-    /// The key alone, for records that are not in the directory.
-    fn key(&self) -> anyhow::Result<Option<MacKey>> {
-        self.mac_key.as_deref().map(read_key).transpose()
+    /// What is known without a directory and its config.
+    fn known(&self) -> anyhow::Result<Known> {
+        Ok(Known {
+            mac_key: self.mac_key.as_deref().map(read_key).transpose()?,
+            keyed_from: self.keyed_from,
+            head: None,
+        })
     }
 }
 
-/// What the first bad record of what was read means, told; nothing if there is none.
-fn verdict(wrong: Option<&Wrong>) -> Exit {
+/// What the first bad record of what was read means, told; nothing if there is none. Who
+/// gave no key did not ask for what only the key can show.
+fn verdict(wrong: Option<&Wrong>, known: &Known) -> Exit {
     match wrong {
         None => Exit::Ok,
-        Some(wrong) if wrong.is_want_of_key() => {
+        Some(wrong) if known.mac_key.is_none() && wrong.is_want_of_key() => {
             errln!("the records were not verified: {wrong}");
             Exit::Ok
         }

@@ -13,10 +13,7 @@ use tokio_postgres::{
 use uuid::Uuid;
 
 use super::{fault::Failure, write::head};
-use crate::{
-    audit::{self, Fault, Filter, Found, Head, Known, Line, LineCheck, Report, Row, Wrong},
-    secret::MacKey,
-};
+use crate::audit::{self, Filter, Found, Head, Known, Line, LineCheck, Report, Row, Wrong};
 
 /// How much earlier than its beginning a call's end may be dated.
 const SLACK: SignedDuration = SignedDuration::from_hours(1);
@@ -63,7 +60,7 @@ pub async fn ask(
     client: &Client,
     filter: &Filter,
     gateway: Option<&str>,
-    mac_key: Option<&MacKey>,
+    known: &Known,
     mut each: impl FnMut(Row),
 ) -> Result<Asked, Failure> {
     let (sql, parameters) = question(filter, gateway);
@@ -74,11 +71,11 @@ pub async fn ask(
     while let Some(columns) = rows.try_next().await? {
         let (gateway, chain): (Option<String>, Uuid) = (columns.try_get(0)?, columns.try_get(1)?);
         let (first, end): (&str, Option<&str>) = (columns.try_get(2)?, columns.try_get(3)?);
-        let Some((mut row, is_right)) = audit::row(first, end, mac_key) else {
+        let Some((mut row, fault)) = audit::row(first, end, known) else {
             continue;
         };
-        if !is_right && doubtful.is_none() {
-            doubtful = Some((chain, gateway.clone(), row.seq));
+        if let Some(fault) = fault.filter(|_| doubtful.is_none()) {
+            doubtful = Some((chain, gateway.clone(), row.seq, fault));
         }
         row.gateway = gateway;
         if filter.wants(&row) {
@@ -87,14 +84,14 @@ pub async fn ask(
         }
     }
     let mut wants_key = false;
-    if let Some((chain, gateway, seq)) = doubtful {
-        wants_key = mac_key.is_none() && is_keyed(client, chain).await?;
+    if let Some((chain, gateway, seq, fault)) = doubtful {
+        wants_key = known.mac_key.is_none() && is_keyed(client, chain).await?;
         if !wants_key {
             found.wrong = Some(Wrong {
                 file: name(gateway.as_deref(), chain),
                 line: seq,
                 seq: Some(seq),
-                fault: Fault::Content,
+                fault,
             });
         }
     }

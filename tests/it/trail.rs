@@ -411,6 +411,56 @@ fn rewrite(lines: &[String]) -> String {
 }
 
 #[test]
+fn both_verifiers_ask_from_where_on_a_trail_has_its_key() {
+    let mut gateway = Setup::default()
+        .audit("mac_key: { file: mac-key }")
+        .file("mac-key", "0123456789abcdef0123456789abcdef\n")
+        .start();
+    assert_eq!(gateway.delete(USER, "c0").status, 200);
+    assert!(gateway.stop().success());
+    // All of it made anew without the key; then the gateway goes on with it.
+    let text = gateway.trail_text();
+    let changed = text.replace("\"mac\":\"hmac-sha256\",", "");
+    let lines: Vec<_> = changed.lines().map(ToOwned::to_owned).collect();
+    let segment = gateway.audit().join("0000000001.jsonl");
+    std::fs::write(&segment, rewrite(&lines)).unwrap();
+    gateway.start_again();
+    assert!(gateway.stop().success());
+    let key = gateway.path("mac-key");
+    let args = ["--mac-key", key.to_str().unwrap()];
+    assert_both_find_it(gateway.audit(), &args);
+    let last = lines.len();
+    for (from, is_right) in [(last, false), (last + 1, true)] {
+        let from = from.to_string();
+        let args = [&args[..], &["--keyed-from", &from]].concat();
+        if is_right {
+            both_intact(gateway.audit(), &args);
+        } else {
+            assert_both_find_it(gateway.audit(), &args);
+        }
+        // Whoever asks for calls or events hears the same.
+        for verb in ["query", "events", "verify"] {
+            let told = audit_verb(gateway.audit(), verb, &args);
+            let code = if is_right { 0 } else { 3 };
+            let trouble = String::from_utf8_lossy(&told.stderr);
+            assert_eq!(told.status.code(), Some(code), "{verb}: {trouble}");
+            let note = format!("records 1 to {last} carry no key");
+            assert_eq!(trouble.contains(&note), verb == "verify", "{trouble}");
+        }
+    }
+    // A key that is not the trail's is no want of a key.
+    let other = gateway.path("other-key");
+    std::fs::write(&other, "another key of thirty-two bytes!").unwrap();
+    let args = ["--mac-key", other.to_str().unwrap()];
+    for verb in ["query", "events"] {
+        let told = audit_verb(gateway.audit(), verb, &args);
+        assert_eq!(told.status.code(), Some(3), "{verb}");
+        let told = audit_verb(gateway.audit(), verb, &[]);
+        assert_eq!(told.status.code(), Some(0), "{verb}");
+    }
+}
+
+#[test]
 fn neither_verifier_takes_a_records_word_for_the_noted_head() {
     let mut gateway = Gateway::start();
     for n in 0..3 {

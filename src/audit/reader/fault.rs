@@ -1,6 +1,6 @@
 //! What can be wrong with a trail, and where, in words for people.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 use super::{LINE_BYTES_MAX, VERSION};
 
@@ -57,6 +57,12 @@ pub enum Fault {
     /// A key was given, and no record was hashed with it.
     #[error("no record was hashed with the mac_key")]
     NeverKeyed,
+    /// A key was given, and the records up to this one carry none.
+    #[error(
+        "the records up to {0} carry no key, so whoever can write the trail could have made them; if it got its key behind them, and you noted that elsewhere, say so: --keyed-from {next}",
+        next = .0.saturating_add(1)
+    )]
+    UnkeyedUntil(u64),
     /// Its number does not follow.
     #[error("record {expected} should stand here")]
     Number {
@@ -117,11 +123,46 @@ impl Wrong {
 }
 
 impl fmt::Display for Wrong {
+    /// Whoever can write the trail is not to write to the terminal of who reads it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut f = Tame(f);
         write!(f, "{} line {}", self.file, self.line)?;
         if let Some(seq) = self.seq {
             write!(f, " (seq {seq})")?;
         }
         write!(f, ": {}", self.fault)
+    }
+}
+
+/// Passes on text with its control characters escaped.
+struct Tame<'a, 'b>(&'a mut fmt::Formatter<'b>);
+
+impl Write for Tame<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        text.chars().try_for_each(|character| {
+            if character.is_control() {
+                write!(self.0, "{}", character.escape_unicode())
+            } else {
+                self.0.write_char(character)
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_of_what_is_wrong_is_acted_on_by_a_terminal() {
+        let wrong = Wrong {
+            file: "a\u{1b}]0;x\u{7}".to_owned(),
+            line: 1,
+            seq: None,
+            fault: Fault::Key("\u{9b}2J".to_owned()),
+        };
+        let told = wrong.to_string();
+        assert!(!told.chars().any(char::is_control), "{told}");
+        assert!(told.contains(r"a\u{1b}]0;x\u{7} line 1") && told.contains(r"\u{9b}2J"));
     }
 }

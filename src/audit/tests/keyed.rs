@@ -18,6 +18,7 @@ fn known(key: Option<&[u8]>, head: Option<&str>) -> Known {
     Known {
         mac_key: key.map(|key| MacKey::new(key).unwrap()),
         head: head.map(|head| Head::parse(head).unwrap()),
+        ..Known::default()
     }
 }
 
@@ -139,13 +140,82 @@ async fn any_cut_tail_is_found_with_the_head_and_without_it_is_not_claimed_to_be
 async fn a_trail_may_get_its_key_later_and_keeps_it_then() {
     let directory = tempfile::tempdir().unwrap();
     write_calls(options(directory.path()), 2).await;
+    let last = verify(directory.path()).unwrap().head;
     write_calls(keyed(directory.path()), 2).await;
-    assert_eq!(fault(directory.path(), &known(Some(KEY), None)), None);
+    let from = |seq| Known {
+        keyed_from: Some(seq),
+        ..known(Some(KEY), None)
+    };
+    let key_alone = known(Some(KEY), None);
+    let report = super::super::verify(directory.path(), &from(last.seq + 1), |_| {}).unwrap();
+    assert!(report.is_intact(), "{report}");
+    assert_eq!(report.unkeyed, Some((1, last.seq)));
+    // Only who noted it elsewhere knows from where on the key is to be there.
+    for known in [&key_alone, &from(last.seq), &from(1)] {
+        let found = fault(directory.path(), known);
+        assert_eq!(found, Some(Fault::UnkeyedUntil(last.seq)));
+    }
+    // Without the key nothing is claimed of what needs it, and the rest is named.
+    let report = verify(directory.path()).unwrap();
+    assert_eq!(report.unkeyed, Some((1, last.seq)));
+    assert!(matches!(report.wrong.unwrap().fault, Fault::Key(_)));
     write_calls(options(directory.path()), 2).await;
     assert_eq!(
-        fault(directory.path(), &known(Some(KEY), None)),
+        fault(directory.path(), &from(last.seq + 1)),
         Some(Fault::Unkeyed)
     );
+}
+
+#[tokio::test]
+async fn a_past_rewritten_without_the_key_is_not_taken_for_one_that_had_none() {
+    let directory = tempfile::tempdir().unwrap();
+    write_calls(keyed(directory.path()), 3).await;
+    let honest = lines(directory.path());
+    let mut changed = honest.clone();
+    changed[0] = changed[0].replace(r#""mac":"hmac-sha256","#, "");
+    changed.remove(2);
+    let segment = directory.path().join("0000000001.jsonl");
+    fs::write(&segment, rewrite(&changed)).unwrap();
+    // The gateway goes on behind it, with the key.
+    write_calls(keyed(directory.path()), 1).await;
+    let known = known(Some(KEY), None);
+    let last = changed.len() as u64;
+    let unkeyed = Some(Fault::UnkeyedUntil(last));
+    assert_eq!(fault(directory.path(), &known), unkeyed);
+    let queried = super::super::query(directory.path(), &known, &Filter::default(), |_| {}, |_| {});
+    assert_eq!(queried.unwrap().wrong.map(|wrong| wrong.fault), unkeyed);
+    let events = super::super::events(directory.path(), &known, None, |_| {}, |_| {});
+    assert_eq!(events.unwrap().map(|wrong| wrong.fault), unkeyed);
+}
+
+#[tokio::test]
+async fn with_a_key_a_trail_without_it_is_wrong_whoever_reads_it() {
+    let directory = tempfile::tempdir().unwrap();
+    write_calls(options(directory.path()), 1).await;
+    let known = known(Some(KEY), None);
+    let never = Some(Fault::NeverKeyed);
+    assert_eq!(fault(directory.path(), &known), never);
+    let queried = super::super::query(directory.path(), &known, &Filter::default(), |_| {}, |_| {});
+    assert_eq!(queried.unwrap().wrong.map(|wrong| wrong.fault), never);
+    let events = super::super::events(directory.path(), &known, None, |_| {}, |_| {});
+    assert_eq!(events.unwrap().map(|wrong| wrong.fault), never);
+}
+
+#[tokio::test]
+async fn what_cannot_be_a_fingerprint_is_not_told_as_one() {
+    let directory = tempfile::tempdir().unwrap();
+    write_calls(keyed(directory.path()), 1).await;
+    let segment = directory.path().join("0000000001.jsonl");
+    let stated = field(&lines(directory.path())[0], "mac_key");
+    let text = fs::read_to_string(&segment).unwrap();
+    for other in ["\\u001b[2J", "0123456789AB", "0123456789abc"] {
+        fs::write(&segment, text.replacen(&stated, other, 1)).unwrap();
+        assert_eq!(
+            fault(directory.path(), &Known::default()),
+            Some(Fault::Content),
+            "{other}"
+        );
+    }
 }
 
 fn forged(event: &str, head: &Head) -> String {

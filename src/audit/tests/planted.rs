@@ -90,8 +90,8 @@ async fn a_planted_segment_without_the_key_hides_nothing_from_a_start_with_it() 
     let directory = tempfile::tempdir().unwrap();
     frozen(keyed(directory.path())).await;
     let known = Known {
-        head: None,
         mac_key: Some(MacKey::new(KEY).unwrap()),
+        ..Known::default()
     };
     let head = super::super::verify(directory.path(), &known, |_| {})
         .unwrap()
@@ -185,7 +185,13 @@ async fn what_is_no_file_is_named_and_waited_for_by_nobody() {
         );
         assert_eq!(start(options(directory.path())), ["billing"]);
         assert!(segment_of(directory.path(), 100).exists());
-        let rows = super::super::query(directory.path(), None, &Filter::default(), |_| {}, |_| {});
+        let rows = super::super::query(
+            directory.path(),
+            &Known::default(),
+            &Filter::default(),
+            |_| {},
+            |_| {},
+        );
         assert!(rows.unwrap().wrong.is_some());
     }
 }

@@ -86,7 +86,7 @@ async fn a_clock_that_was_set_back_hides_nothing_from_a_query_or_a_start() {
     };
     let mut found = Vec::new();
     let each = |row: Row| found.extend(row.credential);
-    super::super::query(directory.path(), None, &filter, each, |_| {}).unwrap();
+    super::super::query(directory.path(), &Known::default(), &filter, each, |_| {}).unwrap();
     assert_eq!(found, ["wanted"]);
     let mut recent = small(directory.path());
     recent.usage = Duration::from_secs(36_000);

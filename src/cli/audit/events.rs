@@ -49,7 +49,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     let mut count = 0;
     let wrong = audit::events(
         &trail.directory,
-        trail.mac_key.as_ref(),
+        &trail.known,
         args.since,
         |record| {
             progress.borrow_mut().clear();
@@ -66,7 +66,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     if count == 0 {
         errln!("nothing of that kind is in the trail");
     }
-    Ok(super::verdict(wrong.as_ref()))
+    Ok(super::verdict(wrong.as_ref(), &trail.known))
 }
 
 /// When, what, and each of its own fields.

@@ -72,7 +72,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     let mut printer = Printer::new(args.format);
     let found = audit::query(
         &trail.directory,
-        trail.mac_key.as_ref(),
+        &trail.known,
         &filter,
         |row| {
             progress.borrow_mut().clear();
@@ -84,19 +84,19 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     drop(progress);
     printer.flush();
     conclude(&found, args.format);
-    Ok(super::verdict(found.wrong.as_ref()))
+    Ok(super::verdict(found.wrong.as_ref(), &trail.known))
 }
 
 /// The same of the collected trails. Each record is held against its own hash; whether
 /// some are missing tells `audit verify`.
 fn ask_database(args: &Args, filter: &Filter) -> anyhow::Result<Exit> {
-    let mac_key = args.trail.key()?;
+    let known = args.trail.known()?;
     let mut printer = Printer::new(args.format);
     let Asked { found, wants_key } = block_on(async {
         let connected = args.source.connect(&args.trail.config).await?;
         let gateway = args.gateway.as_deref();
         let each = |row: Row| printer.print(&row);
-        Ok(ship::ask(&connected.client, filter, gateway, mac_key.as_ref(), each).await?)
+        Ok(ship::ask(&connected.client, filter, gateway, &known, each).await?)
     })?;
     printer.flush();
     conclude(&found, args.format);

@@ -5,10 +5,10 @@ use std::time::Duration;
 use anyhow::Context;
 
 use crate::{
-    audit::{self, Head, Known},
+    audit::{self, Head, Known, Report},
     cli::{
         Exit,
-        output::{errln, outln},
+        output::{errln, outln, tame},
         process::block_on,
         progress::Progress,
     },
@@ -46,13 +46,14 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     };
     let mut progress = Progress::of(trail.bytes());
     let known = Known {
-        mac_key: trail.mac_key.clone(),
         head: args.expect,
+        ..trail.known.clone()
     };
     let report = audit::verify(&trail.directory, &known, |bytes| progress.at(bytes))
         .with_context(|| format!("cannot read the trail in {}", trail.directory.display()))?;
     drop(progress);
     outln!("{report}");
+    tell_unkeyed(&report, "");
     if !report.is_intact() {
         return Ok(Exit::Tampered);
     }
@@ -64,14 +65,23 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
+/// Which records the key says nothing of, whether it was given or not.
+fn tell_unkeyed(report: &Report, of: &str) {
+    if let Some((first, last)) = report.unkeyed {
+        errln!(
+            "note: records {first} to {last}{of} carry no key: only a head noted elsewhere can vouch for them"
+        );
+    }
+}
+
 /// What is said of a gateway without being asked for.
 const SILENT_AFTER: Duration = Duration::from_secs(15 * 60);
 
 /// The same of every collected chain.
 fn verify_database(args: &Args) -> anyhow::Result<Exit> {
     let known = Known {
-        mac_key: args.trail.key()?,
         head: args.expect,
+        ..args.trail.known()?
     };
     let mut found = Chains::default();
     block_on(async {
@@ -95,8 +105,9 @@ struct Chains {
 impl Chains {
     fn add(&mut self, chain: &ChainReport, args: &Args) {
         self.chains += 1;
-        let gateway = chain.gateway.as_deref().unwrap_or("(no name)");
+        let gateway = tame(chain.gateway.as_deref().unwrap_or("(no name)"));
         outln!("{gateway} {}: {}", chain.chain, chain.report);
+        tell_unkeyed(&chain.report, &format!(" of {gateway} {}", chain.chain));
         self.tampered += u64::from(!chain.report.is_intact());
         self.is_expected_found |= chain.holds_expected;
         if chain.is_fork {

@@ -239,7 +239,13 @@ fn the_trail(stage: &Stage, verdict: &mut Verdict) -> anyhow::Result<()> {
             ..audit::Filter::default()
         };
         let each = |row| printer.print(&row);
-        audit::query(&stage.trail_directory(), None, &filter, each, |_| {})?;
+        audit::query(
+            &stage.trail_directory(),
+            &audit::Known::default(),
+            &filter,
+            each,
+            |_| {},
+        )?;
     }
     printer.flush();
     outln!("\n  {report}");
