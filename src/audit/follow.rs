@@ -3,12 +3,13 @@
 use std::{
     collections::VecDeque,
     fs::File,
-    io::{self, BufRead, BufReader, Seek, SeekFrom},
+    io::{self, BufRead, BufReader, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
 };
 
 use super::{
     query::{Joiner, Row},
+    reader::{LINE_BYTES_MAX, Rest},
     segment,
 };
 
@@ -82,12 +83,19 @@ impl Follower {
         let mut line = Vec::new();
         loop {
             line.clear();
-            let read = reader.read_until(b'\n', &mut line)?;
-            // A line that is being written is read when it is whole.
+            let mut read = (&mut reader)
+                .take(LINE_BYTES_MAX)
+                .read_until(b'\n', &mut line)? as u64;
             if line.last() != Some(&b'\n') {
-                return Ok(());
+                // Longer than any of ours, or not written yet: read when it is whole.
+                let rest = Rest::of_line(&mut reader)?;
+                if !rest.is_ended {
+                    return Ok(());
+                }
+                read += rest.bytes;
+                line.clear();
             }
-            self.offset += read as u64;
+            self.offset += read;
             if let Ok(record) = serde_json::from_slice(&line)
                 && let Some(row) = self.joiner.add(&record)
             {

@@ -2,9 +2,13 @@
 
 use std::{fs, path::Path};
 
-use super::super::{
-    chain::{Hash, Head},
-    tail::{Batch, Holds, Tail, first_heads, holds},
+use super::{
+    super::{
+        chain::{Hash, Head},
+        follow::Follower,
+        tail::{Batch, Holds, Tail, first_heads, holds},
+    },
+    lines, written,
 };
 
 /// A record whose hash tells its number and what it is.
@@ -166,4 +170,26 @@ fn a_pruned_trail_begins_where_its_oldest_segment_does_and_what_has_no_record_do
     assert_eq!(first_heads(path).unwrap(), [head(5, 'a'), head(7, 'b')]);
     fs::remove_file(path.join("0000000003.jsonl")).unwrap();
     assert_eq!(first_heads(path).unwrap(), [head(7, 'b')]);
+}
+
+/// Read whole, one would take as much memory as somebody likes to write.
+#[tokio::test]
+async fn a_line_longer_than_any_of_ours_is_skipped_by_who_follows() {
+    let directory = tempfile::tempdir().unwrap();
+    written(directory.path()).await;
+    let segment = directory.path().join("0000000001.jsonl");
+    let (mut follower, last) = Follower::begin(directory.path(), 10).unwrap();
+    assert_eq!(last.len(), 2);
+    let refused = lines(directory.path()).remove(3);
+    let user = format!(r#""user":"{}","code""#, "x".repeat(100 << 10));
+    let long = refused.replacen(r#""code""#, &user, 1);
+    let text = fs::read_to_string(&segment).unwrap();
+    let mut rows = Vec::new();
+    // Unfinished, nothing is said of it; finished, of what follows alone.
+    for behind in [long.clone(), format!("{long}\n{refused}\n")] {
+        fs::write(&segment, format!("{text}{behind}")).unwrap();
+        follower.read(|row| rows.push(row)).unwrap();
+    }
+    let users: Vec<_> = rows.iter().map(|row| row.user.as_deref()).collect();
+    assert_eq!(users, [None]);
 }
