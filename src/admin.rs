@@ -177,11 +177,23 @@ impl Admin {
             },
             "/log-level" => Self::level(),
             "/config" => match self.let_in(door, &request) {
-                Ok(_) => text(StatusCode::OK, &config::show(&self.reloader.settings())),
+                Ok(_) => text(StatusCode::OK, &self.config()),
                 Err(refused) => *refused,
             },
             _ => text(StatusCode::NOT_FOUND, PAGES),
         }
+    }
+
+    /// The config in effect, without what is secret; which keys are in use as comments,
+    /// since the files that it names may hold others by now.
+    fn config(&self) -> String {
+        let mut shown = String::new();
+        for key in self.shared.snapshot().keys() {
+            let (name, fingerprint) = (key.name(), key.in_use().fingerprint());
+            // Writing to a string can't fail.
+            let _ = writeln!(shown, "# key {name} in use: fingerprint {fingerprint}");
+        }
+        shown + &config::show(&self.reloader.settings())
     }
 
     /// Whether `Host` is an address, `localhost` or a name of the config: a page of

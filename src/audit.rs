@@ -145,6 +145,8 @@ struct Inner {
 pub struct Status {
     /// Whether it can be written; if not, the cause.
     pub writable: Result<(), Unwritable>,
+    /// Whether what the start read of it verified.
+    pub verified: bool,
     /// The last record that is durable.
     pub head: Head,
     /// How many records wait to be written.
@@ -235,6 +237,7 @@ impl Trail {
         let notice = self.0.queue.board.read();
         Status {
             writable: notice.unwritable.map_or(Ok(()), Err),
+            verified: notice.verified,
             head: notice.head,
             queue_depth: self.0.queue.depth(),
             last_sync: notice.last_sync,

@@ -96,6 +96,17 @@ impl Loaded {
         &self.path
     }
 
+    /// What is worth a warning, in it and in the files that it names.
+    pub fn all_warnings(&self) -> Problems {
+        let doubtful = named::doubtful(&self.settings);
+        let warnings: Vec<_> = self.warnings.iter().cloned().chain(doubtful).collect();
+        if warnings.is_empty() {
+            // Nothing is to be found in the text.
+            return Problems::with_places(&self.path.display().to_string(), Vec::new());
+        }
+        self.locate(warnings)
+    }
+
     /// Finds the places of problems or warnings that were found later.
     pub fn locate(&self, problems: Vec<Problem>) -> Problems {
         // Read again: keeping the text of a large config for this would cost

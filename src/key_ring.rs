@@ -21,6 +21,8 @@ pub struct KeyRing {
     next: Option<Arc<UpstreamKey>>,
     has_moved: AtomicBool,
     refusals: AtomicU64,
+    /// What the upstream said last of the key in use is that it refuses it.
+    is_refused: AtomicBool,
     not_found: NotFound,
 }
 
@@ -38,12 +40,17 @@ impl KeyRing {
     /// a reload does not go back to a key that the upstream refused.
     pub fn new(first: UpstreamKey, next: Option<UpstreamKey>, previous: Option<&Self>) -> Self {
         let in_use = previous.map(|previous| previous.current());
-        let is_next = |next: &UpstreamKey| {
+        let is_in_use = |key: &UpstreamKey| {
             let in_use = in_use.as_ref();
-            in_use.is_some_and(|in_use| in_use.fingerprint() == next.fingerprint())
+            in_use.is_some_and(|in_use| in_use.fingerprint() == key.fingerprint())
         };
+        let has_moved = next.as_ref().is_some_and(is_in_use);
+        // Nothing is known yet of another key.
+        let is_same = has_moved || is_in_use(&first);
+        let is_refused = is_same && previous.is_some_and(Self::is_refused);
         Self {
-            has_moved: AtomicBool::new(next.as_ref().is_some_and(is_next)),
+            has_moved: AtomicBool::new(has_moved),
+            is_refused: AtomicBool::new(is_refused),
             refusals: AtomicU64::new(previous.map_or(0, Self::refusals)),
             not_found: previous.map_or_else(NotFound::default, |previous| {
                 NotFound::after(&previous.not_found)
@@ -72,16 +79,35 @@ impl KeyRing {
         if refused.fingerprint() != self.first.fingerprint() {
             return None;
         }
+        let is_new = !self.has_moved.swap(true, Ordering::AcqRel);
+        if is_new {
+            self.is_refused.store(false, Ordering::Relaxed);
+        }
         Some(Moved {
             key: Arc::clone(next),
-            is_new: !self.has_moved.swap(true, Ordering::AcqRel),
+            is_new,
         })
     }
 
-    /// Counts an answer of the upstream to a key of this name; says so if the share
-    /// of 404s has become unusual, or usual again.
-    pub fn answered(&self, status: u16) -> Option<Share> {
+    /// Counts an answer of the upstream to the key of this name with that fingerprint;
+    /// says so if the share of 404s has become unusual, or usual again.
+    pub fn answered(&self, fingerprint: &str, status: u16) -> Option<Share> {
+        // A failure of the upstream says nothing of the key.
+        let is_taken = status != 401 && status < 500;
+        if is_taken && self.is_refused() && self.is_in_use(fingerprint) {
+            self.is_refused.store(false, Ordering::Relaxed);
+        }
         self.not_found.count(status)
+    }
+
+    /// Whether the upstream refuses the key in use: its last answer but failures was a
+    /// 401. Another key begins anew.
+    pub fn is_refused(&self) -> bool {
+        self.is_refused.load(Ordering::Relaxed)
+    }
+
+    fn is_in_use(&self, fingerprint: &str) -> bool {
+        self.current().fingerprint() == fingerprint
     }
 
     /// Whether the share of 404s is unusual.
@@ -89,9 +115,12 @@ impl KeyRing {
         self.not_found.is_unusual()
     }
 
-    /// Counts that the upstream refused a key of this name.
-    pub fn refused(&self) {
+    /// Counts that the upstream refused the key of this name with that fingerprint.
+    pub fn refused(&self, fingerprint: &str) {
         self.refusals.fetch_add(1, Ordering::Relaxed);
+        if self.is_in_use(fingerprint) {
+            self.is_refused.store(true, Ordering::Relaxed);
+        }
     }
 
     /// How often the upstream refused a key of this name since the start.
@@ -112,5 +141,45 @@ impl KeyRing {
 impl fmt::Debug for KeyRing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "KeyRing({}, redacted)", self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::ApiKey;
+
+    fn key(text: &str) -> UpstreamKey {
+        let key = ApiKey::new(text.as_bytes()).unwrap();
+        UpstreamKey::new("production", &key, "bearer").unwrap()
+    }
+
+    #[test]
+    fn a_refused_key_is_refused_until_the_upstream_takes_it_or_another_is_in_use() {
+        let (old, new) = (key("an-old-key"), key("a-new-key"));
+        let (old_print, new_print) = (old.fingerprint().to_owned(), new.fingerprint().to_owned());
+        let ring = KeyRing::new(key("an-old-key"), None, None);
+        assert!(!ring.is_refused());
+        ring.refused(&old_print);
+        ring.answered(&old_print, 401);
+        ring.answered(&old_print, 503);
+        assert!(ring.is_refused());
+        ring.answered(&old_print, 404);
+        assert!(!ring.is_refused());
+        ring.refused(&old_print);
+        // A reload with the same key knows no better; one with another begins anew.
+        let next = Some(key("a-new-key"));
+        let again = KeyRing::new(old, next, Some(&ring));
+        assert!(again.is_refused());
+        assert!(!KeyRing::new(new, None, Some(&ring)).is_refused());
+        let moved = again.move_on(&key("an-old-key")).unwrap();
+        assert!(moved.is_new && !again.is_refused());
+        // A late word of the key before says nothing of this one.
+        again.refused(&old_print);
+        assert!(!again.is_refused());
+        again.refused(&new_print);
+        again.answered(&old_print, 200);
+        assert!(again.is_refused());
+        assert_eq!(again.refusals(), 4);
     }
 }

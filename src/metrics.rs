@@ -25,7 +25,7 @@ use std::{
 };
 
 pub use self::{
-    expiry::{ExpiryWatch, earliest as earliest_expiry},
+    expiry::{ExpiryWatch, earliest as earliest_expiry, ended as tokens_ended},
     histogram::{Histogram, Merged, STORE},
     history::{History, Span},
     recent::{Incident, is_failure},

@@ -40,7 +40,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Looking takes at most about this part of the time, however many files there are.
 /// Reading those that changed comes to it, in spare time if they are long.
 const LOOK_SHARE: u32 = 100;
-/// Problems that are logged one by one.
+/// Problems, and warnings, that are logged one by one.
 const LOGGED_MAX: usize = 20;
 
 /// Configs and lists up to this length, in bytes together, are read on the spot, if
@@ -103,6 +103,8 @@ pub struct Reload {
     pub problems: Vec<String>,
     /// What it changes only after a restart.
     pub needs_restart: Vec<&'static str>,
+    /// What is worth a warning in it, if it is in effect.
+    pub warnings: Vec<String>,
 }
 
 impl Reloader {
@@ -126,6 +128,7 @@ impl Reloader {
                     by: "start".to_owned(),
                     problems: Vec::new(),
                     needs_restart: Vec::new(),
+                    warnings: Vec::new(),
                 },
                 loaded: Files::look(&watched, None),
                 watched,
@@ -220,6 +223,7 @@ impl Reloader {
             by: by.to_owned(),
             problems: Vec::new(),
             needs_restart: Vec::new(),
+            warnings: read.warnings,
         };
         let result = match read.built {
             Ok((settings, built)) => {
@@ -255,6 +259,7 @@ impl Reloader {
         for field in &reload.needs_restart {
             tracing::warn!(field, "changed, and takes effect only after a restart");
         }
+        warn(&reload.warnings);
         if let Some(control) = logging::control() {
             control.configure(&settings.log);
         }
@@ -380,6 +385,17 @@ impl Reloader {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Logs what is worth a warning in a config that takes effect, in the words of `check`.
+pub fn warn(warnings: &[String]) {
+    for warning in warnings.iter().take(LOGGED_MAX) {
+        tracing::warn!("{warning}");
+    }
+    let more = warnings.len().saturating_sub(LOGGED_MAX);
+    if more > 0 {
+        tracing::warn!("so many more warnings: {more}; alloy-gateway check has them all");
     }
 }
 

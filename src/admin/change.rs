@@ -8,6 +8,10 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 
 use super::{Admin, door::Operator, text};
+use crate::reload::Reload;
+
+/// Warnings that are told one by one.
+const WARNINGS_MAX: usize = 20;
 
 impl Admin {
     /// Does what a `POST` asks for.
@@ -61,12 +65,7 @@ impl Admin {
         let (reloader, by) = (Arc::clone(&self.reloader), operator.by.clone());
         let loaded = tokio::task::spawn_blocking(move || reloader.reload(&by)).await;
         match loaded {
-            Ok(Ok(reload)) if reload.needs_restart.is_empty() => text(StatusCode::OK, "loaded\n"),
-            Ok(Ok(reload)) => {
-                let fields = reload.needs_restart.join(", ");
-                let said = format!("loaded; only after a restart: {fields}\n");
-                text(StatusCode::OK, &said)
-            }
+            Ok(Ok(reload)) => text(StatusCode::OK, &loaded_as(&reload)),
             Ok(Err(problems)) => text(StatusCode::BAD_REQUEST, &problems.to_string()),
             Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "a bug was caught\n"),
         }
@@ -98,4 +97,28 @@ impl Admin {
             ),
         }
     }
+}
+
+/// What an operator hears of a config that took effect.
+fn loaded_as(reload: &Reload) -> String {
+    let mut said = "loaded".to_owned();
+    if !reload.needs_restart.is_empty() {
+        said += "; only after a restart: ";
+        said += &reload.needs_restart.join(", ");
+    }
+    match reload.warnings.len() {
+        0 => {}
+        1 => said += "; 1 warning:",
+        count => said += &format!("; {count} warnings:"),
+    }
+    for warning in reload.warnings.iter().take(WARNINGS_MAX) {
+        said.push('\n');
+        said += warning;
+    }
+    let more = reload.warnings.len().saturating_sub(WARNINGS_MAX);
+    if more > 0 {
+        said += &format!("\nand {more} more, which alloy-gateway check tells");
+    }
+    said.push('\n');
+    said
 }

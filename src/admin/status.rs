@@ -23,7 +23,7 @@ use crate::{
     },
     containment::{Freeze, Scope},
     fleet::{Store, Trouble},
-    metrics::{Incident, Span, earliest_expiry},
+    metrics::{Incident, Span, earliest_expiry, tokens_ended},
     pipeline::limit::BreakerState,
     reload::{Reload, Reloader},
     server::Shared,
@@ -63,6 +63,8 @@ pub struct Facts {
     refusals: Vec<Seen>,
     failures: Vec<Seen>,
     store: Option<StoreFacts>,
+    /// Who has no valid token any more, and since when.
+    without_token: Vec<(Arc<str>, Timestamp)>,
     spans: Vec<Span>,
     lately: Option<(Span, Duration)>,
 }
@@ -82,6 +84,9 @@ struct KeyFacts {
     name: String,
     breaker: BreakerState,
     refusals: u64,
+    fingerprint: String,
+    is_refused: bool,
+    has_unusual_404s: bool,
 }
 
 /// Where a fleet shares its limits, and how it stands.
@@ -105,6 +110,7 @@ struct TenantFacts {
     in_flight_max: u32,
     waiting: u32,
     limits: Vec<LimitFacts>,
+    /// When the next of its tokens does; if none is valid any more, when the last one did.
     expires: Option<Timestamp>,
     is_frozen: bool,
     frozen: Option<Freeze>,
@@ -153,6 +159,9 @@ impl Facts {
             name: key.name().to_owned(),
             breaker: key.breaker().state(),
             refusals: key.refusals(),
+            fingerprint: key.in_use().fingerprint().to_owned(),
+            is_refused: key.is_refused(),
+            has_unusual_404s: key.has_unusual_404s(),
         });
         Self {
             now,
@@ -179,6 +188,7 @@ impl Facts {
             refusals: seen(metrics.latest(false), now),
             failures: seen(metrics.latest(true), now),
             store: snapshot.store.as_deref().map(store),
+            without_token: without_token(&snapshot, now),
             spans: metrics.history().spans(),
             lately: metrics.history().whole(metrics.shards()),
         }
@@ -272,7 +282,7 @@ fn facts(tenant: &Tenant, snapshot: &Snapshot, now: Timestamp) -> TenantFacts {
         in_flight_max: tenant.in_flight_max,
         waiting: tenant.waiting(),
         limits: limits.collect(),
-        expires: earliest_expiry(tenant, now),
+        expires: earliest_expiry(tenant.tokens(), now),
         is_frozen: tenant.is_frozen(),
         frozen: if tenant.is_frozen() {
             snapshot.containment().standing(Scope::Tenant(&tenant.name))
@@ -280,6 +290,15 @@ fn facts(tenant: &Tenant, snapshot: &Snapshot, now: Timestamp) -> TenantFacts {
             None
         },
     }
+}
+
+fn without_token(snapshot: &Snapshot, now: Timestamp) -> Vec<(Arc<str>, Timestamp)> {
+    let tenants = snapshot.tenants().iter();
+    let ended = tenants.filter_map(|tenant| {
+        let since = tokens_ended(tenant.tokens(), now)?;
+        Some((Arc::clone(&tenant.name), since))
+    });
+    ended.collect()
 }
 
 /// When each of them was, by the wall clock.

@@ -34,6 +34,8 @@ pub struct Board {
 pub struct Notice {
     /// The last record that is durable.
     pub head: Head,
+    /// Whether what the start read of it verified.
+    pub verified: bool,
     /// Why intents are refused.
     pub unwritable: Option<Unwritable>,
     /// When it was synced last.
@@ -69,6 +71,7 @@ impl Board {
                     seq: 0,
                     hash: Hash::first(),
                 },
+                verified: true,
                 unwritable: None,
                 last_sync: None,
                 totals: Totals::default(),
@@ -114,9 +117,11 @@ impl Board {
         }
     }
 
-    /// The writer tells from where it begins.
-    pub fn begin_at(&self, head: &Head) {
-        self.notice().head.clone_from(head);
+    /// The writer tells from where it begins, and whether what is before verified.
+    pub fn begin_at(&self, head: &Head, verified: bool) {
+        let mut notice = self.notice();
+        notice.head.clone_from(head);
+        notice.verified = verified;
     }
 
     /// The writer tells that the trail can't be written, and why.

@@ -11,7 +11,7 @@ use super::{
     start::Ready,
 };
 use crate::config::{
-    self, Loaded, named,
+    self, Loaded,
     problem::Problems,
     settings::{Mode, Settings, Tenant, Users, Window},
     show_duration,
@@ -69,7 +69,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
             return Ok(Exit::Config);
         }
     };
-    let warnings = loaded.locate(warnings(&loaded));
+    let warnings = loaded.all_warnings();
     print(&warnings, "warning", args.format);
     let is_refused = args.strict && !warnings.is_empty();
     if matches!(args.format, Format::Text) {
@@ -84,12 +84,6 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         return Ok(Exit::Failure);
     }
     Ok(Exit::Ok)
-}
-
-fn warnings(loaded: &Loaded) -> Vec<config::problem::Problem> {
-    let mut warnings = loaded.warnings.clone();
-    warnings.extend(named::doubtful(&loaded.settings));
-    warnings
 }
 
 fn print(problems: &Problems, severity: &str, format: Format) {

@@ -1,13 +1,6 @@
 //! `serve`: the gateway itself.
 
-use std::{
-    future::pending,
-    io,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{future::pending, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use tokio::{
@@ -20,14 +13,14 @@ use crate::{
     admin::{self, Admin},
     audit::Trail,
     config::{
-        self, Loaded, named,
+        self, Loaded,
         settings::{self, Durability, Settings},
         show_duration,
     },
     containment::Fleet,
     fleet::Life,
     logging,
-    reload::Reloader,
+    reload::{self, Reloader},
     secret::MacKey,
     server::{Drain, Gateway, Inherited, Stopped, bind_admin, why_not_bound},
     ship::Shipper,
@@ -72,7 +65,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         }
     };
     logging::panics::report();
-    warn(path, &loaded);
+    reload::warn(&loaded.all_warnings().lines());
     process::take_descriptors(&loaded.settings.bounds);
     memory::warn_if_short(&loaded.settings.bounds);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -309,13 +302,6 @@ impl AdminListeners {
             tracing::info!(listener = "admin", path = %path.display(), "listening");
             tokio::spawn(Arc::clone(admin).serve_socket(listener));
         }
-    }
-}
-
-fn warn(path: &Path, loaded: &Loaded) {
-    let doubtful = named::doubtful(&loaded.settings);
-    for warning in loaded.warnings.iter().chain(&doubtful) {
-        tracing::warn!(file = %path.display(), "{warning}");
     }
 }
 

@@ -169,6 +169,11 @@ impl Key {
         self.ring.refusals()
     }
 
+    /// Whether the upstream refuses the one in use, as far as is known.
+    pub fn is_refused(&self) -> bool {
+        self.ring.is_refused()
+    }
+
     /// Whether an unusual share of the last answers to it are 404.
     pub fn has_unusual_404s(&self) -> bool {
         self.ring.has_unusual_404s()

@@ -200,13 +200,13 @@ fn auth(text: &mut Text, shared: &Shared, snapshot: &Snapshot) {
     text.family(
         "tenant_token_expiry_timestamp_seconds",
         Kind::Gauge,
-        "When the first of the tenant's tokens that is still good expires; none if none does",
+        "When the first of the tenant's tokens that is still good expires, or when the last one did if none is good any more; none if none expires",
     );
     let now = Timestamp::now();
     let other = snapshot.counts_of_others();
     let mut of_others = None::<Timestamp>;
     for tenant in snapshot.tenants() {
-        let Some(expires) = expiry::earliest(tenant, now) else {
+        let Some(expires) = expiry::earliest(tenant.tokens(), now) else {
             continue;
         };
         if tenant.counts.is(other) {

@@ -185,11 +185,13 @@ fn jittered(span: Duration) -> Duration {
 
 /// Notes what an attempt says of the key, and tells operators if that is news.
 fn note_of_key(attempt: &Attempt, request: &UpstreamRequest<'_>, keys: &KeyRing) {
-    match attempt.status().and_then(|status| keys.answered(status)) {
+    let fingerprint = request.key_fingerprint();
+    let status = attempt.status();
+    match status.and_then(|status| keys.answered(fingerprint, status)) {
         None => {}
         Some(Share::Unusual) => tracing::warn!(
             key = keys.name(),
-            fingerprint = request.key_fingerprint(),
+            fingerprint,
             "more than half of the last answers to this key are 404: likely it is a key of the wrong environment, which knows none of these users; else callers delete what is gone already. Compare the key with the one of that environment"
         ),
         Some(Share::Usual) => tracing::info!(
@@ -198,10 +200,10 @@ fn note_of_key(attempt: &Attempt, request: &UpstreamRequest<'_>, keys: &KeyRing)
         ),
     }
     if attempt.failure == Some(Failure::RejectedKey) {
-        keys.refused();
+        keys.refused(fingerprint);
         tracing::error!(
             key = keys.name(),
-            fingerprint = request.key_fingerprint(),
+            fingerprint,
             "the upstream refused the key: check that it is current and of the right environment"
         );
     }

@@ -31,6 +31,8 @@ pub struct Read {
     pub found: Files,
     /// The settings, if they are valid by themselves.
     pub named: Option<Arc<Settings>>,
+    /// What is worth a warning, as lines for people; nothing if it is invalid.
+    pub warnings: Vec<String>,
     pub built: Result<(Arc<Settings>, Built), Problems>,
 }
 
@@ -47,15 +49,19 @@ impl Basis {
             Some(named) => found.extended(&files(Some(named))),
             None => found,
         };
+        let mut warnings = Vec::new();
         let built = loaded.and_then(|loaded| {
-            self.build(&loaded)
-                .map(|built| (Arc::clone(&loaded.settings), built))
-                .map_err(|problems| loaded.locate(problems))
+            let built = self
+                .build(&loaded)
+                .map_err(|problems| loaded.locate(problems))?;
+            warnings = loaded.all_warnings().lines();
+            Ok((loaded.settings, built))
         });
         Read {
             at,
             found,
             named,
+            warnings,
             built,
         }
     }

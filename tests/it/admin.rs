@@ -10,10 +10,8 @@ fn with_token(gateway: &Gateway) -> NewToken {
     let digest = token.digest().to_hex();
     let line = format!("  socket: admin.sock\n  token: {{ id: ops, sha256: \"{digest}\" }}\n");
     gateway.edit_config(|text| text.replace("  socket: admin.sock\n", &line));
-    assert_eq!(
-        gateway.admin_socket("POST", "/-/reload"),
-        (200, "loaded\n".to_owned())
-    );
+    let (status, said) = gateway.admin_socket("POST", "/-/reload");
+    assert!(status == 200 && said.starts_with("loaded"), "{said}");
     token
 }
 
@@ -180,10 +178,8 @@ fn a_name_that_the_config_does_not_know_is_not_let_in_and_a_reload_makes_it_know
     }
     let hosts = "  socket: admin.sock\n  hosts: [gateway.Apps.svc]\n";
     gateway.edit_config(|text| text.replace("  socket: admin.sock\n", hosts));
-    assert_eq!(
-        gateway.admin_socket("POST", "/-/reload"),
-        (200, "loaded\n".to_owned())
-    );
+    let (status, said) = gateway.admin_socket("POST", "/-/reload");
+    assert!(status == 200 && said.starts_with("loaded"), "{said}");
     for name in names {
         assert_eq!(status_for(name), 200, "{name}");
     }

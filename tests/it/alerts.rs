@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path, process::Comma
 use alloy_gateway::simulated_alloy::Behaviour;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::support::{Gateway, Setup, USER, metrics::Scrape, or_skipped};
+use crate::support::{FOREIGN_USER, Gateway, Setup, USER, metrics::Scrape, or_skipped};
 
 /// The minute at which all that is to fire has fired.
 const LATE: u32 = 40;
@@ -81,6 +81,35 @@ fn a_trail_that_cannot_be_written_pages() {
     );
     assert!(then.sum("audit_errors_total") > 0.0);
     assert_fires("AlloyGatewayAuditWriteFailing", &before, &then);
+}
+
+#[test]
+fn a_trail_that_did_not_verify_at_the_start_pages() {
+    let mut gateway = Gateway::start();
+    let before = gateway.scrape();
+    assert_eq!(before.get("audit_verified"), 1.0);
+    assert_eq!(gateway.delete(USER, "c1").status, 200);
+    assert!(gateway.stop().success());
+    let mut segments = fs::read_dir(gateway.audit()).unwrap();
+    let segment = segments.find_map(|entry| {
+        let path = entry.unwrap().path();
+        path.extension()
+            .is_some_and(|it| it == "jsonl")
+            .then_some(path)
+    });
+    let segment = segment.unwrap();
+    let text = fs::read_to_string(&segment).unwrap();
+    assert!(text.contains(USER));
+    fs::write(&segment, text.replace(USER, FOREIGN_USER)).unwrap();
+    gateway.start_again();
+    let then = gateway.scrape();
+    assert_eq!(then.get("audit_verified"), 0.0);
+    let status = gateway.admin("/status.json").text();
+    assert!(
+        status.contains("The trail did not verify when this gateway started"),
+        "{status}"
+    );
+    assert_fires("AlloyGatewayAuditNotVerified", &before, &then);
 }
 
 #[test]

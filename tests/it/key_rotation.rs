@@ -2,7 +2,7 @@
 
 use std::{thread, time::Duration};
 
-use alloy_gateway::simulated_alloy::Behaviour;
+use alloy_gateway::{secret::ApiKey, simulated_alloy::Behaviour};
 
 use serde_json::Value;
 
@@ -17,6 +17,13 @@ fn with_next() -> Gateway {
         .file("next-key", KEY)
         .key("next: { file: next-key }")
         .start()
+}
+
+fn concerns(gateway: &Gateway) -> Vec<String> {
+    let status: Value = serde_json::from_str(&gateway.admin("/status.json").text()).unwrap();
+    let concerns = status["concerns"].as_array().unwrap();
+    let words = concerns.iter().map(|concern| concern.as_str().unwrap());
+    words.map(ToOwned::to_owned).collect()
 }
 
 fn authorizations(gateway: &Gateway) -> Vec<String> {
@@ -57,6 +64,13 @@ fn an_unusual_share_of_404s_is_told_once_with_its_likely_cause_and_so_is_its_end
     );
     assert_eq!(told("key of the wrong environment"), 1);
     assert!(flag().ends_with(" 1"), "{}", flag());
+    let concern = concerns(&gateway).join("\n");
+    let fingerprint = warning["fingerprint"].as_str().unwrap();
+    assert!(concern.starts_with("More than half of the last answers to key production"));
+    assert!(
+        concern.contains(fingerprint) && !concern.contains('\n'),
+        "{concern}"
+    );
     for n in 0..20 {
         assert_eq!(gateway.delete(USER, &format!("c{n}")).status, 200);
     }
@@ -64,6 +78,36 @@ fn an_unusual_share_of_404s_is_told_once_with_its_likely_cause_and_so_is_its_end
         .process
         .wait_for(|line| line["level"] == "info" && line["key"] == "production");
     assert!(flag().ends_with(" 0"), "{}", flag());
+    assert_eq!(concerns(&gateway), [] as [String; 0]);
+}
+
+#[test]
+fn a_key_that_alloy_refuses_is_a_concern_until_another_is_in_use() {
+    let gateway = Setup::default().file("api-key", OLD).start();
+    assert_eq!(concerns(&gateway), [] as [String; 0]);
+    assert_eq!(gateway.delete(USER, "c1").status, 502);
+    let fingerprint = |key: &str| {
+        let key = ApiKey::new(key.as_bytes()).unwrap();
+        key.fingerprint()
+    };
+    let refused = format!(
+        "Alloy refuses key production (fingerprint {}): nothing is deleted with it.",
+        fingerprint(OLD)
+    );
+    assert_eq!(concerns(&gateway), std::slice::from_ref(&refused));
+    // A reload that leaves the key as it is knows no better.
+    assert_eq!(gateway.admin_socket("POST", "/-/reload").0, 200);
+    assert_eq!(concerns(&gateway), [refused]);
+    secret(&gateway.path("api-key"), KEY);
+    assert_eq!(gateway.admin_socket("POST", "/-/reload").0, 200);
+    assert_eq!(concerns(&gateway), [] as [String; 0]);
+    let (_, config) = gateway.admin_socket("GET", "/config");
+    let in_use = format!(
+        "# key production in use: fingerprint {}\n",
+        fingerprint(KEY)
+    );
+    assert!(config.contains(&in_use), "{config}");
+    assert!(gateway.admin("/status").text().contains(&fingerprint(KEY)));
 }
 
 #[test]

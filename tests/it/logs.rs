@@ -144,7 +144,7 @@ fn the_config_says_which_calls_get_a_line_and_a_reload_changes_it() {
     assert_eq!(calls(&gateway).len(), 1);
     gateway.edit_config(|text| text.replace("access: failures", "access: all"));
     let (status, said) = gateway.admin_socket("POST", "/-/reload");
-    assert_eq!((status, said.as_str()), (200, "loaded\n"));
+    assert!(status == 200 && said.starts_with("loaded"), "{said}");
     let answer = gateway.delete(USER, "c2");
     let id = answer.field("x-request-id").unwrap();
     gateway.process.wait_for(|line| line["request.id"] == id);

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use alloy_gateway::simulated_alloy::Behaviour;
+use alloy_gateway::{simulated_alloy::Behaviour, token::NewToken};
 
 use crate::support::{
     Connection, FOREIGN_USER, Gateway, Setup, USER, delete, metrics::Scrape, or_skipped,
@@ -317,6 +317,56 @@ fn a_token_that_expires_soon_has_a_series_and_a_warning() {
     );
     assert!(!gateway.process.output().contains("\"token.id\":\"old\""));
     assert!(!gateway.process.output().contains("\"token.id\":\"later\""));
+}
+
+#[test]
+fn a_tenant_whose_last_token_expires_keeps_its_series_and_is_a_concern_told_once() {
+    let (billing, crm) = (NewToken::generate().unwrap(), NewToken::generate().unwrap());
+    let end = jiff::Timestamp::now()
+        .checked_add(jiff::SignedDuration::from_secs(5))
+        .unwrap();
+    let ending = |token: &NewToken, more: &str| {
+        let digest = token.digest().to_hex();
+        format!("tokens: [ {{ id: old, sha256: \"{digest}\", expires: {end} }}{more} ]")
+    };
+    let another = format!(", {{ id: new, sha256: \"{:064x}\" }}", 7);
+    let gateway = Setup::default()
+        .tenant("billing", &["users: all", &ending(&billing, "")])
+        .tenant("crm", &["users: all", &ending(&crm, &another)])
+        .start();
+    let series =
+        |tenant: &str| format!("tenant_token_expiry_timestamp_seconds{{tenant=\"{tenant}\"}}");
+    let ended = |line: &serde_json::Value| {
+        let message = line["message"].as_str().unwrap_or_default();
+        message.starts_with("no token of the tenant is valid any more")
+    };
+    let told = gateway.process.wait_for(ended);
+    assert_eq!(told["tenant.id"], "billing");
+    let call = delete(USER, "c1", billing.reveal());
+    assert_eq!(gateway.send(call).status, 401);
+    let found = gateway.scrape();
+    let since = found.get(&series("billing"));
+    assert!((since - end.as_millisecond() as f64 / 1e3).abs() < 0.01);
+    assert_eq!(found.find(&series("crm")), None);
+    let status: serde_json::Value =
+        serde_json::from_str(&gateway.admin("/status.json").text()).unwrap();
+    let concerns = status["concerns"].as_array().unwrap();
+    assert_eq!(concerns.len(), 1, "{concerns:?}");
+    let concern = concerns[0].as_str().unwrap();
+    assert!(concern.starts_with("No token of billing is valid since "));
+    assert!(gateway.admin("/status").text().contains("no valid token"));
+    // Another load of the config is no news of it.
+    gateway.edit_config(|text| text + "# changed\n");
+    let (status, said) = gateway.admin_socket("POST", "/-/reload");
+    assert_eq!(status, 200, "{said}");
+    assert!(said.contains("the tenant cannot call at all"), "{said}");
+    let output = gateway.process.output();
+    assert_eq!(
+        output
+            .matches("no token of the tenant is valid any more")
+            .count(),
+        1
+    );
 }
 
 /// Every kind of record has a series of its own.

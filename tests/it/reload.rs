@@ -50,6 +50,53 @@ fn with_token(text: &str, token: &NewToken) -> String {
 }
 
 #[test]
+fn the_warnings_of_a_config_are_logged_in_the_words_of_check_and_told_to_who_loads_it() {
+    let gateway = Setup::default()
+        .key_limits("[ { requests: 600, per: 60s, burst: 50 } ]")
+        .start();
+    let logged = |text: &str| {
+        let output = gateway.process.output();
+        let lines = output.lines().filter(|line| line.contains(text));
+        lines.map(ToOwned::to_owned).collect::<Vec<_>>()
+    };
+    reload(&gateway);
+    gateway.edit_config(|text| {
+        let line = text.lines().find(|line| line.contains("tokens:")).unwrap();
+        let expired = line.replacen(" }", ", expires: 2026-01-01T00:00:00Z }", 1);
+        text.replace(line, &expired)
+    });
+    let (status, said) = gateway.admin_socket("POST", "/-/reload");
+    assert_eq!(status, 200, "{said}");
+    let mut lines = said.lines();
+    let first = lines.next().unwrap();
+    assert!(
+        first.starts_with("loaded; ") && first.ends_with(':'),
+        "{said}"
+    );
+    let checked = gateway.verb("check", &[]);
+    let checked = String::from_utf8(checked.stderr).unwrap();
+    let checked: Vec<_> = checked
+        .lines()
+        .filter_map(|line| line.strip_prefix("warning: "))
+        .collect();
+    assert_eq!(lines.collect::<Vec<_>>(), checked);
+    let expired = checked.iter().find(|line| line.contains("has passed"));
+    let expired = expired.unwrap();
+    assert!(expired.contains("config.yaml:"), "{expired}");
+    gateway
+        .process
+        .wait_for(|line| line["message"] == **expired && line["level"] == "warn");
+    assert_eq!(logged("has passed").len(), 1);
+    // A config without the fault says nothing of it any more.
+    gateway.edit_config(|text| text.replace(", expires: 2026-01-01T00:00:00Z", ""));
+    assert_eq!(
+        gateway.admin_socket("POST", "/-/reload"),
+        (200, "loaded\n".to_owned())
+    );
+    assert_eq!(logged("has passed").len(), 1);
+}
+
+#[test]
 fn a_revoked_token_is_refused_by_the_next_call_on_every_open_connection() {
     let gateway = Setup::default().workers(2).start();
     let second = NewToken::generate().unwrap();
@@ -382,8 +429,11 @@ fn what_needs_a_restart_is_named() {
     });
     let (code, said) = gateway.admin_socket("POST", "/-/reload");
     assert_eq!(
-        (code, said.as_str()),
-        (200, "loaded; only after a restart: workers, audit\n")
+        (code, said.lines().next()),
+        (
+            200,
+            Some("loaded; only after a restart: workers, audit; 1 warning:")
+        )
     );
     assert_eq!(
         status(&gateway)["config"]["needs_restart"],
@@ -401,8 +451,11 @@ fn another_key_of_the_trail_needs_a_restart() {
     secret(&gateway.path("mac-key"), "another89abcdef0123456789abcdef0");
     let (code, said) = gateway.admin_socket("POST", "/-/reload");
     assert_eq!(
-        (code, said.as_str()),
-        (200, "loaded; only after a restart: audit.mac_key\n")
+        (code, said.lines().next()),
+        (
+            200,
+            Some("loaded; only after a restart: audit.mac_key; 1 warning:")
+        )
     );
 }
 

@@ -1,10 +1,14 @@
 //! What needs somebody's attention.
 
-use super::{Facts, StoreFacts, until, words};
+use super::{Facts, KeyFacts, StoreFacts, until, words};
 use crate::{
     audit::DiskSpace, containment::Freeze, pipeline::limit::BreakerState, token::EXPIRES_SOON,
 };
 
+/// What the start found of the trail, if it is not intact.
+const NOT_VERIFIED: &str = "The trail did not verify when this gateway started: somebody changed it, or the disk did. Treat it as an incident; alloy-gateway audit verify says where.";
+/// Tenants that are named one by one.
+const TENANTS_MAX: usize = 20;
 /// Below this share of free space the disk is pointed out.
 const DISK_LOW_PERCENT: u64 = 10;
 
@@ -15,7 +19,11 @@ impl Facts {
         if let Some(why) = &self.unready {
             concerns.push(format!("No calls are taken: {why}."));
         }
+        if !self.trail.verified {
+            concerns.push(NOT_VERIFIED.to_owned());
+        }
         concerns.extend(self.frozen());
+        concerns.extend(self.keys.iter().flat_map(KeyFacts::concerns));
         for key in self
             .keys
             .iter()
@@ -27,6 +35,7 @@ impl Facts {
                 _ => format!("The upstream failed several times in a row with key {name}; single calls find out whether it is back."),
             });
         }
+        concerns.extend(self.without_token());
         concerns.extend(self.store.iter().flat_map(StoreFacts::concerns));
         if !self.reload.problems.is_empty() {
             let count = self.reload.problems.len();
@@ -70,7 +79,8 @@ impl Facts {
             ));
         }
         for tenant in &self.tenants {
-            let left = tenant.expires.map(|expires| until(self.now, expires));
+            let next = tenant.expires.filter(|expires| *expires > self.now);
+            let left = next.map(|expires| until(self.now, expires));
             if let Some(left) = left.filter(|left| *left <= EXPIRES_SOON) {
                 concerns.push(format!(
                     "A token of {} expires in {}.",
@@ -84,6 +94,24 @@ impl Facts {
 }
 
 impl Facts {
+    /// Whose calls are all refused, since no token is valid any more.
+    fn without_token(&self) -> Vec<String> {
+        let tenants = self.without_token.iter().take(TENANTS_MAX);
+        let mut said: Vec<_> = tenants
+            .map(|(tenant, since)| {
+                let since = words::moment(*since);
+                format!(
+                    "No token of {tenant} is valid since {since}: each of its calls is refused."
+                )
+            })
+            .collect();
+        let more = self.without_token.len().saturating_sub(TENANTS_MAX);
+        if more > 0 {
+            said.push(format!("{more} more tenants have no valid token."));
+        }
+        said
+    }
+
     /// What is frozen. Who did it and why is for those who may see the config.
     fn frozen(&self) -> Vec<String> {
         let mut said = Vec::new();
@@ -116,6 +144,22 @@ impl Facts {
             ));
         }
         said
+    }
+}
+
+impl KeyFacts {
+    fn concerns(&self) -> Vec<String> {
+        let mut concerns = Vec::new();
+        let (name, fingerprint) = (&self.name, &self.fingerprint);
+        if self.is_refused {
+            concerns.push(format!(
+                "Alloy refuses key {name} (fingerprint {fingerprint}): nothing is deleted with it."
+            ));
+        }
+        if self.has_unusual_404s {
+            concerns.push(format!("More than half of the last answers to key {name} (fingerprint {fingerprint}) are 404: likely it is a key of another environment."));
+        }
+        concerns
     }
 }
 

@@ -24,6 +24,9 @@ pub fn json(facts: &Facts) -> Value {
             "name": key.name,
             "breaker": key.breaker.as_str(),
             "refusals": key.refusals,
+            "fingerprint": key.fingerprint,
+            "refused": key.is_refused,
+            "unusual_404s": key.has_unusual_404s,
         })).collect::<Vec<_>>(),
         "limits_store": facts.store.as_ref().map(store),
         "lately": facts.lately.as_ref().map(|(span, over)| {
@@ -77,6 +80,7 @@ fn trail(facts: &Facts) -> Value {
     let trail = &facts.trail;
     json!({
         "durability": facts.durability.as_str(),
+        "verified": trail.verified,
         "writable": trail.writable.is_ok(),
         "unwritable_because": trail.writable.as_ref().err().map(|why| why.cause),
         "head": { "seq": trail.head.seq, "hash": trail.head.hash.as_str() },

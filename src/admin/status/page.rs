@@ -191,11 +191,15 @@ fn row(out: &mut String, tenant: &TenantFacts, now: Timestamp) {
         name += " <span class=\"tag bad\">frozen</span>";
     }
     if let Some(expires) = tenant.expires {
-        let left = span(until(now, expires));
-        let _ = write!(
-            name,
-            " <small class=\"dim\">a token expires in {left}</small>"
-        );
+        let _ = if expires > now {
+            let left = span(until(now, expires));
+            write!(
+                name,
+                " <small class=\"dim\">a token expires in {left}</small>"
+            )
+        } else {
+            write!(name, " <span class=\"tag bad\">no valid token</span>")
+        };
     }
     let in_flight = format!(
         "{} <span class=\"dim\">of {}</span>",
@@ -287,7 +291,7 @@ fn upstream(out: &mut String, facts: &Facts) {
     } else {
         out.push_str("<dt>answers within</dt><dd class=\"dim\">no calls lately</dd>");
     }
-    out.push_str("</dl><table><thead><tr><th>key</th><th>breaker</th><th class=\"n\">times refused</th></tr></thead><tbody>\n");
+    out.push_str("</dl><table><thead><tr><th>key</th><th>fingerprint</th><th>breaker</th><th class=\"n\">times refused</th></tr></thead><tbody>\n");
     for key in &facts.keys {
         let (class, state) = match key.breaker {
             BreakerState::Closed => ("good", "closed"),
@@ -296,8 +300,9 @@ fn upstream(out: &mut String, facts: &Facts) {
         };
         let _ = writeln!(
             out,
-            "<tr><td class=\"name\">{}</td><td><span class=\"tag {class}\">{state}</span></td><td class=\"n\">{}</td></tr>",
+            "<tr><td class=\"name\">{}</td><td>{}</td><td><span class=\"tag {class}\">{state}</span></td><td class=\"n\">{}</td></tr>",
             Text(&key.name),
+            Text(&key.fingerprint),
             key.refusals
         );
     }

@@ -103,7 +103,10 @@ impl Writer {
         if let (Some(collected), Some(chain)) = (&writer.collected, writer.chain) {
             collected.set_chain(chain);
         }
-        writer.queue.board.begin_at(&writer.confirmed);
+        writer
+            .queue
+            .board
+            .begin_at(&writer.confirmed, found.wrong.is_none());
         let pruned = gone.iter().map(|gone| kept(pruned(&gone.name, gone)));
         let in_doubt = found.open.iter().map(|(seq, call)| Entry {
             fragment: Fragment::in_doubt(&call.request_id, *seq, Some(&call.time)),

@@ -62,6 +62,14 @@ pub struct TokenEntry {
     pub expires: Option<jiff::Timestamp>,
 }
 
+impl TokenEntry {
+    /// Whether it is accepted at this time.
+    pub fn is_valid(&self, now: jiff::Timestamp) -> bool {
+        self.not_before.is_none_or(|from| now >= from)
+            && self.expires.is_none_or(|until| now < until)
+    }
+}
+
 /// A limit: a bucket (GCRA) that holds `burst` and regains one every
 /// `per / requests`. Any span of `per` admits at most `requests + burst`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -62,6 +62,12 @@ pub fn of_tenant(
         }
         tokens.push(token);
     }
+    if !tokens.is_empty() && !tokens.iter().any(|token| token.is_valid(now)) {
+        check.warning(
+            at.clone(),
+            "none is valid now: the tenant cannot call at all, each of its calls is 401",
+        );
+    }
     tokens.into()
 }
 

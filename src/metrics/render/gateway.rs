@@ -78,6 +78,12 @@ pub fn trail(text: &mut Text, shared: &Shared, disk: Option<DiskSpace>) {
     );
     text.flag(&[], status.writable.is_ok());
     text.family(
+        "audit_verified",
+        Kind::Gauge,
+        "Whether what the last start read of the trail verified",
+    );
+    text.flag(&[], status.verified);
+    text.family(
         "audit_unwritable",
         Kind::Gauge,
         "Why the trail can't be written just now: 1 for the cause",
