@@ -2,7 +2,6 @@
 
 use std::{
     collections::VecDeque,
-    fs::File,
     io::{self, BufRead, BufReader, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
 };
@@ -78,7 +77,16 @@ impl Follower {
     }
 
     fn read_on(&mut self, path: &Path, each: &mut impl FnMut(Row)) -> io::Result<()> {
-        let mut reader = BufReader::new(File::open(path)?);
+        let opened = match segment::open(path) {
+            // Retention took it away since it was listed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            opened => opened?,
+        };
+        // What is no file is for `audit verify` to name: nobody waits for it here.
+        let Some(opened) = opened else {
+            return Ok(());
+        };
+        let mut reader = BufReader::new(opened);
         reader.seek(SeekFrom::Start(self.offset))?;
         let mut line = Vec::new();
         loop {

@@ -3,7 +3,7 @@
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::*;
-use crate::audit::{FrozenRecord, Replayed};
+use crate::audit::{FrozenRecord, Replayed, follow::Follower};
 
 const KEY: &[u8] = b"0123456789abcdef0123456789abcdef";
 
@@ -193,5 +193,6 @@ async fn what_is_no_file_is_named_and_waited_for_by_nobody() {
             |_| {},
         );
         assert!(rows.unwrap().wrong.is_some());
+        Follower::begin(directory.path(), 10).unwrap();
     }
 }
