@@ -4,6 +4,7 @@ use std::fmt;
 
 use aws_lc_rs::{digest, hmac};
 
+use super::record::Line;
 use crate::secret::{MacKey, hex_pair};
 
 /// What stands between a record's content and its hash.
@@ -142,6 +143,11 @@ impl Head {
             seq: 0,
             hash: Hash::first(),
         }
+    }
+
+    /// Whether a record says that it follows this one.
+    pub fn precedes(&self, record: &Line<'_>) -> bool {
+        self.seq.checked_add(1) == Some(record.seq) && &*record.prev == self.hash.as_str()
     }
 
     /// Reads `SEQ:HASH`, as heads are printed.

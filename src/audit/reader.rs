@@ -20,7 +20,10 @@ pub use self::{
     rest::Rest,
     torn::{Left, Torn},
 };
-use self::{keyed::Unkeyed, torn::without_zeros};
+use self::{
+    keyed::{OtherKey, Unkeyed},
+    torn::without_zeros,
+};
 use super::{
     chain::{AFTER_HASH, BEFORE_HASH, Hash, Hasher, Head},
     record::Line,
@@ -52,6 +55,9 @@ pub struct Scan {
     /// The last record that can be read and has a number that can be, whatever else is
     /// wrong with it: `wrong` says so.
     pub head: Head,
+    /// The last record that stands in its place, or to which others led: the chain goes on
+    /// behind it, whatever somebody put there. Nothing is if no record can be believed.
+    pub onward: Head,
     /// How many segments there are.
     pub segments: u64,
     /// The last segment; `None` if there is none.
@@ -71,12 +77,14 @@ pub struct Scan {
     pub good_bytes: u64,
     last_line: u64,
     is_whole: bool,
-    /// The last line that was read is what was hashed, and stands in its place.
+    /// The last line that was read is what was hashed, and follows one that was read or
+    /// behind which the chain goes on.
     is_sound: bool,
     /// A segment that was listed was not there any more.
     is_after_gap: bool,
     gaps: Vec<Gap>,
     stated_mac: Option<String>,
+    other_key: Option<OtherKey>,
 }
 
 /// A trail whose first record is not number 1, or whose oldest segments went
@@ -156,7 +164,7 @@ fn scan_all(
             }
         }
     }
-    scan.judge_gaps();
+    scan.judge();
     Ok(scan)
 }
 
@@ -165,6 +173,7 @@ impl Scan {
     pub fn new() -> Self {
         Self {
             head: Head::empty(),
+            onward: Head::empty(),
             segments: 0,
             last_segment: None,
             keyed: 0,
@@ -179,6 +188,7 @@ impl Scan {
             is_after_gap: false,
             gaps: Vec::new(),
             stated_mac: None,
+            other_key: None,
         }
     }
 
@@ -279,19 +289,28 @@ impl Scan {
             let stated = record.mac_key.as_ref().map(ToString::to_string);
             self.stated_mac = stated.filter(|stated| MacKey::is_fingerprint(stated));
         }
-        let is_first = self.head.seq == 0;
-        let is_next = self.is_next(record);
-        let checked = self
-            .check_content((file, number), line, record, hasher)
-            .and_then(|()| self.check_place(is_first, file, number, record));
-        self.is_sound = is_next
-            && match &checked {
-                Ok(()) => true,
-                // The trail has another key, or had one: nobody can tell here.
-                Err(Fault::Key(_)) => self.keyed == 0,
-                Err(_) => false,
-            };
-        if let Err(fault) = checked {
+        let keyed = self.keyed;
+        let content = self.check_content((file, number), line, record, hasher);
+        let is_believed = match &content {
+            Ok(()) => true,
+            // The trail has another key, or had one: nobody can tell here.
+            Err(Fault::Key(_)) => self.keyed == 0,
+            Err(_) => false,
+        };
+        // What carries no key says nothing of where the first one stands that does.
+        let is_first = self.onward.seq == 0 || (keyed == 0 && self.keyed > 0);
+        let is_in_place = self.onward.precedes(record);
+        let is_led_to = self.head.precedes(record) && record.seq > self.onward.seq;
+        self.is_sound = is_believed && (is_first || is_in_place || is_led_to);
+        let place = match content {
+            Ok(()) => self.check_place(file, number, record),
+            Err(Fault::Key(stated)) => {
+                self.note_other_key((file, number), record.seq, stated);
+                self.check_place(file, number, record)
+            }
+            Err(fault) => Err(fault),
+        };
+        if let Err(fault) = place {
             self.note(file, number, Some(record.seq), fault);
         }
         if let Some(hash) = Hash::parse(&record.hash) {
@@ -299,6 +318,9 @@ impl Scan {
                 seq: record.seq,
                 hash,
             };
+            if is_in_place || self.is_sound {
+                self.onward = self.head;
+            }
         }
         if let (Some(seq), Some(hash)) = (record.until_seq, &record.until_hash)
             && &*record.event == "trail.pruned"
@@ -330,6 +352,7 @@ impl Scan {
             if hasher.key_fingerprint().is_some() {
                 self.keyed += 1;
                 self.keyed_from.get_or_insert(record.seq);
+                self.judge_other_key();
             } else {
                 self.add_unkeyed(place, record.seq);
             }
@@ -349,13 +372,8 @@ impl Scan {
         })
     }
 
-    fn check_place(
-        &mut self,
-        is_first: bool,
-        file: &str,
-        line: u64,
-        record: &Line<'_>,
-    ) -> Result<(), Fault> {
+    fn check_place(&mut self, file: &str, line: u64, record: &Line<'_>) -> Result<(), Fault> {
+        let is_first = self.head.seq == 0;
         let is_after_gap = mem::take(&mut self.is_after_gap) && record.seq > self.head.seq + 1;
         if (is_first && record.seq > 1) || is_after_gap {
             if (self.is_whole || is_after_gap)
@@ -406,8 +424,7 @@ impl Scan {
 
     /// Whether a record follows the head, or is the first that is read.
     fn is_next(&self, record: &Line<'_>) -> bool {
-        self.head.seq == 0
-            || (self.next_seq() == Some(record.seq) && &*record.prev == self.head.hash.as_str())
+        self.head.seq == 0 || self.head.precedes(record)
     }
 
     /// What is told to have been before the first record, if that is not number 1.
@@ -428,12 +445,13 @@ impl Scan {
         }
     }
 
-    /// Says what is missing, and no record explains; once all is read.
-    pub fn judge_gaps(&mut self) {
+    /// Says what only all records together show; once all is read.
+    pub fn judge(&mut self) {
         let unexplained = self.gaps.iter().find(|gap| !gap.is_explained);
         if let Some(place) = unexplained.map(|gap| gap.place.clone()) {
             self.note_at(place);
         }
+        self.tell_other_key();
     }
 
     /// A line was cut short that is not, or will not be, the trail's last.

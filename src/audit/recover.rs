@@ -122,8 +122,10 @@ pub fn recover(
     };
     let (mut newest, mut oldest) = (0, None);
     let mut scan = scan_judged(directory, &scope, |record, _, is_sound| {
-        // A record of earlier that was put behind later ones is none of theirs.
-        let is_sound = is_sound && record.seq > newest;
+        // One of earlier that was put behind later ones.
+        if !is_sound && record.seq <= newest {
+            return;
+        }
         if is_sound {
             newest = record.seq;
             rest.follow(record);
@@ -134,13 +136,9 @@ pub fn recover(
                 .oldest
                 .or(pruned.map(|until| until.saturating_add(1)))
                 .or(oldest);
+            // Once it has one, each segment says it.
+            chain = chain_of(record).or(chain);
         }
-        // Once it has one, each segment says it.
-        chain = record
-            .chain
-            .as_ref()
-            .and_then(|chain| chain.parse().ok())
-            .or(chain);
         // Who can write the directory, and has no key, could end a freeze. To begin one,
         // or to leave a call in doubt, does no harm.
         if is_sound || !ends_something(record) {
@@ -163,10 +161,15 @@ pub fn recover(
     oldest = check_beginning(&mut scan, directory, oldest)?;
     settle(disk, directory)?;
     let is_unkeyed = hasher.key_fingerprint().is_some() && scan.keyed == 0;
+    let head = if scan.onward.seq > 0 {
+        scan.onward
+    } else {
+        scan.head
+    };
     Ok(Found {
-        head: scan.head,
+        head,
         next_segment: segment::after(scan.last_segment.map_or(0, |(number, _)| number))?,
-        unkeyed_until: Some(scan.head.seq).filter(|until| is_unkeyed && *until > 0),
+        unkeyed_until: Some(head.seq).filter(|until| is_unkeyed && *until > 0),
         note: (scan.torn.is_some() || scan.wrong.is_some())
             .then(|| note(scan.torn.as_ref(), scan.wrong.as_ref())),
         open,
@@ -259,6 +262,14 @@ fn check_beginning(
     Ok(stated)
 }
 
+/// The id under which the trail is collected.
+fn chain_of(record: &Line<'_>) -> Option<Uuid> {
+    let chain = record.chain.as_ref();
+    chain
+        .filter(|_| &*record.event == "trail.opened")
+        .and_then(|chain| chain.parse().ok())
+}
+
 fn ends_something(record: &Line<'_>) -> bool {
     matches!(&*record.event, "request.outcome" | standing::THAWED)
 }
@@ -326,32 +337,25 @@ fn first_needed(directory: &Path, hasher: &Hasher, counted_from: Timestamp) -> i
 /// Number, first record, its time, and the oldest open call then.
 type Begin = (u64, u64, Option<Timestamp>, Option<u64>);
 
-/// How segments begin from whose first record on may be read, as far as that record can
-/// be believed. With a key, nothing behind the last one that has it is such a place, unless
-/// none has: whoever has no key could make a start overlook what was before.
+/// How segments begin from whose first record on may be read: that record must be what was
+/// hashed. Whoever has no key could else make a start overlook what was before, and so could
+/// a line that the disk lost. Of a trail that got its key later all of the past is read, once.
 fn begins(segments: &[(u64, PathBuf)], hasher: &Hasher) -> io::Result<Vec<Begin>> {
     let mut begins: Vec<Begin> = Vec::new();
-    let mut keyed = 0;
     for (number, path) in segments {
         let begin = first_hashed(path, hasher, |record, is_hashed| {
             let time = record.time.parse::<Timestamp>().ok();
-            ((*number, record.seq, time, record.open), is_hashed)
+            is_hashed.then_some((*number, record.seq, time, record.open))
         })?;
-        let Some((begin, is_hashed)) = begin else {
+        let Some(begin) = begin.flatten() else {
             continue;
         };
-        // Empty, not readable, forged, or one of earlier that was put there again: what is
-        // wrong with it is found by reading.
+        // Forged, or one of earlier that was put there again: what is wrong with it is
+        // found by reading.
         let before = begins.last().map_or(0, |(_, seq, ..)| *seq);
         if before < begin.1 && begin.1 <= SEQ_MAX {
             begins.push(begin);
-            if is_hashed && hasher.key_fingerprint().is_some() {
-                keyed = begins.len();
-            }
         }
-    }
-    if keyed > 0 {
-        begins.truncate(keyed);
     }
     Ok(begins)
 }

@@ -70,7 +70,7 @@ impl Rest {
     }
 }
 
-/// The oldest segments whose last record is older than `is_old_before`. The list
+/// The oldest segments whose records are all older than `is_old_before`. The list
 /// ends at the first that does not verify, or was not closed: that one, and what
 /// follows, stays until a person has looked at it.
 ///
@@ -107,19 +107,17 @@ pub fn removable(
         if *number >= current {
             break;
         }
-        let mut last_time = None;
+        let mut newest = None;
         let scope = Scope {
             hasher: hasher.clone(),
             from_segment: *number,
         };
         let scan = scan_one(path, &scope, |record, _| {
-            last_time = record.time.parse::<Timestamp>().ok();
+            // The clock may have been wrong when the last one was made.
+            newest = newest.max(record.time.parse::<Timestamp>().ok());
         })?;
         let follows = |head: &Head, path: &Path| {
-            first_record(path, |first| {
-                first.seq == head.seq + 1 && &*first.prev == head.hash.as_str()
-            })
-            .map(|follows| follows.unwrap_or(false))
+            first_record(path, |first| head.precedes(first)).map(Option::unwrap_or_default)
         };
         let is_chained = match &before {
             Some(before) => follows(before, path)?,
@@ -127,7 +125,7 @@ pub fn removable(
         };
         // A segment that a crash ended has no seal; the one that follows vouches for it.
         let is_closed = follows(&scan.head, next)?;
-        let is_old = last_time.is_some_and(|time| time < is_old_before);
+        let is_old = newest.is_some_and(|time| time < is_old_before);
         if !is_old {
             break;
         }

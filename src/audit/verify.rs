@@ -176,7 +176,7 @@ impl LineCheck {
 
     /// What was found. The last record must be `end`, if that is known.
     pub fn finish(mut self, end: Option<&Head>) -> Report {
-        self.scan.judge_gaps();
+        self.scan.judge();
         self.scan.judge_key(&self.known);
         if let Some(end) = end.filter(|end| **end != self.scan.head) {
             let seq = Some(self.scan.head.seq);

@@ -11,7 +11,54 @@ pub struct Unkeyed {
     last: Wrong,
 }
 
+/// Where a record stands that says it has another key than the one given.
+#[derive(Debug)]
+pub struct OtherKey {
+    first: Wrong,
+    /// Records before it have the key that was given.
+    is_behind_ours: bool,
+    stated: String,
+}
+
 impl Scan {
+    /// The key that was not given says nothing of a record: what else is wrong counts first.
+    pub(super) fn note_other_key(&mut self, (file, line): (&str, u64), seq: u64, stated: String) {
+        let is_behind_ours = self.keyed > 0;
+        self.other_key.get_or_insert_with(|| OtherKey {
+            first: Wrong {
+                file: file.to_owned(),
+                line,
+                seq: Some(seq),
+                fault: Fault::Key(stated.clone()),
+            },
+            is_behind_ours,
+            stated,
+        });
+    }
+
+    /// A record has the key that was given. Who can't compute it could claim another one
+    /// for what they changed; but a trail that changed its key does not change it back, nor
+    /// within a segment.
+    pub(super) fn judge_other_key(&mut self) {
+        let is_claimed = |other: &mut OtherKey| {
+            other.is_behind_ours || self.stated_mac.as_ref() == Some(&other.stated)
+        };
+        if let Some(other) = self.other_key.take_if(is_claimed) {
+            let fault = Fault::Content;
+            self.note_at(Wrong {
+                fault,
+                ..other.first
+            });
+        }
+    }
+
+    /// Says that the key was not given, if nothing else is wrong; once all is read.
+    pub(super) fn tell_other_key(&mut self) {
+        if let Some(other) = self.other_key.take() {
+            self.wrong.get_or_insert(other.first);
+        }
+    }
+
     pub(super) fn add_unkeyed(&mut self, (file, line): (&str, u64), seq: u64) {
         let unkeyed = self.unkeyed.get_or_insert_with(|| Unkeyed {
             first: seq,

@@ -300,3 +300,48 @@ proptest::proptest! {
         proptest::prop_assert!(report.records == 0);
     }
 }
+
+/// Who can't compute the key could claim another one for what they changed.
+#[tokio::test]
+async fn another_key_is_no_excuse_where_the_trail_has_the_one_that_was_given() {
+    let directory = tempfile::tempdir().unwrap();
+    for _ in 0..3 {
+        write_calls(keyed(directory.path()), 2).await;
+    }
+    let with_key = known(Some(KEY), None);
+    let second = directory.path().join("0000000002.jsonl");
+    let honest = fs::read_to_string(&second).unwrap();
+    let stated = field(honest.lines().next().unwrap(), "mac_key");
+    let claims = honest.replace(&stated, "aaaaaaaaaaaa");
+    fs::write(&second, &claims).unwrap();
+    assert_eq!(fault(directory.path(), &with_key), Some(Fault::Content));
+    // Also for the whole segment, since the one before and the one after have our key.
+    fs::write(&second, claims.replace("billing", "blaming")).unwrap();
+    assert_eq!(fault(directory.path(), &with_key), Some(Fault::Content));
+    fs::write(&second, &honest).unwrap();
+    // A key that was changed is said, and nothing else.
+    let other = Options {
+        mac_key: Some(MacKey::new(b"another key of thirty-two bytes!").unwrap()),
+        ..options(directory.path())
+    };
+    write_calls(other, 1).await;
+    let report = super::super::verify(directory.path(), &with_key, |_| {}).unwrap();
+    let wrong = report.wrong.unwrap();
+    assert_eq!((&*wrong.file, wrong.line), ("0000000004.jsonl", 1));
+    assert!(matches!(wrong.fault, Fault::Key(_)), "{wrong}");
+}
+
+/// It shows whether the key is there or not.
+#[tokio::test]
+async fn records_that_are_missing_are_named_without_the_key_as_well() {
+    let directory = tempfile::tempdir().unwrap();
+    write_calls(keyed(directory.path()), 5).await;
+    let mut kept = lines(directory.path());
+    kept.drain(4..6);
+    let text: String = kept.iter().map(|line| format!("{line}\n")).collect();
+    fs::write(directory.path().join("0000000001.jsonl"), text).unwrap();
+    for key in [None, Some(KEY)] {
+        let found = fault(directory.path(), &known(key, None));
+        assert_eq!(found, Some(Fault::Number { expected: 5 }));
+    }
+}

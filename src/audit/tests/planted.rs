@@ -3,7 +3,7 @@
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::*;
-use crate::audit::{FrozenRecord, Replayed, follow::Follower};
+use crate::audit::{Collected, FrozenRecord, Replayed, follow::Follower};
 
 const KEY: &[u8] = b"0123456789abcdef0123456789abcdef";
 
@@ -195,4 +195,94 @@ async fn what_is_no_file_is_named_and_waited_for_by_nobody() {
         assert!(rows.unwrap().wrong.is_some());
         Follower::begin(directory.path(), 10).unwrap();
     }
+}
+
+/// As somebody writes a record who knows all but the key.
+fn forged(seq: u64, prev: &str, event: &str) -> String {
+    let content = format!(
+        r#"{{"v":1,"seq":{seq},"time":"2026-11-30T00:00:00.000000Z","event":"{event}","oldest":1,"chain":"4d2c9a53-9d54-4a7e-a1b0-5ed8d1f3a0c4","prev":"{prev}""#
+    );
+    let hash = crate::audit::chain::Hasher::new(None).hash(content.as_bytes());
+    format!("{content},\"hash\":\"{}\"}}\n", hash.as_str())
+}
+
+/// With one byte of it the first record of a segment has no right hash any more.
+fn spoil_first_line(path: &Path) {
+    let text = fs::read_to_string(path).unwrap();
+    fs::write(path, text.replacen("\"version\":\"", "\"version\":\"x", 1)).unwrap();
+}
+
+fn head_of(directory: &Path) -> Head {
+    verify(directory).unwrap().head
+}
+
+#[tokio::test]
+async fn first_records_that_somebody_spoiled_make_a_start_read_all_and_not_what_they_planted() {
+    let directory = tempfile::tempdir().unwrap();
+    frozen(keyed(directory.path())).await;
+    let head = head_of(directory.path());
+    spoil_first_line(&segment_of(directory.path(), 1));
+    let planted = forged(head.seq + 1, head.hash.as_str(), "trail.opened");
+    append(&segment_of(directory.path(), 9), &planted);
+    for _ in 0..2 {
+        assert_eq!(start(keyed(directory.path())), ["billing"]);
+    }
+    let told = |line: &String| line.contains("trail.recovered") && line.contains("not what was");
+    assert!(lines(directory.path()).iter().any(told));
+}
+
+/// Else its own records would follow something that nobody believes, for ever.
+#[tokio::test]
+async fn what_is_planted_does_not_lead_the_numbers_astray() {
+    let copy = |directory: &Path| {
+        let own = fs::read(segment_of(directory, 1)).unwrap();
+        fs::write(segment_of(directory, 50), own).unwrap();
+    };
+    let number = |directory: &Path| {
+        let line = forged(1 << 62, head_of(directory).hash.as_str(), "checkpoint");
+        append(&segment_of(directory, 1), &line);
+    };
+    let before = |directory: &Path| {
+        let own = fs::read_to_string(segment_of(directory, 1)).unwrap();
+        let line = forged((1 << 62) - 1, Hash::first().as_str(), "checkpoint");
+        fs::write(segment_of(directory, 1), line + &own).unwrap();
+    };
+    let plants: [fn(&Path); 3] = [copy, number, before];
+    for (at, plant) in plants.into_iter().enumerate() {
+        let directory = tempfile::tempdir().unwrap();
+        frozen(keyed(directory.path())).await;
+        let head = head_of(directory.path());
+        plant(directory.path());
+        let trail = open(keyed(directory.path())).unwrap();
+        trail.thawed(&BILLING).unwrap().durable().await.unwrap();
+        calls(&trail, 2).await;
+        trail.close();
+        for _ in 0..2 {
+            assert_eq!(start(keyed(directory.path())), Vec::<String>::new(), "{at}");
+        }
+        let lines = lines(directory.path());
+        let in_doubt = lines.iter().filter(|line| line.contains("in-doubt"));
+        assert_eq!(in_doubt.count(), 1, "{at}: the one that was open");
+        let last = head_of(directory.path()).seq;
+        assert!((head.seq..head.seq + 40).contains(&last), "{at}: {last}");
+    }
+}
+
+#[tokio::test]
+async fn the_id_of_another_trail_is_not_taken_from_a_line_that_was_planted() {
+    let directory = tempfile::tempdir().unwrap();
+    frozen(options(directory.path())).await;
+    let segment = segment_of(directory.path(), 1);
+    append(
+        &segment,
+        &forged(1000, Hash::first().as_str(), "trail.opened"),
+    );
+    let collected = std::sync::Arc::new(Collected::default());
+    let with_ship = Options {
+        collected: Some(std::sync::Arc::clone(&collected)),
+        ..options(directory.path())
+    };
+    start(with_ship);
+    let chain = collected.chain().unwrap().to_string();
+    assert_ne!(chain, "4d2c9a53-9d54-4a7e-a1b0-5ed8d1f3a0c4");
 }

@@ -35,6 +35,34 @@ async fn an_empty_segment_does_not_end_retention() {
     assert_eq!(names, expected);
 }
 
+/// The clock fell back, and the gateway ended then.
+#[tokio::test]
+async fn a_segment_whose_last_record_alone_looks_old_is_not_removable() {
+    let directory = tempfile::tempdir().unwrap();
+    let trail = open(options(directory.path())).unwrap();
+    calls(&trail, 2).await;
+    trail.close();
+    let segment = directory.path().join(segment::name(1));
+    let text = fs::read_to_string(&segment).unwrap();
+    let last = text.lines().last().unwrap();
+    let (content, _) = last.rsplit_once(",\"hash\":").unwrap();
+    let content = content.replace(&field(last, "time"), "1970-01-01T00:00:09.000000Z");
+    let hash = Hasher::new(None).hash(content.as_bytes());
+    let changed = format!("{content},\"hash\":\"{}\"}}", hash.as_str());
+    fs::write(&segment, text.replace(last, &changed)).unwrap();
+    open(options(directory.path())).unwrap().close();
+    assert!(verify(directory.path()).unwrap().is_intact());
+    let removable = |is_old_before: jiff::Timestamp| {
+        let hasher = Hasher::new(None);
+        removable(directory.path(), &hasher, is_old_before, u64::MAX)
+            .unwrap()
+            .len()
+    };
+    let now = jiff::Timestamp::now();
+    assert_eq!(removable(now - Duration::from_secs(86_400)), 0);
+    assert_eq!(removable(now), 1);
+}
+
 #[tokio::test]
 async fn an_oldest_segment_that_somebody_emptied_ends_retention() {
     let directory = tempfile::tempdir().unwrap();
