@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use alloy_gateway::simulated_alloy::Behaviour;
+use alloy_gateway::{simulated_alloy::Behaviour, token::NewToken};
 use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::Value;
 
@@ -244,6 +244,42 @@ fn one_command_tells_who_deleted_a_credential_and_whether_it_went_through() {
         code == Some(3) && said.contains("the trail ends at"),
         "{said}"
     );
+}
+
+#[test]
+fn query_and_tail_say_why_a_token_was_refused() {
+    let gateway = Gateway::start();
+    let unknown = NewToken::generate().unwrap();
+    let answers = ["agw_x", unknown.reveal()].map(|it| gateway.send(delete(USER, "c1", it)));
+    for answer in &answers {
+        assert_eq!(answer.status, 401);
+        gateway.last_record_of(answer);
+    }
+    for verb in ["query", "tail"] {
+        let of = |args: &[&str]| {
+            let output = audit_verb(gateway.audit(), verb, args);
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let (table, json, ocsf) = (of(&[]), of(&["-o", "json"]), of(&["-o", "ocsf"]));
+        let lines = |text: &str| text.lines().map(ToOwned::to_owned).collect::<Vec<_>>();
+        let rows = lines(&table).into_iter().skip(1);
+        for (((row, json), ocsf), reason) in rows
+            .zip(lines(&json))
+            .zip(lines(&ocsf))
+            .zip(["malformed", "unknown"])
+        {
+            let why = format!("refused (unauthenticated: {reason})");
+            assert!(row.contains(&why), "{verb}: {row}");
+            let parsed = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+            assert_eq!(parsed(&json)["reason"], reason, "{verb}: {json}");
+            assert_eq!(
+                parsed(&ocsf)["unmapped"]["reason"],
+                reason,
+                "{verb}: {ocsf}"
+            );
+        }
+        assert_eq!(table.lines().count(), 3, "{table}");
+    }
 }
 
 #[test]

@@ -97,12 +97,6 @@ fn columns(row: &Row) -> [String; HEADER.len()] {
         (Some(tenant), None) => tenant.clone(),
         _ => dash(),
     };
-    // Of refusals, what for; of many, how many.
-    let ended = match (&row.code, row.count) {
-        (Some(code), Some(count)) => format!("{} ({code}) x{count}", row.ended),
-        (Some(code), None) => format!("{} ({code})", row.ended),
-        (None, _) => row.ended.clone(),
-    };
     let number = |number: Option<u64>| number.map_or_else(dash, |number| number.to_string());
     let text = |text: &Option<String>| text.clone().unwrap_or_else(dash);
     // Of many gateways, at which of them.
@@ -113,7 +107,7 @@ fn columns(row: &Row) -> [String; HEADER.len()] {
     let ms = |us: u64| format!("{}.{}", us / 1000, us % 1000 / 100);
     [
         row.time.clone(),
-        ended,
+        ended(row),
         who,
         text(&row.user),
         text(&row.credential),
@@ -123,6 +117,20 @@ fn columns(row: &Row) -> [String; HEADER.len()] {
         text(&row.request_id),
         from,
     ]
+}
+
+/// How it ended; of refusals, what for and why; of many, how many.
+fn ended(row: &Row) -> String {
+    let mut text = row.ended.clone();
+    let why = [row.code.as_deref(), row.reason.as_deref()];
+    let why: Vec<_> = why.into_iter().flatten().collect();
+    if !why.is_empty() {
+        text += &format!(" ({})", why.join(": "));
+    }
+    if let Some(count) = row.count {
+        text += &format!(" x{count}");
+    }
+    text
 }
 
 /// How wide each column has to be.
@@ -197,5 +205,39 @@ fn dense(value: Value) -> Value {
                 .collect(),
         ),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_shown_with_its_code_and_reason_and_how_many_there_were() {
+        let shown = |code: Option<&str>, reason: Option<&str>, count| {
+            ended(&Row {
+                ended: "refused".to_owned(),
+                code: code.map(ToOwned::to_owned),
+                reason: reason.map(ToOwned::to_owned),
+                count,
+                ..Row::default()
+            })
+        };
+        let code = Some("unauthenticated");
+        assert_eq!(
+            shown(code, Some("expired"), None),
+            "refused (unauthenticated: expired)"
+        );
+        assert_eq!(
+            shown(code, Some("expired"), Some(3)),
+            "refused (unauthenticated: expired) x3"
+        );
+        assert_eq!(shown(code, None, Some(3)), "refused (unauthenticated) x3");
+        // A connection has a reason and no code.
+        assert_eq!(
+            shown(None, Some("header-timeout"), None),
+            "refused (header-timeout)"
+        );
+        assert_eq!(shown(None, None, None), "refused");
     }
 }
