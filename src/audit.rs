@@ -67,6 +67,7 @@ pub use self::{
     board::Totals,
     cause::Unwritable,
     chain::{Hash, Head},
+    coalesce::Who,
     collected::{Collected, new_chain},
     events::events,
     flusher::Flusher,

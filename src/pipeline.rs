@@ -40,7 +40,7 @@ use http_body::Body;
 use tokio::time::Instant;
 
 use self::{
-    authenticate::Identity,
+    authenticate::{Identity, Owner},
     code::Code,
     contract::Call,
     forward::{Forwarder, Outcome, Upstream},
@@ -50,7 +50,7 @@ use self::{
     room::Room,
 };
 use crate::{
-    audit::{FrozenRecord, OutcomeKind, RefusedRecord, WorkerTrail},
+    audit::{FrozenRecord, OutcomeKind, RefusedRecord, Who, WorkerTrail},
     config::{
         settings::Mode,
         snapshot::{Snapshot, Target, Tenant},
@@ -95,6 +95,8 @@ pub struct Answer<'a> {
 #[derive(Clone, Copy, Default)]
 struct Known<'c, 'a> {
     call: Option<&'c Call>,
+    /// Whose token it was, good or not: the trail's alone.
+    owner: Option<Owner<'a>>,
     identity: Option<Identity<'a>>,
     limits: Option<&'a Limits>,
 }
@@ -134,9 +136,13 @@ impl Pipeline {
         let (peer, at) = (&arrival.peer, arrival.at);
         let identity = match authenticate::identify(&head.headers, snapshot, peer, at) {
             Ok(identity) => identity,
-            Err(refusal) => return self.refuse(arrival, known, refusal),
+            Err(it) => {
+                known.owner = it.owner;
+                return self.refuse(arrival, known, it.refusal);
+            }
         };
         known.identity = Some(identity);
+        known.owner = Some(identity.owner());
         let permit = match authorize::permit(identity, &call) {
             Ok(permit) => permit,
             Err(refusal) => return self.refuse(arrival, known, refusal),
@@ -288,8 +294,9 @@ impl Pipeline {
         self.trail.refused(RefusedRecord {
             request_id: arrival.request_id,
             caller_request_id: arrival.caller_request_id(),
-            tenant: tenant.map(|tenant| tenant.name.as_ref()),
-            token: token.map(|token| token.id.as_ref()),
+            who: known.identity.map_or(Who::Stranger, |_| Who::Tenant),
+            tenant: known.owner.map(|owner| owner.tenant().name.as_ref()),
+            token: known.owner.map(|owner| owner.token().id.as_ref()),
             user: known.call.map(|call| call.user().as_str()),
             credential: known.call.map(|call| call.credential().as_str()),
             code: code.as_str(),

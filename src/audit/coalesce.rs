@@ -34,11 +34,11 @@ pub struct Key {
     reason: Option<String>,
 }
 
-/// Who was refused. Each has an allowance of its own, so that none hides what another
-/// tried.
+/// Who was refused, as far as that was shown. Each has an allowance of its own, so that
+/// none hides what another tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Who {
-    /// Somebody without a good token.
+    /// Somebody without a good token: one that is expired, or not valid yet, is none.
     Stranger,
     /// Somebody with one.
     Tenant,
@@ -150,9 +150,10 @@ impl Coalesced {
     }
 
     /// Counts one that has no record of its own.
-    pub fn add(&mut self, mut key: Key) {
+    pub fn add(&mut self, who: Who, mut key: Key) {
         self.due.get_or_insert(Instant::now() + COLLECT_FOR);
-        let is_stranger = key.tenant.is_none();
+        // The key can't tell: a stranger may hold a token that was a tenant's once.
+        let is_stranger = who != Who::Tenant;
         let is_full = if is_stranger {
             self.of_strangers >= STRANGER_KEYS_MAX
         } else {
@@ -252,8 +253,10 @@ mod tests {
     fn a_stranger_with_many_addresses_buys_few_records_and_each_is_counted() {
         let mut coalesced = Coalesced::default();
         for n in 0..5000 {
-            coalesced.add(key(None, &format!("10.0.{}.{}", n / 250, n % 250)));
-            coalesced.add(key(Some(&format!("t{}", n % 100)), "10.0.0.1"));
+            let peer = format!("10.0.{}.{}", n / 250, n % 250);
+            coalesced.add(Who::Stranger, key(None, &peer));
+            let tenant = format!("t{}", n % 100);
+            coalesced.add(Who::Tenant, key(Some(&tenant), "10.0.0.1"));
         }
         let records: Vec<_> = coalesced.take().collect();
         // One more for all others.
@@ -264,5 +267,23 @@ mod tests {
         let count = format!("\"count\":{}", 5000 - STRANGER_KEYS_MAX);
         assert!(of_others.unwrap().fields.contains(&count));
         assert_eq!(coalesced.take().count(), 0);
+    }
+
+    #[test]
+    fn whoever_holds_an_expired_token_is_a_stranger_with_many_addresses_too() {
+        let mut coalesced = Coalesced::default();
+        for n in 0..5000 {
+            let peer = format!("10.0.{}.{}", n / 250, n % 250);
+            coalesced.add(Who::Stranger, key(Some("billing"), &peer));
+        }
+        coalesced.add(Who::Tenant, key(Some("crm"), "10.0.0.1"));
+        let records: Vec<_> = coalesced.take().collect();
+        assert_eq!(records.len(), STRANGER_KEYS_MAX + 1 + 1);
+        let named = |what: &str| {
+            let named = records.iter();
+            named.filter(|it| it.fields.contains(what)).count()
+        };
+        assert_eq!(named("\"tenant\":\"billing\""), STRANGER_KEYS_MAX);
+        assert_eq!(named("\"tenant\":\"crm\""), 1);
     }
 }

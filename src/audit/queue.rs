@@ -225,11 +225,8 @@ impl Queue {
     /// can be written, else coalesced by tenant, token, peer, code and reason, so
     /// that a flood of them buys neither disk nor memory.
     pub fn push_refused(&self, record: &RefusedRecord<'_>, wake: Wake) {
-        let who = match record.tenant {
-            None => Who::Stranger,
-            Some(_) => Who::Tenant,
-        };
-        self.push_bounded(who, || Key::of(record), || Fragment::refused(record), wake);
+        let (key, fragment) = (|| Key::of(record), || Fragment::refused(record));
+        self.push_bounded(record.who, key, fragment, wake);
     }
 
     /// Hands over that a connection ended before there was a request; bounded as
@@ -267,7 +264,7 @@ impl Queue {
         } else {
             // The first of them sets the writer's alarm; the others only count.
             let is_first = state.coalesced.due().is_none();
-            state.coalesced.add(key());
+            state.coalesced.add(who, key());
             if is_first {
                 self.wake(state, Wake::Now);
             }

@@ -17,6 +17,7 @@ pub use self::{
     line::Line,
     text::{TEXT_BYTES_MAX, time, write_time},
 };
+use super::coalesce::Who;
 use crate::{ids::RequestId, secret::UpstreamKey};
 
 /// Room for what nearly every record holds.
@@ -80,7 +81,10 @@ pub struct RefusedRecord<'a> {
     pub request_id: RequestId,
     /// The caller's own id.
     pub caller_request_id: Option<&'a str>,
-    /// Whose token it was, if it was good.
+    /// Whose allowance it is written from.
+    pub who: Who,
+    /// Whose token it was, if it was somebody's: also if it is not valid now, and so was
+    /// no proof.
     pub tenant: Option<&'a str>,
     /// Which of the tenant's tokens.
     pub token: Option<&'a str>,

@@ -119,6 +119,7 @@ fn refused(request_id: RequestId, code: &'static str) -> RefusedRecord<'static> 
     RefusedRecord {
         request_id,
         caller_request_id: None,
+        who: Who::Stranger,
         tenant: None,
         token: None,
         user: None,
@@ -377,6 +378,57 @@ async fn a_flood_of_refusals_is_coalesced_and_none_goes_uncounted() {
         .filter(|line| line.contains("\"connection.refused\""))
         .count();
     assert_eq!(report.refusals + connections as u64, 40_000);
+}
+
+#[tokio::test]
+async fn a_flood_with_an_expired_token_is_bounded_as_that_of_strangers_and_names_its_tenant() {
+    let directory = tempfile::tempdir().unwrap();
+    let trail = open(options(directory.path())).unwrap();
+    let worker = trail.for_worker();
+    let expired = |request_id| RefusedRecord {
+        tenant: Some("billing"),
+        token: Some("2025-11"),
+        reason: Some("expired"),
+        ..refused(request_id, "unauthenticated")
+    };
+    for _ in 0..1000 {
+        worker.refused(expired(RequestId::next()));
+    }
+    // They took what other strangers have too, and nothing of who holds a good token.
+    worker.refused(refused(RequestId::next(), "unauthenticated"));
+    worker.refused(RefusedRecord {
+        who: Who::Tenant,
+        reason: None,
+        ..RefusedRecord {
+            code: "user-not-allowed",
+            ..expired(RequestId::next())
+        }
+    });
+    trail.close();
+    let lines = lines(directory.path());
+    let of = |event: &str, code: &str, tenant: &str| {
+        let is_it = |line: &&String| {
+            let is = |name, value: &str| field(line, name) == value;
+            is("event", event) && is("code", code) && is("tenant", tenant)
+        };
+        lines.iter().filter(is_it).cloned().collect::<Vec<_>>()
+    };
+    let one_by_one = of("request.refused", "unauthenticated", "billing").len();
+    let together = of("refusals.coalesced", "unauthenticated", "billing");
+    let counts = together.iter().map(|line| {
+        assert_eq!(
+            (field(line, "token"), field(line, "reason")),
+            ("2025-11".into(), "expired".into())
+        );
+        field(line, "count").parse::<usize>().unwrap()
+    });
+    assert_eq!(one_by_one + counts.sum::<usize>(), 1000);
+    assert!(!together.is_empty());
+    assert_eq!(of("refusals.coalesced", "unauthenticated", "null").len(), 1);
+    assert_eq!(
+        of("request.refused", "user-not-allowed", "billing").len(),
+        1
+    );
 }
 
 #[tokio::test]

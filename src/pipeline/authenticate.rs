@@ -16,14 +16,27 @@ use crate::{
     token::{BadToken, Token},
 };
 
-/// Proof that a good token was presented, and whose it is.
+/// Whose token was presented. It may be one of another time, and proves nothing.
 #[derive(Debug, Clone, Copy)]
-pub struct Identity<'a> {
+pub struct Owner<'a> {
     tenant: &'a Tenant,
     token: &'a TokenEntry,
 }
 
-impl<'a> Identity<'a> {
+/// Proof that a good token was presented, and whose it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Identity<'a>(Owner<'a>);
+
+/// Why nobody was identified.
+#[derive(Debug)]
+pub struct Unidentified<'a> {
+    /// What the caller is told: the same of every token that is not good.
+    pub refusal: Refusal,
+    /// Whose token it was, if it was somebody's: for the trail, never for the caller.
+    pub owner: Option<Owner<'a>>,
+}
+
+impl<'a> Owner<'a> {
     /// The tenant the token belongs to.
     pub fn tenant(&self) -> &'a Tenant {
         self.tenant
@@ -32,6 +45,34 @@ impl<'a> Identity<'a> {
     /// Which of the tenant's tokens it is.
     pub fn token(&self) -> &'a TokenEntry {
         self.token
+    }
+
+    fn at(self, now: Timestamp) -> Result<Identity<'a>, AuthFailure> {
+        let token = self.token;
+        if token.not_before.is_some_and(|from| now < from) {
+            return Err(AuthFailure::NotYetValid);
+        }
+        if token.expires.is_some_and(|until| now >= until) {
+            return Err(AuthFailure::Expired);
+        }
+        Ok(Identity(self))
+    }
+}
+
+impl<'a> Identity<'a> {
+    /// The tenant the token belongs to.
+    pub fn tenant(&self) -> &'a Tenant {
+        self.0.tenant
+    }
+
+    /// Which of the tenant's tokens it is.
+    pub fn token(&self) -> &'a TokenEntry {
+        self.0.token
+    }
+
+    /// Whose token it is.
+    pub fn owner(&self) -> Owner<'a> {
+        self.0
     }
 }
 
@@ -45,8 +86,17 @@ pub fn identify<'a>(
     snapshot: &'a Snapshot,
     peer: &Peer,
     now: Timestamp,
-) -> Result<Identity<'a>, Refusal> {
-    look_up(fields, snapshot, now).map_err(|failure| match snapshot.failed_auth.count(peer) {
+) -> Result<Identity<'a>, Unidentified<'a>> {
+    let owner = look_up(fields, snapshot);
+    let identity = owner.and_then(|owner| owner.at(now));
+    identity.map_err(|failure| Unidentified {
+        refusal: refusal(failure, snapshot, peer),
+        owner: owner.ok(),
+    })
+}
+
+fn refusal(failure: AuthFailure, snapshot: &Snapshot, peer: &Peer) -> Refusal {
+    match snapshot.failed_auth.count(peer) {
         Ok(()) => Refusal::Unauthenticated(failure),
         Err(retry_after) => Refusal::RateLimited {
             by: LimitedBy::Unauthenticated,
@@ -54,14 +104,10 @@ pub fn identify<'a>(
             retry_after,
             by_store: false,
         },
-    })
+    }
 }
 
-fn look_up<'a>(
-    fields: &HeaderMap,
-    snapshot: &'a Snapshot,
-    now: Timestamp,
-) -> Result<Identity<'a>, AuthFailure> {
+fn look_up<'a>(fields: &HeaderMap, snapshot: &'a Snapshot) -> Result<Owner<'a>, AuthFailure> {
     let token = Token::parse(bearer(fields)?).map_err(|bad| match bad {
         BadToken::Malformed => AuthFailure::Malformed,
         BadToken::Checksum => AuthFailure::Checksum,
@@ -70,13 +116,7 @@ fn look_up<'a>(
         .by_token(token.digest())
         .ok_or(AuthFailure::Unknown)?;
     tenant.prefetch(token);
-    if token.not_before.is_some_and(|from| now < from) {
-        return Err(AuthFailure::NotYetValid);
-    }
-    if token.expires.is_some_and(|until| now >= until) {
-        return Err(AuthFailure::Expired);
-    }
-    Ok(Identity { tenant, token })
+    Ok(Owner { tenant, token })
 }
 
 /// The credentials of exactly one `Authorization: Bearer …`, the scheme in any

@@ -8,6 +8,7 @@ use crate::support::{
     CREDENTIAL, FOREIGN_USER, Gateway, KEY, Response, Setup, USER, assert_refusal,
     client::{delete, request},
     fault_points,
+    gateway::audit_verb,
 };
 
 /// The refusal is in the trail as the caller saw it.
@@ -143,32 +144,34 @@ fn row_401_is_one_answer_for_all_reasons_and_the_trail_has_the_reason() {
     );
 }
 
-#[test]
-fn tokens_are_valid_from_not_before_until_expires_and_overlap() {
-    let (old, new, current) = (
-        NewToken::generate().unwrap(),
-        NewToken::generate().unwrap(),
-        NewToken::generate().unwrap(),
-    );
+/// A gateway whose tenant `billing` has a token that is expired, one that is not valid yet,
+/// and one that is good.
+fn with_three_tokens(setup: Setup) -> (Gateway, [NewToken; 3]) {
+    let tokens = [(); 3].map(|()| NewToken::generate().unwrap());
     let entry = |id: &str, token: &NewToken, validity: &str| {
         format!(
             "{{ id: {id}, sha256: \"{}\", {validity} }}",
             token.digest().to_hex()
         )
     };
-    let tokens = format!(
+    let [old, new, current] = &tokens;
+    let lines = format!(
         "tokens: [ {}, {}, {} ]",
-        entry("old", &old, "expires: 2020-01-01T00:00:00Z"),
-        entry("new", &new, "not_before: 2120-01-01T00:00:00Z"),
+        entry("old", old, "expires: 2020-01-01T00:00:00Z"),
+        entry("new", new, "not_before: 2120-01-01T00:00:00Z"),
         entry(
             "current",
-            &current,
+            current,
             "not_before: 2020-01-01T00:00:00Z, expires: 2120-01-01T00:00:00Z"
         ),
     );
-    let gateway = Setup::default()
-        .tenant("billing", &["users: all", &tokens])
-        .start();
+    let gateway = setup.tenant("billing", &["users: all", &lines]).start();
+    (gateway, tokens)
+}
+
+#[test]
+fn tokens_are_valid_from_not_before_until_expires_and_overlap() {
+    let (gateway, [old, new, current]) = with_three_tokens(Setup::default());
     for (token, reason) in [(&old, "expired"), (&new, "not_yet_valid")] {
         let response = gateway.send(delete(USER, CREDENTIAL, token.reveal()));
         assert_refusal(&response, 401, "unauthenticated", "no");
@@ -185,6 +188,75 @@ fn tokens_are_valid_from_not_before_until_expires_and_overlap() {
     );
     let intent = gateway.record("intent", |record| record["event"] == "request.intent");
     assert_eq!(intent["token"], "current");
+}
+
+/// Whoever looks for why a tenant's calls fail asks the trail for that tenant.
+#[test]
+fn the_trail_alone_names_whose_token_was_expired_or_is_not_valid_yet() {
+    let setup = Setup::default().bound("failed_auth: { requests: 3, per: 1h }");
+    let (gateway, [old, new, _]) = with_three_tokens(setup);
+    let unknown = NewToken::generate().unwrap();
+    let send = |token: &NewToken| gateway.send(delete(USER, CREDENTIAL, token.reveal()));
+    let answered = |response: &Response| {
+        let fields = response.fields.iter();
+        let mut fields: Vec<_> = fields
+            .filter(|(name, _)| name != "x-request-id" && name != "date")
+            .cloned()
+            .collect();
+        fields.sort();
+        let mut body = response.json();
+        body["request_id"] = "".into();
+        (response.status, fields, body)
+    };
+    let stranger = send(&unknown);
+    for (token, id, reason) in [(&old, "old", "expired"), (&new, "new", "not_yet_valid")] {
+        let response = send(token);
+        assert_eq!(answered(&response), answered(&stranger), "{id}");
+        let record = assert_recorded(&gateway, &response, "request.refused");
+        let whose = (&record["tenant"], &record["token"], &record["reason"]);
+        assert_eq!(whose, (&"billing".into(), &id.into(), &reason.into()));
+    }
+    let limited = send(&old);
+    assert_refusal(&limited, 429, "rate-limited", "no");
+    let record = assert_recorded(&gateway, &limited, "request.refused");
+    assert_eq!(
+        (&record["tenant"], &record["token"]),
+        (&"billing".into(), &"old".into())
+    );
+    let limited = send(&unknown);
+    let record = assert_recorded(&gateway, &limited, "request.refused");
+    assert!(
+        record["tenant"].is_null() && record["token"].is_null(),
+        "{record}"
+    );
+
+    let output = audit_verb(gateway.audit(), "query", &["--tenant", "billing"]);
+    let rows = String::from_utf8(output.stdout).unwrap();
+    let expected = [
+        ("billing/old", "refused (unauthenticated: expired)"),
+        ("billing/new", "refused (unauthenticated: not_yet_valid)"),
+        ("billing/old", "refused (rate-limited: unauthenticated)"),
+    ];
+    assert_eq!(rows.lines().count(), 1 + expected.len(), "{rows}");
+    for (row, (id, why)) in rows.lines().skip(1).zip(expected) {
+        assert!(
+            row.contains(id) && row.contains(why),
+            "{id} {why} in {rows}"
+        );
+    }
+
+    // Nobody has shown to be that tenant: what counts and tells of tenants says nothing.
+    let id = limited.field("x-request-id").unwrap();
+    gateway.process.wait_for(|line| line["request.id"] == id);
+    let output = gateway.process.output();
+    assert!(!output.contains("\"tenant.id\""), "{output}");
+    let metrics = gateway.admin("/metrics").text();
+    for line in [
+        "requests_total{tenant=\"\",status=\"401\",code=\"unauthenticated\"} 3",
+        "requests_total{tenant=\"\",status=\"429\",code=\"rate-limited\"} 2",
+    ] {
+        assert!(metrics.contains(line), "{line} in {metrics}");
+    }
 }
 
 #[test]
