@@ -6,6 +6,7 @@ mod audit;
 mod check;
 mod color;
 mod config;
+mod config_file;
 mod demo;
 mod freeze;
 mod healthcheck;
@@ -20,13 +21,10 @@ mod serve;
 mod start;
 mod token;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
-use self::output::errln;
-use clap::{Args, CommandFactory, Parser, Subcommand};
-
-/// What `--config` falls back to.
-pub const DEFAULT_CONFIG: &str = "/etc/alloy-gateway/config.yaml";
+use self::{config_file::ConfigFile, output::errln};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Lets internal apps delete a customer's stored credential at Alloy, without
 /// ever holding the Alloy API key.
@@ -82,24 +80,6 @@ enum Verb {
     Man(manual::Man),
     /// Print the version
     Version(manual::Version),
-}
-
-/// Which config file a verb reads.
-#[derive(Debug, Clone, Args)]
-pub struct ConfigFile {
-    /// The config file
-    #[arg(short = 'c', long = "config", value_name = "FILE", env = "ALLOY_GATEWAY_CONFIG", hide_env_values = true, default_value = DEFAULT_CONFIG)]
-    pub path: PathBuf,
-}
-
-impl ConfigFile {
-    /// Says how to name another file, if none was named and there is none where it is
-    /// looked for then.
-    fn hint(&self) {
-        if self.path.as_os_str() == DEFAULT_CONFIG && !self.path.exists() {
-            errln!("name another one with --config FILE, or in ALLOY_GATEWAY_CONFIG");
-        }
-    }
 }
 
 /// How a verb ended that did not fail.

@@ -102,6 +102,33 @@ fn help_shows_the_names_of_variables_and_not_what_is_in_them() {
 }
 
 #[test]
+fn an_empty_variable_is_named_unless_the_command_line_names_the_config() {
+    let with_empty = |args: &[&str]| {
+        let mut command = command(args);
+        command.env("ALLOY_GATEWAY_CONFIG", "").output().unwrap()
+    };
+    for args in [&["check"][..], &["serve"], &["audit", "query"]] {
+        let output = with_empty(args);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
+        let expected = "error: the variable ALLOY_GATEWAY_CONFIG is empty: let it name the config file, or unset it";
+        assert!(said.starts_with(expected), "{args:?}: {said}");
+    }
+    let said = text(&with_empty(&["check", "--config", "/does/not/exist"]).stderr);
+    assert!(
+        said.contains("/does/not/exist") && !said.contains("ALLOY_GATEWAY"),
+        "{said}"
+    );
+    let output = with_empty(&["check", "--config", ""]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("--config") && !said.contains("ALLOY_GATEWAY"),
+        "{said}"
+    );
+}
+
+#[test]
 fn color_is_for_terminals_unless_it_is_asked_for() {
     // Its config has no limits at all, which is worth a warning.
     let gateway = Gateway::start();

@@ -1,0 +1,69 @@
+//! Which config file a verb reads.
+
+use std::{ffi::OsStr, path::PathBuf};
+
+use clap::{
+    Arg, Args, Command, Error,
+    builder::{PathBufValueParser, TypedValueParser},
+    error::ErrorKind,
+    parser::ValueSource,
+};
+
+use super::output::errln;
+
+/// What `--config` falls back to.
+pub const DEFAULT_CONFIG: &str = "/etc/alloy-gateway/config.yaml";
+const VARIABLE: &str = "ALLOY_GATEWAY_CONFIG";
+
+/// Which config file a verb reads.
+#[derive(Debug, Clone, Args)]
+pub struct ConfigFile {
+    /// The config file
+    #[arg(short = 'c', long = "config", value_name = "FILE", env = VARIABLE, hide_env_values = true, default_value = DEFAULT_CONFIG, value_parser = Named)]
+    pub path: PathBuf,
+}
+
+impl ConfigFile {
+    /// Says how to name another file, if none was named and there is none where it is
+    /// looked for then.
+    pub fn hint(&self) {
+        if self.path.as_os_str() == DEFAULT_CONFIG && !self.path.exists() {
+            errln!("name another one with --config FILE, or in {VARIABLE}");
+        }
+    }
+}
+
+/// A path, which is not empty. An empty variable is one that somebody meant to fill: the
+/// default in its place might be another gateway's config, and a message about `--config`
+/// would name what nobody wrote.
+#[derive(Debug, Clone)]
+struct Named;
+
+impl TypedValueParser for Named {
+    type Value = PathBuf;
+
+    fn parse_ref(
+        &self,
+        command: &Command,
+        arg: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<PathBuf, Error> {
+        PathBufValueParser::new().parse_ref(command, arg, value)
+    }
+
+    fn parse_ref_(
+        &self,
+        command: &Command,
+        arg: Option<&Arg>,
+        value: &OsStr,
+        source: ValueSource,
+    ) -> Result<PathBuf, Error> {
+        if value.is_empty() && source == ValueSource::EnvVariable {
+            let message = format!(
+                "the variable {VARIABLE} is empty: let it name the config file, or unset it\n"
+            );
+            return Err(Error::raw(ErrorKind::InvalidValue, message).with_cmd(command));
+        }
+        self.parse_ref(command, arg, value)
+    }
+}
