@@ -23,7 +23,10 @@ mod token;
 
 use std::process::ExitCode;
 
-use self::{config_file::ConfigFile, output::errln};
+use self::{
+    config_file::ConfigFile,
+    output::{Unwritable, errln},
+};
 use clap::{CommandFactory, Parser, Subcommand};
 
 /// Lets internal apps delete a customer's stored credential at Alloy, without
@@ -97,15 +100,15 @@ pub enum Exit {
     Config,
 }
 
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(match exit {
-            Exit::Ok => 0,
-            Exit::Failure => 1,
-            Exit::Tampered => 3,
-            Exit::NotReady => 4,
-            Exit::Config => 78,
-        })
+impl Exit {
+    fn code(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::Failure => 1,
+            Self::Tampered => 3,
+            Self::NotReady => 4,
+            Self::Config => 78,
+        }
     }
 }
 
@@ -128,11 +131,12 @@ pub fn main() -> ExitCode {
         Verb::Man(man) => man.print(Cli::command()),
         Verb::Version(version) => Ok(version.print()),
     };
-    match result {
-        Ok(exit) => exit.into(),
-        Err(error) => {
+    let exit = result.unwrap_or_else(|error| match error.downcast_ref::<Unwritable>() {
+        Some(unwritable) => unwritable.tell(),
+        None => {
             errln!("alloy-gateway: {error:#}");
-            Exit::Failure.into()
+            Exit::Failure
         }
-    }
+    });
+    exit.code().into()
 }

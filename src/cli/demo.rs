@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Exit, output::outln};
+use super::{
+    Exit,
+    output::{Unwritable, try_outln},
+};
 use stage::Stage;
 
 /// Arguments of `demo`.
@@ -26,18 +29,20 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         .enable_all()
         .build()?;
     let stage = Stage::set(args.once)?;
-    if args.once {
-        let held = story::play(&stage);
-        runtime.block_on(stage.strike());
-        return held.map(|held| if held { Exit::Ok } else { Exit::Failure });
-    }
-    introduce(&stage);
-    runtime.block_on(async {
-        live::show(&stage, until_told_to_end()).await?;
-        outln!("\nstopping: calls under way get their answers, the trail is sealed");
-        stage.strike().await;
-        anyhow::Ok(Exit::Ok)
-    })
+    let played = match args.once {
+        true => story::play(&stage),
+        false => runtime.block_on(let_play(&stage)),
+    };
+    // However it went: what was set up is taken down.
+    runtime.block_on(stage.strike());
+    Ok(if played? { Exit::Ok } else { Exit::Failure })
+}
+
+async fn let_play(stage: &Stage) -> anyhow::Result<bool> {
+    introduce(stage)?;
+    live::show(stage, until_told_to_end()).await?;
+    try_outln!("\nstopping: calls under way get their answers, the trail is sealed")?;
+    Ok(true)
 }
 
 async fn until_told_to_end() -> std::io::Result<()> {
@@ -49,7 +54,7 @@ async fn until_told_to_end() -> std::io::Result<()> {
 }
 
 /// What a newcomer needs to play.
-fn introduce(stage: &Stage) {
+fn introduce(stage: &Stage) -> Result<(), Unwritable> {
     let exe = std::env::current_exe().unwrap_or_else(|_| "alloy-gateway".into());
     let exe = exe.display();
     let base = stage.base();
@@ -60,7 +65,7 @@ fn introduce(stage: &Stage) {
     let config = config.display();
     let billing = stage.billing();
     let support = stage.support();
-    outln!(
+    try_outln!(
         "\
 alloy-gateway demo: the real gateway before a simulated Alloy, all on this machine.
 
@@ -103,7 +108,7 @@ Read the config above while it runs, and copy config/example.yaml. Ctrl-C ends i
 
 Calls stand here as they end, from the trail:",
         alloy = stage.alloy_url(),
-    );
+    )
 }
 
 /// How long the story waits for anything on this machine.

@@ -7,18 +7,34 @@ use std::{
     process,
 };
 
-/// Writes to stdout. A reader that went away (`… | head`) has seen enough, and
-/// the process ends quietly.
-pub fn to_stdout(text: fmt::Arguments<'_>) {
-    match io::stdout().write_fmt(text) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => process::exit(0),
-        Err(error) => {
-            to_stderr(format_args!(
-                "alloy-gateway: cannot write to stdout: {error}\n"
-            ));
-            process::exit(1);
+use super::Exit;
+
+/// Stdout can't be written, and so there is nobody to go on for.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write to stdout: {0}")]
+pub struct Unwritable(io::Error);
+
+impl Unwritable {
+    /// Says so, and how the process ends. A reader that went away (`… | head`) has seen
+    /// enough: that is quiet, and no failure.
+    pub fn tell(&self) -> Exit {
+        if self.0.kind() == io::ErrorKind::BrokenPipe {
+            return Exit::Ok;
         }
+        errln!("alloy-gateway: {self}");
+        Exit::Failure
+    }
+}
+
+/// Writes to stdout, for those who have something to put in order if that fails.
+pub fn try_stdout(text: fmt::Arguments<'_>) -> Result<(), Unwritable> {
+    io::stdout().write_fmt(text).map_err(Unwritable)
+}
+
+/// Writes to stdout; if that fails, the process ends.
+pub fn to_stdout(text: fmt::Arguments<'_>) {
+    if let Err(unwritable) = try_stdout(text) {
+        process::exit(unwritable.tell().code().into());
     }
 }
 
@@ -39,6 +55,13 @@ macro_rules! outln {
     };
 }
 
+/// [`outln`] for those who have something to put in order if it fails.
+macro_rules! try_outln {
+    ($($part:tt)*) => {
+        $crate::cli::output::try_stdout(format_args!("{}\n", format_args!($($part)*)))
+    };
+}
+
 macro_rules! err {
     ($($part:tt)*) => {
         $crate::cli::output::to_stderr(format_args!($($part)*))
@@ -51,7 +74,7 @@ macro_rules! errln {
     };
 }
 
-pub(crate) use {err, errln, out, outln};
+pub(crate) use {err, errln, out, outln, try_outln};
 
 /// A text of which no terminal acts on anything: control characters are written out.
 pub fn tame(text: &str) -> String {

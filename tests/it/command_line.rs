@@ -537,6 +537,33 @@ fn the_demo_plays_its_story_and_all_of_it_holds() {
     assert!(!story.contains("agw_") || !story.contains(&"agw_".repeat(2)));
 }
 
+#[test]
+fn a_demo_that_nobody_can_read_leaves_nothing_behind() {
+    for args in [&["demo", "--once"][..], &["demo"]] {
+        let directory = tempfile::tempdir().unwrap();
+        let start = |stdout: Stdio| {
+            let mut demo = command(args);
+            demo.env("TMPDIR", directory.path()).stdout(stdout);
+            demo.stderr(Stdio::piped()).spawn().unwrap()
+        };
+        let full = fs::OpenOptions::new().write(true).open("/dev/full");
+        let output = start(full.unwrap().into()).wait_with_output().unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
+        assert!(
+            said.contains("cannot write to stdout: No space left"),
+            "{said}"
+        );
+        // A reader that went away has seen enough.
+        let mut piped = start(Stdio::piped());
+        drop(piped.stdout.take());
+        let output = piped.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {output:?}");
+        let left: Vec<_> = fs::read_dir(directory.path()).unwrap().collect();
+        assert!(left.is_empty(), "{args:?}: {left:?}");
+    }
+}
+
 /// Whatever collects the log reads JSON: the line that says why there is no gateway is
 /// the one it must not drop.
 #[test]

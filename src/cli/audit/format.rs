@@ -59,8 +59,7 @@ impl Printer {
     pub fn print(&mut self, row: &Row) {
         match self.format {
             Format::Table => {
-                // Whoever can write the trail is not to write to the reader's terminal.
-                self.waiting.push(columns(row).map(|cell| tame(&cell)));
+                self.waiting.push(columns(row));
                 if self.widths.is_some() || self.waiting.len() >= LOOK_AHEAD {
                     self.flush();
                 }
@@ -80,14 +79,27 @@ impl Printer {
             Some(widths) => widths,
             None => {
                 let widths = fitting(&rows);
-                line(&HEADER.map(ToOwned::to_owned), &widths);
+                outln!("{}", header(&widths));
                 *self.widths.insert(widths)
             }
         };
         for row in &rows {
-            line(row, &widths);
+            outln!("{}", line(row, &widths));
         }
     }
+}
+
+/// A table of these rows, as a [`Printer`] prints it.
+pub fn table<'a>(rows: impl IntoIterator<Item = &'a Row>) -> String {
+    let rows: Vec<_> = rows.into_iter().map(columns).collect();
+    let widths = fitting(&rows);
+    let lines = rows.iter().map(|row| line(row, &widths));
+    let lines: Vec<_> = std::iter::once(header(&widths)).chain(lines).collect();
+    lines.join("\n")
+}
+
+fn header(widths: &[usize; HEADER.len()]) -> String {
+    line(&HEADER.map(ToOwned::to_owned), widths)
 }
 
 fn columns(row: &Row) -> [String; HEADER.len()] {
@@ -117,6 +129,8 @@ fn columns(row: &Row) -> [String; HEADER.len()] {
         text(&row.request_id),
         from,
     ]
+    // Whoever can write the trail is not to write to the reader's terminal.
+    .map(|cell| tame(&cell))
 }
 
 /// How it ended; of refusals, what for and why; of many, how many.
@@ -144,7 +158,7 @@ fn fitting(rows: &[[String; HEADER.len()]]) -> [usize; HEADER.len()] {
     widths
 }
 
-fn line(cells: &[String; HEADER.len()], widths: &[usize; HEADER.len()]) {
+fn line(cells: &[String; HEADER.len()], widths: &[usize; HEADER.len()]) -> String {
     let cells = cells.iter().zip(widths).enumerate();
     let padded = cells.map(|(at, (cell, &width))| {
         if NUMBERS.contains(&at) {
@@ -154,7 +168,7 @@ fn line(cells: &[String; HEADER.len()], widths: &[usize; HEADER.len()]) {
         }
     });
     let line = padded.collect::<Vec<_>>().join("  ");
-    outln!("{}", line.trim_end());
+    line.trim_end().to_owned()
 }
 
 fn json_row(row: &Row) -> Value {

@@ -7,22 +7,26 @@ use tokio::time::sleep;
 use super::stage::{KEY, Stage};
 use crate::{
     audit::{Follower, Row},
-    cli::output::outln,
+    cli::output::try_outln,
 };
 
 /// How often the trail is looked at.
 const EVERY: Duration = Duration::from_millis(200);
 
 /// Says of each call how it ended, and what the simulated Alloy got, until `end`.
-pub async fn show(stage: &Stage, end: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+pub async fn show(stage: &Stage, end: impl Future<Output = io::Result<()>>) -> anyhow::Result<()> {
     let (mut follower, _) = Follower::begin(&stage.trail_directory(), 0)?;
     let mut end = std::pin::pin!(end);
     loop {
         tokio::select! {
-            ended = &mut end => return ended,
+            ended = &mut end => return Ok(ended?),
             () = sleep(EVERY) => {}
         }
-        follower.read(|row| outln!("{}", line(&row)))?;
+        let mut lines = Vec::new();
+        follower.read(|row| lines.push(line(&row)))?;
+        for line in lines {
+            try_outln!("{line}")?;
+        }
     }
 }
 

@@ -14,7 +14,6 @@ use anyhow::{Context, bail};
 
 use crate::{
     admin::Admin,
-    audit::Trail,
     cli::start::Ready,
     config,
     reload::Reloader,
@@ -29,16 +28,20 @@ pub const KEY: &str = "demo-key-that-no-caller-ever-sees";
 /// Everything the demo needs; [`strike`](Stage::strike) takes it down.
 #[derive(Debug)]
 pub struct Stage {
-    directory: PathBuf,
     alloy: SimulatedAlloy,
     gateway: Gateway,
-    trail: Trail,
     base: SocketAddr,
     admin: Option<SocketAddr>,
     billing: NewToken,
     support: NewToken,
     _admin: Option<AdminThread>,
+    /// Last, since the others write into it.
+    directory: Directory,
 }
+
+/// A directory that only this user can enter; it goes with this.
+#[derive(Debug)]
+struct Directory(PathBuf);
 
 type AdminThread = tokio::sync::oneshot::Sender<()>;
 
@@ -46,7 +49,7 @@ impl Stage {
     /// Sets everything up. A story takes free ports, so that it never collides;
     /// the demo for people takes the usual ones if they are free.
     pub fn set(for_story: bool) -> anyhow::Result<Self> {
-        let directory = directory()?;
+        let directory = Directory::new()?;
         let alloy = SimulatedAlloy::start(simulated_alloy::Options {
             tls: true,
             api_key: KEY.to_owned(),
@@ -57,11 +60,11 @@ impl Stage {
             NewToken::generate().map_err(|_| anyhow::anyhow!("the system gives no random numbers"))
         };
         let (billing, support) = (token()?, token()?);
-        fs::write(directory.join("alloy-ca.pem"), alloy.ca_pem())?;
-        secret_file(&directory.join("alloy-api-key"), KEY)?;
+        fs::write(directory.0.join("alloy-ca.pem"), alloy.ca_pem())?;
+        secret_file(&directory.0.join("alloy-api-key"), KEY)?;
         let listen = if for_story || !is_free(8080) { 0 } else { 8080 };
         let text = config_text(&alloy.url(), listen, &billing, &support);
-        let path = directory.join("config.yaml");
+        let path = directory.0.join("config.yaml");
         fs::write(&path, text)?;
         let loaded = config::load(&path).map_err(|problems| anyhow::anyhow!("{problems}"))?;
         let ready = Ready::read(&loaded).map_err(|problems| anyhow::anyhow!("{problems}"))?;
@@ -69,7 +72,7 @@ impl Stage {
         let gateway = Gateway::start(
             &loaded.settings,
             ready.snapshot,
-            trail.clone(),
+            trail,
             &mut Inherited::default(),
         )?;
         let Some(base) = gateway.address() else {
@@ -78,15 +81,14 @@ impl Stage {
         let reloader = Reloader::new(Arc::clone(gateway.shared()), &loaded, None);
         let (admin, ends) = serve_admin(Admin::new(Arc::clone(gateway.shared()), reloader))?;
         Ok(Self {
-            directory,
             alloy,
             gateway,
-            trail,
             base,
             admin: Some(admin),
             billing,
             support,
             _admin: Some(ends),
+            directory,
         })
     }
 
@@ -118,12 +120,12 @@ impl Stage {
 
     /// The config that was written for the demo.
     pub fn config_path(&self) -> PathBuf {
-        self.directory.join("config.yaml")
+        self.directory.0.join("config.yaml")
     }
 
     /// Where the trail is.
     pub fn trail_directory(&self) -> PathBuf {
-        self.directory.join("audit")
+        self.directory.0.join("audit")
     }
 
     /// The token of a tenant that may touch every user.
@@ -147,9 +149,6 @@ impl Stage {
                 std::future::pending::<()>,
             )
             .await;
-        drop(self.trail);
-        // It lies in the system's temporary directory: nothing is lost if it stays.
-        let _ = fs::remove_dir_all(&self.directory);
     }
 }
 
@@ -199,15 +198,23 @@ audit:
     )
 }
 
-/// A new directory that only this user can enter.
-fn directory() -> anyhow::Result<PathBuf> {
-    let name = format!("alloy-gateway-demo-{}", std::process::id());
-    let path = std::env::temp_dir().join(name);
-    fs::DirBuilder::new()
-        .mode(0o700)
-        .create(&path)
-        .with_context(|| format!("cannot create {}", path.display()))?;
-    Ok(path)
+impl Directory {
+    fn new() -> anyhow::Result<Self> {
+        let name = format!("alloy-gateway-demo-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .with_context(|| format!("cannot create {}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // It lies in the system's temporary directory: nothing is lost if it stays.
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }
 
 fn secret_file(path: &Path, secret: &str) -> anyhow::Result<()> {

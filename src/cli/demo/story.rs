@@ -11,8 +11,8 @@ use super::{
 use crate::{
     audit,
     cli::{
-        audit::format::{Format, Printer},
-        output::outln,
+        audit::format::table,
+        output::{Unwritable, try_outln},
     },
     simulated_alloy::Behaviour,
 };
@@ -26,17 +26,17 @@ struct Verdict {
 }
 
 impl Verdict {
-    fn check(&mut self, holds: bool, what: &str) {
-        outln!("  {} {what}", if holds { "ok  " } else { "FAIL" });
+    fn check(&mut self, holds: bool, what: &str) -> Result<(), Unwritable> {
         self.held &= holds;
+        try_outln!("  {} {what}", if holds { "ok  " } else { "FAIL" })
     }
 }
 
 /// Plays the story; whether all of it held.
 pub fn play(stage: &Stage) -> anyhow::Result<bool> {
-    outln!(
+    try_outln!(
         "alloy-gateway demo: the real gateway before a simulated Alloy, over real TLS on loopback"
-    );
+    )?;
     let mut verdict = Verdict { held: true };
     a_delete(stage, &mut verdict)?;
     a_stranger(stage, &mut verdict)?;
@@ -49,12 +49,12 @@ pub fn play(stage: &Stage) -> anyhow::Result<bool> {
     } else {
         "Something did not hold: see FAIL above."
     };
-    outln!("\n{end}");
+    try_outln!("\n{end}")?;
     Ok(verdict.held)
 }
 
 fn a_delete(stage: &Stage, verdict: &mut Verdict) -> anyhow::Result<()> {
-    scene("1. An app deletes a credential. It holds a gateway token, not the Alloy key.");
+    scene("1. An app deletes a credential. It holds a gateway token, not the Alloy key.")?;
     let request = delete(
         "/users/ana/credentials/slack",
         &[
@@ -63,15 +63,15 @@ fn a_delete(stage: &Stage, verdict: &mut Verdict) -> anyhow::Result<()> {
             "X-Debug: 1".to_owned(),
         ],
     );
-    show("app -> gateway", &masked(&request, stage));
+    show("app -> gateway", &masked(&request, stage))?;
     let answer = send(stage.address(), &request)?;
     let received = stage.alloy().received();
     let wire = received
         .last()
         .context("nothing reached the simulated Alloy")?
         .text();
-    show("gateway -> Alloy", &wire);
-    show("gateway -> app", &summary(&answer));
+    show("gateway -> Alloy", &wire)?;
+    show("gateway -> app", &summary(&answer))?;
     let id = answer.field("x-request-id").unwrap_or_default();
     let expected = [
         "DELETE /users/ana/credentials/slack HTTP/1.1".to_owned(),
@@ -83,23 +83,23 @@ fn a_delete(stage: &Stage, verdict: &mut Verdict) -> anyhow::Result<()> {
         "via: 1.1 alloy-gateway".to_owned(),
         format!("x-request-id: {id}"),
     ];
-    verdict.check(answer.status == 200, "Alloy's own answer came back: 200");
+    verdict.check(answer.status == 200, "Alloy's own answer came back: 200")?;
     verdict.check(
         wire.contains(KEY),
         "Alloy got the real key, and x-api-version: 2025-09",
-    );
+    )?;
     let got: Vec<_> = wire.trim_end().split("\r\n").collect();
     verdict.check(
         got == expected,
         "Alloy got these eight lines and nothing else of the app's",
-    );
+    )?;
     let everything = format!("{answer:?}");
-    verdict.check(!everything.contains(KEY), "the app got nothing of the key");
+    verdict.check(!everything.contains(KEY), "the app got nothing of the key")?;
     Ok(())
 }
 
 fn a_stranger(stage: &Stage, verdict: &mut Verdict) -> anyhow::Result<()> {
-    scene("2. A stranger tries, without a token.");
+    scene("2. A stranger tries, without a token.")?;
     refused(
         stage,
         verdict,
@@ -110,7 +110,7 @@ fn a_stranger(stage: &Stage, verdict: &mut Verdict) -> anyhow::Result<()> {
 }
 
 fn a_foreign_user(stage: &Stage, verdict: &mut Verdict) -> anyhow::Result<()> {
-    scene("3. The tenant `support` may touch the user bob. It tries ana.");
+    scene("3. The tenant `support` may touch the user bob. It tries ana.")?;
     let fields = [bearer(stage.support())];
     refused(
         stage,
@@ -130,20 +130,20 @@ fn refused(
 ) -> anyhow::Result<()> {
     let before = stage.alloy().received().len();
     let answer = send(stage.address(), &delete(path, fields))?;
-    show("gateway -> app", &summary(&answer));
+    show("gateway -> app", &summary(&answer))?;
     verdict.check(
         answer.status == status && answer.code() == code,
         &format!("{status} {code}"),
-    );
+    )?;
     verdict.check(
         stage.alloy().received().len() == before,
         "nothing reached Alloy",
-    );
+    )?;
     Ok(())
 }
 
 fn a_burst(stage: &Stage, verdict: &mut Verdict) -> anyhow::Result<()> {
-    scene("4. `support` sends eight at once. Its limit is 5 per 10 s.");
+    scene("4. `support` sends eight at once. Its limit is 5 per 10 s.")?;
     let before = stage.alloy().received().len();
     let address = stage.address();
     let callers: Vec<_> = (1..=8)
@@ -168,7 +168,7 @@ fn a_burst(stage: &Stage, verdict: &mut Verdict) -> anyhow::Result<()> {
         .iter()
         .map(|answer| answer.status.to_string())
         .collect();
-    outln!("  {}", statuses.join(" "));
+    try_outln!("  {}", statuses.join(" "))?;
     let limited: Vec<_> = answers
         .iter()
         .filter(|answer| answer.code() == "rate-limited")
@@ -176,69 +176,69 @@ fn a_burst(stage: &Stage, verdict: &mut Verdict) -> anyhow::Result<()> {
     verdict.check(
         answers.iter().filter(|a| a.status == 200).count() == 5,
         "exactly five passed",
-    );
-    verdict.check(limited.len() == 3, "three got 429 rate-limited");
+    )?;
+    verdict.check(limited.len() == 3, "three got 429 rate-limited")?;
     verdict.check(
         stage.alloy().received().len() == before + 5,
         "five reached Alloy",
-    );
+    )?;
     let refused = limited.first().context("nothing was limited")?;
-    show("gateway -> app", &summary(refused));
+    show("gateway -> app", &summary(refused))?;
     let seconds = refused
         .field("retry-after")
         .and_then(|text| text.parse().ok())
         .context("no Retry-After")?;
-    outln!("  waiting the {seconds} s that Retry-After asks for");
+    try_outln!("  waiting the {seconds} s that Retry-After asks for")?;
     thread::sleep(Duration::from_secs(seconds));
     let retry = delete("/users/bob/credentials/c9", &[bearer(stage.support())]);
     verdict.check(
         send(address, &retry)?.status == 200,
         "then the retry passed",
-    );
+    )?;
     Ok(())
 }
 
 fn an_upstream_fault(stage: &Stage, verdict: &mut Verdict) -> anyhow::Result<()> {
-    scene("5. Alloy reads the request and hangs up without an answer, twice.");
+    scene("5. Alloy reads the request and hangs up without an answer, twice.")?;
     stage.alloy().script([Behaviour::Reset, Behaviour::Reset]);
     let before = stage.alloy().received().len();
     let request = delete("/users/ana/credentials/jira", &[bearer(stage.billing())]);
     let answer = send(stage.address(), &request)?;
-    show("gateway -> app", &summary(&answer));
+    show("gateway -> app", &summary(&answer))?;
     verdict.check(
         stage.alloy().received().len() == before + 2,
         "the gateway tried once more, and no oftener",
-    );
+    )?;
     verdict.check(
         answer.status == 502 && answer.code() == "upstream-reset",
         "502 upstream-reset",
-    );
+    )?;
     let sent = answer.field("x-alloy-gateway-sent");
     verdict.check(
         sent == Some("unknown"),
         "it says honestly that the DELETE may have been carried out",
-    );
+    )?;
     Ok(())
 }
 
 fn the_trail(stage: &Stage, verdict: &mut Verdict) -> anyhow::Result<()> {
-    scene("6. The trail: one record before each call, one after, hash-chained.");
+    scene("6. The trail: one record before each call, one after, hash-chained.")?;
     let report = audit::verify(&stage.trail_directory(), &audit::Known::default(), |_| {})?;
     let lines = trail_lines(stage)?;
     let doubtful = lines.iter().find(|line| line.contains("\"in-doubt\""));
     let id = doubtful.and_then(|line| line.split("\"request_id\":\"").nth(1)?.get(..36));
     let id = id.context("no call is in doubt")?;
     for line in lines.iter().filter(|line| line.contains(id)) {
-        show_line("   ", line);
+        show_line("   ", line)?;
     }
-    outln!("\n  Who deleted `slack`, and did it go through? And `jira`?");
-    let mut printer = Printer::new(Format::Table);
+    try_outln!("\n  Who deleted `slack`, and did it go through? And `jira`?")?;
+    let mut rows = Vec::new();
     for credential in ["slack", "jira"] {
         let filter = audit::Filter {
             credential: Some(credential.to_owned()),
             ..audit::Filter::default()
         };
-        let each = |row| printer.print(&row);
+        let each = |row| rows.push(row);
         audit::query(
             &stage.trail_directory(),
             &audit::Known::default(),
@@ -247,25 +247,25 @@ fn the_trail(stage: &Stage, verdict: &mut Verdict) -> anyhow::Result<()> {
             |_| {},
         )?;
     }
-    printer.flush();
-    outln!("\n  {report}");
-    verdict.check(report.is_intact(), "the chain verifies");
+    try_outln!("{}", table(&rows))?;
+    try_outln!("\n  {report}")?;
+    verdict.check(report.is_intact(), "the chain verifies")?;
     verdict.check(
         report.intents == 8,
         "8 intents: each written before its DELETE was sent",
-    );
-    verdict.check(report.outcomes.deleted == 7, "7 outcomes: deleted");
-    verdict.check(report.outcomes.in_doubt == 1, "1 outcome: in doubt");
-    verdict.check(report.refusals == 5, "5 refusals");
+    )?;
+    verdict.check(report.outcomes.deleted == 7, "7 outcomes: deleted")?;
+    verdict.check(report.outcomes.in_doubt == 1, "1 outcome: in doubt")?;
+    verdict.check(report.refusals == 5, "5 refusals")?;
     verdict.check(
         !lines.iter().any(|line| line.contains(KEY)),
         "no key in the trail",
-    );
+    )?;
     let tokens = [stage.billing(), stage.support()];
     let speaks = lines
         .iter()
         .any(|line| tokens.iter().any(|token| line.contains(token)));
-    verdict.check(!speaks, "no token in the trail");
+    verdict.check(!speaks, "no token in the trail")?;
     Ok(())
 }
 
@@ -289,29 +289,28 @@ fn trail_lines(stage: &Stage) -> anyhow::Result<Vec<String>> {
     Ok(lines)
 }
 
-fn scene(title: &str) {
-    outln!("\n{title}");
+fn scene(title: &str) -> Result<(), Unwritable> {
+    try_outln!("\n{title}")
 }
 
-fn show(who: &str, text: &str) {
-    outln!("  {who}");
-    for line in text.trim_end().lines() {
-        show_line("    |", line.trim_end());
-    }
+fn show(who: &str, text: &str) -> Result<(), Unwritable> {
+    try_outln!("  {who}")?;
+    let mut lines = text.trim_end().lines();
+    lines.try_for_each(|line| show_line("    |", line.trim_end()))
 }
 
 /// A line of the wire, or of the trail; JSON that is long is broken between fields.
-fn show_line(margin: &str, line: &str) {
+fn show_line(margin: &str, line: &str) -> Result<(), Unwritable> {
     let (mut start, mut fits) = (0, 0);
     let ends = line.match_indices(",\"").map(|(at, _)| at + 1);
     for end in ends.chain([line.len()]) {
         if end - start > WIDTH && fits > start {
-            outln!("{margin} {}", line.get(start..fits).unwrap_or_default());
+            try_outln!("{margin} {}", line.get(start..fits).unwrap_or_default())?;
             start = fits;
         }
         fits = end;
     }
-    outln!("{margin} {}", line.get(start..).unwrap_or_default());
+    try_outln!("{margin} {}", line.get(start..).unwrap_or_default())
 }
 
 fn bearer(token: &str) -> String {
