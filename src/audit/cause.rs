@@ -84,6 +84,9 @@ pub enum Misplaced {
     /// The lock file is gone, or another one.
     #[error("the trail's lock was removed under us")]
     Lock,
+    /// What stands in the lock's place could not have been made by the gateway.
+    #[error("its lock is {0}, not a regular file: remove it, and the gateway makes its own")]
+    NoLock(&'static str),
     /// Somebody else has the lock by now.
     #[error("another process writes the trail now")]
     Taken,
@@ -96,7 +99,7 @@ impl Misplaced {
             Self::Replaced => "replaced",
             Self::Length { .. } => "truncated",
             Self::Directory => "directory-removed",
-            Self::Lock | Self::Taken => "lock-lost",
+            Self::Lock | Self::NoLock(_) | Self::Taken => "lock-lost",
         }
     }
 }

@@ -8,12 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::{
-    fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, statx},
-    io::Errno,
-};
+use rustix::fs::{AtFlags, CWD, OFlags, StatxFlags, statx};
 
-use super::{cause::Misplaced, disk::Disk};
+use super::{
+    cause::Misplaced,
+    disk::{Disk, open_file},
+};
 
 /// What a segment's name ends with.
 const SUFFIX: &str = ".jsonl";
@@ -306,7 +306,9 @@ fn found_at(path: &Path) -> io::Result<Found> {
 /// Documentation/filesystems/multigrain-ts.rst of the kernel).
 fn find(from: impl AsFd, path: &Path) -> io::Result<Found> {
     let wanted = StatxFlags::INO | StatxFlags::SIZE;
-    let found = statx(from, path, AtFlags::EMPTY_PATH, wanted)?;
+    // A link to the file is none: nobody reads behind it.
+    let how = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW;
+    let found = statx(from, path, how, wanted)?;
     Ok(Found {
         identity: Identity {
             device: (found.stx_dev_major, found.stx_dev_minor),
@@ -365,23 +367,13 @@ pub fn after(number: u64) -> io::Result<u64> {
     })
 }
 
-/// Opens a segment to read it; `None` if it is no regular file: others may wait for ever
-/// for whoever writes them, or be somewhere else.
+/// Opens a segment to read it; `None` if it is no regular file.
 ///
 /// # Errors
 ///
 /// If it can't be opened.
 pub fn open(path: &Path) -> io::Result<Option<File>> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    match rustix::fs::open(path, flags, Mode::empty()) {
-        Ok(opened) => {
-            let file = File::from(opened);
-            Ok(file.metadata()?.is_file().then_some(file))
-        }
-        // A link, and a socket.
-        Err(Errno::LOOP | Errno::NXIO) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
+    open_file(path, OFlags::RDONLY)
 }
 
 /// Ten digits, or more for a number that needs them.

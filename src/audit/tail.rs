@@ -2,7 +2,6 @@
 //! never further than what the writer acknowledged.
 
 use std::{
-    fs::File,
     io::{self, BufRead, BufReader, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
 };
@@ -209,7 +208,10 @@ pub fn holds(directory: &Path, head: &Head) -> io::Result<Holds> {
     let Some(begin) = begins.iter().rfind(|begin| begin.seq <= head.seq) else {
         return Ok(Holds::NotYet);
     };
-    let mut reader = BufReader::new(File::open(&begin.path)?);
+    let Some(opened) = segment::open(&begin.path)? else {
+        return Ok(Holds::NotYet);
+    };
+    let mut reader = BufReader::new(opened);
     let mut line = Vec::new();
     while (&mut reader)
         .take(LINE_BYTES_MAX)

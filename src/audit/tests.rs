@@ -14,6 +14,7 @@ mod faults;
 mod full;
 mod hanging;
 mod keyed;
+mod no_file;
 mod planted;
 mod retention;
 mod rotation;

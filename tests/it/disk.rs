@@ -107,6 +107,31 @@ pub fn generous(setup: Setup) -> Gateway {
 }
 
 #[test]
+fn a_start_that_finds_no_file_in_the_locks_place_ends_and_says_what_to_do() {
+    let mut gateway = Gateway::start();
+    assert!(gateway.stop().success());
+    let lock = gateway.audit().join("lock");
+    fs::remove_file(&lock).unwrap();
+    assert!(
+        Command::new("mkfifo")
+            .arg(&lock)
+            .status()
+            .unwrap()
+            .success()
+    );
+    gateway.process = crate::support::Process::spawn(&gateway.config_path(), "info");
+    assert_eq!(gateway.process.wait().code(), Some(1));
+    let told = gateway.process.output();
+    assert!(
+        told.contains("lock is a FIFO") && told.contains("remove it"),
+        "{told}"
+    );
+    fs::remove_file(&lock).unwrap();
+    gateway.start_again();
+    assert_eq!(gateway.delete(USER, "c1").status, 200);
+}
+
+#[test]
 fn a_full_disk_still_takes_the_outcomes_of_what_was_sent() {
     let Some(mount) = Mount::of("tmpfs", 6) else {
         return;
