@@ -223,6 +223,10 @@ impl Scan {
             } else {
                 Rest::of_line(&mut reader)?
             };
+            if rest.is_endless {
+                self.note(&file, number + 1, self.next_seq(), Fault::TooLong);
+                return Ok(number);
+            }
             if !is_finished && !rest.is_ended {
                 if !self.may_be_torn(&line, rest.is_zeros) {
                     self.note(&file, number + 1, self.next_seq(), Fault::Foreign);

@@ -286,3 +286,38 @@ async fn the_id_of_another_trail_is_not_taken_from_a_line_that_was_planted() {
     let chain = collected.chain().unwrap().to_string();
     assert_ne!(chain, "4d2c9a53-9d54-4a7e-a1b0-5ed8d1f3a0c4");
 }
+
+/// A hole takes no room on the disk, and hours to read.
+#[tokio::test]
+async fn a_hole_without_end_is_named_read_by_nobody_and_cut_by_no_start() {
+    const HOLE: u64 = 1 << 40;
+    let directory = tempfile::tempdir().unwrap();
+    frozen(options(directory.path())).await;
+    let head = verify(directory.path()).unwrap().head;
+    let next = format!(r#"{{"v":1,"seq":{},"time":""#, head.seq + 1);
+    for (number, begins) in [(98, ""), (99, &*next)] {
+        let planted = segment_of(directory.path(), number);
+        fs::write(&planted, begins).unwrap();
+        let file = fs::OpenOptions::new().write(true).open(&planted).unwrap();
+        file.set_len(HOLE).unwrap();
+    }
+    let wrong = verify(directory.path()).unwrap().wrong.unwrap();
+    assert_eq!(
+        (wrong.file, wrong.fault),
+        (segment::name(98), Fault::TooLong)
+    );
+    assert_eq!(start(options(directory.path())), ["billing"]);
+    for number in [98, 99] {
+        let found = fs::metadata(segment_of(directory.path(), number)).unwrap();
+        assert_eq!(found.len(), HOLE, "it is evidence");
+    }
+    // What stands behind it is read.
+    let report = verify(directory.path()).unwrap();
+    assert_eq!(report.outcomes.in_doubt, 1, "{report}");
+    assert_eq!(report.torn_bytes, 0, "{report}");
+    let (follower, rows) = Follower::begin(directory.path(), 10).unwrap();
+    assert_eq!((rows.len(), follower.open().count()), (1, 0));
+    let mut tail = crate::audit::Tail::behind(directory.path(), head).unwrap();
+    let batch = tail.read(&report.head).unwrap();
+    assert_eq!(batch.last, Some(report.head));
+}
