@@ -73,8 +73,32 @@ async fn a_start_on_a_full_disk_removes_what_retention_may_and_says_so() {
     let disk = Full(Arc::clone(&full));
     let refused = Trail::open_on(Box::new(disk), small(directory.path()), &mut |_| {});
     assert!(refused.is_err());
-    let now = segment::list(directory.path()).unwrap();
-    assert_eq!(now.get(..before.len()), Some(&*before));
+    assert_eq!(segment::list(directory.path()).unwrap(), before);
+}
+
+/// Whatever fails of a start's first write, the next one finds what this one found: a loop
+/// of restarts would gather segments without end.
+#[tokio::test]
+async fn a_start_that_fails_leaves_no_segment() {
+    let directory = tempfile::tempdir().unwrap();
+    for _ in 0..2 {
+        let before = segment::list(directory.path()).unwrap();
+        for options in [small(directory.path()), relaxed(directory.path())] {
+            let disk = Full(Arc::new(AtomicBool::new(true)));
+            let refused = Trail::open_on(Box::new(disk), options, &mut |_| {});
+            assert!(refused.is_err());
+            assert_eq!(segment::list(directory.path()).unwrap(), before);
+        }
+        old(directory.path()).await;
+    }
+    let report = verify(directory.path()).unwrap();
+    assert!(report.is_intact(), "{report}");
+}
+
+fn relaxed(directory: &Path) -> Options {
+    let mut options = small(directory);
+    options.settings.durability = Durability::Relaxed;
+    options
 }
 
 #[tokio::test]

@@ -217,7 +217,13 @@ pub(super) fn make_first(
     if !lacks_room(disk, &mut made) {
         return Ok((made?, gone));
     }
-    for removal in look()? {
+    let removals = look().inspect_err(|_| {
+        if let Ok(segment) = &made {
+            // What matters is why there are none.
+            let _ = segment.cut(disk, 0);
+        }
+    })?;
+    for removal in removals {
         if let Ok(segment) = &made {
             segment.cut(disk, 0)?;
         }

@@ -1,6 +1,6 @@
 //! How a writer begins: behind what an earlier run left, in a segment of its own.
 
-use std::{io, path::Path, sync::Arc};
+use std::{fs, io, path::Path, sync::Arc};
 
 use super::{
     Checkpoints, Pruning, Settling, WallClock, Writer, kept,
@@ -114,13 +114,32 @@ impl Writer {
             kind: Kind::Outcome(*seq),
         });
         let first = writer.beginning().into_iter().chain(pruned);
-        writer.write_own(first.chain(found.note.map(kept)).chain(in_doubt))?;
+        let first = first.chain(found.note.map(kept)).chain(in_doubt);
+        if let Err(error) = writer.write_own(first) {
+            writer.take_back(!gone.is_empty());
+            return Err(error);
+        }
         if is_relaxed {
             // A start need not wait for it, either.
             writer.settle_beside(None);
         }
         tell_in_doubt(found.open.len());
         Ok(writer)
+    }
+}
+
+impl Writer {
+    /// Removes the segment of a start that failed, which nobody was told of: a loop of
+    /// restarts would gather them without end. Unless part of it is there, and may be all
+    /// that says which segments were removed.
+    fn take_back(&mut self, says_what_is_gone: bool) {
+        let found = fs::symlink_metadata(self.segment.path());
+        let is_empty = found.is_ok_and(|found| found.len() == 0);
+        if (is_empty || !says_what_is_gone)
+            && let Err(error) = self.segment.cut(self.disk.as_mut(), 0)
+        {
+            tracing::warn!(segment = %self.segment.name(), %error, "the segment of a start that failed stays");
+        }
     }
 }
 
