@@ -58,7 +58,7 @@ pub fn run(verb: &Verb) -> anyhow::Result<Exit> {
 struct Trail {
     /// The trail's directory; without it, that of the config
     directory: Option<PathBuf>,
-    /// The file with the trail's mac_key; without it, that of the config
+    /// The file with the trail's mac_key; without it, that of the config, if one tells where the trail is
     #[arg(long, value_name = "FILE")]
     mac_key: Option<PathBuf>,
     /// The number of the first record with that key, if the trail got it later; without
@@ -113,6 +113,15 @@ impl Trail {
         let found = fs::read_dir(&directory);
         found.with_context(|| format!("cannot read the trail in {}", directory.display()))?;
         Ok(Opened { directory, known })
+    }
+
+    /// What is known of trails in a database: a config that tells it tells its key, too.
+    fn known_of(&self, source: &database::Source) -> anyhow::Result<Known> {
+        let mut known = self.known()?;
+        if known.mac_key.is_none() {
+            known.mac_key = source.mac_key(&self.config)?;
+        }
+        Ok(known)
     }
 
     /// What is known without a directory and its config.

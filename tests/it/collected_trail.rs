@@ -193,6 +193,40 @@ fn the_database_answers_as_the_directory_does() {
 }
 
 #[test]
+fn the_config_that_tells_the_database_tells_the_key_of_its_trails() {
+    let Some(postgres) = Postgres::start() else {
+        return;
+    };
+    let postgres = postgres.with_tables();
+    let mut gateway = shipping(&postgres, "billing-1")
+        .audit("mac_key: { file: mac-key }")
+        .file("mac-key", "0123456789abcdef0123456789abcdef\n")
+        .start();
+    assert_eq!(gateway.delete(USER, CREDENTIAL).status, 200);
+    wait_until_whole(&gateway);
+    assert_eq!(gateway.stop().code(), Some(0));
+    let verified = gateway.verb("audit", &["verify", "--collected"]);
+    assert_eq!(verified.status.code(), Some(0), "{}", said(&verified));
+    assert!(said(&verified).contains("intact"), "{}", said(&verified));
+    let asked = gateway.verb("audit", &["query", "--collected"]);
+    assert_eq!(asked.status.code(), Some(0), "{}", said(&asked));
+    assert!(!said(&asked).contains("not verified"), "{}", said(&asked));
+    // Who names the database alone has to name the key, too; and another key is another.
+    let without = postgres.audit("verify", &[]);
+    assert_eq!(without.status.code(), Some(3), "{}", said(&without));
+    let other = gateway.path("other-key");
+    fs::write(&other, "another key of thirty-two bytes!").unwrap();
+    let args = [
+        "verify",
+        "--collected",
+        "--mac-key",
+        other.to_str().unwrap(),
+    ];
+    let verified = gateway.verb("audit", &args);
+    assert_eq!(verified.status.code(), Some(3), "{}", said(&verified));
+}
+
+#[test]
 fn a_gateway_that_falls_silent_is_named_and_one_that_was_stopped_is_not() {
     let Some(postgres) = Postgres::start() else {
         return;

@@ -11,6 +11,7 @@ use crate::{
         settings::{SecretSource, Ship, Trust},
         snapshot,
     },
+    secret::MacKey,
     ship::{Connected, Database},
 };
 
@@ -40,6 +41,16 @@ impl Source {
         Ok(database.connect().await?)
     }
 
+    /// The key of the config that tells the database, if one does and has one.
+    pub fn mac_key(&self, config: &ConfigFile) -> anyhow::Result<Option<MacKey>> {
+        if !self.collected {
+            return Ok(None);
+        }
+        let loaded = load(&config.path)?;
+        snapshot::mac_key(&loaded.settings.audit)
+            .map_err(|problems| anyhow::anyhow!("{}", loaded.locate(problems)))
+    }
+
     fn database(&self, config: &Path) -> anyhow::Result<Database> {
         if let Some(file) = &self.from {
             let text = file.to_string_lossy();
@@ -59,11 +70,13 @@ impl Source {
                 anyhow::anyhow!(problem.message).context(file.display().to_string())
             });
         }
-        let loaded = config::load(config).map_err(|problems| {
-            anyhow::anyhow!("the config does not tell the database:\n{problems}")
-        })?;
-        of_config(&loaded).with_context(|| config.display().to_string())
+        of_config(&load(config)?).with_context(|| config.display().to_string())
     }
+}
+
+fn load(config: &Path) -> anyhow::Result<Loaded> {
+    config::load(config)
+        .map_err(|problems| anyhow::anyhow!("the config does not tell the database:\n{problems}"))
 }
 
 fn of_config(loaded: &Loaded) -> anyhow::Result<Database> {

@@ -90,7 +90,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
 /// The same of the collected trails. Each record is held against its own hash; whether
 /// some are missing tells `audit verify`.
 fn ask_database(args: &Args, filter: &Filter) -> anyhow::Result<Exit> {
-    let known = args.trail.known()?;
+    let known = args.trail.known_of(&args.source)?;
     let mut printer = Printer::new(args.format);
     let Asked { found, wants_key } = block_on(async {
         let connected = args.source.connect(&args.trail.config).await?;

@@ -81,7 +81,7 @@ const SILENT_AFTER: Duration = Duration::from_secs(15 * 60);
 fn verify_database(args: &Args) -> anyhow::Result<Exit> {
     let known = Known {
         head: args.expect,
-        ..args.trail.known()?
+        ..args.trail.known_of(&args.source)?
     };
     let mut found = Chains::default();
     block_on(async {
