@@ -25,7 +25,7 @@ use std::{
 };
 
 pub use self::{
-    expiry::{ExpiryWatch, earliest as earliest_expiry, ended as tokens_ended},
+    expiry::{CertificateWatch, ExpiryWatch, earliest as earliest_expiry, ended as tokens_ended},
     histogram::{Histogram, Merged, STORE},
     history::{History, Span},
     recent::{Incident, is_failure},
@@ -79,6 +79,12 @@ impl Metrics {
     /// The part of each worker.
     pub fn shards(&self) -> &[Arc<Shard>] {
         &self.shards
+    }
+
+    /// The name of the listener with this number; none of no listener.
+    pub fn listener(&self, number: Option<usize>) -> &str {
+        let name = number.and_then(|number| self.listeners.get(number));
+        name.map_or("", String::as_str)
     }
 
     /// The last minutes.

@@ -29,7 +29,7 @@ use crate::{
     config::{Loaded, problem::Problems, settings::Settings, snapshot::Snapshot},
     key_ring::KeyRing,
     logging,
-    metrics::ExpiryWatch,
+    metrics::{CertificateWatch, ExpiryWatch},
     secret::MacKey,
     server::Shared,
     systemd,
@@ -74,6 +74,7 @@ pub struct Reloader {
     retired: Retired<Snapshot>,
     state: Mutex<State>,
     expiries: ExpiryWatch,
+    certificates: CertificateWatch,
 }
 
 struct State {
@@ -121,6 +122,7 @@ impl Reloader {
             reading: Background::default(),
             retired: Retired::default(),
             expiries: ExpiryWatch::default(),
+            certificates: CertificateWatch::default(),
             state: Mutex::new(State {
                 settings: Arc::clone(&loaded.settings),
                 last: Reload {
@@ -329,8 +331,10 @@ impl Reloader {
     /// look at its files and for little else.
     fn tidy(&self) {
         let snapshot = self.shared.snapshot();
-        self.expiries.look(&snapshot, Timestamp::now());
-        self.shared.metrics().tick();
+        let (metrics, now) = (self.shared.metrics(), Timestamp::now());
+        self.expiries.look(&snapshot, now);
+        self.certificates.look(&snapshot, metrics, now);
+        metrics.tick();
         let containment = snapshot.containment();
         for before in self.retired.free() {
             let tenants = before.into_tenants();

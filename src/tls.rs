@@ -33,7 +33,10 @@ const POSTGRESQL: &[u8] = b"postgresql";
 
 /// How the gateway speaks TLS as a client; cheap to clone.
 #[derive(Clone)]
-pub struct ClientTls(TlsConnector);
+pub struct ClientTls {
+    connector: TlsConnector,
+    trust: Option<Validity>,
+}
 
 /// A connection to a server.
 pub type ClientStream<S = TcpStream> = client::TlsStream<S>;
@@ -81,11 +84,12 @@ pub fn database_config(trust: &Trust) -> Result<ClientTls, TrustError> {
 }
 
 fn client(trust: &Trust, alpn: &[u8]) -> Result<ClientTls, TrustError> {
-    let roots = match trust {
-        Trust::System => system_roots()?,
-        Trust::Bundled => RootCertStore {
-            roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
-        },
+    let (roots, trust) = match trust {
+        Trust::System => (system_roots()?, None),
+        Trust::Bundled => {
+            let roots = webpki_roots::TLS_SERVER_ROOTS.to_vec();
+            (RootCertStore { roots }, None)
+        }
         Trust::File(path) => file_roots(path).map_err(|why| TrustError::File {
             file: path.clone(),
             why,
@@ -101,10 +105,19 @@ fn client(trust: &Trust, alpn: &[u8]) -> Result<ClientTls, TrustError> {
     config.enable_early_data = false;
     // A full handshake costs a round trip: tickets of one host are worth it.
     config.resumption = Resumption::in_memory_sessions(64);
-    Ok(ClientTls(TlsConnector::from(Arc::new(config))))
+    Ok(ClientTls {
+        connector: TlsConnector::from(Arc::new(config)),
+        trust,
+    })
 }
 
 impl ClientTls {
+    /// Of the authorities of a file, the one that is valid longest: it takes the place of
+    /// the others. The store of a system, and the bundled one, are somebody else's care.
+    pub fn trust(&self) -> Option<Validity> {
+        self.trust
+    }
+
     /// Shakes hands as a client of `host`, a name or an IP literal.
     ///
     /// # Errors
@@ -115,7 +128,7 @@ impl ClientTls {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-        self.0.connect(name, stream).await
+        self.connector.connect(name, stream).await
     }
 }
 
@@ -164,9 +177,23 @@ pub enum ServerTlsError {
 
 /// How a server of ours speaks TLS; cheap to clone.
 #[derive(Clone)]
-pub struct ServerTls(TlsAcceptor);
+pub struct ServerTls {
+    acceptor: TlsAcceptor,
+    chain: Option<Validity>,
+    client_ca: Option<Validity>,
+}
 
 impl ServerTls {
+    /// Of the chain, the certificate that ends first.
+    pub fn chain(&self) -> Option<Validity> {
+        self.chain
+    }
+
+    /// Of the authorities of clients, the one that is valid longest.
+    pub fn client_ca(&self) -> Option<Validity> {
+        self.client_ca
+    }
+
     /// A server side with a certificate chain and its key, both PEM.
     ///
     /// # Errors
@@ -216,7 +243,11 @@ impl ServerTls {
         let resolver = SingleCertAndKey::from(certified);
         let mut config = builder.with_cert_resolver(Arc::new(resolver));
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-        Ok(Self(TlsAcceptor::from(Arc::new(config))))
+        Ok(Self {
+            acceptor: TlsAcceptor::from(Arc::new(config)),
+            chain: pem::first_to_end(chain),
+            client_ca: client_ca.and_then(pem::last_to_end),
+        })
     }
 
     /// Shakes hands with a client.
@@ -228,7 +259,7 @@ impl ServerTls {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        self.0.accept(stream).await
+        self.acceptor.accept(stream).await
     }
 }
 
@@ -280,7 +311,7 @@ fn system_roots() -> Result<RootCertStore, TrustError> {
     Ok(roots)
 }
 
-fn file_roots(path: &PathBuf) -> Result<RootCertStore, String> {
+fn file_roots(path: &PathBuf) -> Result<(RootCertStore, Option<Validity>), String> {
     let length = fs::metadata(path).map_err(|error| error.to_string())?.len();
     if length > ROOTS_BYTES_MAX {
         return Err(format!(
@@ -288,7 +319,7 @@ fn file_roots(path: &PathBuf) -> Result<RootCertStore, String> {
         ));
     }
     let pem = fs::read(path).map_err(|error| error.to_string())?;
-    pem::authorities(&pem)
+    Ok((pem::authorities(&pem)?, pem::last_to_end(&pem)))
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use crate::{
     audit::{self, DiskSpace},
     config::{
         settings::{Durability, Mode},
-        snapshot::{Snapshot, Tenant},
+        snapshot::{Certificate, Snapshot, Tenant},
     },
     containment::{Freeze, Scope},
     fleet::{Store, Trouble},
@@ -65,6 +65,8 @@ pub struct Facts {
     store: Option<StoreFacts>,
     /// Who has no valid token any more, and since when.
     without_token: Vec<(Arc<str>, Timestamp)>,
+    /// Those that should have been renewed by now, each with the name of its listener.
+    due_certificates: Vec<(Certificate, String)>,
     spans: Vec<Span>,
     lately: Option<(Span, Duration)>,
 }
@@ -189,6 +191,11 @@ impl Facts {
             failures: seen(metrics.latest(true), now),
             store: snapshot.store.as_deref().map(store),
             without_token: without_token(&snapshot, now),
+            due_certificates: snapshot
+                .certificates()
+                .filter(|certificate| certificate.is_due(now))
+                .map(|it| (it, metrics.listener(it.listener).to_owned()))
+                .collect(),
             spans: metrics.history().spans(),
             lately: metrics.history().whole(metrics.shards()),
         }

@@ -4,6 +4,7 @@
 //! roots) and makes the limiters; what did not change since the one before keeps
 //! its state.
 
+mod certificates;
 mod files;
 mod fleet;
 mod lasting;
@@ -38,6 +39,7 @@ use crate::{
 };
 
 pub use self::{
+    certificates::{Certificate, Use},
     files::named_files,
     fleet::store,
     lasting::Lasting,

@@ -1,16 +1,19 @@
-//! Tokens that are about to expire.
+//! Tokens that are about to expire; certificates below.
+
+mod certificates;
 
 use std::sync::{Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 
+pub use self::certificates::CertificateWatch;
 use crate::{
     background,
     config::{settings::TokenEntry, snapshot::Snapshot},
     token::EXPIRES_SOON,
 };
 
-/// How often it is warned of the same token.
+/// How often it is warned of the same token, or certificate.
 const AGAIN_AFTER: SignedDuration = SignedDuration::from_hours(24);
 /// Tokens that are named one by one in one look; the rest is a number.
 const NAMED_MAX: usize = 20;

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     audit::DiskSpace,
-    config::snapshot::Snapshot,
+    config::snapshot::{Certificate, Snapshot},
     pipeline::{
         code::Code,
         refusal::{AuthFailure, LimitedBy},
@@ -44,6 +44,7 @@ pub fn render(shared: &Shared, disk: Option<DiskSpace>, format: Format) -> Strin
     let counts = Counts::of(shared, &snapshot);
     requests(&mut text, shared, &counts);
     connections(&mut text, shared);
+    certificates(&mut text, shared, &snapshot);
     auth(&mut text, shared, &snapshot);
     limits(&mut text, shared, &snapshot, &counts);
     fleet::store(&mut text, shared);
@@ -185,6 +186,27 @@ fn connections(text: &mut Text, shared: &Shared) {
     for (end, count) in ConnectionEnd::ALL.into_iter().zip(sums) {
         text.number(&[("reason", end.as_str())], count);
     }
+}
+
+fn certificates(text: &mut Text, shared: &Shared, snapshot: &Snapshot) {
+    let mut family = |name, help, at: fn(&Certificate) -> Timestamp| {
+        text.family(name, Kind::Gauge, help);
+        for certificate in snapshot.certificates() {
+            let listener = shared.metrics().listener(certificate.listener);
+            let labels = [("use", certificate.usage.as_str()), ("listener", listener)];
+            text.figure(&labels, seconds(at(&certificate)));
+        }
+    };
+    family(
+        "certificate_expiry_timestamp_seconds",
+        "When the first certificate of the listener's chain expires, or the last authority of a file",
+        |certificate| certificate.until,
+    );
+    family(
+        "certificate_not_before_timestamp_seconds",
+        "Since when that certificate is valid",
+        |certificate| certificate.from,
+    );
 }
 
 fn auth(text: &mut Text, shared: &Shared, snapshot: &Snapshot) {

@@ -98,6 +98,19 @@ pub fn validities(chain: &[u8]) -> Vec<Validity> {
     chain.iter().filter_map(validity).collect()
 }
 
+/// Of some certificates the one that ends first: a chain is good no longer.
+pub(super) fn first_to_end(chain: &[u8]) -> Option<Validity> {
+    let validities = validities(chain).into_iter();
+    validities.min_by_key(|validity| validity.until)
+}
+
+/// Of some certificates the one that ends last: authorities are trusted side by side
+/// while one follows another.
+pub(super) fn last_to_end(authorities: &[u8]) -> Option<Validity> {
+    let validities = validities(authorities).into_iter();
+    validities.max_by_key(|validity| validity.until)
+}
+
 /// The library tells the dates only of a certificate that it refuses for them. It looks
 /// at them before anything else, so nothing need be trusted for that.
 fn validity(certificate: &CertificateDer<'_>) -> Option<Validity> {

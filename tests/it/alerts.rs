@@ -6,7 +6,10 @@ use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path, process::Comma
 use alloy_gateway::simulated_alloy::Behaviour;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::support::{FOREIGN_USER, Gateway, Setup, USER, metrics::Scrape, or_skipped};
+use crate::{
+    certificates,
+    support::{FOREIGN_USER, Gateway, Setup, USER, metrics::Scrape, or_skipped},
+};
 
 /// The minute at which all that is to fire has fired.
 const LATE: u32 = 40;
@@ -177,6 +180,38 @@ fn a_token_that_is_about_to_expire_is_told() {
             .scrape()
     };
     assert_fires("AlloyGatewayTokenExpiresSoon", &with(15), &with(13));
+}
+
+#[test]
+fn a_certificate_that_is_about_to_expire_is_told_and_one_that_is_overdue_pages() {
+    const HOUR: i64 = 3600;
+    let with = |before: i64, left: i64| {
+        let lasting = certificates::aged(24 * HOUR, 9999 * HOUR).0;
+        certificates::with(&certificates::aged(before, left), &lasting).scrape()
+    };
+    let year = 300 * 24 * HOUR;
+    let (soon, overdue) = (
+        "AlloyGatewayCertificateExpiresSoon",
+        "AlloyGatewayCertificateExpired",
+    );
+    assert_fires(
+        soon,
+        &with(year, 15 * 24 * HOUR),
+        &with(year, 13 * 24 * HOUR),
+    );
+    assert_fires(overdue, &with(year, 3 * 24 * HOUR), &with(year, 47 * HOUR));
+    assert_fires(overdue, &with(year, 3 * 24 * HOUR), &with(year, -HOUR));
+    // One that lives a day is renewed when a third of that is left.
+    assert_fires(
+        soon,
+        &with(12 * HOUR, 12 * HOUR),
+        &with(17 * HOUR, 7 * HOUR),
+    );
+    assert_fires(
+        overdue,
+        &with(17 * HOUR, 7 * HOUR),
+        &with(21 * HOUR, 3 * HOUR),
+    );
 }
 
 #[test]

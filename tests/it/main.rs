@@ -13,6 +13,7 @@ mod support;
 mod admin;
 mod alerts;
 mod bounds;
+mod certificates;
 mod check;
 mod collected_trail;
 mod command_line;

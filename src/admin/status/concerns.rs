@@ -2,7 +2,8 @@
 
 use super::{Facts, KeyFacts, StoreFacts, until, words};
 use crate::{
-    audit::DiskSpace, containment::Freeze, pipeline::limit::BreakerState, token::EXPIRES_SOON,
+    audit::DiskSpace, config::snapshot::Use, containment::Freeze, pipeline::limit::BreakerState,
+    token::EXPIRES_SOON,
 };
 
 /// What the start found of the trail, if it is not intact.
@@ -22,6 +23,7 @@ impl Facts {
         if !self.trail.verified {
             concerns.push(NOT_VERIFIED.to_owned());
         }
+        concerns.extend(self.certificates(true));
         concerns.extend(self.frozen());
         concerns.extend(self.keys.iter().flat_map(KeyFacts::concerns));
         for key in self
@@ -89,11 +91,40 @@ impl Facts {
                 ));
             }
         }
+        concerns.extend(self.certificates(false));
         concerns
     }
 }
 
 impl Facts {
+    /// Of which certificates the end has come, or is near.
+    fn certificates(&self, expired: bool) -> Vec<String> {
+        let certificates = self.due_certificates.iter();
+        let certificates = certificates.filter(|(it, _)| it.has_expired(self.now) == expired);
+        let said = certificates.map(|(certificate, listener)| {
+            let authority = match certificate.usage {
+                Use::Listen => None,
+                Use::ClientCa => Some(format!("authority of clients of listener {listener}")),
+                Use::UpstreamTrust => Some("authority of upstream.trust".to_owned()),
+            };
+            let end = certificate.until;
+            let (on, left) = (words::moment(end), words::span(until(self.now, end)));
+            match (authority, expired) {
+                (None, true) => format!(
+                    "The certificate of listener {listener} has expired on {on}: callers refuse it."
+                ),
+                (None, false) => {
+                    format!("The certificate of listener {listener} expires in {left}.")
+                }
+                (Some(authority), true) => {
+                    format!("Every {authority} has expired, the last on {on}.")
+                }
+                (Some(authority), false) => format!("The last {authority} expires in {left}."),
+            }
+        });
+        said.collect()
+    }
+
     /// Whose calls are all refused, since no token is valid any more.
     fn without_token(&self) -> Vec<String> {
         let tenants = self.without_token.iter().take(TENANTS_MAX);

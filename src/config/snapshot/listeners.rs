@@ -4,7 +4,11 @@ use std::{path::Path, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{Snapshot, secrets::read_file};
+use super::{
+    Snapshot,
+    certificates::{soon, timestamp},
+    secrets::read_file,
+};
 use crate::{
     config::{
         problem::{FieldPath, Problem},
@@ -16,8 +20,7 @@ use crate::{
 /// The longest file of a certificate or its key, in bytes.
 const CERTIFICATE_BYTES_MAX: u64 = 1 << 20;
 
-/// How long before its end a certificate is worth a warning. Those that live shorter are
-/// renewed when a third of their life is left (cert-manager), so that is no news.
+/// How long before its end a certificate is worth a warning to whoever loads a config.
 const EXPIRES_SOON: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// A listener as it was bound, and how it speaks TLS.
@@ -125,11 +128,7 @@ pub fn invalid_certificates(listen: &[Listen]) -> Vec<Problem> {
 }
 
 fn invalid(validity: Validity, now: Timestamp) -> Option<String> {
-    let date = |since: Duration| {
-        let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
-        Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX)
-    };
-    let (from, until) = (date(validity.from), date(validity.until));
+    let (from, until) = (timestamp(validity.from), timestamp(validity.until));
     if now < from {
         return Some(format!("is not valid before {from}: clients refuse it"));
     }
@@ -139,5 +138,5 @@ fn invalid(validity: Validity, now: Timestamp) -> Option<String> {
     let lifetime = validity.until.saturating_sub(validity.from);
     let days = left.as_secs() / 86_400;
     let expires = format!("expires on {until}: clients refuse it in {days} day(s)");
-    (left <= EXPIRES_SOON.min(lifetime / 3)).then_some(expires)
+    (left <= soon(EXPIRES_SOON, lifetime)).then_some(expires)
 }
