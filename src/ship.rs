@@ -7,6 +7,7 @@
 //! batch whose end was not heard is not written twice.
 
 mod ask;
+mod cursor;
 mod database;
 mod fault;
 mod run;

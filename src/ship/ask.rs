@@ -12,7 +12,7 @@ use tokio_postgres::{
 };
 use uuid::Uuid;
 
-use super::{fault::Failure, write::head};
+use super::{cursor::head, fault::Failure};
 use crate::audit::{self, Filter, Found, Head, Known, Line, LineCheck, Report, Row, Wrong};
 
 /// How much earlier than its beginning a call's end may be dated.

@@ -10,10 +10,10 @@ use tokio::{
 
 use super::{
     State,
+    cursor::{self, Cursor},
     database::in_time,
     fault::{Failure, Reason},
-    host_name, schema,
-    write::{self, Cursor},
+    host_name, schema, write,
 };
 use crate::{
     audit::{Tail, Trail},
@@ -103,7 +103,7 @@ impl Work {
             return Err(Failure::new(Reason::Trail, "the trail carries no id"));
         };
         let directory = self.trail.directory().to_owned();
-        let mut cursor = write::find(client, &directory, chain, &head).await?;
+        let mut cursor = cursor::find(client, &directory, chain, &head).await?;
         self.tell_divergence(&cursor);
         let mut tail = Tail::behind(&directory, cursor.last).map_err(unreadable)?;
         self.state.wrote(0, cursor.last.seq);
