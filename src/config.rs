@@ -26,6 +26,7 @@ pub(crate) use self::validate::is_loopback;
 use self::{
     problem::{FieldPath, Problem, Problems},
     settings::Settings,
+    snapshot::Snapshot,
     validate::Invalid,
 };
 pub use self::{
@@ -96,9 +97,10 @@ impl Loaded {
         &self.path
     }
 
-    /// What is worth a warning, in it and in the files that it names.
-    pub fn all_warnings(&self) -> Problems {
-        let doubtful = named::doubtful(&self.settings);
+    /// What is worth a warning, in it and in the files that it names, of which `snapshot`
+    /// was made.
+    pub fn all_warnings(&self, snapshot: &Snapshot) -> Problems {
+        let doubtful = named::doubtful(&self.settings, snapshot);
         let warnings: Vec<_> = self.warnings.iter().cloned().chain(doubtful).collect();
         if warnings.is_empty() {
             // Nothing is to be found in the text.

@@ -13,7 +13,7 @@ use super::{
 use crate::config::{
     self, Loaded,
     problem::Problems,
-    settings::{Mode, Settings, Tenant, Users, Window},
+    settings::{Mode, Settings, Tenant, Window},
     show_duration,
 };
 use crate::fleet::share::{Ceiling, Ceilings};
@@ -69,7 +69,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
             return Ok(Exit::Config);
         }
     };
-    let warnings = loaded.all_warnings();
+    let warnings = loaded.all_warnings(&ready.snapshot);
     print(&warnings, "warning", args.format);
     let is_refused = args.strict && !warnings.is_empty();
     if matches!(args.format, Format::Text) {
@@ -150,15 +150,12 @@ fn summary(loaded: &Loaded, file: &str, verdict: &str) {
     );
 }
 
-/// A tenant of whom nothing is deleted, and why.
+/// A tenant of whom nothing is deleted, as is wanted, and why.
 fn unusual(tenant: &Tenant) -> Option<(&str, &'static str)> {
-    let what = match (tenant.mode, &tenant.users) {
-        (Mode::DryRun, _) => "mode dry_run, nothing is sent",
-        (Mode::Suspended, _) => "mode suspended, all calls are refused",
-        (Mode::Enforce, Users::Listed(users)) if users.is_empty() => {
-            "users is an empty list, it may touch nobody"
-        }
-        (Mode::Enforce, _) => return None,
+    let what = match tenant.mode {
+        Mode::DryRun => "mode dry_run, nothing is sent",
+        Mode::Suspended => "mode suspended, all calls are refused",
+        Mode::Enforce => return None,
     };
     Some((&tenant.name, what))
 }

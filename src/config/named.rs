@@ -4,7 +4,7 @@
 use super::{
     problem::Problem,
     settings::Settings,
-    snapshot::{self, Built},
+    snapshot::{self, Built, Snapshot},
 };
 use crate::{secret::MacKey, traces::Way};
 
@@ -67,12 +67,14 @@ pub fn unbindable_after(settings: &Settings, before: &Settings) -> Vec<Problem> 
     problems
 }
 
-/// What settings name that can be used, and is hardly meant so.
-pub fn doubtful(settings: &Settings) -> Vec<Problem> {
+/// What settings name that can be used, and is hardly meant so; `snapshot` was made of
+/// them.
+pub fn doubtful(settings: &Settings, snapshot: &Snapshot) -> Vec<Problem> {
     let mut warnings = snapshot::loose_secrets(settings);
     warnings.extend(snapshot::loose_trail(settings));
     warnings.extend(snapshot::invalid_certificates(&settings.listen));
     warnings.extend(snapshot::without_directory(settings, None));
+    warnings.extend(snapshot::without_users(settings, snapshot));
     warnings
 }
 

@@ -18,6 +18,7 @@ mod ship;
 mod sockets;
 mod tokens;
 mod trust;
+mod users;
 
 use std::{collections::HashSet, hint::black_box, sync::Arc, time::Duration};
 
@@ -44,12 +45,13 @@ pub use self::{
     fleet::store,
     lasting::Lasting,
     listeners::invalid_certificates,
-    load::{Built, build, user_set},
+    load::{Built, build},
     modes::{loose_secrets, loose_trail},
     otlp::otlp,
     secrets::{mac_key, read_file, trail_directory},
     ship::{database, ship},
     sockets::{group_id, unbindable, without_directory},
+    users::{user_set, without_users},
 };
 use self::{left::Left, listeners::Listener, tokens::Tokens};
 

@@ -54,7 +54,7 @@ impl Basis {
             let built = self
                 .build(&loaded)
                 .map_err(|problems| loaded.locate(problems))?;
-            warnings = loaded.all_warnings().lines();
+            warnings = loaded.all_warnings(built.snapshot()).lines();
             Ok((loaded.settings, built))
         });
         Read {

@@ -300,3 +300,46 @@ fn a_file_of_roots_that_is_cut_short_is_told_in_words() {
     assert_ends(&config, 78, "upstream.trust.file: ");
     assert_ends(&config, 78, "is cut short");
 }
+
+/// The config whose tenant may touch those in `users.txt`.
+fn with_user_file(content: &str) -> Config {
+    let config = Config::new(|text| text.replace("users: all", "users: { file: users.txt }"));
+    fs::write(config.directory().join("users.txt"), content).unwrap();
+    config
+}
+
+#[test]
+fn a_list_of_users_that_names_nobody_is_worth_a_warning_at_its_field() {
+    for content in ["", "\n", "# nobody yet\n\n  # u1\n"] {
+        let said = warned(&with_user_file(content), "tenants[0].users");
+        assert!(said.contains("tenants[0].users.file: "), "{said}");
+        let expected = "users.txt names nobody: each call of the tenant is 403 user-not-allowed";
+        assert!(said.contains(expected), "{said}");
+    }
+    assert_eq!(
+        warned(&with_user_file("u1 # one\n"), "tenants[0].users"),
+        ""
+    );
+    let inline = Config::new(|text| text.replace("users: all", "users: []"));
+    let said = warned(&inline, "tenants[0].users");
+    let expected = "tenants[0].users: the list names nobody: each call of the tenant is 403";
+    assert!(said.contains(expected), "{said}");
+    let strict = run(&["check", "--strict", &inline.path()]);
+    assert_eq!(strict.status.code(), Some(78), "{strict:?}");
+    let suspended =
+        Config::new(|text| text.replace("users: all", "users: []\n    mode: suspended"));
+    assert_eq!(warned(&suspended, "tenants[0].users"), "");
+}
+
+#[test]
+fn an_emptied_list_of_users_is_told_to_who_loads_it() {
+    let gateway = Setup::default()
+        .file("users.txt", "u1\n")
+        .tenant("billing", &["users: { file: users.txt }"])
+        .start();
+    fs::write(gateway.path("users.txt"), "# u1\n").unwrap();
+    let (status, said) = gateway.admin_socket("POST", "/-/reload");
+    assert_eq!(status, 200, "{said}");
+    assert!(said.contains("tenants[0].users.file: "), "{said}");
+    assert!(said.contains("users.txt names nobody"), "{said}");
+}

@@ -1,6 +1,6 @@
 //! Settings → snapshot: reads what the settings name.
 
-use std::{collections::HashMap, path::Path, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 use http::HeaderValue;
 
@@ -11,15 +11,15 @@ use super::{
     secrets::{api_key, read_file},
     tokens::Tokens,
     trust::bad_trust,
+    users::user_set,
 };
 use crate::{
     background,
     config::{
         problem::{FieldPath, Problem},
-        settings::{self, SecretSource, Settings, Trust, Users, Window},
-        validate::expected_id,
+        settings::{self, SecretSource, Settings, Trust, Window},
     },
-    ids::{IdGrammar, UserId},
+    ids::IdGrammar,
     key_ring::KeyRing,
     metrics::TenantCounts,
     pipeline::{
@@ -31,9 +31,6 @@ use crate::{
     tls,
 };
 
-/// The longest list of users that is read, in bytes.
-const USERS_BYTES_MAX: u64 = 64 << 20;
-
 /// A snapshot that may take effect.
 #[derive(Debug)]
 #[must_use]
@@ -44,6 +41,11 @@ pub struct Built {
 }
 
 impl Built {
+    /// What is to take effect, without what lasts of tenants that are new.
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
     /// Gives tenants that are new what lasts of them: a switch that freezes and thaws
     /// reach, and calls still under way. This may wait for a freeze, and a freeze for
     /// this, so it is no part of the building, which may be interrupted for long.
@@ -321,87 +323,4 @@ fn users(
             problems.push(Problem::new(at, message));
         })
         .ok()
-}
-
-/// Whom a tenant may touch; its file is read, if it has one.
-///
-/// # Errors
-///
-/// What is wrong with the file.
-pub fn user_set(users: &Users, grammar: IdGrammar) -> Result<UserSet, String> {
-    Ok(match users {
-        Users::All => UserSet::All,
-        Users::Listed(users) => UserSet::Only(Box::new(users.iter().cloned().collect())),
-        Users::File(path) => UserSet::Only(Box::new(read_users(path, grammar)?)),
-    })
-}
-
-fn read_users(
-    path: &Path,
-    grammar: IdGrammar,
-) -> Result<std::collections::HashSet<UserId>, String> {
-    let content = read_file(path, USERS_BYTES_MAX)?;
-    if content.len() as u64 > USERS_BYTES_MAX {
-        return Err(format!(
-            "{} is longer than {USERS_BYTES_MAX} bytes",
-            path.display()
-        ));
-    }
-    let text = String::from_utf8(content)
-        .map_err(|error| format!("{} is not UTF-8 ({error})", path.display()))?;
-    let mut bad = BadLines::default();
-    let lines = (1..)
-        .zip(text.lines())
-        .map(|(number, line)| (number, line.split('#').next().unwrap_or_default().trim()))
-        .inspect(|_| background::give_way())
-        .filter(|(_, id)| !id.is_empty());
-    let users = lines.filter_map(|(number, id)| {
-        let user = UserId::parse(id, grammar);
-        if user.is_none() {
-            bad.add(number);
-        }
-        user
-    });
-    let users = users.collect();
-    match bad.told(expected_id(grammar)) {
-        None => Ok(users),
-        Some(what) => Err(format!("{} {what}", path.display())),
-    }
-}
-
-/// The lines of a file that are wrong: the first of them, since a list of thousands helps
-/// nobody, and a file may have millions. What stands there may nearly be the id of a
-/// person, and goes into no log.
-#[derive(Default)]
-struct BadLines {
-    first: Vec<usize>,
-    more: usize,
-}
-
-impl BadLines {
-    const FIRST_MAX: usize = 10;
-
-    fn add(&mut self, number: usize) {
-        if self.first.len() < Self::FIRST_MAX {
-            self.first.push(number);
-        } else {
-            self.more += 1;
-        }
-    }
-
-    /// What is wrong, if anything is.
-    fn told(&self, expected: &str) -> Option<String> {
-        if self.first.is_empty() {
-            return None;
-        }
-        let numbers: Vec<_> = self.first.iter().map(ToString::to_string).collect();
-        let more = match self.more {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
-        let lines = numbers.join(", ");
-        Some(format!(
-            "line {lines}{more}: expected a user id: {expected}"
-        ))
-    }
 }
