@@ -119,7 +119,7 @@ fn a_start_that_finds_no_file_in_the_locks_place_ends_and_says_what_to_do() {
             .unwrap()
             .success()
     );
-    gateway.process = crate::support::Process::spawn(&gateway.config_path(), "info");
+    gateway.process = crate::support::gateway::Process::spawn(&gateway.config_path(), "info");
     assert_eq!(gateway.process.wait().code(), Some(1));
     let told = gateway.process.output();
     assert!(
