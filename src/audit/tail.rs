@@ -191,25 +191,33 @@ pub fn holds(directory: &Path, head: &Head) -> io::Result<Holds> {
         return Ok(Holds::It);
     }
     let begins = begins(directory)?;
-    let Some(first) = begins.first() else {
-        return Ok(Holds::NotYet);
-    };
+    let before = begins.iter().rfind(|begin| begin.seq <= head.seq);
+    let behind = begins.iter().find(|begin| begin.seq > head.seq);
+    let from = before.map_or(0, |begin| begin.segment);
+    let until = behind.map_or(u64::MAX, |begin| begin.segment);
     let is_it = |hash: Option<Hash>| match hash {
         Some(hash) if hash == head.hash => Holds::It,
         _ => Holds::Another,
     };
-    if head.seq < first.seq {
-        return Ok(if head.seq + 1 == first.seq {
-            is_it(first.prev)
-        } else {
-            Holds::NotAnyMore
-        });
+    // One whose first line is damaged may hold it, too; the later one counts.
+    for (segment, path) in segment::list(directory)?.into_iter().rev() {
+        if (from..until).contains(&segment)
+            && let Some(found) = look_up(&path, head.seq)?
+        {
+            return Ok(is_it(Some(found.hash)));
+        }
     }
-    let Some(begin) = begins.iter().rfind(|begin| begin.seq <= head.seq) else {
-        return Ok(Holds::NotYet);
-    };
-    let Some(opened) = segment::open(&begin.path)? else {
-        return Ok(Holds::NotYet);
+    Ok(match (before, behind) {
+        (None, Some(first)) if head.seq + 1 == first.seq => is_it(first.prev),
+        (None, Some(_)) => Holds::NotAnyMore,
+        _ => Holds::NotYet,
+    })
+}
+
+/// The record with this number, if the segment has it.
+fn look_up(path: &Path, seq: u64) -> io::Result<Option<Head>> {
+    let Some(opened) = segment::open(path)? else {
+        return Ok(None);
     };
     let mut reader = BufReader::new(opened);
     let mut line = Vec::new();
@@ -219,13 +227,13 @@ pub fn holds(directory: &Path, head: &Head) -> io::Result<Holds> {
         > 0
     {
         if let Some((_, found)) = readable(&line)
-            && found.seq == head.seq
+            && found.seq == seq
         {
-            return Ok(is_it(Some(found.hash)));
+            return Ok(Some(found));
         }
         line.clear();
     }
-    Ok(Holds::NotYet)
+    Ok(None)
 }
 
 /// The first record of each segment of the trail in `directory`, in order.
@@ -246,7 +254,6 @@ pub fn first_heads(directory: &Path) -> io::Result<Vec<Head>> {
 /// How a segment begins.
 struct Begin {
     segment: u64,
-    path: PathBuf,
     seq: u64,
     hash: Option<Hash>,
     prev: Option<Hash>,
@@ -267,7 +274,6 @@ fn begins(directory: &Path) -> io::Result<Vec<Begin>> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             first => begins.extend(first?.map(|(seq, hash, prev)| Begin {
                 segment,
-                path,
                 seq,
                 hash,
                 prev,

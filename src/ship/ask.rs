@@ -7,12 +7,15 @@ use std::{pin::pin, time::Duration};
 use futures_util::TryStreamExt;
 use jiff::{SignedDuration, Timestamp};
 use tokio_postgres::{
-    Client, IsolationLevel, Row as Columns,
+    Client, IsolationLevel, Row as Columns, Transaction,
     types::{ToSql, Type},
 };
 use uuid::Uuid;
 
-use super::{cursor::head, fault::Failure};
+use super::{
+    cursor::{head, number},
+    fault::Failure,
+};
 use crate::audit::{self, Filter, Found, Head, Known, Line, LineCheck, Report, Row, Wrong};
 
 /// How much earlier than its beginning a call's end may be dated.
@@ -35,6 +38,9 @@ pub struct ChainReport {
     pub holds_expected: bool,
     /// It goes on from a chain that has more: the trail was set back, or copied.
     pub is_fork: bool,
+    /// The first and the last of the records between a chain of the same trail and this
+    /// one, which no chain has: they were removed before they were collected.
+    pub missing: Option<(u64, u64)>,
 }
 
 /// What is to be said beside the rows of a question.
@@ -256,24 +262,14 @@ async fn verify_one(
             differing(&columns, record)
         });
     }
-    let is_fork = origin.is_some_and(|origin| origin != chain);
-    if let (true, Some(origin), Some(before)) = (is_fork, origin, check.begins_behind()) {
-        let (seq, hash) = (
-            i64::try_from(before.seq).unwrap_or(i64::MAX),
-            before.hash.to_bytes().to_vec(),
-        );
-        let there = transaction
-            .query_typed(
-                "SELECT 1 FROM alloy_gateway.record r JOIN alloy_gateway.chain c ON c.id = r.chain WHERE c.origin = $1 AND r.seq = $2 AND r.hash = $3 LIMIT 1",
-                &[
-                    (&origin, Type::UUID),
-                    (&seq, Type::INT8),
-                    (&hash, Type::BYTEA),
-                ],
-            )
-            .await?;
-        if !there.is_empty() {
+    let origin = origin.filter(|origin| *origin != chain);
+    let (mut is_fork, mut missing) = (origin.is_some(), None);
+    if let (Some(origin), Some(before)) = (origin, check.begins_behind()) {
+        is_fork = is_collected(&transaction, origin, &before).await?;
+        if is_fork {
             check.explain_beginning();
+        } else {
+            missing = missing_until(&transaction, origin, before.seq).await?;
         }
     }
     // Without a row nobody says where it ends: that is wrong already.
@@ -286,7 +282,46 @@ async fn verify_one(
         silent_for: Duration::try_from_secs_f64(silent.unwrap_or_default()).unwrap_or_default(),
         has_stopped: last_event.as_deref() == Some("trail.sealed"),
         is_fork,
+        missing,
     })
+}
+
+/// Whether some chain of a trail has this record.
+async fn is_collected(
+    transaction: &Transaction<'_>,
+    origin: Uuid,
+    head: &Head,
+) -> Result<bool, Failure> {
+    let (seq, hash) = (number(head.seq), head.hash.to_bytes().to_vec());
+    let there = transaction
+        .query_typed(
+            "SELECT 1 FROM alloy_gateway.record r JOIN alloy_gateway.chain c ON c.id = r.chain WHERE c.origin = $1 AND r.seq = $2 AND r.hash = $3 LIMIT 1",
+            &[
+                (&origin, Type::UUID),
+                (&seq, Type::INT8),
+                (&hash, Type::BYTEA),
+            ],
+        )
+        .await?;
+    Ok(!there.is_empty())
+}
+
+/// The records up to this one that come behind all that is known of a trail. Where
+/// nothing is, that says nothing: rows at the beginning may be deleted.
+async fn missing_until(
+    transaction: &Transaction<'_>,
+    origin: Uuid,
+    until: u64,
+) -> Result<Option<(u64, u64)>, Failure> {
+    let rows = transaction
+        .query_typed(
+            "SELECT max(last_seq) FROM alloy_gateway.chain WHERE origin = $1 AND last_seq < $2",
+            &[(&origin, Type::UUID), (&number(until), Type::INT8)],
+        )
+        .await?;
+    let last: Option<Option<i64>> = rows.first().map(|row| row.try_get(0)).transpose()?;
+    let last = last.flatten().and_then(|last| u64::try_from(last).ok());
+    Ok(last.map(|last| (last + 1, until)))
 }
 
 const RECORDS: &str = "\

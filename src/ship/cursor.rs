@@ -25,8 +25,28 @@ pub struct Cursor {
     pub origin: Uuid,
     /// Nothing of this chain is there yet.
     pub is_new: bool,
-    /// The database has records of this trail that are not in it any more.
-    pub has_diverged: bool,
+    /// Why that is so, though it has a chain of this trail.
+    pub anew: Option<Anew>,
+}
+
+/// Why a trail goes on in another chain than the one that the database has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Anew {
+    /// The database has records of this trail that are not in it: it was set back, or copied.
+    Diverged {
+        /// The number of the last record that both have.
+        behind: u64,
+    },
+    /// Records that the database does not have were removed from the trail. Put behind
+    /// what is there, the next ones would look as if somebody had taken out those between.
+    Removed {
+        /// The chain that ends there.
+        ended: Uuid,
+        /// The number of the first record that is missing.
+        from: u64,
+        /// The number of the last one.
+        until: u64,
+    },
 }
 
 const CHAINS: &str = "\
@@ -49,48 +69,57 @@ pub async fn find(
     acknowledged: &Head,
 ) -> Result<Cursor, Failure> {
     let rows = in_time(client.query_typed(CHAINS, &[(&origin, Type::UUID)])).await?;
-    let mut behind_the_beginning = None;
-    let mut known = Vec::new();
+    // Of each the one that comes furthest.
+    let (mut ended, mut known) = (None, None);
     for row in rows {
         let (chain, seq, hash): (Uuid, i64, Vec<u8>) =
             (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
         let Some(last) = head(seq, &hash) else {
             continue;
         };
-        let cursor = Cursor {
-            chain,
-            last,
-            origin,
-            is_new: false,
-            has_diverged: false,
-        };
         match holds(directory, &last).map_err(unreadable)? {
-            Holds::It => return Ok(cursor),
-            // What is missing between is missing in the trail too.
-            Holds::NotAnyMore => behind_the_beginning = Some(cursor),
-            Holds::Another | Holds::NotYet => known.push(cursor),
+            Holds::It => {
+                return Ok(Cursor {
+                    chain,
+                    last,
+                    origin,
+                    is_new: false,
+                    anew: None,
+                });
+            }
+            Holds::NotAnyMore => ended = ended.or(Some((chain, last))),
+            Holds::Another | Holds::NotYet => known = known.or(Some(chain)),
         }
     }
-    if let Some(cursor) = behind_the_beginning {
-        return Ok(cursor);
-    }
-    let Some(other) = known.first() else {
-        return Ok(Cursor {
-            chain: origin,
-            last: Head::empty(),
-            origin,
-            is_new: true,
-            has_diverged: false,
-        });
+    // What differs from a chain begins another one, where the two part.
+    let last = match known {
+        Some(other) => last_in_common(client, other, directory, acknowledged).await?,
+        None => Head::empty(),
     };
-    // The trail was set back, or copied, and went on otherwise: what differs is a chain
-    // of its own, which begins where the two part.
+    let anew = match (ended, known) {
+        (Some((chain, there)), _) if last == Head::empty() => {
+            Some(removed(directory, chain, &there)?)
+        }
+        (None, None) => None,
+        _ => Some(Anew::Diverged { behind: last.seq }),
+    };
     Ok(Cursor {
-        chain: new_chain(),
-        last: last_in_common(client, other.chain, directory, acknowledged).await?,
+        chain: anew.map_or(origin, |_| new_chain()),
+        last,
         origin,
         is_new: true,
-        has_diverged: true,
+        anew,
+    })
+}
+
+/// What is missing between the last record that the database has and the trail's first.
+fn removed(directory: &Path, ended: Uuid, there: &Head) -> Result<Anew, Failure> {
+    let begins = first_heads(directory).map_err(unreadable)?;
+    let first = begins.first().map_or(there.seq, |first| first.seq);
+    Ok(Anew::Removed {
+        ended,
+        from: there.seq + 1,
+        until: first.saturating_sub(1),
     })
 }
 

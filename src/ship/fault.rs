@@ -19,12 +19,13 @@ pub enum Reason {
     Refused,
     Conflict,
     Diverged,
+    Removed,
     Trail,
 }
 
 impl Reason {
     /// All of them, each at its own index.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Config,
         Self::Connect,
         Self::Timeout,
@@ -33,6 +34,7 @@ impl Reason {
         Self::Refused,
         Self::Conflict,
         Self::Diverged,
+        Self::Removed,
         Self::Trail,
     ];
 
@@ -55,6 +57,8 @@ impl Reason {
             Self::Conflict => "conflict",
             // The database has records of this trail that are not in it.
             Self::Diverged => "diverged",
+            // The trail does not have any more what the database lacks.
+            Self::Removed => "removed",
             // The trail on disk is not as it was written.
             Self::Trail => "trail",
         }
@@ -73,6 +77,7 @@ impl fmt::Display for Reason {
             Self::Refused => "it refuses them",
             Self::Conflict => "it has other records under their numbers",
             Self::Diverged => "it has records that are not in the trail",
+            Self::Removed => "it lacks records that are not in the trail any more",
             Self::Trail => "the trail cannot be read",
         })
     }

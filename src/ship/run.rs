@@ -7,10 +7,11 @@ use tokio::{
     sync::watch,
     time::{Instant, sleep},
 };
+use uuid::Uuid;
 
 use super::{
     State,
-    cursor::{self, Cursor},
+    cursor::{self, Anew},
     database::in_time,
     fault::{Failure, Reason},
     host_name, schema, write,
@@ -37,7 +38,6 @@ pub struct Work {
     gateway: String,
     state: Arc<State>,
     closing: watch::Receiver<bool>,
-    has_told_divergence: bool,
     has_told_faults: bool,
 }
 
@@ -62,7 +62,6 @@ impl Work {
             settings,
             state,
             closing,
-            has_told_divergence: false,
             has_told_faults: false,
         }
     }
@@ -104,7 +103,6 @@ impl Work {
         };
         let directory = self.trail.directory().to_owned();
         let mut cursor = cursor::find(client, &directory, chain, &head).await?;
-        self.tell_divergence(&cursor);
         let mut tail = Tail::behind(&directory, cursor.last).map_err(unreadable)?;
         self.state.wrote(0, cursor.last.seq);
         let missing = head.seq.saturating_sub(cursor.last.seq);
@@ -124,6 +122,9 @@ impl Work {
                     return Ok(Ended::Moved);
                 }
                 self.state.wrote(batch.lines.len(), last.seq);
+                if let Some(anew) = cursor.anew.take() {
+                    self.tell_anew(anew, &cursor.chain);
+                }
                 seen = Instant::now();
             }
             self.state.whole(now);
@@ -147,16 +148,27 @@ impl Work {
         }
     }
 
-    /// Said once: it stays so.
-    fn tell_divergence(&mut self, cursor: &Cursor) {
-        if cursor.has_diverged && !self.has_told_divergence {
-            self.has_told_divergence = true;
-            self.state.count(Reason::Diverged, 1);
-            tracing::error!(
-                chain = %cursor.chain,
-                behind = cursor.last.seq,
-                "the database has records of this trail that are not in it: it was set back or copied. What differs is collected as a chain of its own; if nobody did that, treat it as an incident"
-            );
+    /// Why a chain begins that is there from now on.
+    fn tell_anew(&self, anew: Anew, chain: &Uuid) {
+        match anew {
+            Anew::Diverged { behind } => {
+                self.state.count(Reason::Diverged, 1);
+                tracing::error!(
+                    %chain,
+                    behind,
+                    "the database has records of this trail that are not in it: it was set back or copied. What differs is collected as a chain of its own; if nobody did that, treat it as an incident"
+                );
+            }
+            Anew::Removed { ended, from, until } => {
+                self.state.count(Reason::Removed, 1);
+                tracing::error!(
+                    %chain,
+                    %ended,
+                    from,
+                    until,
+                    "records were removed from the trail before the database had them. What is left is collected as a chain of its own; if audit.ship was not off, nor the database restored from a backup, treat it as an incident"
+                );
+            }
         }
     }
 

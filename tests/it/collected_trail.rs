@@ -3,6 +3,7 @@
 
 mod access;
 mod killed;
+mod removed;
 mod set_back;
 mod tampering;
 

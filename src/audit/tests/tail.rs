@@ -159,6 +159,34 @@ fn a_trail_knows_its_own_records_and_the_last_that_was_removed() {
     }
 }
 
+/// What begins with a line that is damaged still holds the others.
+#[test]
+fn a_record_in_a_segment_whose_first_line_is_damaged_is_in_the_trail() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let damaged = "nonsense\n".to_owned();
+    segment(
+        path,
+        3,
+        &[damaged.clone(), line(11, 'a', 'a'), line(12, 'a', 'a')],
+    );
+    segment(path, 4, &[line(13, 'a', 'a'), line(14, 'a', 'a')]);
+    segment(path, 5, &[damaged, line(16, 'a', 'a')]);
+    segment(path, 6, &[line(17, 'a', 'a')]);
+    for (asked, expected) in [
+        (head(10, 'a'), Holds::NotAnyMore),
+        (head(11, 'a'), Holds::It),
+        (head(11, 'b'), Holds::Another),
+        (head(14, 'a'), Holds::It),
+        (head(16, 'a'), Holds::It),
+        (head(16, 'b'), Holds::Another),
+        (head(17, 'a'), Holds::It),
+        (head(18, 'a'), Holds::NotYet),
+    ] {
+        assert_eq!(holds(path, &asked).unwrap(), expected, "{asked}");
+    }
+}
+
 #[test]
 fn a_pruned_trail_begins_where_its_oldest_segment_does_and_what_has_no_record_does_not_count() {
     let directory = tempfile::tempdir().unwrap();

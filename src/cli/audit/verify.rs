@@ -26,7 +26,7 @@ pub struct Args {
     /// In a database: only chains of the gateways of this name
     #[arg(long, value_name = "NAME")]
     gateway: Option<String>,
-    /// In a database: a gateway that has not been heard of for so long, and was not stopped, is named, and the exit code is 1
+    /// In a database: a gateway that has not been heard of for so long, and was not stopped, is named, and the exit code is 1, as it is if records were removed before they were collected
     #[arg(long, value_name = "SPAN", value_parser = duration)]
     silent_after: Option<Duration>,
     /// A head that was noted elsewhere, as logs, metrics and checkpoints state it
@@ -99,6 +99,7 @@ struct Chains {
     chains: u64,
     tampered: u64,
     silent: u64,
+    lacking: u64,
     is_expected_found: bool,
 }
 
@@ -113,6 +114,13 @@ impl Chains {
         if chain.is_fork {
             errln!(
                 "note: {gateway} {}: this trail was set back or copied; what differed by then is another chain of this gateway",
+                chain.chain
+            );
+        }
+        if let Some((from, until)) = chain.missing {
+            self.lacking += 1;
+            errln!(
+                "MISSING: {gateway} {}: records {from} to {until} of this trail are in no chain of the database: they were removed before they were collected",
                 chain.chain
             );
         }
@@ -136,7 +144,7 @@ impl Chains {
             errln!("TAMPERED: no chain holds the head {head}");
             return Exit::Tampered;
         }
-        match (self.tampered, self.silent) {
+        match (self.tampered, self.silent + self.lacking) {
             (1.., _) => Exit::Tampered,
             (0, 1..) if args.silent_after.is_some() => Exit::Failure,
             _ => Exit::Ok,
