@@ -72,6 +72,7 @@ pub fn unbindable_after(settings: &Settings, before: &Settings) -> Vec<Problem> 
 pub fn doubtful(settings: &Settings, snapshot: &Snapshot) -> Vec<Problem> {
     let mut warnings = snapshot::loose_secrets(settings);
     warnings.extend(snapshot::loose_trail(settings));
+    warnings.extend(snapshot::unwritable_trail(settings));
     warnings.extend(snapshot::invalid_certificates(&settings.listen));
     warnings.extend(snapshot::without_directory(settings, None));
     warnings.extend(snapshot::without_users(settings, snapshot));

@@ -13,9 +13,9 @@ mod listeners;
 mod load;
 mod modes;
 mod otlp;
+mod places;
 mod secrets;
 mod ship;
-mod sockets;
 mod tokens;
 mod trust;
 mod users;
@@ -48,9 +48,9 @@ pub use self::{
     load::{Built, build},
     modes::{loose_secrets, loose_trail},
     otlp::otlp,
-    secrets::{mac_key, read_file, trail_directory},
+    places::{group_id, trail_directory, unbindable, unwritable_trail, without_directory},
+    secrets::{mac_key, read_file},
     ship::{database, ship},
-    sockets::{group_id, unbindable, without_directory},
     users::{user_set, without_users},
 };
 use self::{left::Left, listeners::Listener, tokens::Tokens};

@@ -6,15 +6,17 @@ use std::{
     os::unix::{
         fs::{PermissionsExt, chown},
         net::UnixListener,
+        process::CommandExt,
     },
     path::Path,
+    process::Command,
 };
 
 use rcgen::{CertificateParams, KeyPair};
 
 use crate::{
     command_line::{Config, assert_ends, run, text},
-    support::{Setup, gateway::secret},
+    support::{Setup, binary, gateway::secret},
 };
 
 #[test]
@@ -197,6 +199,48 @@ fn a_directory_of_the_trail_that_others_can_write_is_worth_a_warning() {
         );
         assert!(said.contains("a directory in it"), "{said}");
     }
+}
+
+#[test]
+fn a_trail_that_this_user_could_not_keep_there_is_worth_a_warning() {
+    let doubt = "audit.directory: this user cannot make or write it: ";
+    for nowhere in ["/proc/nope", "/proc/nope/audit", "/sys/nope"] {
+        let config =
+            Config::new(|text| text.replace("directory: audit", &format!("directory: {nowhere}")));
+        let said = warned(&config, "audit.directory");
+        assert!(said.contains(doubt), "{nowhere}: {said}");
+    }
+    let config = Config::new(|text| text.replace("directory: audit", "directory: a/b/audit"));
+    assert_eq!(warned(&config, "audit.directory"), "");
+    let config = Config::new(|text| text.replace("directory: audit", "directory: api-key/audit"));
+    assert_ends(&config, 78, "api-key is no directory");
+}
+
+#[test]
+fn a_trail_in_a_directory_of_another_user_is_worth_a_warning_whether_it_stands_already_or_not() {
+    let another = 65_532;
+    let config = Config::new(|text| text);
+    mode(config.directory(), 0o755);
+    if chown(config.directory().join("api-key"), Some(another), None).is_err() {
+        // Only root can give files away, and be another user.
+        return;
+    }
+    let warned = || {
+        let mut check = Command::new(binary());
+        let output = check.args(["check", &config.path()]).uid(another).output();
+        let output = output.unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let said = text(&output.stderr);
+        said.contains("audit.directory: this user cannot make or write it: ")
+            && said.contains("Permission denied")
+    };
+    assert!(warned(), "its parent is root's");
+    let trail = config.directory().join("audit");
+    fs::create_dir(&trail).unwrap();
+    mode(&trail, 0o700);
+    assert!(warned(), "it is root's");
+    chown(&trail, Some(another), None).unwrap();
+    assert!(!warned(), "it is its own");
 }
 
 #[test]

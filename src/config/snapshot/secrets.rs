@@ -32,23 +32,6 @@ pub fn api_key(source: &SecretSource) -> Result<ApiKey, (&'static str, String)> 
     ApiKey::new(&raw).map_err(|bad| (field, bad.to_string()))
 }
 
-/// Whether the trail can stand where the config says.
-///
-/// # Errors
-///
-/// If something else than a directory stands there.
-pub fn trail_directory(audit: &Audit) -> Result<(), Vec<Problem>> {
-    // What can't be seen from here may be there when it is needed.
-    match fs::metadata(&audit.directory) {
-        Ok(found) if !found.is_dir() => {
-            let at = FieldPath::root().key("audit").key("directory");
-            let what = format!("{} is no directory", audit.directory.display());
-            Err(vec![Problem::new(at, what)])
-        }
-        _ => Ok(()),
-    }
-}
-
 /// The key of the trail's HMAC, if there is one.
 ///
 /// # Errors

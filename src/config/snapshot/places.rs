@@ -1,16 +1,23 @@
-//! Whether the Unix sockets of a config could be bound, without binding them.
+//! Whether the Unix sockets and the trail of a config can stand where it says, without
+//! making them.
 
 use std::{
-    fs, io,
+    fs::{self, Metadata},
+    io,
     os::unix::fs::FileTypeExt,
     path::{Path, PathBuf},
 };
 
+use rustix::fs::{Access, FsWord, PROC_SUPER_MAGIC, access, statfs};
+
 use crate::config::{
     problem::{FieldPath, Problem},
-    settings::{ListenAddress, Settings},
+    settings::{Audit, ListenAddress, Settings},
     suggest::quote,
 };
+
+/// What statfs(2) says of /sys.
+const SYSFS_MAGIC: FsWord = 0x6265_6572;
 
 /// A socket that a config wants.
 #[derive(PartialEq, Eq)]
@@ -46,6 +53,77 @@ pub fn without_directory(settings: &Settings, before: Option<&Settings>) -> Vec<
         is_missing.then(|| Problem::new(at.path, what))
     });
     missing.collect()
+}
+
+/// Whether the trail can stand where the config says.
+///
+/// # Errors
+///
+/// If something else than a directory stands there, or on the way.
+pub fn trail_directory(audit: &Audit) -> Result<(), Vec<Problem>> {
+    // What can't be seen from here may be there when it is needed.
+    match nearest(&audit.directory) {
+        Ok((place, found)) if !found.is_dir() => {
+            let what = format!("{} is no directory", place.display());
+            Err(vec![Problem::new(of_trail(), what)])
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A warning about a trail that whoever asks could not keep where the config says. It is
+/// no error: the gateway may run as another user.
+pub fn unwritable_trail(settings: &Settings) -> Option<Problem> {
+    let directory = &settings.audit.directory;
+    let (place, why) = match nearest(directory) {
+        Ok((place, _)) => {
+            let why = not_writable(&place)?;
+            (place, why)
+        }
+        Err(error) => (directory.clone(), error.to_string()),
+    };
+    let place = place.display();
+    let message = format!("this user cannot make or write it: {place}: {why}");
+    Some(Problem::new(of_trail(), message))
+}
+
+fn of_trail() -> FieldPath {
+    FieldPath::root().key("audit").key("directory")
+}
+
+/// What stands of a path: itself, or what is nearest around it.
+fn nearest(path: &Path) -> io::Result<(PathBuf, Metadata)> {
+    for place in path.ancestors() {
+        let place = match place.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => place,
+        };
+        match fs::metadata(place) {
+            Ok(found) => return Ok((place.to_owned(), found)),
+            Err(error) if is_missing(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::ErrorKind::NotFound.into())
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    use io::ErrorKind::{NotADirectory, NotFound};
+    matches!(error.kind(), NotFound | NotADirectory)
+}
+
+/// Why this process can make nothing in a directory.
+fn not_writable(directory: &Path) -> Option<String> {
+    // To root these look as if they could be written.
+    let is_kernels = statfs(directory)
+        .is_ok_and(|found| [PROC_SUPER_MAGIC, SYSFS_MAGIC].contains(&found.f_type));
+    if is_kernels {
+        return Some("it belongs to the kernel, and takes no files".to_owned());
+    }
+    let allowed = access(directory, Access::WRITE_OK | Access::EXEC_OK);
+    allowed
+        .err()
+        .map(|error| io::Error::from(error).to_string())
 }
 
 /// The number of a group, as /etc/group has it.
