@@ -5,6 +5,7 @@ mod collect;
 mod described;
 mod fleet;
 pub mod locate;
+mod misread;
 mod observe;
 mod one_of;
 mod pairs;

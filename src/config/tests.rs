@@ -240,6 +240,34 @@ fn each_problem_has_its_place_its_field_and_what_would_be_right() {
             format!("{GOOD}otlp: {{ endpoint: \"collector:4317\" }}\n"),
             "expected https://HOST or https://HOST:PORT (http:// to a loopback host, or with allow_plaintext: true beside it)",
         ),
+        (
+            with("name: billing", "name:billing"),
+            "c.yaml:9:8: not YAML: mapping values are not allowed in this context (a key needs a space behind its colon; see the line before, too)",
+        ),
+        (
+            with("key: production\n    users", "key:production\n    users"),
+            "not YAML: could not find expected ':' (a key needs a space behind its colon",
+        ),
+        (
+            with("name: billing", "name: \"billing"),
+            "not YAML: did not find expected key (is a quote left open above, or a bracket?)",
+        ),
+        (
+            with("name: billing", "name: 'billing"),
+            "not YAML: found unexpected end of stream (is a quote left open above",
+        ),
+        (
+            with("{ file: key }", "{ file: \"key }"),
+            "not YAML: did not find expected ',' or '}' (is a quote left open above",
+        ),
+        (
+            with("    users: all", "   users: all"),
+            "not YAML: did not find expected '-' indicator (what belongs together is indented alike)",
+        ),
+        (
+            with("{ file: key }", "{ file:key }"),
+            "c.yaml:6:15: keys.production.secret.(unusual key): unknown key, a space is missing behind the colon; allowed here: file,",
+        ),
         ("- 1\n".to_owned(), "c.yaml: found a list, expected a map"),
     ];
     for (text, expected) in cases {

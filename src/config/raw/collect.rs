@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_path_to_error::{Path, Segment as PathSegment};
 use serde_yaml::Value;
 
-use super::{Raw, kind, locate, parts};
+use super::{Raw, kind, locate, misread::Misread, parts};
 use crate::config::{
     problem::{FieldPath, Place, Problem, Segment},
     suggest::{did_you_mean, is_repeatable},
@@ -89,12 +89,15 @@ fn take_out(
             path = path.key(key.to_owned());
         }
         let allowed: Vec<_> = rest.split('`').skip(1).step_by(2).collect();
+        let list = allowed.join(", ");
         let text = match key {
             "<<" => "merge keys are not supported: write out what they would bring".to_owned(),
+            key if key.contains(':') => {
+                format!("unknown key, a space is missing behind the colon; allowed here: {list}")
+            }
             key => format!(
-                "unknown key{}; allowed here: {}",
+                "unknown key{}; allowed here: {list}",
                 did_you_mean(key, allowed.iter().copied()),
-                allowed.join(", ")
             ),
         };
         misfits.push(Problem::with_key(path.clone(), text));
@@ -194,55 +197,33 @@ fn remove(tree: &mut Value, path: &[Segment]) -> bool {
     }
 }
 
-/// What the parser says, without what it quotes.
+/// What is wrong with a text that is no YAML, without what the library quotes of it.
 fn not_yaml(whole: &str, error: &serde_yaml::Error) -> (Option<Place>, Problem) {
-    let text = error.to_string();
-    if let Some(twice) = text
-        .contains("duplicate entry")
-        .then(|| stands_twice(whole))
-        .flatten()
-    {
-        return twice;
-    }
-    if let Some(problem) = text
-        .contains("128, expected")
-        .then(|| too_large(whole))
-        .flatten()
-    {
-        return (place_of(error), problem);
-    }
-    if text.contains("more than one document") {
-        let message = "a second document begins here (---): a config is one document";
-        return (
-            second_document(whole),
-            Problem::new(FieldPath::root(), message),
-        );
-    }
-    let message = if text.contains("duplicate entry") {
-        let key = text.split('"').nth(1).filter(|key| is_repeatable(key));
-        let key = key.map_or_else(|| "the same key".to_owned(), |key| format!("the key {key}"));
-        format!("{key} stands twice in the map that begins here")
-    } else if text.contains("recursion limit") {
-        "nested too deeply".to_owned()
-    } else if text.contains("repetition limit") {
-        "too many aliases".to_owned()
-    } else {
-        let text = text.split(" at line ").next().unwrap_or_default();
-        let quotes_nothing = !text.contains(['"', '`']);
-        // What a tab at the beginning of a line, or a value that begins with @ or `, is called.
-        let hint = match text.contains("cannot start any token") {
-            true => {
-                " (lines are indented with spaces, never with tabs; a text that begins with @, ` or % is put into quotes)"
+    let (mut place, text) = (place_of(error), error.to_string());
+    let message = match Misread::of(&text) {
+        Misread::Twice(key) => {
+            if let Some(twice) = stands_twice(whole) {
+                return twice;
             }
-            false => "",
-        };
-        format!(
-            "not YAML{}{}{hint}",
-            if quotes_nothing { ": " } else { "" },
-            if quotes_nothing { text } else { "" }
-        )
+            let key = key.filter(|key| is_repeatable(key));
+            let key = key.map_or_else(|| "the same key".to_owned(), |key| format!("the key {key}"));
+            format!("{key} stands twice in the map that begins here")
+        }
+        Misread::TooLarge => {
+            let message = "is too large a number for any range of this config";
+            let field = too_large(whole).unwrap_or_default();
+            return (place, Problem::new(field, message));
+        }
+        Misread::SecondDocument => {
+            place = second_document(whole);
+            "a second document begins here (---): a config is one document".to_owned()
+        }
+        Misread::TooDeep => "nested too deeply".to_owned(),
+        Misread::TooManyAliases => "too many aliases".to_owned(),
+        Misread::Said(words, slip) => format!("not YAML: {words}{}", slip.hint()),
+        Misread::Quoted => "not YAML".to_owned(),
     };
-    (place_of(error), Problem::new(FieldPath::root(), message))
+    (place, Problem::new(FieldPath::root(), message))
 }
 
 fn place_of(error: &serde_yaml::Error) -> Option<Place> {
@@ -258,8 +239,9 @@ fn stands_twice(text: &str) -> Option<(Option<Place>, Problem)> {
     let deserializer = serde_yaml::Deserializer::from_str(text);
     let error = serde_path_to_error::deserialize::<_, Raw>(deserializer).err()?;
     let said = error.inner().to_string();
-    let (_, key) = said.split_once("duplicate field `")?;
-    let (key, _) = key.split_once('`')?;
+    let Misread::Twice(Some(key)) = Misread::of(&said) else {
+        return None;
+    };
     let mut path = field_path(error.path());
     if path.segments().last() != Some(&Segment::Key(key.to_owned().into())) {
         path = path.key(key.to_owned());
@@ -270,13 +252,12 @@ fn stands_twice(text: &str) -> Option<(Option<Place>, Problem)> {
     Some((Some(second), Problem::with_key(path, message)))
 }
 
-/// A number that no type of the library holds.
-fn too_large(text: &str) -> Option<Problem> {
+/// The field of a number that no type of the library holds.
+fn too_large(text: &str) -> Option<FieldPath> {
     let deserializer = serde_yaml::Deserializer::from_str(text);
     let error = serde_path_to_error::deserialize::<_, Raw>(deserializer).err()?;
-    let is_it = error.inner().to_string().contains("128, expected");
-    let message = "is too large a number for any range of this config";
-    is_it.then(|| Problem::new(field_path(error.path()), message))
+    let is_it = Misread::of(&error.inner().to_string()) == Misread::TooLarge;
+    is_it.then(|| field_path(error.path()))
 }
 
 /// Where a second document begins.
