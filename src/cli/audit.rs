@@ -119,7 +119,7 @@ impl Trail {
     fn known_of(&self, source: &database::Source) -> anyhow::Result<Known> {
         let mut known = self.known()?;
         if known.mac_key.is_none() {
-            known.mac_key = source.mac_key(&self.config)?;
+            known.mac_key = source.mac_key(&self.config.path)?;
         }
         Ok(known)
     }

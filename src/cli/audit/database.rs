@@ -2,17 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 
 use crate::{
-    cli::ConfigFile,
+    cli::output::err,
     config::{
-        self, Loaded,
+        self,
         settings::{SecretSource, Ship, Trust},
         snapshot,
     },
     secret::MacKey,
-    ship::{Connected, Database},
+    ship::Database,
 };
 
 /// Which database.
@@ -35,53 +35,59 @@ impl Source {
         self.from.is_some() || self.collected
     }
 
-    /// Connects.
-    pub async fn connect(&self, config: &ConfigFile) -> anyhow::Result<Connected> {
-        let database = self.database(&config.path)?;
-        Ok(database.connect().await?)
+    /// Finds it; nothing if the config is invalid, or what it names: that is told.
+    pub fn database(&self, config: &Path) -> anyhow::Result<Option<Database>> {
+        match &self.from {
+            Some(file) => self.named(file).map(Some),
+            None => of_config(config),
+        }
     }
 
     /// The key of the config that tells the database, if one does and has one.
-    pub fn mac_key(&self, config: &ConfigFile) -> anyhow::Result<Option<MacKey>> {
+    pub fn mac_key(&self, config: &Path) -> anyhow::Result<Option<MacKey>> {
         if !self.collected {
             return Ok(None);
         }
-        let loaded = load(&config.path)?;
+        let loaded = config::load(config).map_err(|problems| anyhow::anyhow!("{problems}"))?;
         snapshot::mac_key(&loaded.settings.audit)
             .map_err(|problems| anyhow::anyhow!("{}", loaded.locate(problems)))
     }
 
-    fn database(&self, config: &Path) -> anyhow::Result<Database> {
-        if let Some(file) = &self.from {
-            let text = file.to_string_lossy();
-            if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-                bail!(
-                    "--from takes a file with the URL, not the URL: everybody on this machine can read command lines"
-                );
-            }
-            let ship = Ship {
-                gateway: None,
-                url: SecretSource::File(file.clone()),
-                trust: self.ca.clone().map_or(Trust::System, Trust::File),
-                // Whoever writes sslmode=disable by hand means it.
-                allow_plaintext: true,
-            };
-            return snapshot::database(&ship).map_err(|problem| {
-                anyhow::anyhow!(problem.message).context(file.display().to_string())
-            });
+    fn named(&self, file: &Path) -> anyhow::Result<Database> {
+        let text = file.to_string_lossy();
+        if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+            bail!(
+                "--from takes a file with the URL, not the URL: everybody on this machine can read command lines"
+            );
         }
-        of_config(&load(config)?).with_context(|| config.display().to_string())
+        let ship = Ship {
+            gateway: None,
+            url: SecretSource::File(file.to_owned()),
+            trust: self.ca.clone().map_or(Trust::System, Trust::File),
+            // Whoever writes sslmode=disable by hand means it.
+            allow_plaintext: true,
+        };
+        snapshot::database(&ship)
+            .map_err(|problem| anyhow::anyhow!(problem.message).context(file.display().to_string()))
     }
 }
 
-fn load(config: &Path) -> anyhow::Result<Loaded> {
-    config::load(config)
-        .map_err(|problems| anyhow::anyhow!("the config does not tell the database:\n{problems}"))
-}
-
-fn of_config(loaded: &Loaded) -> anyhow::Result<Database> {
-    let Some(ship) = &loaded.settings.audit.ship else {
-        bail!("there is no audit.ship in it");
+fn of_config(path: &Path) -> anyhow::Result<Option<Database>> {
+    let loaded = match config::load(path) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            err!("the config does not tell the database:\n{problems}");
+            return Ok(None);
+        }
     };
-    snapshot::database(ship).map_err(|problem| anyhow::anyhow!("{}", loaded.locate(vec![problem])))
+    let Some(ship) = &loaded.settings.audit.ship else {
+        bail!("{}: there is no audit.ship in it", path.display());
+    };
+    match snapshot::database(ship) {
+        Ok(database) => Ok(Some(database)),
+        Err(problem) => {
+            err!("{}", loaded.locate(vec![problem]));
+            Ok(None)
+        }
+    }
 }

@@ -1,10 +1,12 @@
 //! `audit migrate`.
 
+use clap::ArgGroup;
+
 use super::database::Source;
 use crate::{
     cli::{
         ConfigFile, Exit,
-        output::{errln, out, outln},
+        output::{out, outln},
         process::block_on,
     },
     ship::{self, Migrated, SCHEMA_VERSION},
@@ -12,13 +14,14 @@ use crate::{
 
 /// Arguments of `audit migrate`.
 #[derive(Debug, clap::Args)]
+#[command(group(ArgGroup::new("database").required(true).args(["from", "collected", "print"])))]
 pub struct Args {
     #[command(flatten)]
     source: Source,
     #[command(flatten)]
     config: ConfigFile,
     /// Print the SQL that makes all tables, and change nothing
-    #[arg(long, conflicts_with_all = ["from", "collected"])]
+    #[arg(long)]
     print: bool,
 }
 
@@ -28,12 +31,11 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         out!("{}", ship::schema_sql());
         return Ok(Exit::Ok);
     }
-    if !args.source.is_given() {
-        errln!("name the database: --from FILE or --collected");
-        return Ok(Exit::Failure);
-    }
+    let Some(database) = args.source.database(&args.config.path)? else {
+        return Ok(Exit::Config);
+    };
     let Migrated { from, to } = block_on(async {
-        let mut connected = args.source.connect(&args.config).await?;
+        let mut connected = database.connect().await?;
         Ok(ship::migrate(&mut connected.client).await?)
     })?;
     if from == to {

@@ -90,10 +90,13 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
 /// The same of the collected trails. Each record is held against its own hash; whether
 /// some are missing tells `audit verify`.
 fn ask_database(args: &Args, filter: &Filter) -> anyhow::Result<Exit> {
+    let Some(database) = args.source.database(&args.trail.config.path)? else {
+        return Ok(Exit::Config);
+    };
     let known = args.trail.known_of(&args.source)?;
     let mut printer = Printer::new(args.format);
     let Asked { found, wants_key } = block_on(async {
-        let connected = args.source.connect(&args.trail.config).await?;
+        let connected = database.connect().await?;
         let gateway = args.gateway.as_deref();
         let each = |row: Row| printer.print(&row);
         Ok(ship::ask(&connected.client, filter, gateway, &known, each).await?)

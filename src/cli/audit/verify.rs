@@ -79,13 +79,16 @@ const SILENT_AFTER: Duration = Duration::from_secs(15 * 60);
 
 /// The same of every collected chain.
 fn verify_database(args: &Args) -> anyhow::Result<Exit> {
+    let Some(database) = args.source.database(&args.trail.config.path)? else {
+        return Ok(Exit::Config);
+    };
     let known = Known {
         head: args.expect,
         ..args.trail.known_of(&args.source)?
     };
     let mut found = Chains::default();
     block_on(async {
-        let mut connected = args.source.connect(&args.trail.config).await?;
+        let mut connected = database.connect().await?;
         let gateway = args.gateway.as_deref();
         let each = |chain: ChainReport| found.add(&chain, args);
         Ok(ship::verify(&mut connected.client, &known, gateway, each).await?)

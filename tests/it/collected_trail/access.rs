@@ -8,10 +8,13 @@ use std::{
 };
 
 use super::{PATIENCE, assert_collected, said, shipping, wait_until_whole};
-use crate::support::{
-    Setup, USER, binary,
-    gateway::secret,
-    postgres::{PASSWORD, Postgres},
+use crate::{
+    command_line::{Config, run},
+    support::{
+        Setup, USER, binary,
+        gateway::secret,
+        postgres::{PASSWORD, Postgres},
+    },
 };
 
 #[test]
@@ -69,6 +72,60 @@ fn many_make_the_tables_at_once_and_newer_ones_are_left_alone() {
     let refused = postgres.audit("migrate", &[]);
     assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
     assert_eq!(newer.delete(USER, "c1").status, 200);
+}
+
+/// An init container tries again, or does not, by the exit code.
+#[test]
+fn what_keeps_the_tables_from_being_made_is_told_apart_by_exit_codes() {
+    let Some(postgres) = Postgres::start() else {
+        return;
+    };
+    let mut postgres = postgres.with_tables();
+    let url = tempfile::NamedTempFile::new().unwrap();
+    let migrate = |args: &[&str]| {
+        let made = run(&[&["audit", "migrate"], args].concat());
+        (made.status.code(), said(&made))
+    };
+    let from = ["--from", url.path().to_str().unwrap()];
+    // The environment: the same may do in a while, or for another role.
+    postgres.sql("DROP SCHEMA alloy_gateway CASCADE");
+    fs::write(url.path(), postgres.url("gateway")).unwrap();
+    let (code, told) = migrate(&from);
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("permission denied"), "{told}");
+    fs::write(url.path(), postgres.url("owner")).unwrap();
+    postgres.kill();
+    let (code, told) = migrate(&from);
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("Connection refused"), "{told}");
+    // How it was called.
+    for args in [&[] as &[&str], &["--print", "--collected"]] {
+        let (code, told) = migrate(args);
+        assert_eq!(code, Some(2), "{args:?}: {told}");
+        assert!(
+            told.contains("--from <FILE>") || told.contains("--print"),
+            "{told}"
+        );
+    }
+    // The config, and what it names.
+    let ship = "\n  ship: { postgres: { url: { file: postgres-url } } }\n";
+    let good = Config::new(|text| text.trim_end().to_owned() + ship);
+    let broken = Config::new(|text| text + "surprise: 1\n");
+    for (config, message) in [(&good, "postgres-url"), (&broken, "surprise")] {
+        for verb in ["migrate", "verify", "query"] {
+            let ended = run(&["audit", verb, "--collected", "-c", &config.path()]);
+            let told = said(&ended);
+            assert_eq!(ended.status.code(), Some(78), "{verb}: {told}");
+            assert!(told.contains(message), "{verb}: {told}");
+        }
+    }
+    secret(
+        &good.directory().join("postgres-url"),
+        &postgres.url("owner"),
+    );
+    let (code, told) = migrate(&["--collected", "-c", &good.path()]);
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("Connection refused"), "{told}");
 }
 
 #[test]
