@@ -6,6 +6,7 @@
 //! takes effect. So whatever fails, nothing thaws by itself.
 
 mod budget;
+mod ending;
 mod fleet;
 mod freeze;
 pub mod register;
@@ -13,15 +14,16 @@ mod replay;
 mod switch;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     ops::Bound,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
     time::Instant,
 };
 
 pub use self::{
+    ending::{Ending, Unended},
     fleet::Fleet,
-    freeze::{Ending, Freeze, Scope},
+    freeze::{Freeze, Scope},
     replay::Replay,
     switch::Switch,
 };
@@ -48,7 +50,7 @@ pub struct Containment {
     /// What the times of deletions are counted from.
     born: Instant,
     /// The freezes that are being ended, by id.
-    ending: Arc<Mutex<BTreeSet<Box<str>>>>,
+    ending: ending::Claimed,
     /// The other gateways, if a store leads to them.
     fleet: OnceLock<Arc<Fleet>>,
 }
@@ -96,7 +98,7 @@ impl Containment {
     /// Lets nobody else end the freeze `id` until what it returns is dropped; `None` if
     /// somebody is about to end it already.
     pub fn begin_ending(&self, id: &str) -> Option<Ending> {
-        Ending::begin(&self.ending, id)
+        Ending::claim(&self.ending, id)
     }
 
     /// Whether this very freeze stands, and nobody is about to end it.
@@ -108,14 +110,14 @@ impl Containment {
     /// Begins to thaw: `record` hands the end of the freeze over to the trail, and
     /// [`thawed`](Self::thawed) follows once that is durable. `None` if `scope` is
     /// not frozen by itself.
-    pub fn thaw<T>(&self, scope: Scope<'_>, record: impl FnOnce(&Freeze) -> T) -> Option<T> {
+    fn thaw<T>(&self, scope: Scope<'_>, record: impl FnOnce(&Freeze) -> T) -> Option<T> {
         let state = self.state();
         Some(record(state.get(scope)?))
     }
 
     /// Ends the freeze `id`, whose end is in the trail, unless another one stands by
     /// now; a tenant begins with a new budget. Whether it did.
-    pub fn thawed(&self, scope: Scope<'_>, id: &str, by: &str) -> bool {
+    fn thawed(&self, scope: Scope<'_>, id: &str, by: &str) -> bool {
         let mut state = self.state();
         if state.get(scope).is_none_or(|freeze| *freeze.id != *id) {
             return false;

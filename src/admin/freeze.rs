@@ -1,7 +1,5 @@
 //! `/-/freeze` and `/-/thaw`: stopping a tenant, or all of them, and letting it go on.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body_util::Full;
@@ -10,9 +8,9 @@ use serde_json::Value;
 
 use super::{Admin, body, door::Operator, text};
 use crate::{
-    audit::{FrozenRecord, TEXT_BYTES_MAX, Unwritable},
+    audit::{TEXT_BYTES_MAX, Unwritable},
     config::{did_you_mean, quote},
-    containment::{Containment, Freeze, Scope},
+    containment::{Containment, Freeze, Scope, Unended},
 };
 
 /// What a body looks like.
@@ -76,17 +74,12 @@ impl Order {
     async fn tell_the_fleet(
         &self,
         containment: &Containment,
-        freeze: &Freeze,
-        by: &str,
+        end: &Freeze,
     ) -> Result<(), Box<Response<Full<Bytes>>>> {
         let Some(fleet) = containment.fleet() else {
             return Ok(());
         };
-        let end = Freeze {
-            id: freeze.id.clone(),
-            ..Freeze::new(by, self.on_behalf_of.as_deref(), &self.reason)
-        };
-        fleet.end(self.scope(), &end).await.map_err(|trouble| {
+        fleet.end(self.scope(), end).await.map_err(|trouble| {
             let said = format!(
                 "{}: not thawed, since the store does not answer ({trouble}): the fleet would freeze it again\n",
                 self.whom()
@@ -156,18 +149,13 @@ impl Admin {
     }
 
     /// Thaws once that is in the trail.
-    pub(super) async fn thaw(
-        self: &Arc<Self>,
-        body: Incoming,
-        operator: &Operator,
-    ) -> Response<Full<Bytes>> {
+    pub(super) async fn thaw(&self, body: Incoming, operator: &Operator) -> Response<Full<Bytes>> {
         let order = match order(body).await {
             Ok(order) => order,
             Err(refused) => return *refused,
         };
         let snapshot = self.shared.snapshot();
         let trail = self.shared.trail();
-        let by = operator.who();
         let containment = snapshot.containment();
         // No look may come between: it would end what is only told yet.
         let turn = match containment.fleet() {
@@ -198,41 +186,31 @@ impl Admin {
         if trail.status().writable.is_err() {
             return unwritten(false);
         }
-        if let Err(refused) = order.tell_the_fleet(containment, &freeze, &by).await {
+        let end = Freeze {
+            id: freeze.id,
+            ..Freeze::new(
+                &operator.who(),
+                order.on_behalf_of.as_deref(),
+                &order.reason,
+            )
+        };
+        if let Err(refused) = order.tell_the_fleet(containment, &end).await {
             return *refused;
         }
-        let record = FrozenRecord {
-            id: &freeze.id,
-            tenant: order.tenant.as_deref(),
-            by: &by,
-            on_behalf_of: order.on_behalf_of.as_deref(),
-            reason: &order.reason,
-            since: None,
+        let not_ended = |why: Unended| match why {
+            Unended::FrozenAgain => frozen_again(&whom),
+            Unended::Unwritten => unwritten(is_told),
         };
-        let begun = containment.thaw(order.scope(), |now| {
-            (now.id == freeze.id).then(|| trail.thawed(&record))
-        });
-        let is_all = order.tenant.is_none();
-        let Some(promised) = begun.flatten() else {
-            return frozen_again(&whom);
-        };
-        let Ok(promised) = promised else {
-            return unwritten(is_told);
+        let thawing = match ending.carry_out(containment, trail, order.scope(), end) {
+            Ok(thawing) => thawing,
+            Err(why) => return not_ended(why),
         };
         // The disk may take as long as it likes.
         drop(turn);
-        // Whoever asked may leave: what is in the trail takes effect.
-        let admin = Arc::clone(self);
-        let thawing = tokio::spawn(async move {
-            let written = promised.durable().await;
-            let is_thawed = written.map(|()| admin.let_go(&order, &freeze.id, &by));
-            drop(ending);
-            is_thawed
-        });
         match tokio::time::timeout(trail.patience(), thawing).await {
-            Ok(Ok(Ok(true))) => text(StatusCode::OK, &self.thawed(&whom, is_all)),
-            Ok(Ok(Ok(false))) => frozen_again(&whom),
-            Ok(_) => unwritten(is_told),
+            Ok(Ok(Ok(()))) => text(StatusCode::OK, &self.thawed(&whom, order.tenant.is_none())),
+            Ok(Ok(Err(why))) => not_ended(why),
+            Ok(Err(_)) => unwritten(is_told),
             Err(_) => text(
                 StatusCode::ACCEPTED,
                 &format!(
@@ -240,12 +218,6 @@ impl Admin {
                 ),
             ),
         }
-    }
-
-    fn let_go(&self, order: &Order, id: &str, by: &str) -> bool {
-        let snapshot = self.shared.snapshot();
-        let containment = snapshot.containment();
-        containment.thawed(order.scope(), id, by)
     }
 
     /// What was thawed, and what is still frozen.

@@ -27,7 +27,7 @@ use super::{
     register::{Entry, Register},
 };
 use crate::{
-    audit::{FrozenRecord, Trail},
+    audit::Trail,
     config::settings::FreezeAfter,
     fleet::{Client, Trouble},
     server::Shared,
@@ -207,7 +207,7 @@ impl Fleet {
             if entry.stands {
                 take_over(shared.trail(), containment, entry);
             } else if here.is_some_and(|here| here.id == entry.freeze.id) {
-                self.end_here(shared.trail(), containment, entry);
+                end_here(shared.trail(), containment, entry);
             }
         }
         let known: HashMap<_, _> = entries.iter().map(|it| (&it.tenant, it)).collect();
@@ -230,44 +230,6 @@ impl Fleet {
         let now = u64::try_from(now.unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
         self.looked_at_ms.store(now, Ordering::Relaxed);
         Ok(())
-    }
-
-    /// Ends here what was ended elsewhere, once that is in the trail. The look does not
-    /// wait for it.
-    fn end_here(&self, trail: &Trail, containment: &Arc<Containment>, entry: &Entry) {
-        let Freeze {
-            id,
-            by,
-            on_behalf_of,
-            reason,
-            ..
-        } = &entry.freeze;
-        let Some(ending) = containment.begin_ending(id) else {
-            return;
-        };
-        let by = format!("{by}{ELSEWHERE}");
-        let record = FrozenRecord {
-            id,
-            tenant: entry.tenant.as_deref(),
-            by: &by,
-            on_behalf_of: on_behalf_of.as_deref(),
-            reason,
-            since: None,
-        };
-        let begun = containment.thaw(entry.scope(), |here| {
-            (here.id == *id).then(|| trail.thawed(&record))
-        });
-        let Some(Some(Ok(promised))) = begun else {
-            // Frozen again, or the trail can't be written: the next look sees to it.
-            return;
-        };
-        let (containment, entry) = (Arc::clone(containment), entry.clone());
-        tokio::spawn(async move {
-            if promised.durable().await.is_ok() {
-                containment.thawed(entry.scope(), &entry.freeze.id, &by);
-            }
-            drop(ending);
-        });
     }
 
     /// Counts deletions in the store, one after another; what it does not answer to
@@ -341,9 +303,26 @@ fn take_over(trail: &Trail, containment: &Containment, entry: &Entry) {
     if here.is_some_and(|here| !is_later(&entry.freeze, &here)) {
         return;
     }
-    let mut freeze = entry.freeze.clone();
-    freeze.by = format!("{}{ELSEWHERE}", freeze.by).into();
+    let freeze = elsewhere(&entry.freeze);
     containment.freeze(entry.scope(), freeze, |record| drop(trail.frozen(&record)));
+}
+
+/// Ends here what was ended elsewhere, once that is in the trail. The look does not
+/// wait for it.
+fn end_here(trail: &Trail, containment: &Arc<Containment>, entry: &Entry) {
+    let Some(ending) = containment.begin_ending(&entry.freeze.id) else {
+        return;
+    };
+    // Frozen again, or the trail can't be written: the next look sees to it.
+    let _ = ending.carry_out(containment, trail, entry.scope(), elsewhere(&entry.freeze));
+}
+
+/// A freeze, or the end of one, as those are told of it who did not make it.
+fn elsewhere(freeze: &Freeze) -> Freeze {
+    Freeze {
+        by: format!("{}{ELSEWHERE}", freeze.by).into(),
+        ..freeze.clone()
+    }
 }
 
 /// A freeze as whoever made it named themselves.

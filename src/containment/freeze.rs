@@ -1,10 +1,5 @@
 //! A freeze, and what it stops.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex, PoisonError},
-};
-
 use jiff::Timestamp;
 
 use crate::{
@@ -91,34 +86,5 @@ impl Freeze {
         let (deletions, per) = (budget.deletions, show_duration(budget.per));
         let reason = format!("{deletions} different credentials deleted within {per}");
         Self::new(BUDGET, None, &reason)
-    }
-}
-/// The end of a freeze that is on its way to the trail: until this is dropped, nobody
-/// else ends that freeze.
-#[derive(Debug)]
-pub struct Ending {
-    all: Arc<Mutex<BTreeSet<Box<str>>>>,
-    id: Box<str>,
-}
-
-impl Ending {
-    pub(super) fn begin(all: &Arc<Mutex<BTreeSet<Box<str>>>>, id: &str) -> Option<Self> {
-        let is_first = all
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(id.into());
-        is_first.then(|| Self {
-            all: Arc::clone(all),
-            id: id.into(),
-        })
-    }
-}
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        self.all
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&self.id);
     }
 }
