@@ -5,6 +5,7 @@ mod fault;
 mod first;
 mod keyed;
 mod rest;
+mod strict;
 mod torn;
 
 use std::{
@@ -232,8 +233,12 @@ impl Scan {
                     self.note(&file, number + 1, self.next_seq(), Fault::Foreign);
                     return Ok(number);
                 }
+                let left = self.left(without_zeros(&line), &scope.hasher);
+                if left == Left::Other {
+                    self.note(&file, number + 1, self.next_seq(), Fault::Foreign);
+                }
                 self.torn = Some(Torn {
-                    left: self.left(without_zeros(&line), &scope.hasher),
+                    left,
                     path: path.to_owned(),
                     keep: offset,
                     bytes: read + rest.bytes,
@@ -267,13 +272,13 @@ impl Scan {
 
     /// Checks a whole line, with its end; what it says, if that can be read.
     pub fn line<'a>(&mut self, at: At<'_>, line: &'a [u8], hasher: &Hasher) -> Option<Line<'a>> {
-        match serde_json::from_slice(line) {
+        match strict::read(line) {
             Ok(record) => {
                 self.record(at.file, at.line, line, &record, hasher);
                 Some(record)
             }
-            Err(error) => {
-                let fault = Fault::Unreadable(format!("column {}", error.column()));
+            Err(what) => {
+                let fault = Fault::Unreadable(what);
                 self.note(at.file, at.line, self.next_seq(), fault);
                 None
             }
@@ -380,9 +385,8 @@ impl Scan {
         let is_first = self.head.seq == 0;
         let is_after_gap = mem::take(&mut self.is_after_gap) && record.seq > self.head.seq + 1;
         if (is_first && record.seq > 1) || is_after_gap {
-            if (self.is_whole || is_after_gap)
-                && let Some(hash) = Hash::parse(&record.prev)
-            {
+            let hash = Hash::parse(&record.prev).ok_or(Fault::Chain)?;
+            if self.is_whole || is_after_gap {
                 let seq = record.seq - 1;
                 self.gaps.push(Gap {
                     behind: self.head.seq,

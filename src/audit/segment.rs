@@ -334,7 +334,10 @@ pub fn list(directory: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
             segments.push((number, entry.path()));
         }
     }
-    segments.sort_unstable();
+    // Of numbers that are as good as one the longer name is later, as with all others.
+    segments.sort_unstable_by_key(|(number, path): &(u64, PathBuf)| {
+        (*number, path.as_os_str().len(), path.clone())
+    });
     Ok(segments)
 }
 
@@ -362,7 +365,7 @@ pub fn after(number: u64) -> io::Result<u64> {
     number.checked_add(1).ok_or_else(|| {
         let name = name(number);
         io::Error::other(format!(
-            "no segment can follow {name}, which this program did not make: take that file away"
+            "no segment can follow {name}, or one with a higher number, which this program did not make: take that file away"
         ))
     })
 }
@@ -376,10 +379,11 @@ pub fn open(path: &Path) -> io::Result<Option<File>> {
     open_file(path, OFlags::RDONLY)
 }
 
-/// Ten digits, or more for a number that needs them.
+/// Ten digits, or more for a number that needs them. One that is too high for us is read
+/// as the highest: what is in it would be hidden else.
 fn number(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(SUFFIX)?;
     let is_number = digits.bytes().all(|b| b.is_ascii_digit())
         && (digits.len() == DIGITS || digits.len() > DIGITS && !digits.starts_with('0'));
-    is_number.then(|| digits.parse().ok()).flatten()
+    is_number.then(|| digits.parse().unwrap_or(u64::MAX))
 }

@@ -1,5 +1,7 @@
 //! The trail over whole lives of the process: what it survives, and what it answers.
 
+mod verdicts;
+
 use std::{
     process::Command,
     sync::{
@@ -423,6 +425,13 @@ fn an_independent_verifier_agrees_about_what_retention_removed_and_what_a_crash_
     assert_both_find_it(gateway.audit(), &[]);
 }
 
+/// The SHA-256 in lower-case hex.
+fn sum(content: &[u8]) -> String {
+    let sum = digest(&SHA256, content);
+    let digits = sum.as_ref().iter().map(|byte| format!("{byte:02x}"));
+    digits.collect()
+}
+
 /// What somebody does who knows the format and can write the directory: each line is
 /// numbered and chained anew.
 fn rewrite(lines: &[String]) -> String {
@@ -435,12 +444,7 @@ fn rewrite(lines: &[String]) -> String {
         fields.insert("prev".to_owned(), prev.clone().into());
         let content = record.to_string();
         let content = content.strip_suffix('}').unwrap();
-        let sum = digest(&SHA256, content.as_bytes());
-        prev = sum
-            .as_ref()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        prev = sum(content.as_bytes());
         format!("{content},\"hash\":\"{prev}\"}}\n")
     });
     lines.collect()

@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::{Scan, VERSION, content, is_hashed};
-use crate::audit::{chain::Hasher, record::Line};
+use serde::de::IgnoredAny;
+
+use super::{Scan, VERSION, content, is_hashed, strict};
+use crate::audit::chain::Hasher;
 
 /// An unfinished line at the end of the last segment.
 #[derive(Debug)]
@@ -45,14 +47,16 @@ impl Scan {
         };
         let in_common = written.len().min(begins.len());
         let is_beginning = written.get(..in_common) == begins.as_bytes().get(..in_common);
-        let mut records = serde_json::Deserializer::from_slice(written).into_iter::<Line<'_>>();
-        let is_whole = matches!(records.next(), Some(Ok(_)));
-        is_rest_zeros && is_beginning && (!is_whole || records.byte_offset() == written.len())
+        let mut values = serde_json::Deserializer::from_slice(written).into_iter::<IgnoredAny>();
+        let is_whole = matches!(values.next(), Some(Ok(_)));
+        // Nothing else than a record comes to its end, and nothing behind that.
+        let is_record = || values.byte_offset() == written.len() && strict::read(written).is_ok();
+        is_rest_zeros && is_beginning && !strict::is_deep(written) && (!is_whole || is_record())
     }
 
     /// What an unfinished line is that [may be torn](Self::may_be_torn).
     pub(super) fn left(&self, written: &[u8], hasher: &Hasher) -> Left {
-        let Ok(record) = serde_json::from_slice::<Line<'_>>(written) else {
+        let Ok(record) = strict::read(written) else {
             return Left::Part;
         };
         let whole = [written, b"\n"].concat();
