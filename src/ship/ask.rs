@@ -2,7 +2,7 @@
 //! whether each chain is as it was written. Rows come as they are read: neither side
 //! holds more than a few of them.
 
-use std::{pin::pin, time::Duration};
+use std::{collections::BTreeMap, pin::pin, time::Duration};
 
 use futures_util::TryStreamExt;
 use jiff::{SignedDuration, Timestamp};
@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::{
     cursor::{head, number},
     fault::Failure,
+    write::text_of_column,
 };
 use crate::audit::{self, Filter, Found, Head, Known, Line, LineCheck, Report, Row, Wrong};
 
@@ -73,15 +74,17 @@ pub async fn ask(
     let rows = client.query_typed_raw(&sql, parameters).await?;
     let mut rows = pin!(rows);
     let mut found = Found::none();
-    let mut doubtful = None;
+    // The first one of each chain: that one has a key says nothing of another.
+    let mut doubtful = BTreeMap::new();
     while let Some(columns) = rows.try_next().await? {
         let (gateway, chain): (Option<String>, Uuid) = (columns.try_get(0)?, columns.try_get(1)?);
         let (first, end): (&str, Option<&str>) = (columns.try_get(2)?, columns.try_get(3)?);
         let Some((mut row, fault)) = audit::row(first, end, known) else {
             continue;
         };
-        if let Some(fault) = fault.filter(|_| doubtful.is_none()) {
-            doubtful = Some((chain, gateway.clone(), row.seq, fault));
+        if let Some(fault) = fault {
+            let first = || (gateway.clone(), row.seq, fault);
+            doubtful.entry(chain).or_insert_with(first);
         }
         row.gateway = gateway;
         if filter.wants(&row) {
@@ -90,16 +93,18 @@ pub async fn ask(
         }
     }
     let mut wants_key = false;
-    if let Some((chain, gateway, seq, fault)) = doubtful {
-        wants_key = known.mac_key.is_none() && is_keyed(client, chain).await?;
-        if !wants_key {
-            found.wrong = Some(Wrong {
-                file: name(gateway.as_deref(), chain),
-                line: seq,
-                seq: Some(seq),
-                fault,
-            });
+    for (chain, (gateway, seq, fault)) in doubtful {
+        if known.mac_key.is_none() && is_keyed(client, chain).await? {
+            wants_key = true;
+            continue;
         }
+        found.wrong = Some(Wrong {
+            file: name(gateway.as_deref(), chain),
+            line: seq,
+            seq: Some(seq),
+            fault,
+        });
+        break;
     }
     Ok(Asked { found, wants_key })
 }
@@ -332,8 +337,7 @@ FROM alloy_gateway.record WHERE chain = $1 ORDER BY seq";
 fn differing(columns: &Columns, record: &Line<'_>) -> Option<&'static str> {
     let is_text = |name: &str, said: Option<&str>| {
         let found: Option<Option<&str>> = columns.try_get(name).ok();
-        found == Some(said.filter(|said| !said.contains('\0')))
-            || said.is_some_and(|said| said.contains('\0'))
+        found == Some(said.map(text_of_column).as_deref())
     };
     let is_number = |name: &str, said: Option<u64>| {
         let found: Option<Option<i64>> = columns.try_get(name).ok();

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{
     State,
     cursor::{self, Anew},
-    database::in_time,
+    database::{Database, in_time},
     fault::{Failure, Reason},
     host_name, schema, write,
 };
@@ -90,6 +90,12 @@ impl Work {
         }
     }
 
+    fn say_it_works(&self, unsaid: &mut Option<u64>, database: &Database) {
+        if let Some(missing) = unsaid.take() {
+            self.state.works(database.shown(), missing);
+        }
+    }
+
     /// One connection, as long as it is good.
     async fn session(&mut self) -> Result<Ended, Failure> {
         let database = snapshot::database(&self.settings)
@@ -106,7 +112,8 @@ impl Work {
         let mut tail = Tail::behind(&directory, cursor.last).map_err(unreadable)?;
         self.state.wrote(0, cursor.last.seq);
         let missing = head.seq.saturating_sub(cursor.last.seq);
-        self.state.works(database.shown(), missing);
+        // That it can be reached says nothing of whether it takes records.
+        let mut unsaid = Some(missing);
         let mut seen = Instant::now();
         loop {
             // Asked first: what is there afterwards is not taken back any more.
@@ -122,11 +129,13 @@ impl Work {
                     return Ok(Ended::Moved);
                 }
                 self.state.wrote(batch.lines.len(), last.seq);
+                self.say_it_works(&mut unsaid, &database);
                 if let Some(anew) = cursor.anew.take() {
                     self.tell_anew(anew, &cursor.chain);
                 }
                 seen = Instant::now();
             }
+            self.say_it_works(&mut unsaid, &database);
             self.state.whole(now);
             if closing {
                 return Ok(Ended::Closing);

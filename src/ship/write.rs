@@ -119,6 +119,17 @@ pub async fn seen(client: &Client, cursor: &Cursor, gateway: &str) -> Result<(),
     Ok(())
 }
 
+/// Characters of a text in a column: ours have fewer, and the database refuses to index
+/// what has more than some 2,700 bytes.
+const TEXT_MAX: usize = 512;
+
+/// A text as it stands in its column. The database knows no NUL in a text, and an index
+/// takes no long one; the line has it as it was.
+pub fn text_of_column(text: &str) -> String {
+    let characters = text.chars().filter(|character| *character != '\0');
+    characters.take(TEXT_MAX).collect()
+}
+
 /// What stands in each column.
 #[derive(Debug, Default)]
 struct Columns<'a> {
@@ -145,7 +156,7 @@ impl<'a> Columns<'a> {
             };
             columns.seq.push(number(record.seq));
             columns.time.push(record.time.parse().unwrap_or_default());
-            columns.event.push(record.event.replace('\0', ""));
+            columns.event.push(text_of_column(&record.event));
             let request_id = record.request_id.as_ref();
             columns
                 .request_id
@@ -159,8 +170,7 @@ impl<'a> Columns<'a> {
                 &record.outcome,
             ];
             for (column, text) in columns.texts.iter_mut().zip(texts) {
-                // The database knows no NUL in a text; the line has it as it was.
-                column.push(text.as_ref().map(|text| text.replace('\0', "")));
+                column.push(text.as_deref().map(text_of_column));
             }
             columns.intent.push(record.intent.map(number));
             let status = record.status.and_then(|status| status.try_into().ok());

@@ -152,3 +152,69 @@ fn a_gateway_can_neither_read_nor_change_what_it_wrote() {
         assert_eq!(code.as_deref(), Some("42501"), "{statement}: {tried}");
     }
 }
+
+/// That one trail wants its key says nothing of another, which has none.
+#[test]
+fn a_trail_with_a_key_hides_no_row_of_another_that_was_changed() {
+    let Some(postgres) = Postgres::start() else {
+        return;
+    };
+    let postgres = postgres.with_tables();
+    let keyed = shipping(&postgres, "keyed")
+        .audit("mac_key: { file: mac-key }")
+        .file("mac-key", "0123456789abcdef0123456789abcdef\n")
+        .start();
+    let plain = shipping(&postgres, "plain").start();
+    for gateway in [&keyed, &plain] {
+        assert_eq!(gateway.delete(USER, "c1").status, 200);
+        wait_until_whole(gateway);
+    }
+    let asked = postgres.audit("query", &[]);
+    assert_eq!(asked.status.code(), Some(0), "{}", said(&asked));
+    assert!(said(&asked).contains("not verified"), "{}", said(&asked));
+    postgres.sql(&format!(
+        "UPDATE alloy_gateway.record SET line = replace(line, '\"credential\":\"c1\"', '\"credential\":\"c9\"') WHERE chain = '{}'",
+        chain_of(&plain)
+    ));
+    let asked = postgres.audit("query", &[]);
+    assert_eq!(asked.status.code(), Some(3), "{}", said(&asked));
+    assert!(said(&asked).contains("plain"), "{}", said(&asked));
+}
+
+/// The database refuses to index a text of more than some 2,700 bytes, and with it the
+/// row: whoever can write the trail's directory could end the collecting for good.
+#[test]
+fn a_planted_record_with_a_long_text_is_collected_as_any_other() {
+    let Some(postgres) = Postgres::start() else {
+        return;
+    };
+    let postgres = postgres.with_tables();
+    let mut gateway = shipping(&postgres, "billing-1").start();
+    wait_until_whole(&gateway);
+    assert!(gateway.stop().success());
+    // What can be compressed is short enough again.
+    let long: String = (0..800).map(|_| uuid_digits()).collect();
+    let last = gateway.trail().pop().unwrap();
+    let planted = format!(
+        "{{\"v\":1,\"seq\":{},\"time\":\"2026-11-30T00:00:00.000000Z\",\"event\":\"request.intent\",\"credential\":\"{long}\",\"prev\":{},\"hash\":\"{}\"}}\n",
+        last["seq"].as_u64().unwrap() + 1,
+        last["hash"],
+        "0".repeat(64)
+    );
+    let segment = gateway.audit().join("0000000001.jsonl");
+    let text = std::fs::read_to_string(&segment).unwrap();
+    std::fs::write(&segment, text + &planted).unwrap();
+    gateway.start_again();
+    wait_until_whole(&gateway);
+    assert_eq!(gateway.delete(USER, "c1").status, 200);
+    wait_until_whole(&gateway);
+    assert_collected(&postgres, &gateway);
+    // It is no honest record, and its column is its text as far as that goes.
+    let verified = said(&postgres.audit("verify", &[]));
+    assert!(verified.contains("not what was hashed"), "{verified}");
+}
+
+/// Digits that nobody can guess.
+fn uuid_digits() -> String {
+    uuid::Uuid::now_v7().simple().to_string().split_off(16)
+}
