@@ -4,8 +4,11 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::*;
 
+/// Puts something under a name.
+type Plant = fn(&Path);
+
 /// Plants each kind of thing that may stand under a name and is no file.
-fn no_files() -> [(&'static str, fn(&Path)); 3] {
+fn no_files() -> [(&'static str, Plant); 3] {
     [
         ("a symbolic link", |path| {
             std::os::unix::fs::symlink(path.with_file_name("elsewhere"), path).unwrap();
