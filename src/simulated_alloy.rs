@@ -71,6 +71,8 @@ struct Shared {
     credentials: Mutex<Credentials>,
     script: Mutex<VecDeque<Behaviour>>,
     always: Mutex<Option<Behaviour>>,
+    /// New connections shake hands once this says so.
+    handshakes: Mutex<Option<watch::Receiver<bool>>>,
     /// Connections below this number are answered so.
     lost: Mutex<Option<(usize, Behaviour)>>,
     received: Mutex<Vec<Received>>,
@@ -99,6 +101,7 @@ impl SimulatedAlloy {
             credentials: Mutex::new(Credentials::new(options)),
             script: Mutex::default(),
             always: Mutex::default(),
+            handshakes: Mutex::default(),
             lost: Mutex::default(),
             received: Mutex::default(),
             connections: AtomicUsize::new(0),
@@ -164,6 +167,11 @@ impl SimulatedAlloy {
     /// How all requests are answered that no script is for.
     pub fn always(&self, behaviour: Behaviour) {
         *lock(&self.shared.always) = Some(behaviour);
+    }
+
+    /// Accepts new connections, and leaves their TLS handshakes for when this says so.
+    pub fn hold_handshakes(&self, released: watch::Receiver<bool>) {
+        *lock(&self.shared.handshakes) = Some(released);
     }
 
     /// How every request is answered over a connection that is open by now, whatever

@@ -90,7 +90,7 @@ impl Forwarder {
                 Sent::No => Connections::Any,
                 Sent::Unknown | Sent::Yes => Connections::New,
             };
-            let exchange = self.exchange(request, target, at, deadline, connections);
+            let exchange = self.exchange(request, target, tenant, at, deadline, connections);
             let (now, ended) = exchange.await;
             let (mut attempt, result) = attempt::judged(ended, keys);
             attempt.after = at.duration_since(began);
@@ -98,8 +98,10 @@ impl Forwarder {
             let pause = pause_before_retry(&attempts, &attempt, &result, retries);
             let next = pause.map(|pause| now + pause);
             let next = next.filter(|next| *next < deadline && self.may_retry());
-            let ended = attempt.end.counted();
-            self.counts.attempted(ended, attempt.took);
+            let counted = attempt.end.counted();
+            if let Some(ended) = counted {
+                self.counts.attempted(ended, attempt.took);
+            }
             furthest = furthest.or(attempt.sent, result);
             attempts.push(attempt);
             let is_tried_again = match next {
@@ -117,7 +119,9 @@ impl Forwarder {
             if !is_tried_again {
                 break;
             }
-            self.counts.retried(ended);
+            if let Some(after) = counted {
+                self.counts.retried(after);
+            }
         }
         Outcome::of(began, attempts, furthest)
     }
@@ -169,7 +173,10 @@ fn pause_before_retry(
             let back_off = back_off();
             Some(asked.map_or(back_off, |asked| asked.max(back_off)))
         }
-        AttemptEnd::Status(_) | AttemptEnd::Timeout | AttemptEnd::Protocol(_) => None,
+        AttemptEnd::Status(_)
+        | AttemptEnd::Frozen
+        | AttemptEnd::Timeout
+        | AttemptEnd::Protocol(_) => None,
     }
 }
 
@@ -213,8 +220,8 @@ fn note_of_key(attempt: &Attempt, request: &UpstreamRequest<'_>, keys: &KeyRing)
 /// that is down would else take several lines a call.
 fn log_attempt(attempt: &Attempt, request: &UpstreamRequest<'_>, is_tried_again: bool) {
     match (&attempt.end, attempt.failure) {
-        // Told where the key is noted.
-        (_, Some(Failure::RejectedKey)) => {}
+        // Told where the key is noted, and where the tenant is frozen.
+        (_, Some(Failure::RejectedKey | Failure::Frozen)) => {}
         (end, Some(_)) if is_tried_again => {
             tracing::debug!(request.id = %request.id(), end = %end.as_str(), detail = %attempt.detail, "an attempt to reach the upstream failed; there will be another");
         }

@@ -52,6 +52,10 @@ pub async fn serve(
 /// What a broken connection means is the gateway's to say.
 async fn connection(shared: Arc<Shared>, tcp: TcpStream, tls: Option<ServerTls>, number: usize) {
     let _ = tcp.set_nodelay(true);
+    let held = lock(&shared.handshakes).clone();
+    if let Some(mut released) = held {
+        let _ = released.wait_for(|released| *released).await;
+    }
     let _ = match tls {
         Some(tls) => match tls.accept(tcp).await {
             Ok(stream) => speak(&shared, stream, number, |stream| stream.get_ref().0).await,

@@ -526,6 +526,39 @@ fn a_call_under_way_ends_as_it_does_and_one_that_waits_for_its_turn_is_refused()
 }
 
 #[test]
+fn a_call_that_is_still_connecting_when_its_tenant_is_frozen_is_not_sent() {
+    let gateway = Setup::default()
+        .workers(1)
+        .upstream("connect_timeout: 20s")
+        .tenant("billing", &["users: all"])
+        .tenant(OTHER, &["users: all"])
+        .start();
+    let (release, held) = tokio::sync::watch::channel(false);
+    gateway.alloy.hold_handshakes(held);
+    thread::scope(|scope| {
+        let call = scope.spawn(|| delete_of(&gateway, "billing", "c0"));
+        while gateway.alloy.connections() == 0 {
+            assert!(!call.is_finished(), "it did not connect");
+            thread::sleep(Duration::from_millis(5));
+        }
+        gateway.done("freeze", &["billing", "--reason", "a drill"]);
+        release.send(true).unwrap();
+        let refused = call.join().unwrap();
+        assert_refusal(&refused, 403, "tenant-frozen", "no");
+        let record = gateway.last_record_of(&refused);
+        assert_eq!(
+            [&record["event"], &record["outcome"], &record["sent"]],
+            ["request.outcome", "failed", "no"]
+        );
+        assert_eq!(record["attempt_ends"], serde_json::json!(["frozen"]));
+    });
+    assert_eq!(gateway.alloy.received().len(), 0);
+    // What came of it serves who may.
+    assert_eq!(delete_of(&gateway, OTHER, "c1").status, 200);
+    assert_eq!(gateway.alloy.connections(), 1);
+}
+
+#[test]
 fn a_call_is_not_sent_again_once_its_tenant_is_frozen() {
     let gateway = Setup::default().tenant("billing", &["users: all"]).start();
     // Long enough for the freeze to come between the two attempts.

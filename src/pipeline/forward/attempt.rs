@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     audit::{OutcomeKind, Sent},
-    config::snapshot::Target,
+    config::snapshot::{Target, Tenant},
     key_ring::KeyRing,
     metrics::{Ended, UpstreamError},
     pipeline::{inject::UpstreamRequest, limit::Health},
@@ -60,6 +60,8 @@ pub enum AttemptEnd {
     ConnectTimeout,
     /// A new connection was closed before the request left.
     Closed,
+    /// The tenant was frozen while the connection was made; nothing was written.
+    Frozen,
     /// The connection broke after something was written.
     Reset,
     /// No whole answer in time, after something was written.
@@ -78,6 +80,7 @@ impl AttemptEnd {
             Self::Tls => "tls",
             Self::ConnectTimeout => "connect-timeout",
             Self::Closed => "closed",
+            Self::Frozen => "frozen",
             Self::Reset => "reset",
             Self::Timeout => "timeout",
             Self::Protocol(_) => "protocol",
@@ -86,9 +89,9 @@ impl AttemptEnd {
 }
 
 impl AttemptEnd {
-    /// What it counts as.
-    pub fn counted(&self) -> Ended {
-        match self {
+    /// What it counts as; `None` if the upstream had no part in it.
+    pub fn counted(&self) -> Option<Ended> {
+        Some(match self {
             Self::Status(status) => Ok(*status),
             Self::Dns => Err(UpstreamError::Dns),
             Self::Connect => Err(UpstreamError::Connect),
@@ -96,7 +99,8 @@ impl AttemptEnd {
             Self::ConnectTimeout | Self::Timeout => Err(UpstreamError::Timeout),
             Self::Closed | Self::Reset => Err(UpstreamError::Reset),
             Self::Protocol(_) => Err(UpstreamError::Protocol),
-        }
+            Self::Frozen => return None,
+        })
     }
 }
 
@@ -120,7 +124,10 @@ impl Attempt {
             | AttemptEnd::ConnectTimeout
             | AttemptEnd::Timeout => Some(Health::Failing),
             AttemptEnd::Status(_) => Some(Health::Working),
-            AttemptEnd::Closed | AttemptEnd::Reset | AttemptEnd::Protocol(_) => None,
+            AttemptEnd::Closed
+            | AttemptEnd::Frozen
+            | AttemptEnd::Reset
+            | AttemptEnd::Protocol(_) => None,
         }
     }
 
@@ -151,11 +158,13 @@ impl Forwarder {
     /// Sends the request once; when that ended, and the answer or how it ended
     /// without one. A kept-alive connection that turns out to be closed before the
     /// request left is no attempt: the next one is taken. With `Connections::New` none
-    /// of them is. It is `at` now.
+    /// of them is. Nor is anything written if the tenant was frozen while a connection
+    /// was made. It is `at` now.
     pub(super) async fn exchange(
         &self,
         request: &UpstreamRequest<'_>,
         target: &Arc<Target>,
+        tenant: &Tenant,
         at: Instant,
         deadline: Instant,
         connections: Connections,
@@ -167,7 +176,7 @@ impl Forwarder {
         let mut connection = match kept {
             Some(kept) => kept,
             // Seldom, and large: not part of every call's future.
-            None => match Box::pin(self.connect(target, deadline)).await {
+            None => match Box::pin(self.connect(target, tenant, deadline)).await {
                 Ok(new) => new,
                 Err(ended) => return (Instant::now(), Err(ended)),
             },
@@ -212,6 +221,7 @@ impl Forwarder {
     async fn connect(
         &self,
         target: &Arc<Target>,
+        tenant: &Tenant,
         deadline: Instant,
     ) -> Result<Connection, Attempt> {
         let began = Instant::now();
@@ -222,7 +232,7 @@ impl Forwarder {
             .map_err(unreachable);
         let ended = match &connected {
             Ok(_) => Ok(()),
-            Err(broken) => broken.end.counted().map(|_| ()),
+            Err(broken) => broken.end.counted().unwrap_or(Ok(0)).map(|_| ()),
         };
         self.counts.connection_tried(ended, began.elapsed());
         let mut connection = connected?;
@@ -231,6 +241,15 @@ impl Forwarder {
                 AttemptEnd::Closed,
                 Failure::Unreachable,
                 "the upstream closed the connection before the request left",
+            ));
+        }
+        // Whoever froze it was told so meanwhile, maybe.
+        if tenant.is_frozen() {
+            self.pool.put_back(connection, Instant::now());
+            return Err(Attempt::failed(
+                AttemptEnd::Frozen,
+                Failure::Frozen,
+                "the tenant was frozen before the request left",
             ));
         }
         Ok(connection)

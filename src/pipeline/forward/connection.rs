@@ -37,7 +37,7 @@ pub struct Connection {
     old_at: Instant,
     /// And from then on, unless it is used before.
     stale_at: Instant,
-    /// When its last exchange ended, if it had one.
+    /// Since when it is unused, or was before it was taken; `None` until it first was.
     rested_at: Option<Instant>,
     /// Whether nothing of an answer came in the exchange that was begun last.
     is_silent: bool,
@@ -86,7 +86,7 @@ impl Connection {
         self.rested_at = Some(now);
     }
 
-    /// Whether it has carried an exchange.
+    /// Whether it lay unused before.
     pub fn is_reused(&self) -> bool {
         self.rested_at.is_some()
     }

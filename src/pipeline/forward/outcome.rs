@@ -36,7 +36,8 @@ pub struct Upstream {
 pub enum Failure {
     /// Nothing was sent: the tenant is in dry-run mode.
     DryRun,
-    /// Nothing was sent: the tenant was frozen while the intent was written.
+    /// Nothing was sent: the tenant was frozen while the intent was written, or while a
+    /// connection was made.
     Frozen,
     /// Nothing was written.
     Unreachable,

@@ -53,7 +53,7 @@ impl Pool {
         }
     }
 
-    /// Keeps a connection whose answer was read to its end.
+    /// Keeps a connection whose answer was read to its end, or that nothing was written to.
     pub fn put_back(&self, mut connection: Connection, now: Instant) {
         connection.rest(now);
         let room = connection.target().settings.idle_connections;
