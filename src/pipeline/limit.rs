@@ -30,7 +30,7 @@ use super::{
     authorize::Permit,
     refusal::{LimitedBy, Refusal},
 };
-use crate::fleet::Client;
+use crate::{config::settings::Mode, fleet::Client};
 
 /// Proof that a permitted call has one of its tenant's places in flight.
 #[derive(Debug)]
@@ -144,6 +144,7 @@ pub async fn admit<'a>(
         tenant: &tenant.name,
         key: tenant.key.name(),
         store,
+        is_sent: tenant.mode != Mode::DryRun,
     };
     let mut asked = Duration::ZERO;
     let line = tenant.line.as_deref();
@@ -181,7 +182,7 @@ struct Passed {
 
 /// Now, or not; `asked` becomes how long the store was asked.
 async fn at_once(asking: Asking<'_>, asked: &mut Duration) -> Result<Passed, Refusal> {
-    let pass = asking.limits.try_pass()?;
+    let pass = asking.try_pass()?;
     let mut by = Backend::Local;
     if asking.store.is_some() {
         let began = Instant::now();
@@ -319,12 +320,26 @@ impl Limits {
     ///
     /// `rate-limited` or `circuit-open`.
     pub fn try_pass(&self) -> Result<Pass, Refusal> {
+        self.try_pass_by(Breaker::pass)
+    }
+
+    /// The same for a call that won't be sent: it leaves the breaker's probe to others.
+    ///
+    /// # Errors
+    ///
+    /// As of [`try_pass`](Self::try_pass).
+    pub fn try_pass_unsent(&self) -> Result<Pass, Refusal> {
+        self.try_pass_by(Breaker::pass_unsent)
+    }
+
+    fn try_pass_by(
+        &self,
+        breaker: impl FnOnce(&Arc<Breaker>) -> Result<Pass, Duration>,
+    ) -> Result<Pass, Refusal> {
         let gate = self.gate.pass();
         gate.map_err(|wait| rate_limited(LimitedBy::Upstream, None, wait))?;
-        let pass = self
-            .breaker
-            .pass()
-            .map_err(|wait| Refusal::CircuitOpen { retry_after: wait })?;
+        let pass =
+            breaker(&self.breaker).map_err(|wait| Refusal::CircuitOpen { retry_after: wait })?;
         self.take_all()?;
         Ok(pass)
     }

@@ -12,6 +12,9 @@ use tokio::time::Instant;
 
 use crate::config::settings::CircuitBreaker;
 
+/// What a call is told to wait while another one probes.
+const PROBE: Duration = Duration::from_secs(1);
+
 /// Opens after so many consecutive failures; then single calls probe.
 #[derive(Debug)]
 pub struct Breaker {
@@ -91,13 +94,32 @@ impl Breaker {
                 return Err(rest);
             }
             if self.probing.swap(true, Ordering::AcqRel) {
-                return Err(Duration::from_secs(1));
+                return Err(PROBE);
             }
             self.came_to(BreakerState::HalfOpen);
         }
         Ok(Pass {
             breaker: Arc::clone(self),
             probe,
+        })
+    }
+
+    /// Lets a call pass that won't be sent, where one that will be would pass. It has
+    /// nothing to find out, so it never takes the place of a probe.
+    ///
+    /// # Errors
+    ///
+    /// As of [`pass`](Self::pass).
+    pub fn pass_unsent(self: &Arc<Self>) -> Result<Pass, Duration> {
+        if let Some(rest) = self.open_for() {
+            return Err(rest);
+        }
+        if self.probing.load(Ordering::Acquire) {
+            return Err(PROBE);
+        }
+        Ok(Pass {
+            breaker: Arc::clone(self),
+            probe: false,
         })
     }
 

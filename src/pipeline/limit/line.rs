@@ -146,6 +146,7 @@ mod tests {
             tenant: "t",
             key: "k",
             store: None,
+            is_sent: true,
         };
         let line = Line::new(1);
         let place = line.waiting.enter(1);

@@ -36,15 +36,25 @@ pub struct Asking<'a> {
     pub key: &'a str,
     /// The way to the store, where there is one.
     pub store: Option<&'a Client>,
+    /// Whether the call is sent if it passes: a dry run is not.
+    pub is_sent: bool,
 }
 
 impl Asking<'_> {
     /// Gate, breaker, one unit of every local bucket, and then one of every bucket
     /// of the fleet; or nothing at all.
     pub async fn pass(self) -> Result<(Pass, Backend), Refusal> {
-        let pass = self.limits.try_pass()?;
+        let pass = self.try_pass()?;
         let backend = self.go_on().await?;
         Ok((pass, backend))
+    }
+
+    /// Gate, breaker and one unit of every local bucket; or nothing at all.
+    pub fn try_pass(self) -> Result<Pass, Refusal> {
+        match self.is_sent {
+            true => self.limits.try_pass(),
+            false => self.limits.try_pass_unsent(),
+        }
     }
 
     /// What comes after the local limits let a call pass.
@@ -264,6 +274,7 @@ mod tests {
             tenant: "t",
             key: "k",
             store,
+            is_sent: true,
         };
         let pass = async |store| {
             let passed = asking(store).pass().await;

@@ -27,6 +27,7 @@ fn alone(limits: &Limits) -> Asking<'_> {
         tenant: "t",
         key: "k",
         store: None,
+        is_sent: true,
     }
 }
 

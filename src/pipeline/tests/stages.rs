@@ -4,7 +4,9 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::containment::{Freeze, Scope};
-use crate::pipeline::{authenticate, authorize, authorize::Permit, contract, inject};
+use crate::pipeline::{
+    authenticate, authorize, authorize::Permit, contract, inject, refusal::Refusal,
+};
 
 /// What `then` makes of a call that is permitted.
 async fn permitted(stage: &Stage, token: &NewToken, then: impl AsyncFnOnce(Permit<'_>, &Arrival)) {
@@ -147,4 +149,38 @@ async fn a_freeze_while_the_intent_is_written_keeps_the_call_from_being_sent() {
     assert_eq!(intent["event"], "request.intent");
     assert_eq!(outcome["outcome"], "failed");
     assert_eq!(outcome["code"], "tenant-frozen");
+}
+
+async fn admit(permit: Permit<'_>) -> Result<limit::Admitted<'_>, Refusal> {
+    limit::admit(limit::enter(permit).unwrap(), None, Instant::now()).await
+}
+
+#[tokio::test]
+async fn a_dry_run_leaves_the_probe_of_an_open_breaker_to_calls_that_are_sent() {
+    let tokens = tokens();
+    let breaker = "circuit_breaker: { failures: 1, open_for: 100ms }";
+    let stage = stage_with(&tokens, breaker, "users: all");
+    stage.alloy.script([Behaviour::answer(503, "", "{}")]);
+    let send = || stage.answer(call(USER, tokens[0].reveal()));
+    assert_eq!(send().await.status(), 503);
+    permitted(&stage, &tokens[3], async |dry, _| {
+        // Refused while no call may pass, as any other would be.
+        assert!(matches!(admit(dry).await, Err(Refusal::CircuitOpen { .. })));
+        let trying = loop {
+            match admit(dry).await {
+                Ok(trying) => break trying,
+                Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        };
+        assert!(!trying.is_probe());
+        permitted(&stage, &tokens[0], async |sent, _| {
+            let probe = admit(sent).await.unwrap();
+            assert!(probe.is_probe());
+            assert!(matches!(admit(dry).await, Err(Refusal::CircuitOpen { .. })));
+        })
+        .await;
+        assert_eq!(send().await.status(), 200);
+        drop(trying);
+    })
+    .await;
 }
