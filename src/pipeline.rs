@@ -43,7 +43,7 @@ use self::{
     authenticate::{Identity, Owner},
     code::Code,
     contract::Call,
-    forward::{Forwarder, Outcome, Upstream},
+    forward::{Forwarder, Outcome, RetryBudget, Upstream},
     limit::{Entered, Limits},
     record::Recorded,
     refusal::Refusal,
@@ -103,10 +103,16 @@ struct Known<'c, 'a> {
 
 impl Pipeline {
     /// A pipeline that writes to `trail`, counts in `counts` and has no upstream
-    /// connection yet. `store` is where a fleet shares its limits, if it does.
-    pub fn new(trail: WorkerTrail, counts: Arc<Shard>, store: Option<fleet::Client>) -> Self {
+    /// connection yet. `budget` is what retries are taken from, one for all pipelines;
+    /// `store` is where a fleet shares its limits, if it does.
+    pub fn new(
+        trail: WorkerTrail,
+        counts: Arc<Shard>,
+        budget: Arc<RetryBudget>,
+        store: Option<fleet::Client>,
+    ) -> Self {
         Self {
-            forwarder: Forwarder::new(trail.timers().clone(), Arc::clone(&counts)),
+            forwarder: Forwarder::new(trail.timers().clone(), Arc::clone(&counts), budget),
             trail,
             counts,
             store,

@@ -13,12 +13,12 @@ mod outcome;
 mod pool;
 mod probe;
 mod reply;
+mod retry_budget;
 mod success;
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep_until};
-use tower::retry::budget::{Budget, TpsBudget};
 
 pub use self::{
     answer::UpstreamAnswer,
@@ -26,6 +26,7 @@ pub use self::{
     outcome::{Failure, Outcome, Upstream},
     pool::Pool,
     probe::{Reached, probe},
+    retry_budget::RetryBudget,
 };
 use self::{attempt::Connections, outcome::Furthest};
 use super::inject::UpstreamRequest;
@@ -48,20 +49,19 @@ const BACK_OFF: Duration = Duration::from_millis(50);
 pub struct Forwarder {
     pool: Pool,
     timers: Timers,
-    budget: TpsBudget,
+    budget: Arc<RetryBudget>,
     counts: Arc<Shard>,
 }
 
 impl Forwarder {
-    /// A way to the upstream without a connection yet; counts in `counts`.
-    pub fn new(timers: Timers, counts: Arc<Shard>) -> Self {
+    /// A way to the upstream without a connection yet; counts in `counts`, and takes its
+    /// retries from `budget`, which all workers share.
+    pub fn new(timers: Timers, counts: Arc<Shard>, budget: Arc<RetryBudget>) -> Self {
         Self {
             counts,
             pool: Pool::default(),
             timers,
-            // At most a fifth of the calls of the last ten seconds, and one a
-            // second for a gateway that has little to do.
-            budget: TpsBudget::new(Duration::from_secs(10), 1, 0.2),
+            budget,
         }
     }
 
@@ -81,7 +81,7 @@ impl Forwarder {
     ) -> Outcome {
         let keys = &*tenant.key;
         let deadline = began + target.settings.request_timeout;
-        self.budget.deposit();
+        self.budget.deposit(at);
         let (mut attempts, mut furthest) = (Vec::with_capacity(1), Furthest::none());
         loop {
             // A second attempt that may have been carried out is the last one: it is not
@@ -97,7 +97,7 @@ impl Forwarder {
             attempt.took = now.duration_since(at);
             let pause = pause_before_retry(&attempts, &attempt, &result, retries);
             let next = pause.map(|pause| now + pause);
-            let next = next.filter(|next| *next < deadline && self.may_retry());
+            let next = next.filter(|next| *next < deadline && self.may_retry(now));
             let counted = attempt.end.counted();
             if let Some(ended) = counted {
                 self.counts.attempted(ended, attempt.took);
@@ -127,8 +127,8 @@ impl Forwarder {
     }
 
     /// Takes one of the retries that all calls have in common.
-    fn may_retry(&self) -> bool {
-        let may = self.budget.withdraw();
+    fn may_retry(&self, now: Instant) -> bool {
+        let may = self.budget.withdraw(now);
         if !may {
             self.counts.retry_budget_exhausted();
         }

@@ -102,7 +102,12 @@ fn stage_with(tokens: &[NewToken; 6], upstream: &str, of_all: &str) -> Stage {
     };
     let trail = Trail::open(options, &mut |_| {}).unwrap();
     Stage {
-        pipeline: Pipeline::new(trail.for_worker(), Arc::new(Shard::new(0, 1)), None),
+        pipeline: Pipeline::new(
+            trail.for_worker(),
+            Arc::new(Shard::new(0, 1)),
+            Arc::default(),
+            None,
+        ),
         snapshot,
         alloy,
         trail,

@@ -22,7 +22,10 @@ use crate::{
         snapshot::Snapshot,
     },
     metrics::Metrics,
-    pipeline::limit::{InFlight, InFlightCount},
+    pipeline::{
+        forward::RetryBudget,
+        limit::{InFlight, InFlightCount},
+    },
     ship,
     traces::Traces,
 };
@@ -40,6 +43,7 @@ pub struct Shared {
     slots: Arc<Slots>,
     in_flight: InFlightCount,
     in_flight_max: u32,
+    retry_budget: Arc<RetryBudget>,
     /// Listeners that may still begin connections.
     accepting: AtomicU32,
     phases: Phases,
@@ -76,6 +80,7 @@ impl Shared {
             slots: Arc::new(Slots::new(&settings.bounds)),
             in_flight: InFlightCount::default(),
             in_flight_max: settings.bounds.requests_in_flight,
+            retry_budget: Arc::default(),
             accepting: AtomicU32::new(0),
             phases: Phases::new(),
             started: Instant::now(),
@@ -117,6 +122,11 @@ impl Shared {
     /// How the trail gets into the database of `audit.ship`; `None` if it stays here.
     pub fn shipping(&self) -> Option<&Arc<ship::State>> {
         self.shipping.as_ref()
+    }
+
+    /// What all workers take their retries from.
+    pub fn retry_budget(&self) -> &Arc<RetryBudget> {
+        &self.retry_budget
     }
 
     /// The metrics.

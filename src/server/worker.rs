@@ -83,7 +83,9 @@ pub fn run(
         let trail = shared.trail().for_worker().flushed_by(flusher);
         let store = shared.snapshot().store.clone();
         let store = store.map(|store| Client::start(&store, Role::Calls));
-        let pipeline = Arc::new(Pipeline::new(trail.clone(), Arc::clone(counts), store));
+        let budget = Arc::clone(shared.retry_budget());
+        let pipeline = Pipeline::new(trail.clone(), Arc::clone(counts), budget, store);
+        let pipeline = Arc::new(pipeline);
         let rim = Rim::new(
             Arc::clone(shared),
             Arc::clone(&pipeline),
