@@ -105,7 +105,7 @@ fn answers_that_must_not_be_passed_on_become_502() {
         (
             Behaviour::answer(302, "Location: https://evil.example/\r\n", ""),
             "upstream-protocol",
-            "not-deleted",
+            "in-doubt",
         ),
         (
             Behaviour::answer(200, "Content-Encoding: gzip\r\n", r#"{"success":true}"#),

@@ -152,6 +152,12 @@ fn a_call_in_doubt_spends_the_budget_as_a_deletion_does() {
         "unknown",
     );
     assert_frozen(&gateway, "billing");
+    gateway.done("thaw", &["billing", "--reason", "a known clean-up"]);
+    // As a request that was carried out is answered, too (RFC 9110 §15.4.4).
+    let elsewhere = Behaviour::answer(303, "Location: /users\r\n", "");
+    gateway.alloy.script([elsewhere]);
+    assert_refusal(&gateway.delete(USER, "c1"), 502, "upstream-protocol", "yes");
+    assert_frozen(&gateway, "billing");
 }
 
 #[test]

@@ -123,7 +123,9 @@ impl UpstreamAnswer {
                 Some(false) => OutcomeKind::NotDeleted,
                 None => OutcomeKind::InDoubt,
             },
-            300..=499 => OutcomeKind::NotDeleted,
+            400..=499 => OutcomeKind::NotDeleted,
+            // A redirect too: 303 is how a request is answered that was carried out
+            // (RFC 9110 §15.4.4).
             _ => OutcomeKind::InDoubt,
         }
     }
