@@ -249,8 +249,7 @@ impl Pipeline {
         target: &Arc<Target>,
         arrival: &Arrival,
     ) -> Outcome {
-        let tenant = recorded.permit().tenant();
-        let keys = &tenant.key;
+        let keys = &recorded.permit().tenant().key;
         let began = Instant::now();
         let retries = target.settings.retries;
         let key = Arc::clone(keys.current());
@@ -262,7 +261,7 @@ impl Pipeline {
         }
         let outcome = self
             .forwarder
-            .send(&request, target, tenant, began, began, retries)
+            .send(&request, target, recorded, began, began, retries)
             .await;
         if !outcome.is_clean_refusal_of_the_key() {
             return outcome;
@@ -280,14 +279,17 @@ impl Pipeline {
         }
         // The next key is in use now, also where this call may not be sent again.
         let made = u32::try_from(outcome.attempts().len()).unwrap_or(u32::MAX);
-        if made > retries || tenant.is_frozen() {
+        if made > retries || !recorded.may_be_sent_again() {
             return outcome;
         }
         let request = inject::request(recorded, &moved.key, target, arrival);
         self.counts.retried_with_the_next_key();
         // Seldom: not part of every call's future.
         let now = Instant::now();
-        let sending = Box::pin(self.forwarder.send(&request, target, tenant, began, now, 0));
+        let sending = Box::pin(
+            self.forwarder
+                .send(&request, target, recorded, began, now, 0),
+        );
         outcome.followed_by(sending.await)
     }
 

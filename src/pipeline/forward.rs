@@ -29,10 +29,10 @@ pub use self::{
     retry_budget::RetryBudget,
 };
 use self::{attempt::Connections, outcome::Furthest};
-use super::inject::UpstreamRequest;
+use super::{inject::UpstreamRequest, record::Recorded};
 use crate::{
     audit::Sent,
-    config::snapshot::{Target, Tenant},
+    config::snapshot::Target,
     key_ring::{KeyRing, Share},
     metrics::Shard,
     timers::Timers,
@@ -68,17 +68,18 @@ impl Forwarder {
     /// Sends `request` and reads the answer, all within the upstream's time-out and with
     /// at most `retries` further attempts. `began` is when the first attempt of the call
     /// began, with whichever key; `at` is the time now.
-    /// No answer passes that holds one of the tenant's keys. Once the tenant is frozen,
-    /// nothing more is sent.
+    /// No answer passes that holds one of the tenant's keys. Once the tenant is frozen, or
+    /// another call closed the key's gate or opened its breaker, nothing is sent again.
     pub async fn send(
         &self,
         request: &UpstreamRequest<'_>,
         target: &Arc<Target>,
-        tenant: &Tenant,
+        recorded: &Recorded<'_>,
         began: Instant,
         mut at: Instant,
         retries: u32,
     ) -> Outcome {
+        let tenant = recorded.permit().tenant();
         let keys = &*tenant.key;
         let deadline = began + target.settings.request_timeout;
         self.budget.deposit(at);
@@ -109,7 +110,7 @@ impl Forwarder {
                 Some(next) => {
                     at = next;
                     sleep_until(at).await;
-                    !tenant.is_frozen()
+                    recorded.may_be_sent_again()
                 }
             };
             if let Some(attempt) = attempts.last() {

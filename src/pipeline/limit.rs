@@ -94,6 +94,12 @@ impl<'a> Admitted<'a> {
         self.pass.as_ref().is_some_and(Pass::is_probe)
     }
 
+    /// Whether gate and breaker still let it pass.
+    pub fn may_go_on(&self) -> bool {
+        let gate = self.permit.tenant().limits.gate();
+        gate.pass().is_ok() && self.pass.as_ref().is_none_or(Pass::is_good)
+    }
+
     /// Tells the breaker how the call went; a dry run says nothing.
     pub fn report(&mut self, health: Health) {
         match (self.pass.take(), health) {

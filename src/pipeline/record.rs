@@ -34,6 +34,12 @@ impl<'a> Recorded<'a> {
         self.admitted.is_probe()
     }
 
+    /// Whether it may be sent once more: the tenant is not frozen, and no other call closed
+    /// the key's gate or opened its breaker meanwhile.
+    pub fn may_be_sent_again(&self) -> bool {
+        !self.permit().tenant().is_frozen() && self.admitted.may_go_on()
+    }
+
     /// Tells the key's breaker what the call showed of the upstream's health.
     pub fn report(&mut self, health: Health) {
         self.admitted.report(health);

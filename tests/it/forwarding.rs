@@ -2,6 +2,7 @@
 
 use std::{
     net::TcpListener,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -211,6 +212,32 @@ fn a_reset_after_writing_is_tried_once_more_and_then_in_doubt() {
     assert_refusal(&response, 502, "upstream-reset", "unknown");
     assert_outcome(&gateway, &response, "in-doubt", "unknown", 2);
     assert_eq!(gateway.alloy.received().len(), 2);
+}
+
+#[test]
+fn a_call_is_not_sent_again_once_another_one_closed_the_gate_or_opened_the_breaker() {
+    let says = |status, fields: &str| Behaviour::answer(status, fields, "{}");
+    for (other, refused_as) in [
+        (says(429, "Retry-After: 60\r\n"), "rate-limited"),
+        (says(503, "Retry-After: 60\r\n"), "circuit-open"),
+    ] {
+        let gateway = Setup::default()
+            .upstream("circuit_breaker: { failures: 1, open_for: 60s }")
+            .start();
+        // Long enough for the other call to come between the two attempts.
+        let busy = says(503, "Retry-After: 3\r\n");
+        gateway.alloy.script([busy, other]);
+        thread::scope(|scope| {
+            let call = scope.spawn(|| gateway.delete(USER, "c1"));
+            assert!(gateway.alloy.wait_for(1, Duration::from_secs(30)));
+            assert_ne!(gateway.delete(USER, "c2").status, 200);
+            assert_eq!(gateway.delete(USER, "c3").json()["code"], refused_as);
+            let ended = call.join().unwrap();
+            assert_eq!(ended.status, 503, "{refused_as}");
+            assert_outcome(&gateway, &ended, "in-doubt", "yes", 1);
+        });
+        assert_eq!(gateway.alloy.received().len(), 2, "{refused_as}");
+    }
 }
 
 #[test]

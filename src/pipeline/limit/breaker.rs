@@ -176,6 +176,15 @@ impl Pass {
         self.probe
     }
 
+    /// Whether its call may still be sent: the breaker was not opened since then. Once it
+    /// probes, a call from before it opened is not the one to do so.
+    pub fn is_good(&self) -> bool {
+        match self.probe {
+            true => self.breaker.open_for().is_none(),
+            false => !self.breaker.is_open(),
+        }
+    }
+
     /// The upstream answered the call, whatever it said.
     pub fn worked(self) {
         self.breaker.failures.store(0, Ordering::Release);
@@ -247,12 +256,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_call_at_a_time_probes_and_a_good_one_closes_it() {
         let breaker = breaker();
+        let before = breaker.pass().unwrap();
+        assert!(before.is_good());
         for _ in 0..3 {
             breaker.pass().unwrap().failed();
         }
+        assert!(!before.is_good());
         advance(Duration::from_secs(5)).await;
         let probe = breaker.pass().unwrap();
         assert!(breaker.pass().is_err());
+        assert!(probe.is_good() && !before.is_good());
+        before.failed();
+        assert!(!probe.is_good());
         probe.failed();
         assert_eq!(breaker.pass().unwrap_err(), Duration::from_secs(5));
         assert_eq!(breaker.state(), BreakerState::Open);
