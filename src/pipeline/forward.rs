@@ -96,7 +96,7 @@ impl Forwarder {
             let (mut attempt, result) = attempt::judged(ended, keys);
             attempt.after = at.duration_since(began);
             attempt.took = now.duration_since(at);
-            let pause = pause_before_retry(&attempts, &attempt, &result, retries);
+            let pause = pause_before_retry(&attempts, &attempt, retries);
             let next = pause.map(|pause| now + pause);
             let next = next.filter(|next| *next < deadline && self.may_retry(now));
             let counted = attempt.end.counted();
@@ -148,12 +148,7 @@ impl Forwarder {
 }
 
 /// How long to wait before another attempt, if there may be one.
-fn pause_before_retry(
-    earlier: &[Attempt],
-    attempt: &Attempt,
-    result: &Result<Box<UpstreamAnswer>, Failure>,
-    retries: u32,
-) -> Option<Duration> {
+fn pause_before_retry(earlier: &[Attempt], attempt: &Attempt, retries: u32) -> Option<Duration> {
     let made = u32::try_from(earlier.len()).unwrap_or(u32::MAX);
     if made >= retries || earlier.iter().any(|a| a.sent != Sent::No) {
         return None;
@@ -167,11 +162,8 @@ fn pause_before_retry(
         | AttemptEnd::ConnectTimeout
         | AttemptEnd::Reset => Some(back_off()),
         AttemptEnd::Status(502..=504) => {
-            let asked = result
-                .as_deref()
-                .ok()
-                .and_then(UpstreamAnswer::asks_to_wait);
             let back_off = back_off();
+            let asked = attempt.asks_to_wait;
             Some(asked.map_or(back_off, |asked| asked.max(back_off)))
         }
         AttemptEnd::Status(_)

@@ -407,6 +407,31 @@ fn an_upstream_429_is_passed_on_and_closes_the_gate_for_its_time() {
 }
 
 #[test]
+fn an_upstream_429_closes_the_gate_also_where_it_cannot_be_passed_on_or_asks_for_ages() {
+    let cases = [
+        (
+            "Content-Encoding: gzip\r\nRetry-After: 40\r\n",
+            "{}",
+            502,
+            30,
+        ),
+        ("Retry-After: 40\r\n", KEY, 502, 30),
+        ("Retry-After: 99999999999999999999\r\n", "{}", 429, 50),
+    ];
+    for (fields, body, status, at_least) in cases {
+        let gateway = Gateway::start();
+        gateway.alloy.script([Behaviour::answer(429, fields, body)]);
+        assert_eq!(gateway.delete(USER, "c1").status, status, "{fields}");
+        let response = gateway.delete(USER, "c1");
+        assert_refusal(&response, 429, "rate-limited", "no");
+        assert_eq!(response.json()["limit"], "upstream");
+        let wait: u64 = response.field("retry-after").unwrap().parse().unwrap();
+        assert!((at_least..=60).contains(&wait), "{fields}: {wait}");
+        assert_eq!(gateway.alloy.received().len(), 1);
+    }
+}
+
+#[test]
 fn row_503_circuit_open_comes_before_any_budget_and_ends_with_a_good_probe() {
     let gateway = Setup::default()
         .upstream("circuit_breaker: { failures: 2, open_for: 4s }")

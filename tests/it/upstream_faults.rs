@@ -128,6 +128,8 @@ fn matrix() -> Vec<(&'static str, Vec<Behaviour>, Expected)> {
         ("502 once, then well", vec![Behaviour::answer(502, "", "{}")], passed_on(200, 2, "deleted")),
         ("503 that asks for more time than there is", vec![Behaviour::answer(503, "Retry-After: 60\r\n", "{}")], passed_on(503, 1, "in-doubt")),
         ("503 that asks for more seconds than a clock has", vec![Behaviour::answer(503, "Retry-After: 18446744073709551615\r\n", "{}")], passed_on(503, 1, "in-doubt")),
+        ("503 that asks for more seconds than fit in any number", vec![Behaviour::answer(503, "Retry-After: 99999999999999999999\r\n", "{}")], passed_on(503, 1, "in-doubt")),
+        ("503 that can't be passed on and asks for more time than there is", vec![Behaviour::answer(503, "Content-Encoding: gzip\r\nRetry-After: 60\r\n", "{}")], refused(502, "upstream-protocol", "yes", 1, "in-doubt")),
         ("503 that asks for a day in another age", vec![Behaviour::answer(503, "Retry-After: Fri, 31 Dec 9999 23:59:59 GMT\r\n", "{}")], passed_on(503, 1, "in-doubt")),
         ("503 that asks for nonsense", twice(Behaviour::answer(503, "Retry-After: -1\r\n", "{}")), passed_on(503, 2, "in-doubt")),
     ]

@@ -79,9 +79,11 @@ impl UpstreamAnswer {
     /// What `Retry-After` asks for; never more than can be added to any clock.
     pub fn asks_to_wait(&self) -> Option<Duration> {
         let text = self.retry_after.as_ref()?.to_str().ok()?.trim();
-        let asked = match text.parse() {
-            Ok(seconds) => Duration::from_secs(seconds),
-            Err(_) => httpdate::parse_http_date(text)
+        let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let asked = match is_number {
+            // Of any length (RFC 9110 §10.2.3).
+            true => Duration::from_secs(text.parse().unwrap_or(u64::MAX)),
+            false => httpdate::parse_http_date(text)
                 .ok()?
                 .duration_since(SystemTime::now())
                 .unwrap_or_default(),

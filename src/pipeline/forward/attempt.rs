@@ -28,6 +28,8 @@ pub struct Attempt {
     pub kind: OutcomeKind,
     /// Why its answer can't be passed on, if so.
     pub failure: Option<Failure>,
+    /// How long its answer asks to wait, passed on or not.
+    pub asks_to_wait: Option<Duration>,
     /// For operators only.
     pub detail: Cow<'static, str>,
     /// How long after the first attempt it began.
@@ -147,6 +149,7 @@ impl Attempt {
             sent,
             kind,
             failure: Some(failure),
+            asks_to_wait: None,
             detail: detail.into(),
             after: Duration::ZERO,
             took: Duration::ZERO,
@@ -274,6 +277,7 @@ pub(super) fn judged(
         sent: Sent::Yes,
         kind: answer.kind(),
         failure: checked.err().map(|(failure, _)| failure),
+        asks_to_wait: answer.asks_to_wait(),
         detail: checked.err().map_or("", |(_, why)| why).into(),
         after: Duration::ZERO,
         took: Duration::ZERO,

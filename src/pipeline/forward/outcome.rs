@@ -140,12 +140,10 @@ impl Outcome {
     /// How long the upstream's own 429 asks everyone with this key to wait
     /// (RFC 9110 §10.2.3: seconds or a date); one second if it doesn't say.
     pub fn upstream_asks_to_wait(&self) -> Option<Duration> {
-        let answer = self
-            .result
-            .as_ref()
-            .ok()
-            .filter(|answer| answer.status == 429)?;
-        Some(answer.asks_to_wait().unwrap_or(Duration::from_secs(1)))
+        // Whether or not it can be passed on.
+        let is_429 = |attempt: &&Attempt| attempt.status() == Some(429);
+        let attempt = self.attempts.iter().rev().find(is_429)?;
+        Some(attempt.asks_to_wait.unwrap_or(Duration::from_secs(1)))
     }
 
     /// Whether the upstream refused the key, and nothing else happened.
@@ -234,6 +232,7 @@ mod tests {
             sent,
             kind,
             failure: Some(failure),
+            asks_to_wait: None,
             detail: "".into(),
             after: Duration::ZERO,
             took: Duration::ZERO,
