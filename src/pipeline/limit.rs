@@ -343,9 +343,11 @@ impl Limits {
         breaker: impl FnOnce(&Arc<Breaker>) -> Result<Pass, Duration>,
     ) -> Result<Pass, Refusal> {
         let gate = self.gate.pass();
-        gate.map_err(|wait| rate_limited(LimitedBy::Upstream, None, wait))?;
-        let pass =
-            breaker(&self.breaker).map_err(|wait| Refusal::CircuitOpen { retry_after: wait })?;
+        gate.map_err(|wait| {
+            let wait = self.breaker.open_for().map_or(wait, |open| open.max(wait));
+            rate_limited(LimitedBy::Upstream, None, self.longest_wait(wait, 0))
+        })?;
+        let pass = breaker(&self.breaker).map_err(|wait| self.circuit_open(wait))?;
         self.take_all()?;
         Ok(pass)
     }
@@ -356,22 +358,31 @@ impl Limits {
             for (_, taken) in self.buckets.iter().take(at) {
                 taken.give_back();
             }
-            // A longer window may be empty too: a retry passes only after both.
-            let later = self.buckets.iter().skip(at + 1);
-            let longest = later
-                .map(|(_, bucket)| bucket.level().next_unit)
-                .fold(wait, Duration::max);
+            let longest = self.longest_wait(wait, at + 1);
             return Err(rate_limited(*by, Some(bucket), longest));
         }
         Ok(())
     }
 
+    /// `wait`, or until none of the buckets from `first` on is empty: a retry passes only
+    /// after all of it. They are only looked at.
+    fn longest_wait(&self, wait: Duration, first: usize) -> Duration {
+        let buckets = self.buckets.iter().skip(first);
+        buckets
+            .map(|(_, bucket)| bucket.level().next_unit)
+            .fold(wait, Duration::max)
+    }
+
+    fn circuit_open(&self, wait: Duration) -> Refusal {
+        Refusal::CircuitOpen {
+            retry_after: self.longest_wait(wait, 0),
+        }
+    }
+
     /// Whether the breaker lets calls pass, or probes. It is only looked at.
     fn circuit_is_closed(&self) -> Result<(), Refusal> {
         let open_for = self.breaker.open_for();
-        open_for.map_or(Ok(()), |retry_after| {
-            Err(Refusal::CircuitOpen { retry_after })
-        })
+        open_for.map_or(Ok(()), |wait| Err(self.circuit_open(wait)))
     }
 }
 

@@ -1,9 +1,11 @@
 //! All limits of a tenant together, and the line of those who wait.
 
+use std::num::NonZeroU32;
+
 use tokio::time::advance;
 
 use super::*;
-use crate::config::settings::testing::window;
+use crate::config::settings::{CircuitBreaker, testing::window};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -110,6 +112,52 @@ async fn a_closed_gate_costs_no_budget() {
     assert_eq!(refused(&limits), (LimitedBy::Upstream, None, 5 * SECOND));
     advance(5 * SECOND).await;
     limits.try_pass().unwrap().worked();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_after_what_gate_or_breaker_state_passes_the_buckets_too() {
+    let opens = CircuitBreaker {
+        failures: NonZeroU32::MIN,
+        open_for: 5 * SECOND,
+    };
+    let bucket = Arc::new(Bucket::new(Rule::new("tenant", window(1, 100 * SECOND))));
+    let limits = Limits::new(
+        [bucket],
+        [],
+        Arc::default(),
+        Arc::new(Breaker::new(Some(opens))),
+        &mut Rules::default(),
+    );
+    limits.try_pass().unwrap().worked();
+    limits.gate().close_for(5 * SECOND);
+    assert_eq!(refused(&limits), (LimitedBy::Upstream, None, 100 * SECOND));
+    advance(100 * SECOND).await;
+    let open = |retry_after| Refusal::CircuitOpen { retry_after };
+    limits.try_pass().unwrap().failed();
+    assert_eq!(limits.try_pass().unwrap_err(), open(100 * SECOND));
+    let deadline = Instant::now() + 200 * SECOND;
+    let told = Line::new(1).wait(alone(&limits), deadline).await;
+    assert_eq!(told.unwrap_err(), open(100 * SECOND));
+    advance(100 * SECOND).await;
+    limits.try_pass().unwrap().worked();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gate_that_opens_before_the_breaker_states_the_time_of_both() {
+    let opens = CircuitBreaker {
+        failures: NonZeroU32::MIN,
+        open_for: 50 * SECOND,
+    };
+    let limits = Limits::new(
+        [],
+        [],
+        Arc::default(),
+        Arc::new(Breaker::new(Some(opens))),
+        &mut Rules::default(),
+    );
+    limits.try_pass().unwrap().failed();
+    limits.gate().close_for(2 * SECOND);
+    assert_eq!(refused(&limits), (LimitedBy::Upstream, None, 50 * SECOND));
 }
 
 #[tokio::test(start_paused = true)]
