@@ -25,7 +25,10 @@ const UNLIMITED: u64 = 1 << 60;
 /// About the most bytes that callers can make the gateway hold, when all of `bounds`
 /// are taken at once: while a head comes in, hyper holds up to twice as much; over
 /// HTTP/2 there are as many answers as streams.
-/// Answers of the upstream are not in it: each call in flight may bring up to 1 MiB.
+/// Answers of the upstream are not in it, since no caller makes them large: each may be up
+/// to 1 MiB. A call gives its place in flight back when its answer goes to hyper, so there
+/// may be as many of them as connections over HTTP/1.1, or streams over HTTP/2, beside
+/// those of calls in flight.
 pub fn bytes_max(bounds: &Bounds) -> u64 {
     let head = 2 * u64::from(bounds.header_bytes);
     let connection = head.max(u64::from(H2_STREAMS_MAX) * PER_STREAM) + PER_CONNECTION;
