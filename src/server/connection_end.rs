@@ -19,7 +19,7 @@ pub enum ConnectionEnd {
     NotHttp,
     /// The peer left within a message.
     CutShort,
-    /// The peer floods us with frames that cost it nothing.
+    /// The peer floods us with frames, or empty lines, that cost it nothing.
     Flood,
     /// A time-out of hyper's.
     Timeout,

@@ -57,18 +57,73 @@ impl<S> GuardedStream<S> {
         }
     }
 
-    fn see(&mut self, new: &[u8]) {
-        self.bytes_moved();
+    /// Looks at what was read; how much of its end is kept from hyper.
+    fn see(&mut self, new: &[u8]) -> usize {
         match &mut self.guard {
-            Guard::Heads(heads) => self.progress.saw(heads.see(new)),
+            Guard::Heads(heads) => {
+                self.progress.saw(heads.see(new));
+                if heads.is_flood() {
+                    self.progress.flooded();
+                }
+                let empty = heads.empty().min(new.len());
+                if empty < new.len() {
+                    self.progress.moved();
+                }
+                empty
+            }
             Guard::Frames(frames) => {
                 self.progress.saw(frames.see(new));
                 if frames.is_flood() {
                     self.farewell = Bytes::copy_from_slice(&frames.go_away());
                     self.progress.flooded();
                 }
+                0
             }
         }
+    }
+
+    /// Whether nothing more is read, and what hyper is told then: the end, as far as
+    /// anyone behind this is concerned.
+    fn is_over(&self) -> Option<Poll<io::Result<()>>> {
+        if self.progress.malformed().is_none() && !self.progress.is_flooded() {
+            return None;
+        }
+        // hyper drops an HTTP/1 answer that is not yet written when it finds the end: so
+        // that comes only once none is due any more. Nobody need be woken for it: hyper
+        // reads on when it has written an answer, or closes the connection by itself.
+        let is_http1 = matches!(self.guard, Guard::Heads(_));
+        let is_due = is_http1 && (self.progress.is_busy() || self.is_writing);
+        Some(match is_due {
+            true => Poll::Pending,
+            false => Poll::Ready(Ok(())),
+        })
+    }
+}
+
+impl<S: AsyncRead + Unpin> GuardedStream<S> {
+    /// Reads what comes next, first what was read already.
+    fn poll_next(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.first.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, buf);
+        }
+        let here = self.first.len().min(buf.remaining());
+        buf.put_slice(self.first.get(..here).unwrap_or_default());
+        self.first.advance(here);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Gives hyper the carriage return that was kept from it, if what has come next shows
+    /// that it began no empty line: hyper refuses it. What came waits until after that.
+    fn give_back(&mut self, before: usize, buf: &mut ReadBuf<'_>) {
+        let new = buf.filled().get(before..).unwrap_or_default();
+        let is_kept = matches!(&self.guard, Guard::Heads(heads) if heads.is_within_empty_line());
+        if !is_kept || matches!(new, [] | [b'\n', ..]) {
+            return;
+        }
+        let rest = std::mem::take(&mut self.first);
+        self.first = [new, &rest].concat().into();
+        buf.set_filled(before);
+        buf.put_slice(b"\r");
     }
 }
 
@@ -79,29 +134,22 @@ impl<S: AsyncRead + Unpin> AsyncRead for GuardedStream<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.progress.is_flooded() {
-            // The end, as far as anyone behind this is concerned.
-            return Poll::Ready(Ok(()));
-        }
-        if this.progress.malformed().is_some() {
-            // The same. But hyper drops an answer that is not yet written when it finds
-            // the end: so that comes only once none is due any more. Nobody need be woken
-            // for it: an answer to what is malformed closes the connection by itself.
-            return match this.progress.is_busy() || this.is_writing {
-                true => Poll::Pending,
-                false => Poll::Ready(Ok(())),
-            };
-        }
         let before = buf.filled().len();
-        if this.first.is_empty() {
-            ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
-        } else {
-            let here = this.first.len().min(buf.remaining());
-            buf.put_slice(this.first.get(..here).unwrap_or_default());
-            this.first.advance(here);
+        loop {
+            if let Some(over) = this.is_over() {
+                return over;
+            }
+            ready!(this.poll_next(cx, buf))?;
+            this.give_back(before, buf);
+            let new = buf.filled().get(before..).unwrap_or_default();
+            let kept = this.see(new);
+            let is_end = new.is_empty();
+            buf.set_filled(buf.filled().len() - kept);
+            // Nothing would be the end.
+            if is_end || buf.filled().len() > before {
+                return Poll::Ready(Ok(()));
+            }
         }
-        this.see(buf.filled().get(before..).unwrap_or_default());
-        Poll::Ready(Ok(()))
     }
 }
 
@@ -156,7 +204,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for GuardedStream<S> {
 mod tests {
     use std::task::Waker;
 
-    use tokio::io::{DuplexStream, duplex};
+    use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
 
     use super::*;
     use crate::{
@@ -204,6 +252,35 @@ mod tests {
         tokio::io::AsyncReadExt::read_u8(&mut peer).await.unwrap();
         assert_eq!(write(&mut stream, b"b"), Poll::Ready(1));
         assert_eq!(read(&mut stream), Poll::Ready(0));
+    }
+
+    #[tokio::test]
+    async fn empty_lines_before_a_request_are_not_handed_on_and_move_nothing() {
+        let (mut stream, mut peer) = begun(b"\r\n\n\r\n", 100);
+        assert!(read(&mut stream).is_pending());
+        for part in [&b"\r\n"[..], b"\r", b"\n"] {
+            peer.write_all(part).await.unwrap();
+            assert!(read(&mut stream).is_pending());
+        }
+        assert!(!stream.progress.has_moved());
+        peer.write_all(b"DELETE / HTTP/1.1\r\n\r\n\r\n\r")
+            .await
+            .unwrap();
+        assert_eq!(read(&mut stream), Poll::Ready(21), "and none behind it");
+        assert!(stream.progress.has_moved());
+        peer.write_all(b"\nDELETE").await.unwrap();
+        assert_eq!(read(&mut stream), Poll::Ready(7), "as it came");
+        drop(peer);
+        assert_eq!(read(&mut stream), Poll::Ready(0));
+    }
+
+    #[tokio::test]
+    async fn a_carriage_return_alone_is_handed_on_for_hyper_to_refuse() {
+        let (mut stream, mut peer) = begun(b"\r\n\r", 100);
+        assert!(read(&mut stream).is_pending());
+        peer.write_all(b"DELETE").await.unwrap();
+        assert_eq!(read(&mut stream), Poll::Ready(1));
+        assert_eq!(read(&mut stream), Poll::Ready(6));
     }
 
     #[tokio::test]

@@ -9,23 +9,34 @@
 //! - a bare LF in a trailer: taken for a part of the field, where others see its
 //!   end, so that the two differ about where the next request begins.
 //!
+//! - empty lines before a request (RFC 9112 §2.2): kept until one comes. For hyper
+//!   they have begun it, so that it does not close such a connection at the end.
+//!
 //! The guard follows the framing of HTTP/1.1 just far enough to know where heads
-//! are. It only ever makes the gateway refuse: what it lets pass is still
-//! parsed by hyper, and what it can't follow ends the connection there.
+//! are. But for those empty lines it only ever makes the gateway refuse: what it lets
+//! pass is still parsed by hyper, and what it can't follow ends the connection there.
 
 use super::progress::Seen;
+
+/// So many bytes of empty lines may stand before a request: a few are a habit of old
+/// clients, thousands cost us work and nobody else anything.
+const EMPTY_BYTES_MAX: usize = 1024;
 
 /// Follows the bytes of one HTTP/1.1 connection.
 #[derive(Debug, Default)]
 pub struct HeadGuard {
     state: State,
     head: Head,
+    /// How many of the bytes seen last are empty lines before a request.
+    empty: usize,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum State {
     #[default]
     BeforeRequest,
+    /// A carriage return before a request, of an empty line if a line feed follows.
+    EmptyLineCr,
     RequestLine,
     LineStart,
     Name,
@@ -93,6 +104,23 @@ impl Name {
 }
 
 impl HeadGuard {
+    /// How many of the bytes seen last stand before a request and say nothing: empty
+    /// lines, or the carriage return that begins one.
+    pub fn empty(&self) -> usize {
+        self.empty
+    }
+
+    /// Whether the last byte that was seen is a carriage return before a request, of
+    /// which the next one says whether it belongs there.
+    pub fn is_within_empty_line(&self) -> bool {
+        self.state == State::EmptyLineCr
+    }
+
+    /// Whether there are more empty lines than anybody has a use for.
+    pub fn is_flood(&self) -> bool {
+        self.empty > EMPTY_BYTES_MAX
+    }
+
     /// Takes the next bytes of the connection.
     pub fn see(&mut self, mut bytes: &[u8]) -> Seen {
         while let [first, rest @ ..] = bytes {
@@ -145,10 +173,23 @@ impl HeadGuard {
 
     fn step(&mut self, byte: u8) -> State {
         match (self.state, byte) {
-            (State::BeforeRequest, b'\r' | b'\n') => State::BeforeRequest,
+            (State::BeforeRequest | State::EmptyLineCr, b'\n') => {
+                self.empty += 1;
+                State::BeforeRequest
+            }
+            (State::BeforeRequest, b'\r') => {
+                self.empty += 1;
+                State::EmptyLineCr
+            }
             (State::BeforeRequest, _) => {
+                self.empty = 0;
                 self.head = Head::default();
                 State::RequestLine
+            }
+            // hyper says so by itself.
+            (State::EmptyLineCr, _) => {
+                self.empty = 0;
+                State::Lost
             }
             (State::RequestLine, b'#') => {
                 self.head.fragment = true;
@@ -349,6 +390,32 @@ mod tests {
             Seen::PartOfHead
         );
         assert_eq!(guard.see(b"\r\n"), Seen::Whole);
+    }
+
+    #[test]
+    fn empty_lines_are_those_before_a_request_alone() {
+        let empty = |bytes: &[u8]| {
+            let mut guard = HeadGuard::default();
+            guard.see(bytes);
+            (guard.empty(), guard.is_within_empty_line())
+        };
+        let head = "DELETE / HTTP/1.1\r\n";
+        assert_eq!(empty(b"\r\n\n\r"), (4, true));
+        assert_eq!(empty(b"\r\nD"), (0, false));
+        assert_eq!(empty(format!("{head}\r\n").as_bytes()), (0, false));
+        assert_eq!(empty(format!("{head}\r\n\r\n").as_bytes()), (2, false));
+        let body = format!("{head}Content-Length: 2\r\n\r\n\r\n");
+        assert_eq!(empty(body.as_bytes()), (0, false));
+        assert_eq!(empty(format!("{body}\r").as_bytes()), (1, true));
+        let chunked = format!("{head}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n");
+        assert_eq!(empty(chunked.as_bytes()), (0, false));
+        assert_eq!(empty(format!("{chunked}\n").as_bytes()), (1, false));
+        // Of what hyper refuses nothing is kept.
+        for refused in ["\r\r\n", "\r\n\r \r\n"] {
+            assert_eq!(empty(refused.as_bytes()), (0, false), "{refused:?}");
+        }
+        let bad = format!("{head}Content-Length: 1\r\nTransfer-Encoding: x\r\n\r\n\r\n");
+        assert_eq!(empty(bad.as_bytes()), (0, false));
     }
 
     #[test]

@@ -128,7 +128,7 @@ impl Progress {
         self.requests.load(Ordering::Acquire) > 0
     }
 
-    /// Whether the peer was found to flood us with frames that cost it nothing.
+    /// Whether the peer was found to flood us with what costs it nothing.
     pub fn is_flooded(&self) -> bool {
         self.flooded.load(Ordering::Acquire)
     }
@@ -138,7 +138,7 @@ impl Progress {
         &self.turns
     }
 
-    /// The peer floods us with frames that cost it nothing.
+    /// The peer floods us with frames, or empty lines, that cost it nothing.
     pub fn flooded(&self) {
         self.flooded.store(true, Ordering::Release);
     }
@@ -250,5 +250,13 @@ impl Drop for Busy {
             progress.restart_head();
         }
         progress.requests.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+impl Progress {
+    /// Whether anything moved since the watchdog looked last.
+    pub(super) fn has_moved(&self) -> bool {
+        self.has_moved.load(Ordering::Acquire)
     }
 }

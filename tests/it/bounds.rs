@@ -58,6 +58,10 @@ const CASES: &[Case] = &[
     ("body_timeout", "100-continue and then nothing", "RFC 9110 §10.1.1", "body_timeout: 300ms", Refused(408, "request-timeout"), |g, c| body(g, c, "Expect: 100-continue\r\nContent-Length: 9\r\n\r\n")),
     ("idle_timeout", "nothing at all", "CWE-400", "idle_timeout: 300ms", Closed(""), |g, c| slow(g, c, "")),
     ("idle_timeout", "nothing after an answer", "RFC 9112 §9.3", "idle_timeout: 300ms", Closed(""), after_an_answer),
+    ("idle_timeout", "empty lines and no request", "RFC 9112 §2.2", "idle_timeout: 300ms", Closed(""), empty_lines),
+    ("idle_timeout", "empty lines after an answer", "RFC 9112 §2.2", "idle_timeout: 300ms", Closed(""), empty_lines_after_an_answer),
+    ("empty lines", "without an end", "RFC 9112 §2.2", "idle_timeout: 30s", Closed("flood"), |g, c| slow(g, c, &"\r\n".repeat(5000))),
+    ("empty lines", "behind a call", "RFC 9112 §2.2", "idle_timeout: 30s", Closed("flood"), empty_lines_behind_a_call),
     ("idle_timeout", "answers are not read", "Slow read, 2012", "idle_timeout: 1s", Closed(""), unread),
     ("headers", "65 fields", "RFC 9110 §5.4", "headers: 64", Refused(431, "headers-too-large"), fields),
     ("headers", "ten thousand fields", "RFC 6585 §5", "headers: 64", Closed("head-too-large"), |g, c| slow(g, c, &format!("DELETE / HTTP/1.1\r\n{}\r\n", "X-A: b\r\n".repeat(10_000)))),
@@ -115,7 +119,7 @@ fn every_key_of_bounds_has_a_case() {
 }
 
 #[track_caller]
-fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(20);
     while !is_so() {
         assert!(Instant::now() < end, "{what}: never");
@@ -266,6 +270,45 @@ fn after_an_answer(gateway: &Gateway, class: Class) {
     let unknown = request("GET /x HTTP/1.1", gateway.token(), "");
     assert_eq!(connection.send(unknown).receive().status, 404);
     assert_closes(gateway, &mut connection, class);
+}
+
+/// They are not a request, and nothing that moves.
+fn empty_lines(gateway: &Gateway, _: Class) {
+    trickle_until_closed(gateway.connect());
+}
+
+fn empty_lines_after_an_answer(gateway: &Gateway, _: Class) {
+    let mut connection = gateway.connect();
+    let unknown = request("GET /x HTTP/1.1", gateway.token(), "") + "\r\n\r";
+    assert_eq!(connection.send(unknown).receive().status, 404);
+    trickle_until_closed(connection);
+}
+
+/// Byte by byte, so that some reads end between the two of a line's end.
+fn trickle_until_closed(mut connection: Connection) {
+    let mut bytes = [b"\n", b"\r"].into_iter().cycle();
+    wait_until("the end of empty lines", || {
+        connection.send(bytes.next().unwrap()).has_more()
+    });
+    assert!(connection.is_closed());
+}
+
+/// The call is answered all the same.
+fn empty_lines_behind_a_call(gateway: &Gateway, class: Class) {
+    let (release, held) = tokio::sync::watch::channel(false);
+    gateway.alloy.script([Behaviour::Held(held)]);
+    let mut connection = gateway.connect();
+    connection.send(delete(USER, "c1", gateway.token()));
+    assert!(gateway.alloy.wait_for(1, Duration::from_secs(10)));
+    connection.send("\r\n".repeat(5000));
+    release.send(true).unwrap();
+    assert_eq!(connection.receive().status, 200);
+    assert!(connection.is_closed());
+    gateway.record("the end", |record| {
+        record["event"] == "connection.refused"
+            && class == Closed("flood")
+            && record["reason"] == "flood"
+    });
 }
 
 fn unread(gateway: &Gateway, _: Class) {

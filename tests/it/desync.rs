@@ -116,6 +116,12 @@ const CASES: &[Case] = &[
     ("HTTP/0.9", "RFC 9112 §2.3", "DELETE {P}\r\n", Closed(400)),
     ("lower-case version", "RFC 9112 §2.3", "DELETE {P} http/1.1\r\n{T}{H}\r\n", Closed(400)),
     ("empty lines first", "RFC 9112 §2.2: at least one is to be ignored", "\r\n\r\n{C}{H}\r\n", Once),
+    ("an empty line that is an LF alone", "RFC 9112 §2.2: may be accepted", "\n{C}{H}\r\n", Once),
+    ("an empty line behind", "RFC 9112 §2.2", "{C}{H}\r\n\r\n", Once),
+    ("an empty line behind a body", "RFC 9112 §2.2", "{C}{H}Content-Length: 4\r\n\r\n\r\n\r\n\r\n", Once),
+    ("CR alone before the request", "RFC 9112 §2.2", "\r{C}{H}\r\n", Closed(400)),
+    ("CR alone after an empty line", "RFC 9112 §2.2", "\r\n\r{C}{H}\r\n", Closed(400)),
+    ("two CR before an LF", "RFC 9112 §2.2", "\r\r\n{C}{H}\r\n", Closed(400)),
     // What may change the protocol or the time: RFC 9110 §7.8, §10.1.1.
     ("Upgrade: h2c", "RFC 7540 §3.2; h2c smuggling 2020", "{C}{H}Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n", Once),
     ("Upgrade: websocket", "RFC 9110 §7.8", "{C}{H}Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n", Once),
@@ -250,6 +256,48 @@ fn of_an_ambiguous_message_the_upstream_sees_nothing_or_the_one_request() {
     let is_cut_short = |record: &&Value| record["reason"] == "cut-short";
     let trail = gateway.trail();
     assert_eq!(trail.iter().find(is_cut_short), None);
+}
+
+/// However the bytes of empty lines are cut.
+#[test]
+fn empty_lines_before_a_request_are_ignored_and_a_cr_alone_is_refused() {
+    let gateway = Gateway::start();
+    let mut credentials = (0..).map(|n| format!("c{n}"));
+    let mut call = || delete(USER, &credentials.next().unwrap(), gateway.token());
+    let good: &[&[&str]] = &[
+        &["\r\n"],
+        &["\r", "\n"],
+        &["\n", "\r", "\n\r", "\n"],
+        &["\r\n\r", "\n"],
+    ];
+    let bad: &[&[&str]] = &[&["\r"], &["\r\n\r"], &["\r", "\n\r"], &["\r", "\r\n"]];
+    let send = |parts: &[&str], call: String| {
+        let mut connection = gateway.connect();
+        for part in parts {
+            connection.send(part);
+            // So that it is read by itself.
+            thread::sleep(Duration::from_millis(20));
+        }
+        connection.send(call);
+        connection
+    };
+    for parts in good {
+        let mut connection = send(parts, call());
+        assert_eq!(connection.receive().status, 200, "{parts:?}");
+        // And between requests.
+        for part in *parts {
+            connection.send(part);
+        }
+        let answer = connection.send(call()).receive();
+        assert_eq!(answer.status, 200, "{parts:?}");
+    }
+    let arrived_before = arrived(&gateway).len();
+    for parts in bad {
+        let mut connection = send(parts, call());
+        assert_eq!(connection.receive().status, 400, "{parts:?}");
+        assert!(connection.is_closed(), "{parts:?}");
+    }
+    assert_eq!(arrived(&gateway).len(), arrived_before);
 }
 
 #[test]

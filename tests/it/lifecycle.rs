@@ -145,6 +145,27 @@ fn draining_is_bounded_by_drain_timeout() {
 }
 
 #[test]
+fn connections_that_said_nothing_but_empty_lines_do_not_hold_up_the_stop() {
+    let mut gateway = Setup::default()
+        .bound("drain_timeout: 10m")
+        .bound("idle_timeout: 10m")
+        .start();
+    let (mut fresh, mut kept) = (gateway.connect(), gateway.connect());
+    fresh.send("\r\n");
+    let unknown = "GET /x HTTP/1.1\r\nHost: gateway\r\n\r\n\r\n\r";
+    assert_eq!(kept.send(unknown).receive().status, 404);
+    gateway.process.signal(Signal::TERM);
+    for connection in [&mut fresh, &mut kept] {
+        let end = Instant::now() + Duration::from_secs(30);
+        while !connection.has_more() {
+            assert!(Instant::now() < end, "it stayed open");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+    assert_eq!(gateway.process.wait().code(), Some(0));
+}
+
+#[test]
 fn a_caller_that_hangs_up_cannot_cut_a_call_that_was_sent() {
     let gateway = Gateway::start();
     let (release, held) = tokio::sync::watch::channel(false);
