@@ -42,6 +42,7 @@ pub struct Metrics {
     shards: Box<[Arc<Shard>]>,
     listeners: Box<[String]>,
     reloads: Reloads,
+    admin_tokens_refused: AtomicU64,
     history: History,
     started_at: f64,
 }
@@ -68,6 +69,7 @@ impl Metrics {
                 is_last_good: AtomicBool::new(true),
                 last_good_ms: AtomicU64::new(now_ms()),
             },
+            admin_tokens_refused: AtomicU64::new(0),
             history: History::default(),
             started_at: seconds_since_epoch(SystemTime::now()),
         };
@@ -106,6 +108,11 @@ impl Metrics {
     /// When the process was started, in Unix time.
     pub fn started_at(&self) -> f64 {
         self.started_at
+    }
+
+    /// Counts an admin token that was not good.
+    pub fn admin_token_refused(&self) {
+        self.admin_tokens_refused.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a try to load another config.

@@ -90,13 +90,20 @@ impl Admin {
                 peer: Some(peer),
             });
         }
+        Err(Box::new(self.guessed(peer, request.uri().path())))
+    }
+
+    /// Takes note of a token that is not good; the answer to it.
+    fn guessed(&self, peer: SocketAddr, path: &str) -> Response<Full<Bytes>> {
+        // However many there are, and also when the data port has used up what the address
+        // may fail: the trail bounds by itself what it writes of them.
+        self.shared.trail().admin_refused(&peer.to_string(), path);
+        self.shared.metrics().admin_token_refused();
         let snapshot = self.shared.snapshot();
         match snapshot.failed_auth.count(&Peer::Tcp(peer)) {
             Ok(()) => {
-                let path = request.uri().path();
-                self.shared.trail().admin_refused(&peer.to_string(), path);
                 tracing::warn!(client.address = %peer, path, "somebody sent an admin token that is not good, and was refused");
-                Err(Box::new(challenge()))
+                challenge()
             }
             Err(wait) => {
                 let mut response = text(
@@ -105,7 +112,7 @@ impl Admin {
                 );
                 let wait = HeaderValue::from(seconds_up(wait));
                 response.headers_mut().insert(header::RETRY_AFTER, wait);
-                Err(Box::new(response))
+                response
             }
         }
     }

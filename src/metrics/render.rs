@@ -220,6 +220,12 @@ fn auth(text: &mut Text, shared: &Shared, snapshot: &Snapshot) {
         text.number(&[("reason", reason.as_str())], count);
     }
     text.family(
+        "admin_tokens_refused",
+        Kind::Counter,
+        "Tokens sent to the admin listener that were not good",
+    );
+    text.number(&[], get(&shared.metrics().admin_tokens_refused));
+    text.family(
         "tenant_token_expiry_timestamp_seconds",
         Kind::Gauge,
         "When the first of the tenant's tokens that is still good expires, or when the last one did if none is good any more; none if none expires",

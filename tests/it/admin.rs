@@ -87,6 +87,26 @@ fn without_the_admin_token_nothing_is_changed_or_shown_and_guesses_are_bounded_a
 }
 
 #[test]
+fn a_guess_is_recorded_and_counted_though_failures_on_the_data_port_used_up_what_is_allowed() {
+    let gateway = Setup::default()
+        .bound("failed_auth: { requests: 2, per: 1h }")
+        .start();
+    with_token(&gateway);
+    for expected in [401, 401, 429] {
+        assert_eq!(gateway.send(delete(USER, "c1", "agw_x")).status, expected);
+    }
+    let stranger = format!("Bearer {}", NewToken::generate().unwrap().reveal());
+    for _ in 0..3 {
+        let guess = ask(&gateway, "POST", "/-/drain", &[&stranger]);
+        assert_eq!(guess.status, 429);
+        assert!(guess.field("retry-after").is_some());
+    }
+    let record = gateway.record("the guess", |record| record["event"] == "admin.refused");
+    assert_eq!(record["path"], "/-/drain");
+    assert_eq!(gateway.scrape().get("admin_tokens_refused_total"), 3.0);
+}
+
+#[test]
 fn what_is_wrong_with_a_config_is_shown_on_status_to_the_admin_token_and_to_no_guess() {
     let gateway = Setup::default()
         .bound("failed_auth: { requests: 2, per: 1h }")
