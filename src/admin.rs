@@ -9,6 +9,7 @@ mod disk;
 mod door;
 mod freeze;
 mod level;
+mod route;
 mod status;
 
 use std::{
@@ -17,7 +18,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -27,7 +28,11 @@ use tokio::{
     task::AbortHandle,
 };
 
-use self::{disk::DiskLook, door::Door};
+use self::{
+    disk::DiskLook,
+    door::Door,
+    route::{Page, Route},
+};
 use crate::{
     config,
     metrics::{self, Format},
@@ -131,56 +136,61 @@ impl Admin {
         request: Request<Incoming>,
         door: Door,
     ) -> Response<Full<Bytes>> {
-        if matches!(door, Door::Tcp(_)) && !self.knows_host(&request) {
+        let (head, body) = request.into_parts();
+        if matches!(door, Door::Tcp(_)) && !self.knows_host(&head) {
             return text(
                 StatusCode::MISDIRECTED_REQUEST,
                 "Host must be an IP address, localhost or one of admin.hosts in the config\n",
             );
         }
-        let path = request.uri().path();
-        if request.method() == Method::POST {
-            return match self.let_in(door, &request) {
-                Ok(operator) => self.change(request, &operator).await,
+        // Before anybody is asked for a token: what there is is no secret.
+        let Some(route) = Route::of(head.uri.path()) else {
+            return text(StatusCode::NOT_FOUND, PAGES);
+        };
+        if !route.takes(&head.method) {
+            return not_allowed(route.methods());
+        }
+        match route {
+            Route::Page(page) => self.show(page, door, &head).await,
+            Route::Level if head.method != Method::PUT => Self::level(),
+            Route::Level => match self.let_in(door, &head) {
+                Ok(operator) => self.set_level(body, &operator).await,
                 Err(refused) => *refused,
-            };
-        }
-        if request.method() == Method::PUT && path == "/log-level" {
-            return match self.let_in(door, &request) {
-                Ok(operator) => self.set_level(request.into_body(), &operator).await,
+            },
+            Route::Change(change) => match self.let_in(door, &head) {
+                Ok(operator) => self.change(change, body, &operator).await,
                 Err(refused) => *refused,
-            };
+            },
         }
-        if request.method() != Method::GET && request.method() != Method::HEAD {
-            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "GET, HEAD or POST\n");
-            response
-                .headers_mut()
-                .insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
-            return response;
-        }
-        match path {
-            "/livez" | "/healthz" => self.liveness(),
-            "/readyz" => self.readiness(request.uri().query() == Some("verbose")),
-            "/metrics" => {
-                let format = Format::accepted(request.headers());
+    }
+
+    /// What can be seen and not changed.
+    async fn show(&self, page: Page, door: Door, head: &Parts) -> Response<Full<Bytes>> {
+        match page {
+            Page::Liveness => self.liveness(),
+            Page::Readiness => self.readiness(head.uri.query() == Some("verbose")),
+            Page::Metrics => {
+                let format = Format::accepted(&head.headers);
                 let disk = self.disk.at(self.shared.trail()).await;
                 let metrics = metrics::render(&self.shared, disk, format);
                 typed(&metrics, format.content_type())
             }
-            "/version" => text(StatusCode::OK, concat!(env!("CARGO_PKG_VERSION"), "\n")),
-            "/status" | "/status.json" => match self.facts(door, &request).await {
-                Ok(facts) if path == "/status" => status_page(&facts),
+            Page::Version => text(StatusCode::OK, concat!(env!("CARGO_PKG_VERSION"), "\n")),
+            Page::Status => match self.facts(door, head).await {
+                Ok(facts) => status_page(&facts),
+                Err(refused) => *refused,
+            },
+            Page::StatusJson => match self.facts(door, head).await {
                 Ok(facts) => {
                     let status = status::json(&facts);
                     typed(&format!("{status:#}\n"), "application/json")
                 }
                 Err(refused) => *refused,
             },
-            "/log-level" => Self::level(),
-            "/config" => match self.let_in(door, &request) {
+            Page::Config => match self.let_in(door, head) {
                 Ok(_) => text(StatusCode::OK, &self.config()),
                 Err(refused) => *refused,
             },
-            _ => text(StatusCode::NOT_FOUND, PAGES),
         }
     }
 
@@ -199,8 +209,8 @@ impl Admin {
     /// Whether `Host` is an address, `localhost` or a name of the config: a page of
     /// another origin that was made to resolve to us (DNS rebinding) comes with its
     /// own name.
-    fn knows_host<B>(&self, request: &Request<B>) -> bool {
-        let Some(host) = request.headers().get(header::HOST) else {
+    fn knows_host(&self, request: &Parts) -> bool {
+        let Some(host) = request.headers.get(header::HOST) else {
             return true;
         };
         let host = host.to_str().unwrap_or_default();
@@ -221,10 +231,10 @@ impl Admin {
     ///
     /// The answer for somebody whose admin token is not good: nobody is to find out
     /// here, uncounted, which one is.
-    async fn facts<B>(
+    async fn facts(
         &self,
         door: Door,
-        request: &Request<B>,
+        request: &Parts,
     ) -> Result<status::Facts, Box<Response<Full<Bytes>>>> {
         let is_operator = match door {
             Door::Socket(_) => true,
@@ -322,6 +332,15 @@ fn status_page(facts: &status::Facts) -> Response<Full<Bytes>> {
         let nowhere = HeaderValue::from_static("no-referrer");
         fields.insert(header::REFERRER_POLICY, nowhere);
     }
+    response
+}
+
+/// Another method is of use there (RFC 9110 §15.5.6).
+fn not_allowed(methods: &'static str) -> Response<Full<Bytes>> {
+    let said = format!("here only {methods}\n");
+    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, &said);
+    let methods = HeaderValue::from_static(methods);
+    response.headers_mut().insert(header::ALLOW, methods);
     response
 }
 

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 
-use super::{Admin, door::Operator, text};
+use super::{Admin, door::Operator, route::Change, text};
 use crate::reload::Reload;
 
 /// Warnings that are told one by one.
@@ -17,13 +17,13 @@ impl Admin {
     /// Does what a `POST` asks for.
     pub(super) async fn change(
         self: &Arc<Self>,
-        request: Request<Incoming>,
+        change: Change<'_>,
+        body: Incoming,
         operator: &Operator,
     ) -> Response<Full<Bytes>> {
-        let (head, body) = request.into_parts();
-        match head.uri.path() {
-            "/-/reload" => self.reload(operator).await,
-            "/-/drain" => {
+        match change {
+            Change::Reload => self.reload(operator).await,
+            Change::Drain => {
                 self.record("admin.drain", operator, None);
                 self.shared.drain();
                 tracing::warn!(
@@ -32,15 +32,9 @@ impl Admin {
                 );
                 text(StatusCode::OK, "draining\n")
             }
-            "/-/freeze" => self.freeze(body, operator).await,
-            "/-/thaw" => self.thaw(body, operator).await,
-            path => match path.strip_prefix("/-/rotate-key/") {
-                Some(name) => self.rotate_key(name, operator),
-                None => text(
-                    StatusCode::NOT_FOUND,
-                    "here are /-/reload, /-/drain, /-/rotate-key/NAME, /-/freeze and /-/thaw\n",
-                ),
-            },
+            Change::Freeze => self.freeze(body, operator).await,
+            Change::Thaw => self.thaw(body, operator).await,
+            Change::RotateKey(name) => self.rotate_key(name, operator),
         }
     }
 

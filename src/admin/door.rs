@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use aws_lc_rs::constant_time;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header, request::Parts};
 use http_body_util::Full;
 use jiff::Timestamp;
 
@@ -52,8 +52,8 @@ impl Operator {
 
 impl Admin {
     /// Whether a request that needs none comes with an admin token, and there is one.
-    pub(super) fn is_token_sent<B>(&self, request: &Request<B>) -> bool {
-        self.reloader.settings().admin.token.is_some() && bearer(request.headers()).is_some()
+    pub(super) fn is_token_sent(&self, request: &Parts) -> bool {
+        self.reloader.settings().admin.token.is_some() && bearer(&request.headers).is_some()
     }
 
     /// Who it is that asks for more than there is to see for everybody.
@@ -62,10 +62,10 @@ impl Admin {
     ///
     /// The answer for everybody else. A token that is not good counts against
     /// its address, as on the data port, and is recorded.
-    pub(super) fn let_in<B>(
+    pub(super) fn let_in(
         &self,
         door: Door,
-        request: &Request<B>,
+        request: &Parts,
     ) -> Result<Operator, Box<Response<Full<Bytes>>>> {
         let peer = match door {
             Door::Socket(user) => {
@@ -80,7 +80,7 @@ impl Admin {
                 "only on admin.socket, or with the admin.token that the config does not have\n";
             return Err(Box::new(text(StatusCode::FORBIDDEN, no)));
         };
-        let Some(presented) = bearer(request.headers()) else {
+        let Some(presented) = bearer(&request.headers) else {
             return Err(Box::new(challenge()));
         };
         if is_good(known, presented) {
@@ -90,7 +90,7 @@ impl Admin {
                 peer: Some(peer),
             });
         }
-        Err(Box::new(self.guessed(peer, request.uri().path())))
+        Err(Box::new(self.guessed(peer, request.uri.path())))
     }
 
     /// Takes note of a token that is not good; the answer to it.

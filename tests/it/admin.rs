@@ -107,6 +107,65 @@ fn a_guess_is_recorded_and_counted_though_failures_on_the_data_port_used_up_what
 }
 
 #[test]
+fn a_method_that_a_path_does_not_take_is_405_and_an_unknown_path_404_before_any_token() {
+    let gateway = Gateway::start();
+    let read = [
+        "/livez",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/version",
+        "/status",
+        "/status.json",
+        "/config",
+    ];
+    let change = [
+        "/-/reload",
+        "/-/drain",
+        "/-/freeze",
+        "/-/thaw",
+        "/-/rotate-key/production",
+    ];
+    let cases = read
+        .map(|path| (path, ["POST", "PUT", "DELETE"], "GET, HEAD"))
+        .into_iter()
+        .chain(change.map(|path| (path, ["GET", "HEAD", "PUT"], "POST")))
+        .chain([("/log-level", ["POST", "DELETE", "PATCH"], "GET, HEAD, PUT")]);
+    let assert_all = |has_token: bool| {
+        for (path, methods, allowed) in cases.clone() {
+            for method in methods {
+                let head = format!(
+                    "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\n\r\n",
+                    gateway.admin
+                );
+                let answer = Connection::open(gateway.admin).send(head).head().unwrap();
+                let found = (answer.status, answer.field("allow"));
+                assert_eq!(
+                    found,
+                    (405, Some(allowed)),
+                    "{method} {path}, token: {has_token}"
+                );
+            }
+        }
+        for method in ["GET", "POST", "PUT", "OPTIONS"] {
+            for path in ["/", "/-/", "/-/reload/", "/livezz", "/-/rotate-key"] {
+                assert_eq!(
+                    ask(&gateway, method, path, &[]).status,
+                    404,
+                    "{method} {path}"
+                );
+            }
+        }
+    };
+    assert_all(false);
+    with_token(&gateway);
+    assert_all(true);
+    assert_eq!(gateway.admin_socket("POST", "/livez").0, 405);
+    assert_eq!(gateway.admin_socket("GET", "/-/drain").0, 405);
+    assert_eq!(gateway.admin("/readyz").status, 200);
+}
+
+#[test]
 fn what_is_wrong_with_a_config_is_shown_on_status_to_the_admin_token_and_to_no_guess() {
     let gateway = Setup::default()
         .bound("failed_auth: { requests: 2, per: 1h }")
