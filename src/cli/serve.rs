@@ -101,6 +101,10 @@ async fn serve(loaded: Loaded, ready: Ready, mut inherited: Inherited) -> anyhow
     // Before anything listens: a signal must find its handler.
     let mut signals = Signals::new()?;
     let hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(ignore(
+        signal(SignalKind::user_defined1())?,
+        signal(SignalKind::user_defined2())?,
+    ));
     // A limit on file sizes is to be an error of the trail, not the end.
     let _too_large = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
     let trail = ready.open_trail(&loaded)?;
@@ -261,6 +265,21 @@ async fn reload_on_hangup(reloader: &Arc<Reloader>, mut hangup: Signal) {
         if done.await.is_err() {
             tracing::error!("loading the config ended with a bug");
         }
+    }
+}
+
+/// Says of each SIGUSR1 and SIGUSR2 what would be right: rotation of logs sends them by
+/// habit, and without a handler they end a process at once. Never ends.
+async fn ignore(mut first: Signal, mut second: Signal) {
+    loop {
+        let name = tokio::select! {
+            _ = first.recv() => "SIGUSR1",
+            _ = second.recv() => "SIGUSR2",
+        };
+        tracing::warn!(
+            signal = name,
+            "ignored: no file is to be opened again, since the trail rotates by itself and logs go to stderr; SIGHUP loads the config anew"
+        );
     }
 }
 

@@ -166,6 +166,21 @@ fn connections_that_said_nothing_but_empty_lines_do_not_hold_up_the_stop() {
 }
 
 #[test]
+fn sigusr1_and_sigusr2_are_ignored_with_a_line_that_says_what_would_be_right() {
+    let mut gateway = Gateway::start();
+    for (signal, name) in [(Signal::USR1, "SIGUSR1"), (Signal::USR2, "SIGUSR2")] {
+        gateway.process.signal(signal);
+        let line = gateway.process.wait_for(|line| line["signal"] == name);
+        let said = line["message"].as_str().unwrap();
+        for word in ["ignored", "rotates by itself", "stderr", "SIGHUP"] {
+            assert!(said.contains(word), "{said}");
+        }
+    }
+    assert_eq!(gateway.delete(USER, "c1").status, 200);
+    assert_eq!(gateway.stop().code(), Some(0));
+}
+
+#[test]
 fn a_caller_that_hangs_up_cannot_cut_a_call_that_was_sent() {
     let gateway = Gateway::start();
     let (release, held) = tokio::sync::watch::channel(false);
