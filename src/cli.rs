@@ -1,25 +1,29 @@
-//! The command line: one file per verb. Data goes to stdout, logs and errors to
-//! stderr.
+//! The command line: one module per verb, and what they share. Data goes to stdout,
+//! logs and errors to stderr.
 
-mod admin_socket;
+// The verbs.
 mod audit;
 mod check;
-mod color;
 mod config;
 mod config_file;
 mod demo;
-mod freeze;
+mod freeze; // and `thaw`
 mod healthcheck;
-mod manual;
-mod memory;
-mod output;
+mod manual; // `completions`, `man` and `version`
 mod policy;
-mod probe;
-mod process;
-mod progress;
 mod serve;
-mod start;
 mod token;
+
+// What they share.
+mod admin_socket; // asking a running gateway
+mod arguments; // parsing the command line
+mod color;
+mod memory; // how much callers can take
+mod output; // stdout and stderr
+mod probe; // trying the upstream
+mod process; // asking the system
+mod progress; // of what takes long
+mod start; // what every gateway needs
 
 use std::process::ExitCode;
 
@@ -29,8 +33,6 @@ use self::{
 };
 use clap::{CommandFactory, Parser, Subcommand};
 
-/// Lets internal apps delete a customer's stored credential at Alloy, without
-/// ever holding the Alloy API key.
 #[derive(Debug, Parser)]
 #[command(name = "alloy-gateway", version, about, after_help = EXIT_CODES)]
 struct Cli {
@@ -57,7 +59,7 @@ enum Verb {
     Serve(serve::Args),
     /// Check a config: every problem at once
     Check(check::Args),
-    /// Show the effective config, or the schema of the config
+    /// Show the effective config, or the schema and the reference of all its keys
     #[command(subcommand)]
     Config(config::Verb),
     /// Make and inspect the tokens that callers present
@@ -70,8 +72,10 @@ enum Verb {
     #[command(subcommand)]
     Policy(policy::Verb),
     /// Refuse all calls of a tenant of a running gateway, until it is thawed
+    #[command(after_help = freeze::FREEZE_EXITS)]
     Freeze(freeze::Args),
     /// Let a frozen tenant go on, with a new budget of deletions
+    #[command(after_help = freeze::THAW_EXITS)]
     Thaw(freeze::Args),
     /// Ask a running gateway whether it is alive, or ready
     Healthcheck(healthcheck::Args),
@@ -92,6 +96,8 @@ pub enum Exit {
     Ok,
     /// It did what it should, and the answer is no.
     Failure,
+    /// What was asked makes no sense.
+    Usage,
     /// The trail was tampered with, or has a gap.
     Tampered,
     /// The gateway is not ready.
@@ -105,6 +111,7 @@ impl Exit {
         match self {
             Self::Ok => 0,
             Self::Failure => 1,
+            Self::Usage => 2,
             Self::Tampered => 3,
             Self::NotReady => 4,
             Self::Config => 78,
@@ -114,7 +121,10 @@ impl Exit {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match arguments::parsed() {
+        Ok(cli) => cli,
+        Err(exit) => return exit.code().into(),
+    };
     color::choose(cli.color);
     let result = match cli.verb {
         Verb::Serve(args) => serve::run(&args),

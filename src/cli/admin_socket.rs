@@ -1,14 +1,16 @@
 //! A client of the admin socket of a running gateway.
 
 use std::{
-    fmt,
+    fs,
     io::{self, Read, Write},
-    os::unix::net::UnixStream,
+    os::unix::{fs::FileTypeExt, net::UnixStream},
     path::Path,
     time::Duration,
 };
 
 use anyhow::{Context, bail};
+
+use super::output::tame;
 
 /// By when the gateway must have answered: longer than it waits for its disk.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -32,22 +34,25 @@ pub struct Answer {
 pub fn post(socket: &Path, path: &str, body: &str) -> anyhow::Result<Answer> {
     let place = socket.display();
     let mut stream = UnixStream::connect(socket).map_err(|error| {
-        let what = unreached(&error, &place);
+        let what = unreached(&error, socket);
         anyhow::Error::new(error).context(what)
     })?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
     let length = body.len();
-    write!(
-        stream,
+    // At once: what is no gateway may answer, and close, before it has read all.
+    let request = format!(
         "POST {path} HTTP/1.1\r\nHost: admin\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-    )
-    .with_context(|| format!("the gateway at {place} does not listen"))?;
-    let mut answer = String::new();
+    );
+    stream
+        .write_all(request.as_bytes())
+        .with_context(|| format!("the gateway at {place} does not listen"))?;
+    let mut answer = Vec::new();
     stream
         .take(ANSWER_BYTES_MAX)
-        .read_to_string(&mut answer)
+        .read_to_end(&mut answer)
         .with_context(|| format!("the gateway at {place} gave no answer in time: whether it did what was asked stands in its log and trail"))?;
+    let answer = String::from_utf8_lossy(&answer);
     let status = answer
         .strip_prefix("HTTP/1.1 ")
         .and_then(|rest| rest.get(..3));
@@ -57,13 +62,19 @@ pub fn post(socket: &Path, path: &str, body: &str) -> anyhow::Result<Answer> {
     };
     Ok(Answer {
         status,
-        said: said.trim().to_owned(),
+        // Whatever it is that answers.
+        said: said.trim().lines().map(tame).collect::<Vec<_>>().join("\n"),
     })
 }
 
 /// What it means that the socket can't be opened, and what to do.
-fn unreached(error: &io::Error, place: &impl fmt::Display) -> String {
+fn unreached(error: &io::Error, socket: &Path) -> String {
+    let place = socket.display();
+    let is_other = fs::metadata(socket).is_ok_and(|found| !found.file_type().is_socket());
     match error.kind() {
+        _ if is_other => {
+            format!("{place} is no socket: name what the gateway's config has as admin.socket")
+        }
         io::ErrorKind::NotFound => format!(
             "there is no socket {place}: does the gateway run, and is this its admin.socket?"
         ),

@@ -4,22 +4,25 @@ mod database;
 mod events;
 pub(super) mod format;
 mod migrate;
+mod named;
 mod query;
+mod stop;
 mod tail;
 mod verify;
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow};
 use clap::Subcommand;
 
+use self::{named::IsNamed, stop::Stop};
 use super::{ConfigFile, Exit, output::errln};
 use crate::{
     audit::{self, Known, Wrong},
-    config::{self, snapshot},
+    config::{self, Loaded, snapshot},
     secret::MacKey,
 };
 
@@ -44,13 +47,14 @@ pub enum Verb {
 
 /// Runs one of the verbs.
 pub fn run(verb: &Verb) -> anyhow::Result<Exit> {
-    match verb {
+    let ended = match verb {
         Verb::Verify(args) => verify::run(args),
         Verb::Query(args) => query::run(args),
         Verb::Tail(args) => tail::run(args),
         Verb::Events(args) => events::run(args),
         Verb::Migrate(args) => migrate::run(args),
-    }
+    };
+    ended.or_else(Stop::told)
 }
 
 /// Which trail, and the key it is hashed with.
@@ -58,13 +62,16 @@ pub fn run(verb: &Verb) -> anyhow::Result<Exit> {
 struct Trail {
     /// The trail's directory; without it, that of the config
     directory: Option<PathBuf>,
-    /// The file with the trail's mac_key; without it, that of the config, if one tells where the trail is
+    /// The file with the trail's mac_key; without it, that of the config, if
+    /// no DIRECTORY is named or -c is given
     #[arg(long, value_name = "FILE")]
     mac_key: Option<PathBuf>,
     /// The number of the first record with that key, if the trail got it later; without
     /// it, each record must have the key
     #[arg(long, value_name = "SEQ")]
     keyed_from: Option<u64>,
+    #[command(flatten)]
+    is_config_named: IsNamed,
     #[command(flatten)]
     config: ConfigFile,
 }
@@ -77,61 +84,110 @@ struct Opened {
 
 impl Trail {
     /// Finds one that has begun.
-    fn open(&self) -> anyhow::Result<Opened> {
+    fn open(&self) -> Result<Opened, Stop> {
         let found = self.find()?;
-        let directory = &found.directory;
-        if !audit::is_begun(directory).unwrap_or(true) {
-            bail!(
-                "there is no trail in {}: it has no file like 0000000001.jsonl",
-                directory.display()
-            );
-        }
+        begun(&found.directory)?;
         Ok(found)
     }
 
-    /// Finds where it should be. A config is read only if no directory is named, so
-    /// that an auditor needs none.
-    fn find(&self) -> anyhow::Result<Opened> {
-        let mut known = self.known()?;
-        let directory = if let Some(directory) = &self.directory {
-            directory.clone()
-        } else {
-            let path = &self.config.path;
-            let loaded = config::load(path).map_err(|problems| {
-                let problems = problems.to_string();
-                anyhow::anyhow!(
-                    "no directory is named, and the config does not tell one:\n{}",
-                    problems.trim_end()
-                )
-            })?;
-            if known.mac_key.is_none() {
-                known.mac_key = snapshot::mac_key(&loaded.settings.audit)
-                    .map_err(|problems| anyhow::anyhow!("{}", loaded.locate(problems)))?;
+    /// Finds where it should be. Beside a directory a config counts only if the command
+    /// line names it: an auditor with a copy of the trail needs none, and what happens to
+    /// lie on their machine must not decide what is intact.
+    fn find(&self) -> Result<Opened, Stop> {
+        let (directory, known) = match &self.directory {
+            Some(directory) => {
+                let known = self.known()?;
+                if known.mac_key.is_none() && !self.is_config_named.0 {
+                    self.tell_unused_key();
+                }
+                (directory.clone(), known)
             }
-            loaded.settings.audit.directory.clone()
+            None => {
+                let loaded = that_tells_the_directory(&self.config)?;
+                let known = self.known_with(Some(&loaded))?;
+                (loaded.settings.audit.directory.clone(), known)
+            }
         };
-        let found = fs::read_dir(&directory);
-        found.with_context(|| format!("cannot read the trail in {}", directory.display()))?;
+        readable(&directory)?;
+        if known.keyed_from.is_some() && known.mac_key.is_none() {
+            return Err(Stop::Usage(KEYED_FROM_NEEDS.to_owned()));
+        }
         Ok(Opened { directory, known })
     }
 
-    /// What is known of trails in a database: a config that tells it tells its key, too.
-    fn known_of(&self, source: &database::Source) -> anyhow::Result<Known> {
-        let mut known = self.known()?;
-        if known.mac_key.is_none() {
-            known.mac_key = source.mac_key(&self.config.path)?;
-        }
-        Ok(known)
+    /// What is known where the config does not tell which trail it is: its key is that of
+    /// a config that the command line names.
+    fn known(&self) -> Result<Known, Stop> {
+        let named = self.is_config_named.0;
+        let loaded = named.then(|| config::load(&self.config.path));
+        let loaded = loaded.transpose().map_err(Stop::of)?;
+        self.known_with(loaded.as_ref())
     }
 
-    /// What is known without a directory and its config.
-    fn known(&self) -> anyhow::Result<Known> {
+    /// The same, with the config to look into if no key is given.
+    fn known_with(&self, loaded: Option<&Loaded>) -> Result<Known, Stop> {
+        let mac_key = match (&self.mac_key, loaded) {
+            (Some(file), _) => Some(read_key(file)?),
+            (None, Some(loaded)) => snapshot::mac_key(&loaded.settings.audit)
+                .map_err(|problems| Stop::of(loaded.locate(problems)))?,
+            (None, None) => None,
+        };
         Ok(Known {
-            mac_key: self.mac_key.as_deref().map(read_key).transpose()?,
+            mac_key,
             keyed_from: self.keyed_from,
             head: None,
         })
     }
+
+    /// Says so where the config that would be read without a directory names a key. If it
+    /// can't be read, nobody counted on it.
+    fn tell_unused_key(&self) {
+        let path = &self.config.path;
+        if config::load(path).is_ok_and(|loaded| loaded.settings.audit.mac_key.is_some()) {
+            errln!(
+                "note: the trail's key that {} names was not used: beside a directory name that config with -c, or the key with --mac-key",
+                path.display()
+            );
+        }
+    }
+}
+
+/// What `--keyed-from` says nothing without.
+const KEYED_FROM_NEEDS: &str = "--keyed-from needs --mac-key, or a config with audit.mac_key";
+
+/// The config where no directory is named.
+fn that_tells_the_directory(file: &ConfigFile) -> Result<Loaded, Stop> {
+    config::load(&file.path).map_err(|problems| {
+        Stop::of(format_args!(
+            "no directory is named, and the config does not tell one:\n{problems}"
+        ))
+    })
+}
+
+fn readable(directory: &Path) -> Result<(), Stop> {
+    let Err(error) = fs::read_dir(directory) else {
+        return Ok(());
+    };
+    // Its password must not be repeated.
+    if error.kind() == io::ErrorKind::NotFound && directory.to_string_lossy().contains("://") {
+        return Err(Stop::Usage(
+            "DIRECTORY is one of this machine: a database is named with --from, a file that holds its URL".to_owned(),
+        ));
+    }
+    let place = directory.display();
+    Err(anyhow!(error)
+        .context(format!("cannot read the trail in {place}"))
+        .into())
+}
+
+fn begun(directory: &Path) -> anyhow::Result<()> {
+    if audit::is_begun(directory).unwrap_or(true) {
+        return Ok(());
+    }
+    Err(anyhow!(
+        "there is no trail in {}: it has no file like 0000000001.jsonl",
+        directory.display()
+    ))
 }
 
 /// What the first bad record of what was read means, told; nothing if there is none. Who
@@ -159,7 +215,22 @@ impl Opened {
     }
 }
 
-fn read_key(path: &Path) -> anyhow::Result<MacKey> {
-    let raw = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    MacKey::new(&raw).with_context(|| path.display().to_string())
+fn read_key(path: &Path) -> Result<MacKey, Stop> {
+    let raw = match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && is_key(path) => {
+            return Err(Stop::Usage(
+                "--mac-key takes a file with the key, not the key: everybody on this machine can read command lines".to_owned(),
+            ));
+        }
+        read => read.with_context(|| format!("cannot read {}", path.display()))?,
+    };
+    let key = MacKey::new(&raw).with_context(|| path.display().to_string())?;
+    Ok(key)
+}
+
+/// Whether what should name a file is as long and plain as a key itself, and must not be
+/// repeated.
+fn is_key(path: &Path) -> bool {
+    let text = path.to_string_lossy();
+    text.len() >= 32 && !text.contains(['/', '.'])
 }

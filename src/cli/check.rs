@@ -1,5 +1,7 @@
 //! `check`: every problem of a config at once.
 
+mod budget;
+
 use std::path::PathBuf;
 
 use clap::ValueEnum;
@@ -13,7 +15,7 @@ use super::{
 use crate::config::{
     self, Loaded,
     problem::Problems,
-    settings::{Mode, Settings, Tenant, Window},
+    settings::{FreezeAfter, Mode, Settings, Tenant, Window},
     show_duration,
 };
 use crate::fleet::share::{Ceiling, Ceilings};
@@ -55,7 +57,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     let loaded = match config::load(path) {
         Ok(loaded) => loaded,
         Err(problems) => {
-            print(&problems, "error", args.format);
+            print(&problems, Severity::Error, args.format);
             if args.file.is_none() {
                 args.config.hint();
             }
@@ -65,13 +67,18 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     let ready = match Ready::read(&loaded) {
         Ok(ready) => ready,
         Err(problems) => {
-            print(&problems, "error", args.format);
+            print(&problems, Severity::Error, args.format);
             return Ok(Exit::Config);
         }
     };
-    let warnings = loaded.all_warnings(&ready.snapshot);
-    print(&warnings, "warning", args.format);
-    let is_refused = args.strict && !warnings.is_empty();
+    let unreachable = budget::unreachable(&loaded.settings);
+    let unreachable = (!unreachable.is_empty()).then(|| loaded.locate(unreachable));
+    let warnings = [Some(loaded.all_warnings(&ready.snapshot)), unreachable];
+    let warnings: Vec<_> = warnings.into_iter().flatten().collect();
+    for warnings in &warnings {
+        print(warnings, Severity::Warning, args.format);
+    }
+    let is_refused = args.strict && !warnings.iter().all(Problems::is_empty);
     if matches!(args.format, Format::Text) {
         let verdict = if is_refused { "not ok" } else { "ok" };
         summary(&loaded, &path.display().to_string(), verdict);
@@ -86,10 +93,29 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
-fn print(problems: &Problems, severity: &str, format: Format) {
-    match format {
-        Format::Text if severity == "error" => err!("{problems}"),
-        Format::Text => {
+/// What a problem means for the config.
+#[derive(Debug, Clone, Copy)]
+enum Severity {
+    /// It is not taken.
+    Error,
+    /// It is taken, and hardly meant so.
+    Warning,
+}
+
+impl Severity {
+    /// As programs know it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        }
+    }
+}
+
+fn print(problems: &Problems, severity: Severity, format: Format) {
+    match (format, severity) {
+        (Format::Text, Severity::Error) => err!("{problems}"),
+        (Format::Text, Severity::Warning) => {
             for line in problems.to_string().lines() {
                 let (on, off) = if color::is_on(&std::io::stderr()) {
                     ("\x1b[33m", "\x1b[0m")
@@ -99,12 +125,12 @@ fn print(problems: &Problems, severity: &str, format: Format) {
                 errln!("{on}warning:{off} {line}");
             }
         }
-        Format::Json => {
-            for problem in problems.to_json(severity) {
+        (Format::Json, _) => {
+            for problem in problems.to_json(severity.name()) {
                 outln!("{problem}");
             }
         }
-        Format::Github => out!("{}", problems.to_github(severity)),
+        (Format::Github, _) => out!("{}", problems.to_github(severity.name())),
     }
 }
 
@@ -133,6 +159,7 @@ fn summary(loaded: &Loaded, file: &str, verdict: &str) {
     if more > 0 {
         outln!("  … and {more} more limits");
     }
+    budgets(settings);
     let unusual = || settings.tenants.iter().filter_map(unusual);
     for (name, what) in unusual().take(CEILINGS_MAX) {
         outln!("  tenant {name}: {what}");
@@ -148,6 +175,28 @@ fn summary(loaded: &Loaded, file: &str, verdict: &str) {
         bounds.connections,
         bounds.requests_in_flight
     );
+}
+
+/// What freezes a tenant by itself.
+fn budgets(settings: &Settings) {
+    let found = || {
+        let tenants = settings.tenants.iter();
+        tenants.filter_map(|tenant| Some((&tenant.name, tenant.freeze_after?)))
+    };
+    let whose = match settings.limits_store {
+        Some(_) => ", all gateways together",
+        None => "",
+    };
+    for (name, FreezeAfter { deletions, per }) in found().take(CEILINGS_MAX) {
+        let per = show_duration(per);
+        outln!(
+            "  tenant {name}: frozen after {deletions} different credentials within {per}{whose}"
+        );
+    }
+    let more = found().count().saturating_sub(CEILINGS_MAX);
+    if more > 0 {
+        outln!("  … and {more} more budgets");
+    }
 }
 
 /// A tenant of whom nothing is deleted, as is wanted, and why.

@@ -1,4 +1,4 @@
-//! `config schema` and `config show`.
+//! `config schema`, `config reference` and `config show`.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,6 @@ pub enum Verb {
     /// Print the JSON Schema of the config
     Schema,
     /// Print the reference of the config, as docs/configuration.md holds it
-    #[command(hide = true)]
     Reference,
     /// Print the effective config: defaults filled in, secrets left out
     Show(ShowArgs),
@@ -29,7 +28,7 @@ pub struct ShowArgs {
     config: ConfigFile,
 }
 
-/// Prints the schema or the effective config.
+/// Prints the schema, the reference or the effective config.
 pub fn run(verb: &Verb) -> anyhow::Result<Exit> {
     match verb {
         Verb::Schema => out!("{}", config::schema()),

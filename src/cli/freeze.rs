@@ -8,10 +8,24 @@ use anyhow::Context;
 
 use super::{
     ConfigFile, Exit,
-    admin_socket::post,
+    admin_socket::{Answer, post},
     output::{err, errln, outln},
 };
 use crate::config;
+
+/// What `freeze` ends with.
+pub const FREEZE_EXITS: &str = "\
+Exit codes: 0 it is frozen and in the trail; in a fleet also where the store does not answer, \
+and the others are told when it does (stderr says so). 1 it is not frozen, or it is and the \
+trail cannot be written, so that it would be lost with the process: stderr says which. \
+2 usage, 78 config invalid";
+/// What `thaw` ends with.
+pub const THAW_EXITS: &str = "\
+Exit codes: 0 it is thawed. 1 it is not, or not yet: stderr says which. \
+2 usage, 78 config invalid";
+/// So the gateway says that a freeze holds there and is in the trail, and that the rest
+/// of the fleet is not told yet.
+const HERE_FIRST: &str = ": frozen here; the others are told when";
 
 /// Arguments of `freeze` and `thaw`.
 #[derive(Debug, clap::Args)]
@@ -80,12 +94,25 @@ fn at_the_socket(args: &Args, socket: &Path, freezes: bool) -> anyhow::Result<Ex
         }
     }
     let path = if freezes { "/-/freeze" } else { "/-/thaw" };
-    let answer = post(socket, path, &order.to_string())?;
-    if answer.status == 200 {
-        outln!("{}", answer.said);
-        return Ok(Exit::Ok);
-    }
-    // Also where it took effect, and is not in the trail yet.
-    errln!("alloy-gateway: {}", answer.said);
+    let Answer { status, said } = post(socket, path, &order.to_string())?;
+    let what_to_do = match status {
+        200 => {
+            outln!("{said}");
+            return Ok(Exit::Ok);
+        }
+        202 if said.contains(HERE_FIRST) => {
+            outln!("{said}");
+            errln!(
+                "note: nothing has to be asked again; who cannot wait for the store freezes at each of the others"
+            );
+            return Ok(Exit::Ok);
+        }
+        202 if freezes => {
+            "\nmend the trail's disk, and let the gateway run until `alloy-gateway audit events` shows the freeze"
+        }
+        202 => "\nnothing has to be asked again: `alloy-gateway audit events` shows it then",
+        _ => "",
+    };
+    errln!("alloy-gateway: {said}{what_to_do}");
     Ok(Exit::Failure)
 }

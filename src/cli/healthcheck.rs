@@ -10,12 +10,16 @@ use anyhow::{Context, bail};
 
 use super::{
     ConfigFile, Exit,
-    output::{err, outln},
+    output::{err, outln, tame},
 };
 use crate::config;
 
 /// By when the gateway must have answered.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest answer that is read, in bytes.
+const ANSWER_BYTES_MAX: u64 = 64 << 10;
+/// How much of what was said is shown, in characters.
+const SHOWN_MAX: usize = 200;
 
 /// Arguments of `healthcheck`.
 #[derive(Debug, clap::Args)]
@@ -47,24 +51,22 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         },
     };
     let path = if args.ready { "/readyz" } else { "/livez" };
-    match ask(address, path) {
-        Ok((true, said)) => {
-            outln!("{said}");
-            Ok(Exit::Ok)
-        }
-        Ok((false, said)) => {
-            outln!("{said}");
-            Ok(Exit::NotReady)
-        }
-        Err(error) => {
-            outln!("{error:#}");
-            Ok(Exit::NotReady)
-        }
-    }
+    let (exit, said) = match ask(address, path) {
+        Ok((200, said)) if said == "ok" => (Exit::Ok, said),
+        // It says why.
+        Ok((503, said)) => (Exit::NotReady, said),
+        Ok((status, said)) => (
+            Exit::NotReady,
+            format!("GET {path} answered {status}: is {address} the admin address? {said}"),
+        ),
+        Err(error) => (Exit::NotReady, format!("{error:#}")),
+    };
+    outln!("{}", said.trim_end());
+    Ok(exit)
 }
 
-/// Whether it said 200, and what it said.
-fn ask(address: SocketAddr, path: &str) -> anyhow::Result<(bool, String)> {
+/// The status, and what was said: a line that no terminal acts on.
+fn ask(address: SocketAddr, path: &str) -> anyhow::Result<(u16, String)> {
     let address = match address {
         // What listens everywhere is asked here.
         any if any.ip().is_unspecified() && any.is_ipv4() => ([127, 0, 0, 1], any.port()).into(),
@@ -75,17 +77,22 @@ fn ask(address: SocketAddr, path: &str) -> anyhow::Result<(bool, String)> {
         .with_context(|| format!("no gateway answers on {address}"))?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
-    )?;
-    let mut answer = String::new();
-    stream
-        .take(64 << 10)
-        .read_to_string(&mut answer)
-        .context("no answer in time")?;
-    let Some((head, body)) = answer.split_once("\r\n\r\n") else {
+    // At once: what is no gateway may answer, and close, before it has read all.
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
+    let mut answer = Vec::new();
+    let read = stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer);
+    // What was answered before counts: many close without reading to the end.
+    if answer.is_empty() {
+        read.context("no answer in time")?;
+    }
+    let answer = String::from_utf8_lossy(&answer);
+    let status = answer.strip_prefix("HTTP/1.1 ");
+    let status = status.and_then(|rest| rest.get(..3)?.parse().ok());
+    let (Some(status), Some((_, body))) = (status, answer.split_once("\r\n\r\n")) else {
         bail!("what answers on {address} is no gateway");
     };
-    Ok((head.starts_with("HTTP/1.1 200 "), body.trim().to_owned()))
+    let line = body.trim().lines().next().unwrap_or_default();
+    let short: String = line.chars().take(SHOWN_MAX).collect();
+    Ok((status, tame(&short)))
 }

@@ -4,22 +4,12 @@ use std::sync::Arc;
 
 use crate::{
     audit::{Options, Trail},
-    config::{Loaded, named, problem::Problems, snapshot::Snapshot},
+    config::{Loaded, named, problem::Problems},
     containment,
     pipeline::limit,
-    secret::MacKey,
-    traces::Way,
 };
 
-/// What a config names, read and ready.
-pub struct Ready {
-    /// What requests see.
-    pub snapshot: Snapshot,
-    /// The key that the trail's records are hashed with.
-    pub mac_key: Option<MacKey>,
-    /// The way to the collector of spans.
-    pub otlp: Option<Way>,
-}
+pub use crate::config::named::Named as Ready;
 
 impl Ready {
     /// Reads what the settings name.
@@ -29,12 +19,7 @@ impl Ready {
     /// Every problem at once.
     pub fn read(loaded: &Loaded) -> Result<Self, Problems> {
         let named = named::read(&loaded.settings, &loaded.digest);
-        let named = named.map_err(|problems| loaded.locate(problems))?;
-        Ok(Self {
-            snapshot: named.snapshot.with_lasting(),
-            mac_key: named.mac_key,
-            otlp: named.otlp,
-        })
+        named.map_err(|problems| loaded.locate(problems))
     }
 
     /// Opens the trail, and takes from it what was spent of each limit and what is

@@ -4,14 +4,14 @@
 use super::{
     problem::Problem,
     settings::Settings,
-    snapshot::{self, Built, Snapshot},
+    snapshot::{self, Snapshot},
 };
 use crate::{secret::MacKey, traces::Way};
 
 /// What settings name.
 pub struct Named {
     /// What requests see.
-    pub snapshot: Built,
+    pub snapshot: Snapshot,
     /// The key that the trail's records are hashed with.
     pub mac_key: Option<MacKey>,
     /// The way to the collector of spans.
@@ -31,7 +31,7 @@ pub fn read(settings: &Settings, digest: &str) -> Result<Named, Vec<Problem>> {
     let places = places(settings);
     match (snapshot, mac_key, otlp, &ship, &places) {
         (Ok(snapshot), Ok(mac_key), Ok(otlp), Ok(()), Ok(())) => Ok(Named {
-            snapshot,
+            snapshot: snapshot.with_lasting(),
             mac_key,
             otlp,
         }),

@@ -387,3 +387,46 @@ fn an_emptied_list_of_users_is_told_to_who_loads_it() {
     assert!(said.contains("tenants[0].users.file: "), "{said}");
     assert!(said.contains("users.txt names nobody"), "{said}");
 }
+
+#[test]
+fn check_tells_each_budget_and_warns_of_one_that_limits_do_not_let_be_spent() {
+    let checked = |limits: &str, budget: &str, lines: &str| {
+        let config = Config::new(|text| {
+            let more = format!("users: all\n    {limits}\n    freeze_after: {budget}");
+            text.replace("users: all", &more) + lines
+        });
+        let url = config.directory().join("redis-url");
+        secret(&url, "redis://127.0.0.1:6379\n");
+        let output = run(&["check", &config.path()]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let strict = run(&["check", "--strict", "--format", "json", &config.path()]);
+        let is_warned = text(&strict.stdout).contains("tenants[0].freeze_after.deletions");
+        (text(&output.stdout), text(&output.stderr), is_warned)
+    };
+    let fast = "limits: [ { requests: 30, per: 1s } ]";
+    let never = "{ deletions: 100000, per: 1s }";
+    let (summary, warned, is_warned) = checked(fast, never, "");
+    assert!(
+        summary.contains("  tenant billing: frozen after 100000 different credentials within 1s\n"),
+        "{summary}"
+    );
+    assert!(
+        warned.contains("tenants[0].freeze_after.deletions: 100000 within 1s cannot be reached")
+            && warned.contains("at most 316 calls end in any 1s"),
+        "{warned}"
+    );
+    assert!(is_warned);
+    // Only where it is certain: the calls under way count, and so may other gateways.
+    let store = "limits_store: { redis: { url: { file: redis-url } }, replicas: 3 }\n";
+    for (limits, budget, lines) in [
+        (fast, "{ deletions: 316, per: 1s }", ""),
+        (fast, "{ deletions: 100000, per: 1h }", ""),
+        ("wait: 0s", never, ""),
+        (fast, never, store),
+    ] {
+        let (summary, warned, is_warned) = checked(limits, budget, lines);
+        assert!(!is_warned && !warned.contains("freeze_after"), "{warned}");
+        let is_shared = summary.contains(", all gateways together\n");
+        assert_eq!(is_shared, !lines.is_empty(), "{summary}");
+    }
+}

@@ -595,7 +595,8 @@ fn without_a_disk_a_freeze_takes_effect_at_once_and_a_thaw_does_not() {
     assert_eq!(freeze.status.code(), Some(1), "{freeze:?}");
     let said = text(&freeze.stderr);
     assert!(
-        said.contains("billing: frozen, and not in the trail yet"),
+        said.contains("billing: frozen, and not in the trail yet")
+            && said.contains("let the gateway run until `alloy-gateway audit events` shows"),
         "{said}"
     );
     assert_frozen(&gateway, "billing");
@@ -670,6 +671,18 @@ fn what_cannot_be_done_is_said_with_what_to_do() {
 fn no_gateway(gateway: &Gateway, name: &str) -> (i32, String) {
     let output = gateway.verb(name, &["billing", "--reason", "x"]);
     (output.status.code().unwrap(), text(&output.stderr))
+}
+
+#[test]
+fn how_freeze_and_thaw_end_stands_in_their_help() {
+    let gateway = with_budget(2).start();
+    let freeze = gateway.done("freeze", &["--help"]);
+    assert!(
+        freeze.contains("Exit codes: 0 it is frozen") && freeze.contains("lost with the process"),
+        "{freeze}"
+    );
+    let thaw = gateway.done("thaw", &["--help"]);
+    assert!(thaw.contains("Exit codes: 0 it is thawed"), "{thaw}");
 }
 
 #[test]

@@ -12,6 +12,8 @@ mod support;
 
 mod admin;
 mod alerts;
+mod arguments;
+mod audit_arguments;
 mod bounds;
 mod certificates;
 mod check;

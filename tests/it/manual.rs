@@ -71,6 +71,10 @@ fn completions_man_pages_and_the_version_come_from_the_binary() {
         assert!(script.contains("healthcheck"), "{shell}");
     }
     assert_eq!(run(&["completions", "tcsh"]).status.code(), Some(2));
+    for verb in ["schema", "reference", "show"] {
+        let help = text(&run(&["config", "--help"]).stdout);
+        assert!(help.contains(&format!("  {verb} ")), "{help}");
+    }
     let page = text(&run(&["man"]).stdout);
     assert!(page.contains(".TH alloy-gateway 1"), "{page}");
     let directory = tempfile::tempdir().unwrap();

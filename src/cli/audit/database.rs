@@ -2,16 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::bail;
+use anyhow::anyhow;
 
+use super::{KEYED_FROM_NEEDS, Trail, stop::Stop};
 use crate::{
-    cli::output::err,
+    audit::Known,
     config::{
         self,
         settings::{SecretSource, Ship, Trust},
         snapshot,
     },
-    secret::MacKey,
     ship::Database,
 };
 
@@ -30,35 +30,66 @@ pub struct Source {
 }
 
 impl Source {
+    /// Nothing that is asked for is left out in silence.
+    ///
+    /// # Errors
+    ///
+    /// If what is asked for is of a database and none is, or of both kinds of trails.
+    pub fn fits(&self, trail: &Trail, of_database: &[(&str, bool)]) -> Result<(), Stop> {
+        if !self.is_given() {
+            let given = of_database.iter().filter(|(_, is_given)| *is_given);
+            let names: Vec<_> = given.map(|(name, _)| *name).collect();
+            let are = match names.len() {
+                0 => return Ok(()),
+                1 => "is",
+                _ => "are",
+            };
+            let names = names.join(" and ");
+            return Err(Stop::Usage(format!(
+                "{names} {are} of a database: add --from or --collected"
+            )));
+        }
+        if trail.directory.is_some() {
+            return Err(Stop::Usage(
+                "DIRECTORY is a trail on disk: leave it out, or --from and --collected".to_owned(),
+            ));
+        }
+        let has_key = trail.mac_key.is_some() || trail.is_config_named.0 || self.collected;
+        if trail.keyed_from.is_some() && !has_key {
+            return Err(Stop::Usage(KEYED_FROM_NEEDS.to_owned()));
+        }
+        Ok(())
+    }
+
     /// Whether a database is asked.
     pub fn is_given(&self) -> bool {
         self.from.is_some() || self.collected
     }
 
-    /// Finds it; nothing if the config is invalid, or what it names: that is told.
-    pub fn database(&self, config: &Path) -> anyhow::Result<Option<Database>> {
+    /// Finds it.
+    pub fn database(&self, config: &Path) -> Result<Database, Stop> {
         match &self.from {
-            Some(file) => self.named(file).map(Some),
+            Some(file) => self.named(file),
             None => of_config(config),
         }
     }
 
-    /// The key of the config that tells the database, if one does and has one.
-    pub fn mac_key(&self, config: &Path) -> anyhow::Result<Option<MacKey>> {
-        if !self.collected {
-            return Ok(None);
+    /// What is known of its trails: a config that tells it tells its key, too.
+    pub fn known(&self, trail: &Trail) -> Result<Known, Stop> {
+        if self.collected {
+            let loaded = config::load(&trail.config.path).map_err(Stop::of)?;
+            trail.known_with(Some(&loaded))
+        } else {
+            trail.known()
         }
-        let loaded = config::load(config).map_err(|problems| anyhow::anyhow!("{problems}"))?;
-        snapshot::mac_key(&loaded.settings.audit)
-            .map_err(|problems| anyhow::anyhow!("{}", loaded.locate(problems)))
     }
 
-    fn named(&self, file: &Path) -> anyhow::Result<Database> {
+    fn named(&self, file: &Path) -> Result<Database, Stop> {
         let text = file.to_string_lossy();
-        if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-            bail!(
-                "--from takes a file with the URL, not the URL: everybody on this machine can read command lines"
-            );
+        if text.contains("://") || text.contains("password=") {
+            return Err(Stop::Usage(
+                "--from takes a file with the URL, not the URL: everybody on this machine can read command lines".to_owned(),
+            ));
         }
         let ship = Ship {
             gateway: None,
@@ -67,27 +98,21 @@ impl Source {
             // Whoever writes sslmode=disable by hand means it.
             allow_plaintext: true,
         };
-        snapshot::database(&ship)
-            .map_err(|problem| anyhow::anyhow!(problem.message).context(file.display().to_string()))
+        let found = snapshot::database(&ship);
+        found.map_err(|problem| {
+            Stop::Failure(anyhow!(problem.message).context(file.display().to_string()))
+        })
     }
 }
 
-fn of_config(path: &Path) -> anyhow::Result<Option<Database>> {
-    let loaded = match config::load(path) {
-        Ok(loaded) => loaded,
-        Err(problems) => {
-            err!("the config does not tell the database:\n{problems}");
-            return Ok(None);
-        }
-    };
+fn of_config(path: &Path) -> Result<Database, Stop> {
+    let loaded = config::load(path).map_err(|problems| {
+        Stop::of(format_args!(
+            "the config does not tell the database:\n{problems}"
+        ))
+    })?;
     let Some(ship) = &loaded.settings.audit.ship else {
-        bail!("{}: there is no audit.ship in it", path.display());
+        return Err(anyhow!("{}: there is no audit.ship in it", path.display()).into());
     };
-    match snapshot::database(ship) {
-        Ok(database) => Ok(Some(database)),
-        Err(problem) => {
-            err!("{}", loaded.locate(vec![problem]));
-            Ok(None)
-        }
-    }
+    snapshot::database(ship).map_err(|problem| Stop::of(loaded.locate(vec![problem])))
 }

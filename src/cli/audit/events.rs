@@ -7,6 +7,7 @@ use clap::ValueEnum;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
+use super::stop::Stop;
 use crate::{
     audit,
     cli::{
@@ -43,7 +44,7 @@ enum Format {
 }
 
 /// Prints what happened beside calls.
-pub fn run(args: &Args) -> anyhow::Result<Exit> {
+pub fn run(args: &Args) -> Result<Exit, Stop> {
     let trail = args.trail.open()?;
     let progress = RefCell::new(Progress::of(trail.bytes()));
     let mut count = 0;

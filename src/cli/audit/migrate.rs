@@ -2,7 +2,7 @@
 
 use clap::ArgGroup;
 
-use super::database::Source;
+use super::{database::Source, stop::Stop};
 use crate::{
     cli::{
         ConfigFile, Exit,
@@ -14,7 +14,11 @@ use crate::{
 
 /// Arguments of `audit migrate`.
 #[derive(Debug, clap::Args)]
-#[command(group(ArgGroup::new("database").required(true).args(["from", "collected", "print"])))]
+#[command(
+    group(ArgGroup::new("database").required(true).args(["from", "collected", "print"])),
+    mut_arg("from", |from| from.help("Make the tables of the database whose URL stands in this file")),
+    mut_arg("collected", |collected| collected.help("Make the tables of the database of the config (`audit.ship`)"))
+)]
 pub struct Args {
     #[command(flatten)]
     source: Source,
@@ -26,14 +30,12 @@ pub struct Args {
 }
 
 /// Makes the tables of the database, or brings them up to date.
-pub fn run(args: &Args) -> anyhow::Result<Exit> {
+pub fn run(args: &Args) -> Result<Exit, Stop> {
     if args.print {
         out!("{}", ship::schema_sql());
         return Ok(Exit::Ok);
     }
-    let Some(database) = args.source.database(&args.config.path)? else {
-        return Ok(Exit::Config);
-    };
+    let database = args.source.database(&args.config.path)?;
     let Migrated { from, to } = block_on(async {
         let mut connected = database.connect().await?;
         Ok(ship::migrate(&mut connected.client).await?)

@@ -5,7 +5,10 @@ use std::{cell::RefCell, time::SystemTime};
 use anyhow::Context;
 use jiff::Timestamp;
 
-use super::format::{Format, Printer};
+use super::{
+    format::{Format, Printer},
+    stop::Stop,
+};
 use crate::{
     audit::{self, ENDS, Filter, Found, Row},
     cli::{Exit, output::errln, process::block_on, progress::Progress},
@@ -53,7 +56,17 @@ pub struct Args {
 }
 
 /// Prints the rows that are asked for.
-pub fn run(args: &Args) -> anyhow::Result<Exit> {
+pub fn run(args: &Args) -> Result<Exit, Stop> {
+    let of_database = [("--gateway", args.gateway.is_some())];
+    args.source.fits(&args.trail, &of_database)?;
+    if let (Some(since), Some(until)) = (args.since, args.until)
+        && until <= since
+    {
+        // Else the answer would be that there is nothing.
+        return Err(Stop::Usage(format!(
+            "--until lies before --since ({until}, {since}): nothing can lie between. Spans count back from now, as in --since 3h --until 2h"
+        )));
+    }
     let filter = Filter {
         tenant: args.tenant.clone(),
         token: args.token.clone(),
@@ -89,11 +102,9 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
 
 /// The same of the collected trails. Each record is held against its own hash; whether
 /// some are missing tells `audit verify`.
-fn ask_database(args: &Args, filter: &Filter) -> anyhow::Result<Exit> {
-    let Some(database) = args.source.database(&args.trail.config.path)? else {
-        return Ok(Exit::Config);
-    };
-    let known = args.trail.known_of(&args.source)?;
+fn ask_database(args: &Args, filter: &Filter) -> Result<Exit, Stop> {
+    let database = args.source.database(&args.trail.config.path)?;
+    let known = args.source.known(&args.trail)?;
     let mut printer = Printer::new(args.format);
     let Asked { found, wants_key } = block_on(async {
         let connected = database.connect().await?;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use super::stop::Stop;
 use crate::{
     audit::{self, Head, Known, Report},
     cli::{
@@ -35,7 +36,12 @@ pub struct Args {
 }
 
 /// Reads and checks the whole trail.
-pub fn run(args: &Args) -> anyhow::Result<Exit> {
+pub fn run(args: &Args) -> Result<Exit, Stop> {
+    let of_database = [
+        ("--gateway", args.gateway.is_some()),
+        ("--silent-after", args.silent_after.is_some()),
+    ];
+    args.source.fits(&args.trail, &of_database)?;
     if args.source.is_given() {
         return verify_database(args);
     }
@@ -78,13 +84,11 @@ fn tell_unkeyed(report: &Report, of: &str) {
 const SILENT_AFTER: Duration = Duration::from_secs(15 * 60);
 
 /// The same of every collected chain.
-fn verify_database(args: &Args) -> anyhow::Result<Exit> {
-    let Some(database) = args.source.database(&args.trail.config.path)? else {
-        return Ok(Exit::Config);
-    };
+fn verify_database(args: &Args) -> Result<Exit, Stop> {
+    let database = args.source.database(&args.trail.config.path)?;
     let known = Known {
         head: args.expect,
-        ..args.trail.known_of(&args.source)?
+        ..args.source.known(&args.trail)?
     };
     let mut found = Chains::default();
     block_on(async {

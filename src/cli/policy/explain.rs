@@ -16,6 +16,7 @@ use crate::{
     fleet::share::Ceilings,
     ids::{CredentialId, IdGrammar, UserId},
     pipeline::{code::Code, respond},
+    token::looks_like_token,
 };
 
 /// What only a running gateway knows.
@@ -120,6 +121,11 @@ fn find<'a>(settings: &'a Settings, args: &Args) -> anyhow::Result<(&'a Tenant, 
         Some((tenant, token))
     });
     let first = found.next().ok_or_else(|| {
+        if looks_like_token(&args.token_id) {
+            return anyhow!(
+                "that is a token, not the id of one: give its id, as the config has it"
+            );
+        }
         let ids = asked().flat_map(|tenant| tenant.tokens.iter().map(|token| &*token.id));
         let hint = did_you_mean(&args.token_id, ids);
         anyhow!("no token has the id {}{hint}", quote(&args.token_id))
