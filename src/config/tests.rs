@@ -198,6 +198,14 @@ fn each_problem_has_its_place_its_field_and_what_would_be_right() {
             "keys.production.secret.env: expected the name of an environment variable: letters, digits and _ . -",
         ),
         (
+            format!("{GOOD}admin: {{ socket: off }}\n"),
+            "c.yaml:13:18: admin.socket: found \"off\", expected a path: leave it out for none",
+        ),
+        (
+            format!("{GOOD}audit: {{ directory: off }}\n"),
+            "c.yaml:13:21: audit.directory: found \"off\", expected a path (./off, if that is one)",
+        ),
+        (
             format!("{GOOD}admin: {{ address: \"127.0.0.1:8080\" }}\n"),
             "admin.address: callers are listened to there",
         ),

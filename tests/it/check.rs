@@ -430,3 +430,54 @@ fn check_tells_each_budget_and_warns_of_one_that_limits_do_not_let_be_spent() {
         assert_eq!(is_shared, !lines.is_empty(), "{summary}");
     }
 }
+
+#[test]
+fn a_word_for_none_is_no_path_and_no_name() {
+    let changed = |from: &str, to: &str| Config::new(|text| text.replace(from, to));
+    for word in ["off", "none", "No", "false", "\"null\"", "\"~\""] {
+        let said = format!(
+            "yaml:6:11: admin.socket: found \"{}\"",
+            word.trim_matches('"')
+        );
+        let socket = format!("address: off\n  socket: {word}");
+        assert_ends(&changed("address: off", &socket), 78, &said);
+    }
+    for (from, to, field) in [
+        (
+            "directory: audit",
+            "directory: off",
+            "audit.directory: found",
+        ),
+        (
+            "file: api-key",
+            "file: off",
+            "keys.production.secret.file: found",
+        ),
+        (
+            "address: 127",
+            "unix: { path: off } # 127",
+            "listen[0].unix.path: found",
+        ),
+        (
+            "address: 127",
+            "unix: { path: s, group: off } # 127",
+            "unix.group: found",
+        ),
+        (
+            "directory: audit",
+            "ship: { gateway: off, postgres: { url: { env: URL } } }",
+            "audit.ship.gateway: found",
+        ),
+    ] {
+        assert_ends(
+            &changed(from, to),
+            78,
+            &format!("{field} \"off\", expected a "),
+        );
+    }
+    let said = warned(
+        &changed("directory: audit", "directory: ./off"),
+        "audit.directory",
+    );
+    assert_eq!(said, "");
+}

@@ -86,8 +86,11 @@ impl Audit {
 
 fn ship(check: &mut Check, at: &FieldPath, raw: raw::Ship, allow_inline: bool) -> Option<Ship> {
     let gateway = raw.gateway;
-    if let Some(gateway) = &gateway {
-        check.name(at.clone().key("gateway"), gateway);
+    let gateway_at = at.clone().key("gateway");
+    if !check.word_for_none(&gateway_at, gateway.as_deref(), "a name")
+        && let Some(gateway) = &gateway
+    {
+        check.name(gateway_at, gateway);
     }
     let at = at.clone().key("postgres");
     let postgres = check.required(at.clone(), raw.postgres)?;

@@ -104,8 +104,28 @@ impl<'a> Check<'a> {
     pub fn path(&mut self, at: FieldPath, path: &str) -> PathBuf {
         if path.is_empty() || path.contains('\0') {
             self.problem(at, "expected a path");
+        } else if is_word_for_none(path) {
+            let message = format!(
+                "found {}, expected a path (./{path}, if that is one)",
+                quote(path)
+            );
+            self.problem(at, message);
         }
         self.directory.join(path)
+    }
+
+    /// A text that may be left out, as the words for that: no path and no name is meant.
+    /// Returns whether one was found.
+    pub fn word_for_none(&mut self, at: &FieldPath, text: Option<&str>, what: &str) -> bool {
+        let word = text.filter(|text| is_word_for_none(text));
+        if let Some(word) = word {
+            let message = format!(
+                "found {}, expected {what}: leave it out for none",
+                quote(word)
+            );
+            self.problem(at.clone(), message);
+        }
+        word.is_some()
     }
 
     /// The path of a socket.
@@ -363,6 +383,13 @@ impl<'a> Check<'a> {
         }
         fits
     }
+}
+
+/// Words with which people say that there is to be none. YAML's own (null, ~) are nothing
+/// already, unless they stand in quotes.
+fn is_word_for_none(text: &str) -> bool {
+    let words = ["off", "none", "no", "false", "null", "~"];
+    words.iter().any(|word| text.eq_ignore_ascii_case(word))
 }
 
 /// A name of a tenant, a token or a key, as a config may have it: 1 to 64 of

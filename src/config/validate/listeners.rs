@@ -121,6 +121,7 @@ fn unix(check: &mut Check, at: &FieldPath, raw: raw::UnixSocket) -> ListenAddres
             ),
         );
     }
+    check.word_for_none(&at.clone().key("group"), raw.group.as_deref(), "a group");
     ListenAddress::Unix {
         path,
         mode: bits.unwrap_or(0o600),
@@ -171,10 +172,15 @@ pub fn admin(check: &mut Check, raw: raw::Admin) -> Admin {
             "would travel readable to an admin.address that is not loopback: use admin.socket, or put allow_plaintext: true beside it",
         );
     }
+    let socket_at = at.clone().key("socket");
+    let socket = raw.socket.filter(|path| {
+        let path = Some(&**path);
+        !check.word_for_none(&socket_at, path, "a path")
+    });
     Admin {
         address,
-        hosts: hosts(check, &at.clone().key("hosts"), raw.hosts),
-        socket: raw.socket.map(|path| check.socket(at.key("socket"), &path)),
+        hosts: hosts(check, &at.key("hosts"), raw.hosts),
+        socket: socket.map(|path| check.socket(socket_at, &path)),
         token,
     }
 }
