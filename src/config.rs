@@ -40,6 +40,8 @@ use crate::{background, secret::hex};
 
 /// The longest config that is read; 100,000 tenants take some 20 MiB.
 const CONFIG_BYTES_MAX: u64 = 32 << 20;
+/// What stands for standard input in the place of a path.
+const STDIN: &str = "-";
 /// How deep a config may nest. Ours nests 6 deep; YAML parsers take quadratic
 /// time on what is very deep.
 const NESTING_MAX: usize = 64;
@@ -87,11 +89,25 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
     })
 }
 
-fn is_stdin(path: &Path) -> bool {
-    path == Path::new("-")
+/// Whether this stands for standard input, which can't be read a second time.
+pub(crate) fn is_stdin(path: &Path) -> bool {
+    path == Path::new(STDIN)
 }
 
 impl Loaded {
+    /// A config from standard input, as it was read at the start: what it names may be
+    /// read again.
+    pub fn read_once(settings: Arc<Settings>, digest: &str) -> Self {
+        let once = "the config came from standard input, which is read once: restart to change it";
+        Self {
+            settings,
+            digest: digest.to_owned(),
+            warnings: vec![Problem::new(FieldPath::root(), once)],
+            path: STDIN.into(),
+            piped: Some(String::new()),
+        }
+    }
+
     /// Where it stands.
     pub fn path(&self) -> &Path {
         &self.path

@@ -31,7 +31,7 @@ use crate::{
 /// Arguments of `serve`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The config file; instead of --config
+    /// The config file, or - for standard input, which is read once; instead of --config
     file: Option<PathBuf>,
     #[command(flatten)]
     config: ConfigFile,

@@ -42,7 +42,7 @@ impl Basis {
         let files = |named| watched(&self.path, std::iter::once(&*self.settings).chain(named));
         // Before it is read: what changes meanwhile is seen by the next look.
         let found = Files::look(&files(None), Some(&self.known));
-        let loaded = config::load(&self.path);
+        let loaded = self.load();
         let named = loaded.as_ref().ok();
         let named = named.map(|loaded| Arc::clone(&loaded.settings));
         let found = match &named {
@@ -66,6 +66,14 @@ impl Basis {
         }
     }
 
+    fn load(&self) -> Result<Loaded, Problems> {
+        if config::is_stdin(&self.path) {
+            let settings = Arc::clone(&self.settings);
+            return Ok(Loaded::read_once(settings, &self.snapshot.digest));
+        }
+        config::load(&self.path)
+    }
+
     /// Also what only the next start would meet is told now, while somebody looks.
     fn build(&self, loaded: &Loaded) -> Result<Built, Vec<Problem>> {
         let built = snapshot::build(&loaded.settings, &loaded.digest, Some(&self.snapshot));
@@ -81,10 +89,11 @@ impl Basis {
     }
 }
 
-/// The config and every file that these settings name.
+/// The config, if it is a file, and every file that these settings name.
 pub fn watched<'a>(path: &Path, named: impl IntoIterator<Item = &'a Settings>) -> Vec<PathBuf> {
     let named = named.into_iter().flat_map(snapshot::named_files);
-    let mut files: Vec<_> = std::iter::once(path.to_owned()).chain(named).collect();
+    let config = (!config::is_stdin(path)).then(|| path.to_owned());
+    let mut files: Vec<_> = config.into_iter().chain(named).collect();
     files.sort();
     files.dedup();
     files

@@ -1,8 +1,9 @@
 //! Another config while the gateway runs: whole or not at all, and no call lost.
 
 use std::{
-    fs,
+    fs::{self, File},
     os::unix::fs::symlink,
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -17,7 +18,9 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::{
-    Connection, Gateway, Setup, USER, assert_refusal, delete, gateway::secret, h2,
+    CREDENTIAL, Connection, Gateway, Setup, USER, assert_refusal, binary, delete,
+    gateway::{Process, secret},
+    h2,
 };
 
 fn status(gateway: &Gateway) -> Value {
@@ -522,4 +525,42 @@ fn a_long_config_is_loaded_in_spare_time_and_whatever_notices_it_is_not() {
             "{name}: {policies:?}"
         );
     }
+}
+
+#[test]
+fn a_config_from_standard_input_is_read_once_and_what_it_names_again() {
+    let mut gateway = Setup::default()
+        .file("users.txt", format!("{USER}\n"))
+        .tenant("billing", &["users: { file: users.txt }"])
+        .start();
+    gateway.stop();
+    let mut command = Command::new(binary());
+    command
+        .args(["serve", "-"])
+        .current_dir(gateway.path(""))
+        .stdin(File::open(gateway.config_path()).unwrap());
+    gateway.process = Process::run(command);
+    (gateway.data, gateway.admin) = (
+        gateway.process.listening("data"),
+        gateway.process.listening("admin"),
+    );
+    let once = "the config came from standard input, which is read once: restart to change it";
+    let (code, said) = gateway.admin_socket("POST", "/-/reload");
+    assert_eq!(code, 200, "{said}");
+    assert!(said.contains(&format!("-: {once}")), "{said}");
+    gateway.process.signal(Signal::HUP);
+    gateway.record("the hangup", |record| {
+        record["event"] == "config.loaded" && record["by"] == "SIGHUP"
+    });
+    assert!(gateway.process.output().contains(once));
+    // What it names is looked at as ever.
+    fs::write(gateway.path("users.txt"), "nobody-else\n").unwrap();
+    wait_until("the other list", || {
+        gateway.delete(USER, CREDENTIAL).status == 403
+    });
+    let trail = gateway.trail();
+    let refused = trail
+        .iter()
+        .any(|record| record["event"] == "config.rejected");
+    assert!(!refused, "{}", gateway.trail_text());
 }
