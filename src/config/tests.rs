@@ -96,7 +96,24 @@ fn each_problem_has_its_place_its_field_and_what_would_be_right() {
         (with("    users: all\n", ""), "tenants[0].users: is missing"),
         (
             with("users: all", "users: everybody"),
-            "tenants[0].users: expected all, a list of user ids, or { file: PATH }",
+            "tenants[0].users: found \"everybody\", expected all, a list of user ids, or { file: PATH }\n",
+        ),
+        (
+            with("users: all", "users: al"),
+            "tenants[0].users: found \"al\", expected all, a list of user ids, or { file: PATH }, did you mean all?",
+        ),
+        (with("users: all", "users: ALL"), ", did you mean all?"),
+        (
+            with("users: all", "users: all, ana"),
+            "found \"all, ana\", expected all, a list of user ids, or { file: PATH }, did you mean a list, in [ ]?",
+        ),
+        (
+            with("users: all", "users: users.txt"),
+            "found \"users.txt\", expected all, a list of user ids, or { file: PATH }, did you mean { file: users.txt }?",
+        ),
+        (
+            with("users: all", "users: 7"),
+            "tenants[0].users: found 7, expected all, a list of user ids, or { file: PATH }",
         ),
         (
             with("users: all", "users: [ ok, a/b ]"),

@@ -481,3 +481,10 @@ fn a_word_for_none_is_no_path_and_no_name() {
     );
     assert_eq!(said, "");
 }
+
+#[test]
+fn a_byte_order_mark_before_a_list_of_users_is_skipped() {
+    assert_eq!(warned(&with_user_file("\u{feff}u1\nu2\n"), "users"), "");
+    let said = warned(&with_user_file("\u{feff}# nobody\n"), "users");
+    assert!(said.contains("names nobody"), "{said}");
+}

@@ -9,6 +9,7 @@ use crate::{
         problem::{FieldPath, Problem},
         settings::{Mode, Settings, Tenant, Users},
         validate::expected_id,
+        without_mark,
     },
     ids::{IdGrammar, UserId},
 };
@@ -73,6 +74,7 @@ fn read_users(path: &Path, grammar: IdGrammar) -> Result<HashSet<UserId>, String
     }
     let text = String::from_utf8(content)
         .map_err(|error| format!("{} is not UTF-8 ({error})", path.display()))?;
+    let text = without_mark(&text);
     let mut bad = BadLines::default();
     let lines = (1..)
         .zip(text.lines())

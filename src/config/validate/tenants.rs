@@ -219,13 +219,35 @@ fn users_of(
             }
             Users::Listed(users)
         }
-        _ => {
-            check.problem(
-                at.clone(),
-                "expected all, a list of user ids, or { file: PATH }",
-            );
+        raw => {
+            let found = match &raw {
+                OneOf::Word(word) => format!("found {}, ", quote(word)),
+                OneOf::Number(number) => format!("found {number}, "),
+                OneOf::List(_) | OneOf::Map(_) => String::new(),
+            };
+            let hint = match &raw {
+                OneOf::Word(word) => users_meant(word),
+                _ => String::new(),
+            };
+            let expected = "expected all, a list of user ids, or { file: PATH }";
+            check.problem(at.clone(), format!("{found}{expected}{hint}"));
             Users::All
         }
+    }
+}
+
+/// What somebody meant who wrote a word in the place of users.
+fn users_meant(word: &str) -> String {
+    let near = did_you_mean(&word.to_lowercase(), std::iter::once("all"));
+    let is_list = |separator| word.split(separator).nth(1).is_some();
+    if !near.is_empty() {
+        near
+    } else if is_list([',', ' ']) {
+        ", did you mean a list, in [ ]?".to_owned()
+    } else if word.contains(['/', '.']) && is_repeatable(word) {
+        format!(", did you mean {{ file: {word} }}?")
+    } else {
+        String::new()
     }
 }
 
