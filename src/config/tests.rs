@@ -160,6 +160,17 @@ fn each_problem_has_its_place_its_field_and_what_would_be_right() {
             with("    users: all", "    users: all\n    mode: dryrun"),
             "tenants[0].mode: found \"dryrun\", expected enforce or dry_run or suspended, did you mean dry_run?",
         ),
+        (
+            with(
+                "keys:\n  production:\n    secret: { file: key }",
+                "keys: {}",
+            ),
+            "tenants[0].key: found \"production\", and there are no keys",
+        ),
+        (
+            with("address: 127.0.0.1:8080", "unix: { path: s, mode: \"66\" }"),
+            "listen[0].unix.mode: found \"66\", expected three octal digits, as in 660 or 0660",
+        ),
         (with("id: first", "id: \"\""), "tokens[0].id"),
         (
             with("3b7e9c1f", "zz7e9c1f"),
@@ -183,6 +194,14 @@ fn each_problem_has_its_place_its_field_and_what_would_be_right() {
         (
             format!("{GOOD}bounds: {{ header_bytes: 1KiB }}\n"),
             "bounds.header_bytes: is out of bounds, expected 8192 to 262144 bytes",
+        ),
+        (
+            format!("{GOOD}admin: {{ socket: off }}\n"),
+            "c.yaml:13:18: admin.socket: found \"off\", expected a path: leave it out for none",
+        ),
+        (
+            format!("{GOOD}audit: {{ directory: off }}\n"),
+            "c.yaml:13:21: audit.directory: found \"off\", expected a path (./off, if that is one)",
         ),
         (
             format!("{GOOD}workers: 0\n"),
@@ -213,14 +232,6 @@ fn each_problem_has_its_place_its_field_and_what_would_be_right() {
         (
             with("{ file: key }", "{ env: \"0123-a key, by mistake\" }"),
             "keys.production.secret.env: expected the name of an environment variable: letters, digits and _ . -",
-        ),
-        (
-            format!("{GOOD}admin: {{ socket: off }}\n"),
-            "c.yaml:13:18: admin.socket: found \"off\", expected a path: leave it out for none",
-        ),
-        (
-            format!("{GOOD}audit: {{ directory: off }}\n"),
-            "c.yaml:13:21: audit.directory: found \"off\", expected a path (./off, if that is one)",
         ),
         (
             format!("{GOOD}admin: {{ address: \"127.0.0.1:8080\" }}\n"),

@@ -84,7 +84,7 @@ pub struct Listen {
 pub struct UnixSocket {
     /// Where it stands, relative to the config file.
     pub path: Option<String>,
-    /// Who may connect, in octal and in quotes.
+    /// Who may connect, in octal.
     #[schemars(extend("default" = "0660", "pattern" = "^0?[0-7]{3}$"))]
     pub mode: Option<String>,
     /// The group that it belongs to, by name or number; else that of the process.

@@ -48,7 +48,7 @@ pub fn without_directory(settings: &Settings, before: Option<&Settings>) -> Vec<
         let parent = parent_of(socket.path);
         let error = fs::metadata(&parent).err()?;
         let parent = parent.display();
-        let what = format!("there is no directory {parent}: it has to be there before the start");
+        let what = format!("there is no directory {parent}: what starts the gateway has to make it, as systemd does with RuntimeDirectory=");
         let is_missing = error.kind() == io::ErrorKind::NotFound;
         is_missing.then(|| Problem::new(at.path, what))
     });

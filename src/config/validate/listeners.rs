@@ -116,7 +116,7 @@ fn unix(check: &mut Check, at: &FieldPath, raw: raw::UnixSocket) -> ListenAddres
         check.problem(
             at.clone().key("mode"),
             format!(
-                "found {}, expected three octal digits in quotes, as in \"0660\"",
+                "found {}, expected three octal digits, as in 660 or 0660",
                 quote(mode)
             ),
         );

@@ -41,14 +41,21 @@ pub fn keys(check: &mut Check, raw: Option<Pairs<raw::Key>>, allow_inline: bool)
         let key = check.entry(&at, key).unwrap_or_default();
         let secret_at = at.clone().key("secret");
         let secret = check.required(secret_at.clone(), key.secret);
+        let secret = secret.map_or_else(
+            || SecretSource::Env(String::new()),
+            |raw| secret::source(check, &secret_at, raw, allow_inline),
+        );
+        let next_at = at.clone().key("next");
+        let next = key
+            .next
+            .map(|raw| secret::source(check, &next_at, raw, allow_inline));
+        if next.as_ref() == Some(&secret) {
+            let message = "is the same as secret: to move on to it changes nothing";
+            check.warning(next_at, message);
+        }
         keys.push(Key {
-            secret: secret.map_or_else(
-                || SecretSource::Env(String::new()),
-                |raw| secret::source(check, &secret_at, raw, allow_inline),
-            ),
-            next: key
-                .next
-                .map(|raw| secret::source(check, &at.clone().key("next"), raw, allow_inline)),
+            secret,
+            next,
             limits: check.windows(&at.key("limits"), key.limits),
             name,
         });
@@ -177,12 +184,13 @@ fn key_index(check: &mut Check, at: FieldPath, name: &str, keys: &[Key]) -> usiz
             .filter(|name| is_repeatable(name))
             .take(10)
             .collect();
-        let (found, known) = (quote(name), known.join(", "));
-        let hint = did_you_mean(name, names());
-        check.problem(
-            at,
-            format!("found {found}, which is none of keys: {known}{hint}"),
-        );
+        let (found, hint) = (quote(name), did_you_mean(name, names()));
+        let which = match known.is_empty() {
+            true if keys.is_empty() => "and there are no keys".to_owned(),
+            true => "which is none of keys".to_owned(),
+            false => format!("which is none of keys: {}", known.join(", ")),
+        };
+        check.problem(at, format!("found {found}, {which}{hint}"));
     }
     index.unwrap_or(0)
 }
