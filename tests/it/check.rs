@@ -432,6 +432,31 @@ fn check_tells_each_budget_and_warns_of_one_that_limits_do_not_let_be_spent() {
 }
 
 #[test]
+fn a_byte_order_mark_before_a_list_of_users_is_skipped() {
+    assert_eq!(warned(&with_user_file("\u{feff}u1\nu2\n"), "users"), "");
+    let said = warned(&with_user_file("\u{feff}# nobody\n"), "users");
+    assert!(said.contains("names nobody"), "{said}");
+}
+
+#[test]
+fn a_key_that_follows_itself_is_worth_a_warning() {
+    let with_next = |next: &str| {
+        let config = Config::new(|text| {
+            let secret = "    secret: { file: api-key }\n";
+            text.replace(secret, &format!("{secret}    next: {{ file: {next} }}\n"))
+        });
+        secret(&config.directory().join("other"), "fedcba9876543210\n");
+        warned(&config, "keys.production.next")
+    };
+    assert_eq!(with_next("other"), "");
+    for same in ["api-key", "./api-key"] {
+        let said = with_next(same);
+        let expected = "yaml:11:11: keys.production.next: is the same as secret";
+        assert!(said.contains(expected), "{same}: {said}");
+    }
+}
+
+#[test]
 fn a_word_for_none_is_no_path_and_no_name() {
     let changed = |from: &str, to: &str| Config::new(|text| text.replace(from, to));
     for word in ["off", "none", "No", "false", "\"null\"", "\"~\""] {
@@ -480,29 +505,4 @@ fn a_word_for_none_is_no_path_and_no_name() {
         "audit.directory",
     );
     assert_eq!(said, "");
-}
-
-#[test]
-fn a_byte_order_mark_before_a_list_of_users_is_skipped() {
-    assert_eq!(warned(&with_user_file("\u{feff}u1\nu2\n"), "users"), "");
-    let said = warned(&with_user_file("\u{feff}# nobody\n"), "users");
-    assert!(said.contains("names nobody"), "{said}");
-}
-
-#[test]
-fn a_key_that_follows_itself_is_worth_a_warning() {
-    let with_next = |next: &str| {
-        let config = Config::new(|text| {
-            let secret = "    secret: { file: api-key }\n";
-            text.replace(secret, &format!("{secret}    next: {{ file: {next} }}\n"))
-        });
-        secret(&config.directory().join("other"), "fedcba9876543210\n");
-        warned(&config, "keys.production.next")
-    };
-    assert_eq!(with_next("other"), "");
-    for same in ["api-key", "./api-key"] {
-        let said = with_next(same);
-        let expected = "yaml:11:11: keys.production.next: is the same as secret";
-        assert!(said.contains(expected), "{same}: {said}");
-    }
 }

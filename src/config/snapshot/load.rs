@@ -76,77 +76,38 @@ pub fn build(
     let mut problems = Vec::new();
     let target = target(&settings.upstream, previous, &mut problems);
     let listen = listeners::listeners(&settings.listen, previous, &mut problems);
-    let mut rules = Rules::default();
     let store = match (previous, &settings.limits_store) {
         // The workers have their ways to the one that they started with, or to none.
         (Some(previous), _) => previous.store.clone(),
         (None, Some(store)) => fleet::store(store, &mut problems),
         (None, None) => None,
     };
-    let is_shared = store.is_some();
-    let nothing = Left::default();
-    let left = previous.map_or(&nothing, |previous| &previous.left);
+    let before = Before::of(previous, store.is_some());
+    let mut rules = Rules::default();
     let keys: Vec<_> = settings
         .keys
         .iter()
-        .filter_map(|key| {
-            let known = (previous, left, is_shared);
-            load_key(key, &settings.upstream, known, &mut rules, &mut problems)
-        })
+        .filter_map(|key| load_key(key, &settings.upstream, &before, &mut rules, &mut problems))
         .collect();
-    let containment =
-        previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.containment));
-    let whole = keys.len() == settings.keys.len();
-    let before = previous.map_or(&[][..], |previous| &previous.tenants);
-    let known: HashMap<_, _> = before
-        .iter()
-        .map(|tenant| {
-            background::give_way();
-            (&*tenant.name, tenant)
-        })
-        .collect();
-    let mut tenants = Vec::with_capacity(settings.tenants.len());
-    let mut newcomers = Vec::new();
-    let others = previous.map_or_else(
-        || TenantCounts::new(settings.worker_count()),
-        |previous| previous.counts_of_others.clone(),
-    );
-    let named_max = usize::try_from(settings.metrics_tenants).unwrap_or(usize::MAX);
-    for (at, tenant) in settings.tenants.iter().enumerate() {
-        background::give_way();
-        let users = users(at, tenant, settings.upstream.ids, &mut problems);
-        let (true, Some(users), Some(key)) = (whole, users, keys.get(tenant.key)) else {
-            continue;
-        };
-        let known = known.get(&*tenant.name).copied();
-        let counts = counts(at < named_max, known, &others);
-        if known.is_none() {
-            newcomers.push(tenants.len());
-        }
-        let known = (known, left, is_shared);
-        tenants.push(ready(tenant, key, users, counts, known, &mut rules));
-    }
-    let snapshot = match (target, problems.is_empty()) {
-        (Some(upstream), true) => Snapshot {
-            digest: digest.into(),
-            failed_auth: previous
-                .filter(|previous| previous.bounds.failed_auth == settings.bounds.failed_auth)
-                .map_or_else(
-                    || Arc::new(FailedAuth::new(settings.bounds.failed_auth)),
-                    |previous| Arc::clone(&previous.failed_auth),
-                ),
-            bounds: settings.bounds.clone(),
-            upstream,
-            store,
-            listen,
-            keys,
-            by_token: Tokens::of(&tenants),
-            tenants,
-            counts_of_others: others,
-            containment,
-            left: previous.map_or_else(Left::default, |previous| Left::since(settings, previous)),
-        },
-        _ => return Err(problems),
+    let counts_of_others = before.counts_of_others(settings);
+    let others = &counts_of_others;
+    let (tenants, newcomers) = tenants(settings, &keys, &before, others, &mut rules, &mut problems);
+    let (Some(upstream), true) = (target, problems.is_empty()) else {
+        return Err(problems);
+    };
+    let snapshot = Snapshot {
+        digest: digest.into(),
+        failed_auth: before.failed_auth(settings),
+        bounds: settings.bounds.clone(),
+        upstream,
+        store,
+        listen,
+        keys,
+        by_token: Tokens::of(&tenants),
+        tenants,
+        counts_of_others,
+        containment: previous.map_or_else(Arc::default, |it| Arc::clone(&it.containment)),
+        left: previous.map_or_else(Left::default, |it| Left::since(settings, it)),
     };
     Ok(Built {
         snapshot,
@@ -154,10 +115,78 @@ pub fn build(
     })
 }
 
+/// What was in effect before, if anything was: what did not change since is taken from it.
+struct Before<'a> {
+    snapshot: Option<&'a Snapshot>,
+    /// Its tenants by name.
+    tenants: HashMap<&'a str, &'a Tenant>,
+    /// Whether limits are shared with other gateways.
+    is_shared: bool,
+}
+
+impl<'a> Before<'a> {
+    fn of(snapshot: Option<&'a Snapshot>, is_shared: bool) -> Self {
+        let tenants = snapshot.map_or(&[][..], |snapshot| &snapshot.tenants);
+        let by_name = tenants.iter().map(|tenant| {
+            background::give_way();
+            (&*tenant.name, tenant)
+        });
+        Self {
+            snapshot,
+            tenants: by_name.collect(),
+            is_shared,
+        }
+    }
+
+    fn tenant(&self, name: &str) -> Option<&'a Tenant> {
+        self.tenants.get(name).copied()
+    }
+
+    fn key(&self, name: &str) -> Option<&'a Key> {
+        let mut keys = self.snapshot?.keys.iter();
+        keys.find(|key| key.ring.name() == name)
+    }
+
+    /// The buckets of a tenant that is `known`, or what is left of one that was taken out.
+    fn buckets_of_tenant(&self, known: Option<&Tenant>, name: &str) -> Vec<Arc<Bucket>> {
+        match (known, self.snapshot) {
+            (Some(tenant), _) => tenant.limits.of_tenant().cloned().collect(),
+            (None, Some(snapshot)) => snapshot.left.of_tenant(name).to_vec(),
+            (None, None) => Vec::new(),
+        }
+    }
+
+    /// The buckets of a key that is `known`, or what is left of one that was taken out.
+    fn buckets_of_key(&self, known: Option<&'a Key>, name: &str) -> &'a [Arc<Bucket>] {
+        match (known, self.snapshot) {
+            (Some(key), _) => &key.buckets,
+            (None, Some(snapshot)) => snapshot.left.of_key(name),
+            (None, None) => &[],
+        }
+    }
+
+    fn failed_auth(&self, settings: &Settings) -> Arc<FailedAuth> {
+        let window = settings.bounds.failed_auth;
+        let known = self.snapshot.map(|it| (&it.bounds, &it.failed_auth));
+        match known {
+            Some((bounds, known)) if bounds.failed_auth == window => Arc::clone(known),
+            _ => Arc::new(FailedAuth::new(window)),
+        }
+    }
+
+    /// What is counted of tenants without a name in the metrics.
+    fn counts_of_others(&self, settings: &Settings) -> TenantCounts {
+        match self.snapshot {
+            Some(snapshot) => snapshot.counts_of_others.clone(),
+            None => TenantCounts::new(settings.worker_count()),
+        }
+    }
+}
+
 fn load_key(
     key: &settings::Key,
     upstream: &settings::Upstream,
-    (previous, left, is_shared): (Option<&Snapshot>, &Left, bool),
+    before: &Before<'_>,
     rules: &mut Rules,
     problems: &mut Vec<Problem>,
 ) -> Option<Key> {
@@ -175,21 +204,14 @@ fn load_key(
         Some(source) => Some(read("next", source)?),
         None => None,
     };
-    let known = previous.and_then(|previous| {
-        let mut keys = previous.keys.iter();
-        keys.find(|known| known.ring.name() == key.name)
-    });
+    let known = before.key(&key.name);
     let breaker = known
         .map(|known| &known.breaker)
         .filter(|breaker| breaker.bounds() == upstream.circuit_breaker.as_ref());
+    let own = before.buckets_of_key(known, &key.name);
     Some(Key {
         ring: Arc::new(KeyRing::new(first?, next, known.map(|known| &*known.ring))),
-        buckets: buckets(
-            ("key", is_shared),
-            &key.limits,
-            known.map_or_else(|| left.of_key(&key.name), |known| &known.buckets),
-            rules,
-        ),
+        buckets: buckets(("key", before.is_shared), &key.limits, own, rules),
         gate: known.map_or_else(Arc::default, |known| Arc::clone(&known.gate)),
         breaker: breaker
             .cloned()
@@ -201,7 +223,7 @@ fn load_key(
 fn buckets(
     (scope, is_shared): (&'static str, bool),
     windows: &[Window],
-    known: &[Arc<Bucket>],
+    own: &[Arc<Bucket>],
     rules: &mut Rules,
 ) -> Vec<Arc<Bucket>> {
     let mut new = |window| match (rules.of(scope, window), is_shared) {
@@ -211,10 +233,40 @@ fn buckets(
     windows
         .iter()
         .map(|window| {
-            let same = known.iter().find(|bucket| bucket.window() == *window);
+            let same = own.iter().find(|bucket| bucket.window() == *window);
             same.cloned().unwrap_or_else(|| Arc::new(new(*window)))
         })
         .collect()
+}
+
+/// The tenants, and which of them were not there before. None, if not all `keys` could be
+/// read; then their lists are read all the same, for their problems.
+fn tenants(
+    settings: &Settings,
+    keys: &[Key],
+    before: &Before<'_>,
+    others: &TenantCounts,
+    rules: &mut Rules,
+    problems: &mut Vec<Problem>,
+) -> (Vec<Tenant>, Vec<usize>) {
+    let has_all_keys = keys.len() == settings.keys.len();
+    let named_max = usize::try_from(settings.metrics_tenants).unwrap_or(usize::MAX);
+    let mut tenants = Vec::with_capacity(settings.tenants.len());
+    let mut newcomers = Vec::new();
+    for (at, tenant) in settings.tenants.iter().enumerate() {
+        background::give_way();
+        let users = users(at, tenant, settings.upstream.ids, problems);
+        let (true, Some(users), Some(key)) = (has_all_keys, users, keys.get(tenant.key)) else {
+            continue;
+        };
+        let known = before.tenant(&tenant.name);
+        if known.is_none() {
+            newcomers.push(tenants.len());
+        }
+        let counts = counts(at < named_max, known, others);
+        tenants.push(ready(tenant, key, users, counts, (known, before), rules));
+    }
+    (tenants, newcomers)
 }
 
 /// The counts that a tenant had, if it has a name in the metrics then and now.
@@ -232,13 +284,10 @@ fn ready(
     key: &Key,
     users: UserSet,
     counts: TenantCounts,
-    (known, left, is_shared): (Option<&Tenant>, &Left, bool),
+    (known, before): (Option<&Tenant>, &Before<'_>),
     rules: &mut Rules,
 ) -> Tenant {
-    let own: Vec<_> = match known {
-        Some(known) => known.limits.of_tenant().cloned().collect(),
-        None => left.of_tenant(&tenant.name).to_vec(),
-    };
+    let own = before.buckets_of_tenant(known, &tenant.name);
     let line = || {
         let line = known.and_then(|known| known.line.as_ref());
         line.filter(|line| line.waiting_max() == tenant.wait_queue)
@@ -252,7 +301,7 @@ fn ready(
         lasting: known.map_or_else(Arc::default, |known| Arc::clone(&known.lasting)),
         freeze_after: tenant.freeze_after,
         limits: Limits::new(
-            buckets(("tenant", is_shared), &tenant.limits, &own, rules),
+            buckets(("tenant", before.is_shared), &tenant.limits, &own, rules),
             key.buckets.iter().cloned(),
             Arc::clone(&key.gate),
             Arc::clone(&key.breaker),
