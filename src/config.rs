@@ -5,6 +5,7 @@
 
 pub mod named;
 pub mod problem;
+mod ranges;
 mod raw;
 mod reference;
 pub mod settings;

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 const INTRODUCTION: &str = "\
 # Configuration
@@ -82,6 +82,13 @@ impl Page<'_> {
             return self.link(name, path);
         }
         if let Some(choices) = field["anyOf"].as_array() {
+            // A number of bytes is a size, too.
+            let size = choices
+                .iter()
+                .find(|it| text_of(it, "pattern").contains("KiB"));
+            if let Some(size) = size {
+                return self.value(size, path);
+            }
             let choices = choices.iter().filter(|it| it["type"] != "null");
             let choices: Vec<_> = choices.map(|it| self.value(it, path)).collect();
             return choices.join(" or ");
@@ -98,12 +105,18 @@ impl Page<'_> {
             kind => kind.as_str(),
         };
         match kind {
-            Some("array") => format!("list of {}", self.value(&field["items"], path)),
+            Some("array") => {
+                let entry = self.value(&field["items"], path);
+                match entry.strip_prefix("map as ") {
+                    Some(known) => format!("list of maps as {known}"),
+                    None => format!("list of {entry}"),
+                }
+            }
             Some("object") => {
                 let entry = self.value(&field["additionalProperties"], &format!("{path}.NAME"));
                 format!("map of names to {entry}")
             }
-            Some("integer") => bounds(field),
+            Some("integer" | "number") => bounds(field),
             Some("boolean") => "`true` or `false`".to_owned(),
             Some("string") => match text_of(field, "pattern") {
                 pattern if pattern.contains("forever") => "duration or `forever`".to_owned(),
@@ -119,8 +132,13 @@ impl Page<'_> {
     fn link(&mut self, reference: &str, path: &str) -> String {
         let name = reference.rsplit('/').next().unwrap_or_default();
         let shape = self.schema["$defs"].get(name).unwrap_or(&Value::Null);
-        if shape["properties"].is_null() {
+        let Some(keys) = shape["properties"].as_object() else {
             return self.value(&shape.clone(), path);
+        };
+        // What has a single key needs no section: `{ file: … }`.
+        let only = shape["required"].get(0).and_then(Value::as_str);
+        if let (1, Some(only)) = (keys.len(), only) {
+            return format!("`{{ {only}: … }}`");
         }
         if !self.known.iter().any(|(known, _)| known == name) {
             self.known.push((name.to_owned(), path.to_owned()));
@@ -132,7 +150,12 @@ impl Page<'_> {
             .chars()
             .filter(|c| c.is_ascii_alphanumeric() || "_-".contains(*c))
             .collect();
-        format!("[{title}](#{})", anchor.to_ascii_lowercase())
+        let link = format!("[{title}](#{})", anchor.to_ascii_lowercase());
+        if title == path {
+            return link;
+        }
+        // The section stands under another key that has the same.
+        format!("map as {link}")
     }
 }
 
@@ -142,10 +165,25 @@ fn text_of<'a>(shape: &'a Value, name: &str) -> &'a str {
 
 fn bounds(field: &Value) -> String {
     match (&field["minimum"], &field["maximum"]) {
-        (Value::Null, Value::Null) => "number".to_owned(),
-        (Value::Null, max) => format!("number, at most {max}"),
-        (min, Value::Null) if min == 0 => "number".to_owned(),
-        (min, Value::Null) => format!("number, at least {min}"),
-        (min, max) => format!("number, {min} to {max}"),
+        (Value::Number(min), Value::Number(max)) => {
+            format!("number, {} to {}", grouped(min), grouped(max))
+        }
+        _ => "number".to_owned(),
     }
+}
+
+/// A number as people read it: 10,000.
+fn grouped(number: &Number) -> String {
+    let digits = number.to_string();
+    if number.is_f64() {
+        return digits;
+    }
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }

@@ -48,6 +48,16 @@ pub fn show_duration(span: Duration) -> String {
     }
 }
 
+/// Writes a size as [`size`] reads it, in the largest unit that fits.
+pub fn show_size(bytes: u32) -> String {
+    let units = [(1 << 20, "MiB"), (1 << 10, "KiB")];
+    let fits = |factor: &u32| bytes > 0 && bytes.is_multiple_of(*factor);
+    match units.into_iter().find(|(factor, _)| fits(factor)) {
+        Some((factor, unit)) => format!("{}{unit}", bytes / factor),
+        None => format!("{bytes}B"),
+    }
+}
+
 /// Reads `4096`, `4096B`, `16KiB` or `1MiB`.
 ///
 /// # Errors
@@ -110,6 +120,11 @@ mod tests {
     }
 
     proptest::proptest! {
+        #[test]
+        fn a_shown_size_reads_back(bytes: u32) {
+            proptest::prop_assert_eq!(size(&show_size(bytes)), Ok(bytes.into()));
+        }
+
         #[test]
         fn a_shown_duration_reads_back(ms in 0_u64..u64::MAX / 2) {
             let span = Duration::from_millis(ms);

@@ -11,20 +11,16 @@ mod tenants;
 mod tokens;
 mod upstream;
 
-use std::{num::NonZeroUsize, path::Path, time::Duration};
+use std::{num::NonZeroUsize, path::Path};
 
 use self::check::Check;
 pub use self::{check::name, tenants::expected_id, upstream::is_loopback};
 use super::{
     problem::{FieldPath, Problem},
+    ranges,
     raw::{self, OneOf, Raw},
     settings::{Bounds, Settings},
 };
-
-/// The longest span of any limit or time-out.
-pub const SPAN_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
-/// Workers that a config may name.
-const WORKERS_MAX: u64 = 256;
 
 /// What came of a config.
 #[derive(Debug)]
@@ -77,7 +73,7 @@ pub fn validate(
     let workers = workers(&mut check, raw.workers);
     let metrics = raw.metrics.unwrap_or_default();
     let at = FieldPath::root().key("metrics").key("max_tenants");
-    let metrics_tenants = check.count(at, metrics.max_tenants, 200, 0..=10_000);
+    let metrics_tenants = check.count(at, metrics.max_tenants, 200, ranges::METRICS_MAX_TENANTS);
     let settings = Settings {
         listen,
         admin,
@@ -113,65 +109,92 @@ fn version(check: &mut Check, version: Option<u64>) {
 }
 
 fn workers(check: &mut Check, workers: Option<OneOf<raw::Nothing>>) -> Option<NonZeroUsize> {
-    match workers {
-        None => None,
-        Some(OneOf::Word(word)) if word == "auto" => None,
-        Some(OneOf::Number(n @ 1..=WORKERS_MAX)) => {
-            usize::try_from(n).ok().and_then(NonZeroUsize::new)
-        }
-        Some(_) => {
-            let at = FieldPath::root().key("workers");
-            check.problem(
-                at,
-                format!("expected auto, or a whole number from 1 to {WORKERS_MAX}"),
-            );
-            None
-        }
+    let allowed = ranges::WORKERS;
+    let found = match workers {
+        None => return None,
+        Some(OneOf::Word(word)) if word == "auto" => return None,
+        Some(OneOf::Number(found)) => u32::try_from(found).ok(),
+        Some(_) => None,
+    };
+    let found = found.filter(|found| allowed.contains(found));
+    if found.is_none() {
+        let at = FieldPath::root().key("workers");
+        let message = format!("expected auto, or a whole number from {allowed}");
+        check.problem(at, message);
     }
+    found.and_then(|found| NonZeroUsize::new(usize::try_from(found).ok()?))
 }
 
 fn bounds(check: &mut Check, raw: raw::Bounds) -> Bounds {
     let at = |name: &'static str| FieldPath::root().key("bounds").key(name);
-    let ms = Duration::from_millis;
     let failed_auth = raw.failed_auth.unwrap_or_else(|| raw::Window {
         requests: Some(20),
         per: Some("10s".to_owned()),
         burst: None,
     });
     Bounds {
-        connections: check.count(at("connections"), raw.connections, 4096, 1..=1_000_000),
+        connections: check.count(
+            at("connections"),
+            raw.connections,
+            4096,
+            ranges::BOUNDS_CONNECTIONS,
+        ),
         connections_per_peer: check.count(
             at("connections_per_peer"),
             raw.connections_per_peer,
             4096,
-            1..=1_000_000,
+            ranges::BOUNDS_CONNECTIONS_PER_PEER,
         ),
         requests_in_flight: check.count(
             at("requests_in_flight"),
             raw.requests_in_flight,
             1024,
-            1..=1_000_000,
+            ranges::BOUNDS_REQUESTS_IN_FLIGHT,
         ),
         failed_auth: check.window(at("failed_auth"), &failed_auth),
-        header_timeout: check.span(at("header_timeout"), raw.header_timeout, "5s", ms(100)),
-        body_timeout: check.span(at("body_timeout"), raw.body_timeout, "10s", ms(100)),
-        idle_timeout: check.span(at("idle_timeout"), raw.idle_timeout, "60s", ms(100)),
-        drain_delay: check.span(at("drain_delay"), raw.drain_delay, "0s", Duration::ZERO),
+        header_timeout: check.span(
+            at("header_timeout"),
+            raw.header_timeout,
+            "5s",
+            ranges::BOUNDS_HEADER_TIMEOUT,
+        ),
+        body_timeout: check.span(
+            at("body_timeout"),
+            raw.body_timeout,
+            "10s",
+            ranges::BOUNDS_BODY_TIMEOUT,
+        ),
+        idle_timeout: check.span(
+            at("idle_timeout"),
+            raw.idle_timeout,
+            "60s",
+            ranges::BOUNDS_IDLE_TIMEOUT,
+        ),
+        drain_delay: check.span(
+            at("drain_delay"),
+            raw.drain_delay,
+            "0s",
+            ranges::BOUNDS_DRAIN_DELAY,
+        ),
         drain_timeout: check.span(
             at("drain_timeout"),
             raw.drain_timeout,
             "35s",
-            Duration::ZERO,
+            ranges::BOUNDS_DRAIN_TIMEOUT,
         ),
-        headers: check.count(at("headers"), raw.headers, 64, 8..=1000),
-        // hyper can't be told to take less than 8 KiB.
+        headers: check.count(at("headers"), raw.headers, 64, ranges::BOUNDS_HEADERS),
         header_bytes: check.size(
             at("header_bytes"),
             raw.header_bytes,
             16 << 10,
-            8 << 10..=256 << 10,
+            ranges::BOUNDS_HEADER_BYTES,
         ),
-        body_bytes: check.size(at("body_bytes"), raw.body_bytes, 64 << 10, 0..=16 << 20),
+        body_bytes: check.size(
+            at("body_bytes"),
+            raw.body_bytes,
+            64 << 10,
+            ranges::BOUNDS_BODY_BYTES,
+        ),
     }
 }
 

@@ -5,9 +5,10 @@ use serde::Deserialize;
 
 use super::{
     OneOf,
-    described::{duration, trust},
+    described::{duration, lasting, trust, within},
     shapes::{FileOf, Secret},
 };
+use crate::config::ranges;
 
 /// A store in which the gateways of a fleet share their limits.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -21,10 +22,10 @@ pub struct LimitsStore {
     /// Redis or Valkey, 5 or newer, or a cluster of it.
     pub redis: Option<Redis>,
     /// How long a call waits for the store; then, and while the store is away, each gateway takes its fair share of every limit: 1/replicas.
-    #[schemars(schema_with = "duration", extend("default" = "50ms"))]
+    #[schemars(schema_with = "duration", extend("default" = "50ms"), transform = lasting(ranges::STORE_TIMEOUT))]
     pub timeout: Option<String>,
     /// How many gateways share the limits, at most: the real number must not be above it. May be changed without a restart.
-    #[schemars(extend("minimum" = 1, "maximum" = 100_000))]
+    #[schemars(transform = within(ranges::STORE_REPLICAS))]
     pub replicas: Option<u64>,
     /// What stands before every name in the store: 1 to 64 of A-Z a-z 0-9 . _ -. Gateways with another prefix are another fleet.
     #[schemars(extend("default" = "alloy-gateway"))]

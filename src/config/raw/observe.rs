@@ -5,10 +5,11 @@ use serde::Deserialize;
 
 use super::{
     OneOf,
-    described::{duration, trust},
+    described::{duration, lasting, trust, within},
     pairs::Pairs,
     shapes::{FileOf, Secret},
 };
+use crate::config::ranges;
 
 /// Logs on stderr.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -32,13 +33,13 @@ pub struct Log {
 pub struct Otlp {
     /// Scheme, host, port and, if the collector wants one, a path before `/v1/traces`.
     pub endpoint: Option<String>,
-    /// The share of calls that are traced, 0.0 to 1.0. Of a trace that a caller with a good token brings (traceparent), the caller decides.
-    #[schemars(range(min = 0.0, max = 1.0), extend("default" = 1.0))]
+    /// The share of calls that are traced. Of a trace that a caller with a good token brings (traceparent), the caller decides.
+    #[schemars(extend("default" = 1.0), transform = within(ranges::OTLP_SAMPLING))]
     pub sampling: Option<f64>,
     /// Header fields of each request to the collector, read once at the start.
     pub headers: Option<Pairs<Secret>>,
     /// Bound on one request to the collector.
-    #[schemars(schema_with = "duration", extend("default" = "10s"))]
+    #[schemars(schema_with = "duration", extend("default" = "10s"), transform = lasting(ranges::OTLP_TIMEOUT))]
     pub timeout: Option<String>,
     /// service.name of the spans.
     #[schemars(extend("default" = "alloy-gateway"))]

@@ -8,12 +8,15 @@ use serde::Deserialize;
 
 use super::{
     OneOf,
-    described::{breaker, duration, duration_or_forever, size, trust, users, workers},
+    described::{
+        breaker, duration, duration_or_forever, lasting, size, sized, trust, users, within, workers,
+    },
     fleet::LimitsStore,
     observe::{Log, Otlp},
     pairs::Pairs,
     ship::Ship,
 };
+use crate::config::ranges;
 
 /// The config of alloy-gateway.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -131,7 +134,7 @@ pub struct Admin {
 #[serde(deny_unknown_fields, default, expecting = "a map")]
 pub struct Metrics {
     /// How many tenants, in the order of the config, have series of their own; the others share the label _other.
-    #[schemars(extend("default" = 200, "minimum" = 0, "maximum" = 10_000))]
+    #[schemars(extend("default" = 200), transform = within(ranges::METRICS_MAX_TENANTS))]
     pub max_tenants: Option<u64>,
 }
 
@@ -155,25 +158,25 @@ pub struct Upstream {
     #[schemars(schema_with = "trust", extend("default" = "system"))]
     pub trust: Option<OneOf<FileOf>>,
     /// Bound on look-up, TCP and TLS of a new connection together.
-    #[schemars(schema_with = "duration", extend("default" = "2s"))]
+    #[schemars(schema_with = "duration", extend("default" = "2s"), transform = lasting(ranges::UPSTREAM_CONNECT_TIMEOUT))]
     pub connect_timeout: Option<String>,
     /// Bound on the whole call with every attempt, from the end of its wait.
-    #[schemars(schema_with = "duration", extend("default" = "30s"))]
+    #[schemars(schema_with = "duration", extend("default" = "30s"), transform = lasting(ranges::UPSTREAM_REQUEST_TIMEOUT))]
     pub request_timeout: Option<String>,
     /// Further attempts while nothing was written; at most one after something was.
-    #[schemars(extend("default" = 2, "maximum" = 10))]
+    #[schemars(extend("default" = 2), transform = within(ranges::UPSTREAM_RETRIES))]
     pub retries: Option<u64>,
     /// When to stop sending for a while, or off.
     #[schemars(schema_with = "breaker", extend("default" = { "failures": 10, "open_for": "5s" }))]
     pub circuit_breaker: Option<OneOf<CircuitBreaker>>,
     /// How long an unused connection is kept.
-    #[schemars(schema_with = "duration", extend("default" = "30s"))]
+    #[schemars(schema_with = "duration", extend("default" = "30s"), transform = lasting(ranges::UPSTREAM_IDLE_TIMEOUT))]
     pub idle_timeout: Option<String>,
     /// How old a connection may become, so that a change in DNS is seen.
-    #[schemars(schema_with = "duration", extend("default" = "5m"))]
+    #[schemars(schema_with = "duration", extend("default" = "5m"), transform = lasting(ranges::UPSTREAM_CONNECTION_MAX_AGE))]
     pub connection_max_age: Option<String>,
     /// How many unused connections each worker keeps.
-    #[schemars(extend("default" = 64, "maximum" = 10000))]
+    #[schemars(extend("default" = 64), transform = within(ranges::UPSTREAM_IDLE_CONNECTIONS))]
     pub idle_connections: Option<u64>,
     /// Allows an http:// url on a host that is not loopback: the key then travels readable.
     #[schemars(extend("default" = false))]
@@ -185,10 +188,10 @@ pub struct Upstream {
 #[serde(deny_unknown_fields, default, expecting = "a map")]
 pub struct CircuitBreaker {
     /// Consecutive failures that open it.
-    #[schemars(extend("default" = 10, "minimum" = 1))]
+    #[schemars(extend("default" = 10), transform = within(ranges::BREAKER_FAILURES))]
     pub failures: Option<u64>,
     /// How long it stays open before a single call probes.
-    #[schemars(schema_with = "duration", extend("default" = "5s"))]
+    #[schemars(schema_with = "duration", extend("default" = "5s"), transform = lasting(ranges::BREAKER_OPEN_FOR))]
     pub open_for: Option<String>,
 }
 
@@ -249,12 +252,13 @@ pub struct Tenant {
     /// Its own limits.
     pub limits: Option<Vec<Option<Window>>>,
     /// How long a call may wait for its turn before it is refused.
-    #[schemars(schema_with = "duration", extend("default" = "0s"))]
+    #[schemars(schema_with = "duration", extend("default" = "0s"), transform = lasting(ranges::TENANT_WAIT))]
     pub wait: Option<String>,
     /// How many calls may wait at once; the next one is refused.
-    #[schemars(extend("default" = 64))]
+    #[schemars(extend("default" = 64), transform = within(ranges::TENANT_WAIT_QUEUE))]
     pub wait_queue: Option<u64>,
-    /// How many of its calls may be under way at once; a quarter of bounds.requests_in_flight if absent.
+    /// How many of its calls may be under way at once; at most bounds.requests_in_flight, and a quarter of it if absent.
+    #[schemars(transform = within(ranges::TENANT_IN_FLIGHT))]
     pub in_flight: Option<u64>,
     /// What happens with a call that is allowed.
     #[schemars(extend("enum" = ["enforce", "dry_run", "suspended"], "default" = "enforce"))]
@@ -273,10 +277,10 @@ pub struct Tenant {
 #[schemars(extend("required" = ["deletions", "per"]))]
 pub struct FreezeAfter {
     /// How many different credentials; the call that deletes the last of them is answered as always.
-    #[schemars(extend("minimum" = 1, "maximum" = 100_000))]
+    #[schemars(transform = within(ranges::FREEZE_DELETIONS))]
     pub deletions: Option<u64>,
-    /// Within which span, 1s to 366d: any span of that length, not one by the clock.
-    #[schemars(schema_with = "duration")]
+    /// Within which span: any of that length, not one by the clock.
+    #[schemars(schema_with = "duration", transform = lasting(ranges::FREEZE_PER))]
     pub per: Option<String>,
 }
 
@@ -308,13 +312,13 @@ pub struct Token {
 #[schemars(extend("required" = ["requests", "per"]))]
 pub struct Window {
     /// How many come back in `per`.
-    #[schemars(extend("minimum" = 1, "maximum" = 1_000_000))]
+    #[schemars(transform = within(ranges::LIMIT_UNITS))]
     pub requests: Option<u64>,
-    /// The span, 1ms to 366d.
-    #[schemars(schema_with = "duration")]
+    /// The span.
+    #[schemars(schema_with = "duration", transform = lasting(ranges::LIMIT_PER))]
     pub per: Option<String>,
     /// How many at once; as `requests` if absent.
-    #[schemars(extend("minimum" = 1, "maximum" = 1_000_000))]
+    #[schemars(transform = within(ranges::LIMIT_UNITS))]
     pub burst: Option<u64>,
 }
 
@@ -329,19 +333,19 @@ pub struct Audit {
     #[schemars(extend("enum" = ["strict", "relaxed"], "default" = "strict"))]
     pub durability: Option<String>,
     /// How long a call waits for its intent to be durable before it is refused.
-    #[schemars(schema_with = "duration", extend("default" = "2s"))]
+    #[schemars(schema_with = "duration", extend("default" = "2s"), transform = lasting(ranges::AUDIT_INTENT_WAIT))]
     pub intent_wait: Option<String>,
     /// How long an answer waits for its outcome to be durable.
-    #[schemars(schema_with = "duration", extend("default" = "2s"))]
+    #[schemars(schema_with = "duration", extend("default" = "2s"), transform = lasting(ranges::AUDIT_OUTCOME_WAIT))]
     pub outcome_wait: Option<String>,
     /// A segment that has so many bytes is sealed, and the next one begun, once the disk has room for it.
-    #[schemars(schema_with = "size", extend("default" = "64MiB"))]
+    #[schemars(schema_with = "size", extend("default" = "64MiB"), transform = sized(ranges::AUDIT_SEGMENT_SIZE))]
     pub segment_size: Option<OneOf<Nothing>>,
     /// A segment that is so old is sealed, and the next one begun, once the disk has room for it.
-    #[schemars(schema_with = "duration", extend("default" = "1d"))]
+    #[schemars(schema_with = "duration", extend("default" = "1d"), transform = lasting(ranges::AUDIT_SEGMENT_AGE))]
     pub segment_age: Option<String>,
     /// Sealed segments whose records are all older are removed; or forever. Nothing is removed that a limit or a budget counts from, nor for a day after the system's clock was set or found a day ahead of the last record.
-    #[schemars(schema_with = "duration_or_forever", extend("default" = "forever"))]
+    #[schemars(schema_with = "duration_or_forever", extend("default" = "forever"), transform = lasting(ranges::AUDIT_RETENTION))]
     pub retention: Option<String>,
     /// How often the head is stated in trail and log, to be noted outside.
     pub checkpoint: Option<Checkpoint>,
@@ -356,10 +360,10 @@ pub struct Audit {
 #[serde(deny_unknown_fields, default, expecting = "a map")]
 pub struct Checkpoint {
     /// After so many records.
-    #[schemars(extend("default" = 10000))]
+    #[schemars(extend("default" = 10000), transform = within(ranges::CHECKPOINT_RECORDS))]
     pub records: Option<u64>,
     /// After so long, if there was any record.
-    #[schemars(schema_with = "duration", extend("default" = "10m"))]
+    #[schemars(schema_with = "duration", extend("default" = "10m"), transform = lasting(ranges::CHECKPOINT_EVERY))]
     pub every: Option<String>,
 }
 
@@ -368,39 +372,39 @@ pub struct Checkpoint {
 #[serde(deny_unknown_fields, default, expecting = "a map")]
 pub struct Bounds {
     /// Open connections in all.
-    #[schemars(extend("default" = 4096))]
+    #[schemars(extend("default" = 4096), transform = within(ranges::BOUNDS_CONNECTIONS))]
     pub connections: Option<u64>,
     /// Open connections of one peer: of an IPv4 address, an IPv6 /64, or a user on a Unix socket.
-    #[schemars(extend("default" = 4096))]
+    #[schemars(extend("default" = 4096), transform = within(ranges::BOUNDS_CONNECTIONS_PER_PEER))]
     pub connections_per_peer: Option<u64>,
     /// Requests being worked on.
-    #[schemars(extend("default" = 1024))]
+    #[schemars(extend("default" = 1024), transform = within(ranges::BOUNDS_REQUESTS_IN_FLIGHT))]
     pub requests_in_flight: Option<u64>,
     /// Failed authentications of one peer, as `connections_per_peer` has it; looked at only after a token failed. 20 per 10s if absent.
     pub failed_auth: Option<Window>,
     /// By when a request head, an h2 header block or a TLS handshake must be in.
-    #[schemars(schema_with = "duration", extend("default" = "5s"))]
+    #[schemars(schema_with = "duration", extend("default" = "5s"), transform = lasting(ranges::BOUNDS_HEADER_TIMEOUT))]
     pub header_timeout: Option<String>,
     /// By when a request body must be in.
-    #[schemars(schema_with = "duration", extend("default" = "10s"))]
+    #[schemars(schema_with = "duration", extend("default" = "10s"), transform = lasting(ranges::BOUNDS_BODY_TIMEOUT))]
     pub body_timeout: Option<String>,
     /// How long a connection may stay without a request, or without reading its answer.
-    #[schemars(schema_with = "duration", extend("default" = "60s"))]
+    #[schemars(schema_with = "duration", extend("default" = "60s"), transform = lasting(ranges::BOUNDS_IDLE_TIMEOUT))]
     pub idle_timeout: Option<String>,
     /// How long new calls are answered 503 `draining` before the listeners close.
-    #[schemars(schema_with = "duration", extend("default" = "0s"))]
+    #[schemars(schema_with = "duration", extend("default" = "0s"), transform = lasting(ranges::BOUNDS_DRAIN_DELAY))]
     pub drain_delay: Option<String>,
     /// How long stopping may take, from the end of drain_delay.
-    #[schemars(schema_with = "duration", extend("default" = "35s"))]
+    #[schemars(schema_with = "duration", extend("default" = "35s"), transform = lasting(ranges::BOUNDS_DRAIN_TIMEOUT))]
     pub drain_timeout: Option<String>,
     /// Header fields of a request.
-    #[schemars(extend("default" = 64))]
+    #[schemars(extend("default" = 64), transform = within(ranges::BOUNDS_HEADERS))]
     pub headers: Option<u64>,
     /// Bytes of a request's head.
-    #[schemars(schema_with = "size", extend("default" = "16KiB"))]
+    #[schemars(schema_with = "size", extend("default" = "16KiB"), transform = sized(ranges::BOUNDS_HEADER_BYTES))]
     pub header_bytes: Option<OneOf<Nothing>>,
     /// Decoded bytes of a request's body, which is read and dropped.
-    #[schemars(schema_with = "size", extend("default" = "64KiB"))]
+    #[schemars(schema_with = "size", extend("default" = "64KiB"), transform = sized(ranges::BOUNDS_BODY_BYTES))]
     pub body_bytes: Option<OneOf<Nothing>>,
 }
 

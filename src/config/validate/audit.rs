@@ -5,12 +5,9 @@ use std::time::Duration;
 use super::{check::Check, secret, upstream};
 use crate::config::{
     problem::FieldPath,
-    raw,
+    ranges, raw,
     settings::{Audit, Checkpoint, Durability, Ship},
 };
-
-/// The longest retention.
-const RETENTION_MAX: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
 
 /// How the trail is kept.
 pub fn audit(check: &mut Check, raw: raw::Audit, allow_inline: bool) -> Audit {
@@ -19,7 +16,7 @@ pub fn audit(check: &mut Check, raw: raw::Audit, allow_inline: bool) -> Audit {
     let directory = raw
         .directory
         .unwrap_or_else(|| "/var/lib/alloy-gateway/audit".to_owned());
-    let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
+    let minute = Duration::from_secs(60);
     let checkpoint = raw.checkpoint.unwrap_or_default();
     Audit {
         directory: check.path(at("directory"), &directory),
@@ -33,29 +30,39 @@ pub fn audit(check: &mut Check, raw: raw::Audit, allow_inline: bool) -> Audit {
             at("intent_wait"),
             raw.intent_wait,
             "2s",
-            Duration::from_millis(10),
+            ranges::AUDIT_INTENT_WAIT,
         ),
-        outcome_wait: check.span(at("outcome_wait"), raw.outcome_wait, "2s", Duration::ZERO),
+        outcome_wait: check.span(
+            at("outcome_wait"),
+            raw.outcome_wait,
+            "2s",
+            ranges::AUDIT_OUTCOME_WAIT,
+        ),
         segment_size: u64::from(check.size(
             at("segment_size"),
             raw.segment_size,
             64 << 20,
-            64 << 10..=1 << 30,
+            ranges::AUDIT_SEGMENT_SIZE,
         )),
-        segment_age: check.span(at("segment_age"), raw.segment_age, "1d", second),
+        segment_age: check.span(
+            at("segment_age"),
+            raw.segment_age,
+            "1d",
+            ranges::AUDIT_SEGMENT_AGE,
+        ),
         retention: retention(check, at("retention"), raw.retention),
         checkpoint: Checkpoint {
             records: check.count(
                 at("checkpoint").key("records"),
                 checkpoint.records,
                 10_000,
-                1..=1_000_000_000,
+                ranges::CHECKPOINT_RECORDS,
             ),
             every: check.span(
                 at("checkpoint").key("every"),
                 checkpoint.every,
                 "10m",
-                second,
+                ranges::CHECKPOINT_EVERY,
             ),
         },
         mac_key: raw
@@ -105,10 +112,5 @@ fn ship(check: &mut Check, at: &FieldPath, raw: raw::Ship, allow_inline: bool) -
 
 fn retention(check: &mut Check, at: FieldPath, raw: Option<String>) -> Option<Duration> {
     let text = raw.filter(|text| text != "forever")?;
-    Some(check.span_within(
-        at,
-        Some(text),
-        "forever",
-        Duration::from_secs(1)..=RETENTION_MAX,
-    ))
+    Some(check.span(at, Some(text), "forever", ranges::AUDIT_RETENTION))
 }

@@ -2,22 +2,19 @@
 
 use std::{
     num::NonZeroU32,
-    ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use super::SPAN_MAX;
 use crate::config::{
     problem::{FieldPath, Problem, Segment},
+    ranges::{self, Bytes, Range},
     raw::{self, Nothing, OneOf},
     settings::Window,
     suggest::{did_you_mean, quote},
-    unit::{duration, show_duration, size},
+    unit::{duration, size},
 };
 
-/// The most that a limit may count.
-const UNITS_MAX: u32 = 1_000_000;
 /// The longest path of a Unix socket (`sun_path` of `unix(7)`, without its end).
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 /// More problems than a person mends at once.
@@ -166,50 +163,24 @@ impl<'a> Check<'a> {
         default
     }
 
-    /// A time-out.
+    /// A span of time.
     pub fn span(
         &mut self,
         at: FieldPath,
         found: Option<String>,
         default: &str,
-        min: Duration,
+        allowed: Range<Duration>,
     ) -> Duration {
-        self.span_within(at, found, default, min..=SPAN_MAX)
-    }
-
-    /// A span of time.
-    pub fn span_within(
-        &mut self,
-        at: FieldPath,
-        found: Option<String>,
-        default: &str,
-        allowed: RangeInclusive<Duration>,
-    ) -> Duration {
-        let (min, max) = (*allowed.start(), *allowed.end());
         let found = found.as_deref().unwrap_or(default);
         match duration(found) {
-            Ok(span) if span < min => {
-                self.problem(
-                    at,
-                    format!(
-                        "found {}, the least is {}",
-                        quote(found),
-                        show_duration(min)
-                    ),
-                );
-                min
+            Ok(span) if allowed.contains(&span) => span,
+            Ok(_) => {
+                self.problem(at, format!("found {}, expected {allowed}", quote(found)));
+                allowed.min
             }
-            Ok(span) if span > max => {
-                self.problem(
-                    at,
-                    format!("found {}, the most is {}", quote(found), show_duration(max)),
-                );
-                min
-            }
-            Ok(span) => span,
             Err(expected) => {
                 self.problem(at, format!("found {}, {expected}", quote(found)));
-                min
+                allowed.min
             }
         }
     }
@@ -220,20 +191,13 @@ impl<'a> Check<'a> {
         at: FieldPath,
         found: Option<u64>,
         default: u32,
-        allowed: RangeInclusive<u32>,
+        allowed: Range<u32>,
     ) -> u32 {
         let Some(found) = found else { return default };
         match u32::try_from(found) {
             Ok(count) if allowed.contains(&count) => count,
             _ => {
-                self.problem(
-                    at,
-                    format!(
-                        "found {found}, expected {} to {}",
-                        allowed.start(),
-                        allowed.end()
-                    ),
-                );
+                self.problem(at, format!("found {found}, expected {allowed}"));
                 default
             }
         }
@@ -245,7 +209,7 @@ impl<'a> Check<'a> {
         at: FieldPath,
         found: Option<OneOf<Nothing>>,
         default: u32,
-        allowed: RangeInclusive<u32>,
+        allowed: Range<Bytes>,
     ) -> u32 {
         let bytes = match found {
             None => return default,
@@ -256,16 +220,9 @@ impl<'a> Check<'a> {
             Some(OneOf::List(_) | OneOf::Map(_)) => Err("expected bytes, as in 16KiB".to_owned()),
         };
         match bytes.map(u32::try_from) {
-            Ok(Ok(bytes)) if allowed.contains(&bytes) => bytes,
+            Ok(Ok(bytes)) if allowed.contains(&Bytes(bytes)) => bytes,
             Ok(_) => {
-                self.problem(
-                    at,
-                    format!(
-                        "is out of bounds, expected {} to {} bytes",
-                        allowed.start(),
-                        allowed.end()
-                    ),
-                );
+                self.problem(at, format!("is out of bounds, expected {allowed}"));
                 default
             }
             Err(message) => {
@@ -281,12 +238,7 @@ impl<'a> Check<'a> {
         let burst = self.units(at.clone().key("burst"), raw.burst, Some(requests));
         let per_at = at.key("per");
         let per = match &raw.per {
-            Some(per) => self.span(
-                per_at.clone(),
-                Some(per.clone()),
-                "1s",
-                Duration::from_millis(1),
-            ),
+            Some(per) => self.span(per_at.clone(), Some(per.clone()), "1s", ranges::LIMIT_PER),
             None => {
                 self.problem(per_at.clone(), "is missing, expected a span as in 1s or 1d");
                 Duration::from_secs(1)
@@ -314,7 +266,8 @@ impl<'a> Check<'a> {
         found: Option<u64>,
         default: Option<NonZeroU32>,
     ) -> NonZeroU32 {
-        let expected = || format!("expected a whole number from 1 to {UNITS_MAX}");
+        let allowed = ranges::LIMIT_UNITS;
+        let expected = || format!("expected a whole number from {allowed}");
         let units = match (found, default) {
             (None, Some(default)) => return default,
             (None, None) => {
@@ -324,7 +277,7 @@ impl<'a> Check<'a> {
             (Some(found), _) => {
                 let units = u32::try_from(found)
                     .ok()
-                    .filter(|units| *units <= UNITS_MAX)
+                    .filter(|units| allowed.contains(units))
                     .and_then(NonZeroU32::new);
                 if units.is_none() {
                     let hint = if found == 0 {

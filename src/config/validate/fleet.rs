@@ -1,12 +1,10 @@
 //! `limits_store`.
 
-use std::time::Duration;
-
 use super::{check::Check, secret, upstream};
 use crate::{
     config::{
         problem::FieldPath,
-        raw,
+        ranges, raw,
         settings::{self, SecretSource},
     },
     fleet::{Settings, share::Ceilings},
@@ -34,14 +32,13 @@ pub fn store(check: &mut Check, raw: raw::LimitsStore, allow_inline: bool) -> Se
     let replicas = check.required(at("replicas"), raw.replicas);
     let prefix = raw.prefix.unwrap_or_else(|| PREFIX.to_owned());
     check.name(at("prefix"), &prefix);
-    let ms = Duration::from_millis;
     Settings {
         url,
         is_cluster: redis.cluster.unwrap_or(false),
         trust: upstream::trust(check, &redis_at("trust"), redis.trust),
         allow_plaintext: redis.allow_plaintext.unwrap_or(false),
-        timeout: check.span_within(at("timeout"), raw.timeout, "50ms", ms(5)..=ms(2000)),
-        replicas: check.count(at("replicas"), replicas, 1, 1..=100_000),
+        timeout: check.span(at("timeout"), raw.timeout, "50ms", ranges::STORE_TIMEOUT),
+        replicas: check.count(at("replicas"), replicas, 1, ranges::STORE_REPLICAS),
         prefix,
     }
 }
@@ -145,11 +142,11 @@ mod tests {
             ),
             (
                 "{ timeout: 5s }",
-                "limits_store.timeout: found \"5s\", the most is 2s",
+                "limits_store.timeout: found \"5s\", expected 5ms to 2s",
             ),
             (
                 "{ timeout: 1ms }",
-                "limits_store.timeout: found \"1ms\", the least is 5ms",
+                "limits_store.timeout: found \"1ms\", expected 5ms to 2s",
             ),
             (
                 "{ prefix: \"a{b\" }",

@@ -1,14 +1,12 @@
 //! `log` and `otlp`.
 
-use std::time::Duration;
-
 use http::{HeaderName, header};
 
 use super::{check::Check, secret, upstream};
 use crate::{
     config::{
         problem::FieldPath,
-        raw,
+        ranges, raw,
         settings::{SecretSource, UpstreamUrl},
         suggest::quote,
     },
@@ -62,10 +60,11 @@ pub fn otlp(check: &mut Check, raw: raw::Otlp, allow_inline: bool) -> traces::Se
     let allow_plaintext = raw.allow_plaintext == Some(true);
     let (url, prefix) = endpoint(check, &at("endpoint"), raw.endpoint, allow_plaintext);
     let mut sampling = raw.sampling.unwrap_or(1.0);
-    if !(0.0..=1.0).contains(&sampling) {
+    let allowed = ranges::OTLP_SAMPLING;
+    if !allowed.contains(&sampling) {
         check.problem(
             at("sampling"),
-            format!("found {sampling}, expected a share from 0.0 to 1.0"),
+            format!("found {sampling}, expected a share from {allowed}"),
         );
         sampling = 1.0;
     }
@@ -76,13 +75,12 @@ pub fn otlp(check: &mut Check, raw: raw::Otlp, allow_inline: bool) -> traces::Se
         field(check, &at, &name, raw, allow_inline)
     });
     let headers = headers.collect();
-    let ms = Duration::from_millis;
     traces::Settings {
         url,
         prefix,
         sampling,
         headers,
-        timeout: check.span_within(at("timeout"), raw.timeout, "10s", ms(10)..=ms(60_000)),
+        timeout: check.span(at("timeout"), raw.timeout, "10s", ranges::OTLP_TIMEOUT),
         service_name: upstream::word(check, at("service_name"), raw.service_name, "alloy-gateway"),
         trust: upstream::trust(check, &at("trust"), raw.trust),
     }

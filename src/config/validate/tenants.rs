@@ -1,6 +1,6 @@
 //! `keys` and `tenants`.
 
-use std::{collections::HashSet, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{collections::HashSet, num::NonZeroU32, sync::Arc};
 
 use jiff::Timestamp;
 
@@ -13,15 +13,13 @@ use crate::{
     background,
     config::{
         problem::FieldPath,
+        ranges::{self, Range},
         raw::{self, OneOf, Pairs},
         settings::{Bounds, FreezeAfter, Key, Mode, SecretSource, Tenant, Users},
         suggest::{did_you_mean, is_repeatable, quote},
     },
     ids::{IdGrammar, UserId},
 };
-
-/// The largest budget of deletions; each takes some 90 bytes of memory while it counts.
-const DELETIONS_MAX: u32 = 100_000;
 
 pub fn keys(check: &mut Check, raw: Option<Pairs<raw::Key>>, allow_inline: bool) -> Vec<Key> {
     let at = FieldPath::root().key("keys");
@@ -148,13 +146,21 @@ fn tenant(
         users,
         tokens: tokens::of_tenant(check, &field("tokens"), raw.tokens, now, &mut seen.tokens),
         limits,
-        wait: check.span(field("wait"), raw.wait, "0s", Duration::ZERO),
-        wait_queue: check.count(field("wait_queue"), raw.wait_queue, 64, 1..=100_000),
+        wait: check.span(field("wait"), raw.wait, "0s", ranges::TENANT_WAIT),
+        wait_queue: check.count(
+            field("wait_queue"),
+            raw.wait_queue,
+            64,
+            ranges::TENANT_WAIT_QUEUE,
+        ),
         in_flight: check.count(
             field("in_flight"),
             raw.in_flight,
             quarter,
-            1..=bounds.requests_in_flight,
+            Range {
+                max: bounds.requests_in_flight,
+                ..ranges::TENANT_IN_FLIGHT
+            },
         ),
         mode: check.choice(field("mode"), raw.mode, &modes, Mode::Enforce),
         freeze_after: raw
@@ -167,12 +173,12 @@ fn freeze_after(check: &mut Check, at: &FieldPath, raw: raw::FreezeAfter) -> Fre
     let field = |name: &'static str| at.clone().key(name);
     let deletions = check.required(field("deletions"), raw.deletions);
     let deletions = deletions.map_or(1, |found| {
-        check.count(field("deletions"), Some(found), 1, 1..=DELETIONS_MAX)
+        check.count(field("deletions"), Some(found), 1, ranges::FREEZE_DELETIONS)
     });
     let per = check.required(field("per"), raw.per);
     FreezeAfter {
         deletions: NonZeroU32::new(deletions).unwrap_or(NonZeroU32::MIN),
-        per: check.span(field("per"), per, "1h", Duration::from_secs(1)),
+        per: check.span(field("per"), per, "1h", ranges::FREEZE_PER),
     }
 }
 

@@ -3,13 +3,13 @@
 use std::{
     net::{IpAddr, Ipv6Addr},
     num::NonZeroU32,
-    time::Duration,
 };
 
 use super::check::Check;
 use crate::{
     config::{
         problem::FieldPath,
+        ranges,
         raw::{self, OneOf},
         settings::{CircuitBreaker, Trust, Upstream, UpstreamUrl},
         suggest::{did_you_mean, quote},
@@ -26,7 +26,6 @@ const AUTH_SCHEME: &str = "bearer";
 
 pub fn upstream(check: &mut Check, raw: raw::Upstream) -> Upstream {
     let at = |name: &'static str| FieldPath::root().key("upstream").key(name);
-    let ms = Duration::from_millis;
     let grammars = [
         ("opaque", IdGrammar::Opaque),
         ("object_id", IdGrammar::ObjectId),
@@ -37,8 +36,18 @@ pub fn upstream(check: &mut Check, raw: raw::Upstream) -> Upstream {
         raw.url.as_deref().unwrap_or(URL),
         raw.allow_plaintext == Some(true),
     );
-    let connect_timeout = check.span(at("connect_timeout"), raw.connect_timeout, "2s", ms(10));
-    let request_timeout = check.span(at("request_timeout"), raw.request_timeout, "30s", ms(50));
+    let connect_timeout = check.span(
+        at("connect_timeout"),
+        raw.connect_timeout,
+        "2s",
+        ranges::UPSTREAM_CONNECT_TIMEOUT,
+    );
+    let request_timeout = check.span(
+        at("request_timeout"),
+        raw.request_timeout,
+        "30s",
+        ranges::UPSTREAM_REQUEST_TIMEOUT,
+    );
     if connect_timeout > request_timeout {
         check.warning(
             at("connect_timeout"),
@@ -53,20 +62,25 @@ pub fn upstream(check: &mut Check, raw: raw::Upstream) -> Upstream {
         trust: trust(check, &at("trust"), raw.trust),
         connect_timeout,
         request_timeout,
-        retries: check.count(at("retries"), raw.retries, 2, 0..=10),
+        retries: check.count(at("retries"), raw.retries, 2, ranges::UPSTREAM_RETRIES),
         circuit_breaker: breaker(check, &at("circuit_breaker"), raw.circuit_breaker),
-        idle_timeout: check.span(at("idle_timeout"), raw.idle_timeout, "30s", ms(10)),
+        idle_timeout: check.span(
+            at("idle_timeout"),
+            raw.idle_timeout,
+            "30s",
+            ranges::UPSTREAM_IDLE_TIMEOUT,
+        ),
         connection_max_age: check.span(
             at("connection_max_age"),
             raw.connection_max_age,
             "5m",
-            ms(10),
+            ranges::UPSTREAM_CONNECTION_MAX_AGE,
         ),
         idle_connections: usize::try_from(check.count(
             at("idle_connections"),
             raw.idle_connections,
             64,
-            0..=10_000,
+            ranges::UPSTREAM_IDLE_CONNECTIONS,
         ))
         .unwrap_or(64),
     }
@@ -224,14 +238,19 @@ fn breaker(
             return None;
         }
     };
-    let failures = check.count(at.clone().key("failures"), raw.failures, 10, 1..=1_000_000);
+    let failures = check.count(
+        at.clone().key("failures"),
+        raw.failures,
+        10,
+        ranges::BREAKER_FAILURES,
+    );
     Some(CircuitBreaker {
         failures: NonZeroU32::new(failures).unwrap_or(NonZeroU32::MIN),
         open_for: check.span(
             at.clone().key("open_for"),
             raw.open_for,
             "5s",
-            Duration::from_millis(10),
+            ranges::BREAKER_OPEN_FOR,
         ),
     })
 }
