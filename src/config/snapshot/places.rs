@@ -59,12 +59,12 @@ pub fn without_directory(settings: &Settings, before: Option<&Settings>) -> Vec<
 ///
 /// # Errors
 ///
-/// If something else than a directory stands there, or on the way.
+/// If something else than a directory stands there.
 pub fn trail_directory(audit: &Audit) -> Result<(), Vec<Problem>> {
     // What can't be seen from here may be there when it is needed.
-    match nearest(&audit.directory) {
-        Ok((place, found)) if !found.is_dir() => {
-            let what = format!("{} is no directory", place.display());
+    match fs::metadata(&audit.directory) {
+        Ok(found) if !found.is_dir() => {
+            let what = format!("{} is no directory", audit.directory.display());
             Err(vec![Problem::new(of_trail(), what)])
         }
         _ => Ok(()),
@@ -76,8 +76,8 @@ pub fn trail_directory(audit: &Audit) -> Result<(), Vec<Problem>> {
 pub fn unwritable_trail(settings: &Settings) -> Option<Problem> {
     let directory = &settings.audit.directory;
     let (place, why) = match nearest(directory) {
-        Ok((place, _)) => {
-            let why = not_writable(&place)?;
+        Ok((place, found)) => {
+            let why = not_writable(&place, &found)?;
             (place, why)
         }
         Err(error) => (directory.clone(), error.to_string()),
@@ -112,8 +112,11 @@ fn is_missing(error: &io::Error) -> bool {
     matches!(error.kind(), NotFound | NotADirectory)
 }
 
-/// Why this process can make nothing in a directory.
-fn not_writable(directory: &Path) -> Option<String> {
+/// Why this process can make nothing there.
+fn not_writable(directory: &Path, found: &Metadata) -> Option<String> {
+    if !found.is_dir() {
+        return Some(io::Error::from(io::ErrorKind::NotADirectory).to_string());
+    }
     // To root these look as if they could be written.
     let is_kernels = statfs(directory)
         .is_ok_and(|found| [PROC_SUPER_MAGIC, SYSFS_MAGIC].contains(&found.f_type));

@@ -19,7 +19,7 @@ pub fn audit(check: &mut Check, raw: raw::Audit, allow_inline: bool) -> Audit {
     let minute = Duration::from_secs(60);
     let checkpoint = raw.checkpoint.unwrap_or_default();
     Audit {
-        directory: check.path(at("directory"), &directory),
+        directory: check.path_to_make(at("directory"), &directory),
         durability: check.choice(
             at("durability"),
             raw.durability,

@@ -101,14 +101,19 @@ impl<'a> Check<'a> {
     pub fn path(&mut self, at: FieldPath, path: &str) -> PathBuf {
         if path.is_empty() || path.contains('\0') {
             self.problem(at, "expected a path");
-        } else if is_word_for_none(path) {
-            let message = format!(
-                "found {}, expected a path (./{path}, if that is one)",
-                quote(path)
-            );
-            self.problem(at, message);
         }
         self.directory.join(path)
+    }
+
+    /// The path of what the gateway makes: another one is never found to be missing, so a
+    /// word that no path is meant by is refused.
+    pub fn path_to_make(&mut self, at: FieldPath, path: &str) -> PathBuf {
+        if is_word_for_none(path) {
+            let found = quote(path);
+            let message = format!("found {found}, expected a path (./{path}, if that is one)");
+            self.problem(at.clone(), message);
+        }
+        self.path(at, path)
     }
 
     /// A text that may be left out, as the words for that: no path and no name is meant.
@@ -127,7 +132,7 @@ impl<'a> Check<'a> {
 
     /// The path of a socket.
     pub fn socket(&mut self, at: FieldPath, path: &str) -> PathBuf {
-        let path = self.path(at.clone(), path);
+        let path = self.path_to_make(at.clone(), path);
         let bytes = path.as_os_str().len();
         if bytes > SOCKET_PATH_BYTES_MAX {
             self.problem(
