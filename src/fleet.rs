@@ -1,29 +1,60 @@
-//! What many sidecars have in common: limits that they share through a store.
-//!
-//! The pure parts, without I/O and without a clock, are the rule of a shared limit
-//! ([`gcra`]), what is a gateway's own while the store does not answer
-//! ([`share`]), and when it is asked again ([`standing`]).
+//! What many sidecars have in common through a store: limits that they share, freezes
+//! of a tenant that all of them heed, and deletions that are counted over all of them.
 //!
 //! Each worker has its own way to the store ([`Client`]): calls are asked over one
 //! connection, in one round trip each, and never wait for one to be opened. Why not
 //! a library: a call would then go through a queue and a timer of its own, a
 //! cluster's retries would outlast the time that a call has, and TLS would be set
 //! up in a second place. What is needed of the protocol is one file ([`resp`]).
+//!
+//! # The way of a call
+//!
+//! - To the store: `nodes` knows whom to ask, in a cluster by `slots`, and `script` writes
+//!   the windows of the call's limits and reads what was decided. `link` is the connection
+//!   over which all calls of a worker are asked; `link_health` says whether it is good and
+//!   when it is tried again, `connect` opens it, to the place that `address` reads of a URL.
+//! - Without it: no call waits for a store that does not answer. `share` says what this
+//!   gateway may allow by itself then, and `gcra` is the rule by which it does, the same as
+//!   the store's. By how many that is divided is known of `live`: each gateway says there
+//!   now and then that it lives.
+//! - What is told of it: `board` has what logs, metrics and `/status` say of the store.
+//!
+//! # The way of a freeze
+//!
+//! No call waits here, so it goes over a connection of its own ([`Role::Beside`]), the one
+//! of `live`.
+//!
+//! - A freeze, or its end, is an entry of a `table` that every gateway reads some times a
+//!   second. What an entry says, and whose freeze stands, is the business of
+//!   [`containment`](crate::containment).
+//! - A deletion is counted by `distinct`, under the store's clock: so many different
+//!   credentials were deleted within the span of a budget. The gateway that finds it spent
+//!   freezes the tenant, and the others read that of the table.
+//! - Whether the last looks went well stands on the `board`, too.
 
+// The store, and the connections to it.
 mod address;
-mod board;
 mod connect;
-pub mod distinct;
-pub mod gcra;
 mod link;
-mod live;
-mod nodes;
+pub mod link_health;
 pub mod resp;
+
+// The way of a call: whom to ask, and what.
+mod nodes;
 mod script;
-pub mod share;
 mod slots;
-pub mod standing;
+
+// What is decided without the store.
+pub mod gcra;
+pub mod share;
+
+// The way of a freeze, and what else no call waits for.
+pub mod distinct;
+mod live;
 mod table;
+
+// What is told of it.
+mod board;
 
 use std::{
     sync::{

@@ -220,7 +220,7 @@ impl Fleet<'_> {
                 return;
             }
             if self.plan.sharing == Sharing::Store {
-                if sidecar.standing.is_good() {
+                if sidecar.health.is_good() {
                     return self.ask(at);
                 }
                 let divisor = self.divisor(at);
@@ -369,12 +369,12 @@ impl Fleet<'_> {
         let divisor = self.divisor(at);
         let sidecar = &mut self.sidecars[at];
         sidecar.connection += 1;
-        sidecar.standing.failed(now);
+        sidecar.health.failed(now);
         let again = Event::Try {
             sidecar: at,
             connection: sidecar.connection,
         };
-        self.agenda.plan(sidecar.standing.try_at(), again);
+        self.agenda.plan(sidecar.health.try_at(), again);
         for waiting in std::mem::take(&mut sidecar.waiting) {
             let limits = &self.sidecars[at].limits;
             if limits.settle(waiting.asked, None, divisor).is_ok() {
@@ -418,7 +418,7 @@ impl Fleet<'_> {
         let sidecar = &mut self.sidecars[at];
         sidecar.live = self.up;
         sidecar.last = Default::default();
-        sidecar.standing.answered(now);
+        sidecar.health.answered(now);
     }
 
     fn begin_spell(&mut self, number: usize) {
@@ -431,7 +431,7 @@ impl Fleet<'_> {
             What::Lost => self.store.lose(),
             What::Killed => {
                 for at in (0..plan.sidecars).filter(|at| spell.hits(*at)) {
-                    if self.sidecars[at].standing.is_good() {
+                    if self.sidecars[at].health.is_good() {
                         self.fail(at);
                     }
                 }

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use alloy_gateway::{
     config::settings::Window,
-    fleet::standing::Standing,
+    fleet::link_health::LinkHealth,
     pipeline::limit::{Breaker, Bucket, Limits, Rule, Rules},
 };
 use tokio::time::Instant;
@@ -16,7 +16,7 @@ pub struct Sidecar {
     /// What limits its tenant.
     pub limits: Limits,
     /// How its connection to the store stands.
-    pub standing: Standing,
+    pub health: LinkHealth,
     /// Counts its connections, over restarts: answers that come over an earlier one
     /// come to nobody.
     pub connection: u32,
@@ -47,7 +47,7 @@ impl Sidecar {
     pub fn new(windows: &[Window], sharing: Sharing, spread: u8) -> Self {
         Self {
             limits: limits(windows, sharing),
-            standing: Standing::new(spread),
+            health: LinkHealth::new(spread),
             connection: 0,
             waiting: VecDeque::new(),
             last: Default::default(),

@@ -20,7 +20,9 @@ use tokio::{
 };
 
 use self::drive::Driver;
-use super::{Store, address::Address, board::Trouble, connect, resp::Reply, standing::Standing};
+use super::{
+    Store, address::Address, board::Trouble, connect, link_health::LinkHealth, resp::Reply,
+};
 
 /// Calls that may wait for answers over one connection.
 const WAITING_MAX: usize = 4096;
@@ -189,14 +191,14 @@ async fn keep(
     (address, probe): (Address, String),
     on_trouble: Option<Arc<Notify>>,
 ) {
-    let mut standing = Standing::new(spread());
+    let mut health = LinkHealth::new(spread());
     let begun = Instant::now();
     loop {
-        sleep_until(begun + standing.try_at()).await;
+        sleep_until(begun + health.try_at()).await;
         let opened = connect::open(&store.way, &address, Some(&probe)).await;
         let (trouble, detail) = match opened {
             Ok(stream) => {
-                standing.answered(begun.elapsed());
+                health.answered(begun.elapsed());
                 inner.open();
                 if role == Role::Calls {
                     store.board.came_up();
@@ -209,7 +211,7 @@ async fn keep(
             }
             Err(failed) => failed,
         };
-        let was_good = standing.failed(begun.elapsed());
+        let was_good = health.failed(begun.elapsed());
         match role {
             Role::Calls => store.board.failed(was_good, trouble, &detail),
             Role::Beside => store.board.failed_beside(trouble, &detail),

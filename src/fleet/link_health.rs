@@ -10,7 +10,7 @@ pub const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// After so long without a failure the next one counts as the first.
 pub const STEADY: Duration = Duration::from_secs(10);
 
-/// How one connection to the store stands.
+/// Whether one connection to the store is good.
 ///
 /// Calls are asked over it only while it is good. A single failure (a time-out, a
 /// break, an answer that is an error) ends that: what waits for an answer then, and
@@ -18,7 +18,7 @@ pub const STEADY: Duration = Duration::from_secs(10);
 /// first ones waits for the time-out. Tries to come back are made beside the calls;
 /// one that is answered in time makes it good again.
 #[derive(Debug, Clone)]
-pub struct Standing {
+pub struct LinkHealth {
     is_good: bool,
     /// Failures without a steady time between them.
     failures: u32,
@@ -28,7 +28,7 @@ pub struct Standing {
     spread: u8,
 }
 
-impl Standing {
+impl LinkHealth {
     /// Not good yet, and to be tried at once. `spread` is any number that differs
     /// between gateways.
     pub fn new(spread: u8) -> Self {
@@ -81,27 +81,27 @@ mod tests {
 
     #[test]
     fn it_falls_at_the_first_failure_and_comes_back_with_the_first_answer() {
-        let mut standing = Standing::new(255);
-        assert!(!standing.is_good());
-        assert_eq!(standing.try_at(), Duration::ZERO);
-        assert!(standing.answered(Duration::from_secs(1)));
-        assert!(!standing.answered(Duration::from_secs(2)));
-        assert!(standing.failed(Duration::from_secs(20)));
-        assert!(!standing.failed(Duration::from_secs(20)));
-        assert!(!standing.is_good());
-        assert!(standing.answered(Duration::from_secs(21)));
-        assert!(standing.is_good());
+        let mut health = LinkHealth::new(255);
+        assert!(!health.is_good());
+        assert_eq!(health.try_at(), Duration::ZERO);
+        assert!(health.answered(Duration::from_secs(1)));
+        assert!(!health.answered(Duration::from_secs(2)));
+        assert!(health.failed(Duration::from_secs(20)));
+        assert!(!health.failed(Duration::from_secs(20)));
+        assert!(!health.is_good());
+        assert!(health.answered(Duration::from_secs(21)));
+        assert!(health.is_good());
     }
 
     #[test]
     fn tries_become_rarer_but_never_rare() {
-        let mut standing = Standing::new(255);
+        let mut health = LinkHealth::new(255);
         let mut now = Duration::from_secs(100);
         let mut pauses = Vec::new();
         for _ in 0..40 {
-            standing.failed(now);
-            pauses.push((standing.try_at() - now).as_millis());
-            now = standing.try_at();
+            health.failed(now);
+            pauses.push((health.try_at() - now).as_millis());
+            now = health.try_at();
         }
         assert_eq!(pauses[..5], [100, 200, 400, 800, 1000]);
         assert!(pauses.iter().all(|pause| (50..=1000).contains(pause)));
@@ -109,14 +109,14 @@ mod tests {
 
     #[test]
     fn one_that_comes_and_goes_is_tried_more_rarely_until_it_is_steady() {
-        let mut standing = Standing::new(255);
+        let mut health = LinkHealth::new(255);
         let mut now = Duration::from_secs(100);
         let mut pause_after = |steady: Duration| {
-            standing.answered(now);
+            health.answered(now);
             now += steady;
-            standing.failed(now);
-            let pause = standing.try_at() - now;
-            now = standing.try_at();
+            health.failed(now);
+            let pause = health.try_at() - now;
+            now = health.try_at();
             pause
         };
         let first = pause_after(Duration::from_millis(10));
@@ -127,9 +127,9 @@ mod tests {
     #[test]
     fn gateways_do_not_come_back_at_once_all_together() {
         let pause = |spread| {
-            let mut standing = Standing::new(spread);
-            standing.failed(Duration::ZERO);
-            standing.try_at()
+            let mut health = LinkHealth::new(spread);
+            health.failed(Duration::ZERO);
+            health.try_at()
         };
         assert!(pause(0) >= PAUSE_MIN / 2);
         assert!(pause(0) < pause(128) && pause(128) < pause(255));
