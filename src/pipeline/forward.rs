@@ -19,6 +19,7 @@ mod success;
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep_until};
+use tower::retry::budget::Budget;
 
 pub use self::{
     answer::UpstreamAnswer,
@@ -82,7 +83,7 @@ impl Forwarder {
         let tenant = recorded.permit().tenant();
         let keys = &*tenant.key;
         let deadline = began + target.settings.request_timeout;
-        self.budget.deposit(at);
+        self.budget.deposit_at(at);
         let (mut attempts, mut furthest) = (Vec::with_capacity(1), Furthest::none());
         loop {
             // A second attempt that may have been carried out is the last one: it is not
@@ -98,7 +99,7 @@ impl Forwarder {
             attempt.took = now.duration_since(at);
             let pause = pause_before_retry(&attempts, &attempt, retries);
             let next = pause.map(|pause| now + pause);
-            let next = next.filter(|next| *next < deadline && self.may_retry(now));
+            let next = next.filter(|next| *next < deadline && self.may_retry());
             let counted = attempt.end.counted();
             if let Some(ended) = counted {
                 self.counts.attempted(ended, attempt.took);
@@ -128,8 +129,8 @@ impl Forwarder {
     }
 
     /// Takes one of the retries that all calls have in common.
-    fn may_retry(&self, now: Instant) -> bool {
-        let may = self.budget.withdraw(now);
+    fn may_retry(&self) -> bool {
+        let may = self.budget.withdraw();
         if !may {
             self.counts.retry_budget_exhausted();
         }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use tokio::time::Instant;
+use tower::retry::budget::Budget;
 
 /// The seconds that count, this one included.
 const SECONDS: usize = 10;
@@ -17,11 +18,12 @@ const RESERVE: i64 = RETRY as i64 * SECONDS as i64;
 const NOTHING: u32 = 1 << 31;
 
 /// At most a fifth of the calls of the last ten seconds, and one a second for a gateway
-/// that has little to do.
+/// that has little to do: a budget as tower's retry policies take it.
 ///
 /// One for all workers: with one for each the reserve, and what is rounded in its favour,
 /// would be there as often as there are workers. A call adds to one atomic, which it has
-/// in common with all calls of the same second; only a retry looks at all of them.
+/// in common with all calls of the same second; only a retry looks at all of them. tower's
+/// own budget takes a lock and reads the clock for each call.
 #[derive(Debug)]
 pub struct RetryBudget {
     start: Instant,
@@ -39,15 +41,13 @@ impl Default for RetryBudget {
     }
 }
 
-impl RetryBudget {
-    /// Counts a call that began at `at`, which is about now.
-    pub fn deposit(&self, at: Instant) {
-        self.add(self.second(at), 1);
+impl Budget for RetryBudget {
+    fn deposit(&self) {
+        self.deposit_at(Instant::now());
     }
 
-    /// Takes one retry as of `now`; whether there was one.
-    pub fn withdraw(&self, now: Instant) -> bool {
-        let second = self.second(now);
+    fn withdraw(&self) -> bool {
+        let second = self.second(Instant::now());
         if self.balance(second) < i64::from(RETRY) {
             return false;
         }
@@ -58,6 +58,13 @@ impl RetryBudget {
             self.add(second, RETRY);
         }
         is_there
+    }
+}
+
+impl RetryBudget {
+    /// Counts a call that began at `at`, which is about now.
+    pub fn deposit_at(&self, at: Instant) {
+        self.add(self.second(at), 1);
     }
 
     /// Never one that an unused slot could be taken for.
@@ -103,8 +110,7 @@ mod tests {
     use super::*;
 
     fn taken(budget: &RetryBudget) -> usize {
-        let now = Instant::now();
-        (0..10_000).take_while(|_| budget.withdraw(now)).count()
+        (0..10_000).take_while(|_| budget.withdraw()).count()
     }
 
     #[tokio::test(start_paused = true)]
@@ -112,7 +118,7 @@ mod tests {
         let budget = RetryBudget::default();
         assert_eq!(taken(&budget), 10, "of the ten seconds before the start");
         for _ in 0..100 {
-            budget.deposit(Instant::now());
+            budget.deposit();
         }
         assert_eq!(taken(&budget), 20);
         assert_eq!(taken(&budget), 0);
@@ -129,7 +135,7 @@ mod tests {
         let budget = RetryBudget::default();
         for _ in 0..25 {
             for _ in 0..10 {
-                budget.deposit(Instant::now());
+                budget.deposit();
             }
             advance(Duration::from_secs(1)).await;
         }
@@ -142,12 +148,11 @@ mod tests {
     #[test]
     fn workers_never_take_more_than_there_is_together() {
         let budget = RetryBudget::default();
-        let now = Instant::now();
         let taken: usize = std::thread::scope(|scope| {
             let work = || {
                 let calls = (0..1000).map(|_| {
-                    budget.deposit(now);
-                    budget.withdraw(now)
+                    budget.deposit();
+                    budget.withdraw()
                 });
                 calls.filter(|was_there| *was_there).count()
             };
@@ -156,7 +161,7 @@ mod tests {
         });
         assert!(taken <= 10 + 8000 / 5, "{taken}");
         // What was refused where two met is still there.
-        let left = (0..8000).take_while(|_| budget.withdraw(now)).count();
+        let left = (0..8000).take_while(|_| budget.withdraw()).count();
         assert_eq!(taken + left, 10 + 8000 / 5);
     }
 }
