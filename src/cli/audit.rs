@@ -62,8 +62,8 @@ pub fn run(verb: &Verb) -> anyhow::Result<Exit> {
 struct Trail {
     /// The trail's directory; without it, that of the config
     directory: Option<PathBuf>,
-    /// The file with the trail's mac_key; without it, that of the config, if
-    /// no DIRECTORY is named or -c is given
+    /// The file with the trail's mac_key; without it, that of the config, if one tells
+    /// where the trail is or is named with -c
     #[arg(long, value_name = "FILE")]
     mac_key: Option<PathBuf>,
     /// The number of the first record with that key, if the trail got it later; without
@@ -109,9 +109,7 @@ impl Trail {
             }
         };
         readable(&directory)?;
-        if known.keyed_from.is_some() && known.mac_key.is_none() {
-            return Err(Stop::Usage(KEYED_FROM_NEEDS.to_owned()));
-        }
+        let known = useful(known)?;
         Ok(Opened { directory, known })
     }
 
@@ -152,8 +150,15 @@ impl Trail {
     }
 }
 
-/// What `--keyed-from` says nothing without.
 const KEYED_FROM_NEEDS: &str = "--keyed-from needs --mac-key, or a config with audit.mac_key";
+
+/// Where on a trail has its key says nothing without the key.
+fn useful(known: Known) -> Result<Known, Stop> {
+    if known.keyed_from.is_some() && known.mac_key.is_none() {
+        return Err(Stop::Usage(KEYED_FROM_NEEDS.to_owned()));
+    }
+    Ok(known)
+}
 
 /// The config where no directory is named.
 fn that_tells_the_directory(file: &ConfigFile) -> Result<Loaded, Stop> {

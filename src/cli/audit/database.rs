@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 
-use super::{KEYED_FROM_NEEDS, Trail, stop::Stop};
+use super::{KEYED_FROM_NEEDS, Trail, stop::Stop, useful};
 use crate::{
     audit::Known,
     config::{
@@ -54,8 +54,8 @@ impl Source {
                 "DIRECTORY is a trail on disk: leave it out, or --from and --collected".to_owned(),
             ));
         }
-        let has_key = trail.mac_key.is_some() || trail.is_config_named.0 || self.collected;
-        if trail.keyed_from.is_some() && !has_key {
+        let may_have_key = trail.mac_key.is_some() || trail.is_config_named.0 || self.collected;
+        if trail.keyed_from.is_some() && !may_have_key {
             return Err(Stop::Usage(KEYED_FROM_NEEDS.to_owned()));
         }
         Ok(())
@@ -76,12 +76,12 @@ impl Source {
 
     /// What is known of its trails: a config that tells it tells its key, too.
     pub fn known(&self, trail: &Trail) -> Result<Known, Stop> {
-        if self.collected {
+        useful(if self.collected {
             let loaded = config::load(&trail.config.path).map_err(Stop::of)?;
-            trail.known_with(Some(&loaded))
+            trail.known_with(Some(&loaded))?
         } else {
-            trail.known()
-        }
+            trail.known()?
+        })
     }
 
     fn named(&self, file: &Path) -> Result<Database, Stop> {
