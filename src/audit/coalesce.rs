@@ -17,8 +17,13 @@ const STRANGERS_EVERY: Duration = Duration::from_millis(500);
 /// After that, of those whose token was good: one in so long. They have an
 /// allowance of their own, so that no stranger can hide what a tenant tried.
 const TENANTS_EVERY: Duration = Duration::from_millis(50);
-/// Different refusals of tenants that are coalesced apart from each other.
-const TENANT_KEYS_MAX: usize = 1024;
+/// Different refusals that are coalesced apart from each other.
+const KEYS_MAX: usize = 1024;
+/// Of those, of one tenant: whoever holds its token may have many addresses, and must not
+/// take the room of others.
+const TENANT_KEYS_MAX: usize = 16;
+/// So many more name tenant and token still, but neither peer nor reason.
+const FOLDED_MAX: usize = 1024;
 /// Different refusals of strangers that are: their addresses are theirs to choose.
 const STRANGER_KEYS_MAX: usize = 16;
 /// How long coalesced refusals are collected.
@@ -54,6 +59,7 @@ pub struct Coalesced {
     admin: Allowance,
     counts: HashMap<Key, Count>,
     of_strangers: usize,
+    of_tenants: HashMap<String, usize>,
     due: Option<Instant>,
 }
 
@@ -107,6 +113,19 @@ impl Key {
     }
 }
 
+impl Key {
+    /// Of those that are too many to be told apart.
+    fn other(code: String) -> Self {
+        Self {
+            tenant: None,
+            token: None,
+            peer: "other".to_owned(),
+            code,
+            reason: None,
+        }
+    }
+}
+
 impl Allowance {
     fn new(every: Duration) -> Self {
         Self {
@@ -133,6 +152,7 @@ impl Default for Coalesced {
             admin: Allowance::new(STRANGERS_EVERY),
             counts: HashMap::new(),
             of_strangers: 0,
+            of_tenants: HashMap::new(),
             due: None,
         }
     }
@@ -152,22 +172,11 @@ impl Coalesced {
     /// Counts one that has no record of its own.
     pub fn add(&mut self, who: Who, mut key: Key) {
         self.due.get_or_insert(Instant::now() + COLLECT_FOR);
-        // The key can't tell: a stranger may hold a token that was a tenant's once.
-        let is_stranger = who != Who::Tenant;
-        let is_full = if is_stranger {
-            self.of_strangers >= STRANGER_KEYS_MAX
-        } else {
-            self.counts.len() >= TENANT_KEYS_MAX
-        };
-        let is_new = !self.counts.contains_key(&key);
-        self.of_strangers += usize::from(is_stranger && is_new && !is_full);
-        if is_full && is_new {
-            key = Key {
-                tenant: None,
-                token: None,
-                peer: "other".to_owned(),
-                code: key.code,
-                reason: None,
+        if !self.counts.contains_key(&key) {
+            // The key can't tell: a stranger may hold a token that was a tenant's once.
+            key = match who {
+                Who::Tenant => self.of_tenant(key),
+                Who::Stranger | Who::AtAdmin => self.of_stranger(key),
             };
         }
         let now_us = jiff::Timestamp::now().as_microsecond();
@@ -180,6 +189,35 @@ impl Coalesced {
         count.last_us = now_us;
     }
 
+    /// What a new refusal of a stranger's is counted with.
+    fn of_stranger(&mut self, key: Key) -> Key {
+        if self.of_strangers >= STRANGER_KEYS_MAX {
+            return Key::other(key.code);
+        }
+        self.of_strangers += 1;
+        key
+    }
+
+    /// What a new refusal of a tenant's is counted with. Whoever took over a token must not
+    /// hide whose it is behind many addresses.
+    fn of_tenant(&mut self, key: Key) -> Key {
+        let name = key.tenant.clone().unwrap_or_default();
+        let of_this = self.of_tenants.entry(name).or_default();
+        if *of_this < TENANT_KEYS_MAX && self.counts.len() < KEYS_MAX {
+            *of_this += 1;
+            return key;
+        }
+        let folded = Key {
+            tenant: key.tenant,
+            token: key.token,
+            ..Key::other(key.code)
+        };
+        if self.counts.len() < KEYS_MAX + FOLDED_MAX || self.counts.contains_key(&folded) {
+            return folded;
+        }
+        Key::other(folded.code)
+    }
+
     /// When what was counted is to be written.
     pub fn due(&self) -> Option<Instant> {
         self.due
@@ -189,6 +227,7 @@ impl Coalesced {
     pub fn take(&mut self) -> impl Iterator<Item = Fragment> + use<> {
         self.due = None;
         self.of_strangers = 0;
+        self.of_tenants.clear();
         mem::take(&mut self.counts).into_iter().map(|(key, count)| {
             Fragment::now("refusals.coalesced")
                 .optional("tenant", key.tenant.as_deref())
@@ -267,6 +306,31 @@ mod tests {
         let count = format!("\"count\":{}", 5000 - STRANGER_KEYS_MAX);
         assert!(of_others.unwrap().fields.contains(&count));
         assert_eq!(coalesced.take().count(), 0);
+    }
+
+    #[test]
+    fn a_tenant_with_many_addresses_hides_neither_itself_nor_another() {
+        let mut coalesced = Coalesced::default();
+        for n in 0..5000 {
+            let peer = format!("127.0.{}.{}", n / 250, n % 250);
+            coalesced.add(Who::Tenant, key(Some("billing"), &peer));
+        }
+        for n in 0..3000 {
+            coalesced.add(Who::Tenant, key(Some(&format!("t{n}")), "10.0.0.1"));
+        }
+        let records: Vec<_> = coalesced.take().collect();
+        // All of billing's, and as many others as there is room for; one for the rest.
+        assert_eq!(records.len(), KEYS_MAX + FOLDED_MAX + 1);
+        let of = |what: &str| {
+            let of = records.iter().filter(|it| it.fields.contains(what));
+            of.map(|it| it.fields.clone()).collect::<Vec<_>>()
+        };
+        let billing = of("\"tenant\":\"billing\"");
+        assert_eq!(billing.len(), TENANT_KEYS_MAX + 1);
+        let count = format!("\"count\":{}", 5000 - TENANT_KEYS_MAX);
+        let folded = |it: &&String| it.contains("\"peer\":\"other\"");
+        assert!(billing.iter().find(folded).unwrap().contains(&count));
+        assert_eq!(of("\"tenant\":\"t100\"").len(), 1);
     }
 
     #[test]
