@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    fs,
     io::{self, BufRead, BufReader, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
 };
@@ -64,6 +65,10 @@ impl Follower {
                 continue;
             }
             if number > self.segment {
+                // Somebody put it there, or the writer is about to begin it.
+                if fs::symlink_metadata(&path).is_ok_and(|found| found.len() == 0) {
+                    continue;
+                }
                 (self.segment, self.offset) = (number, 0);
             }
             self.read_on(&path, &mut each)?;

@@ -16,7 +16,7 @@ use std::{
 
 pub use self::{
     fault::{At, Fault, Wrong},
-    first::{begins_with, first_hashed, first_record},
+    first::{first_record, opened, restates},
     keyed::check_alone,
     rest::Rest,
     torn::{Left, Torn},
@@ -74,6 +74,8 @@ pub struct Scan {
     pub torn: Option<Torn>,
     /// The first bad record.
     pub wrong: Option<Wrong>,
+    /// All that is wrong is that its first records have another key than the one given.
+    pub is_key_changed: bool,
     /// Bytes of the last segment up to its first bad or unfinished record.
     pub good_bytes: u64,
     last_line: u64,
@@ -182,6 +184,7 @@ impl Scan {
             unkeyed: None,
             torn: None,
             wrong: None,
+            is_key_changed: false,
             good_bytes: 0,
             last_line: 0,
             is_whole: true,

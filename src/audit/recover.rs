@@ -15,7 +15,7 @@ use super::{
     chain::{Hasher, Head},
     disk::Disk,
     reader::{
-        Fault, Left, SEQ_MAX, Scan, Scope, Torn, Wrong, begins_with, first_hashed, first_record,
+        Fault, Left, SEQ_MAX, Scan, Scope, Torn, Wrong, first_record, opened, restates,
         scan_judged, scan_one,
     },
     record::{Fragment, FrozenRecord, Line},
@@ -45,6 +45,8 @@ pub struct Found {
     pub chain: Option<Uuid>,
     /// There is a key now, and no record up to this one was hashed with it.
     pub unkeyed_until: Option<u64>,
+    /// All that is wrong is that its first records have another key than the one in use.
+    pub is_key_changed: bool,
     /// The first bad record of what was read. The chain goes on behind it: the
     /// evidence stays, and a gateway that refused to start would only be an
     /// invitation to delete it.
@@ -120,13 +122,17 @@ pub fn recover(
         hasher: hasher.clone(),
         from_segment: first_needed(directory, hasher, counted_from)?,
     };
-    let (mut newest, mut oldest) = (0, None);
+    let (mut first, mut newest, mut oldest) = (None, 0, None);
+    let begins_late = scope.from_segment > 0;
     let mut scan = scan_judged(directory, &scope, |record, _, is_sound| {
-        // One of earlier that was put behind later ones.
-        if !is_sound && record.seq <= newest {
+        // One of earlier that was put behind later ones: it was heard, or is not needed. One
+        // that was put in front hides none of those before it.
+        let is_heard = begins_late || first.is_some_and(|first| first <= record.seq);
+        if !is_sound && is_heard && record.seq <= newest {
             return;
         }
         if is_sound {
+            first.get_or_insert(record.seq);
             newest = record.seq;
             rest.follow(record);
             let pruned = record
@@ -169,6 +175,8 @@ pub fn recover(
     Ok(Found {
         head,
         next_segment: segment::after(scan.last_segment.map_or(0, |(number, _)| number))?,
+        is_key_changed: scan.is_key_changed
+            && scan.wrong.as_ref().is_some_and(Wrong::is_want_of_key),
         unkeyed_until: Some(head.seq).filter(|until| is_unkeyed && *until > 0),
         note: (scan.torn.is_some() || scan.wrong.is_some())
             .then(|| note(scan.torn.as_ref(), scan.wrong.as_ref())),
@@ -323,7 +331,7 @@ fn first_needed(directory: &Path, hasher: &Hasher, counted_from: Timestamp) -> i
     let begins_late = begins.iter().position(|(_, _, time, _)| is_late(*time));
     let holds_counted = begins_late.unwrap_or(begins.len()).saturating_sub(1);
     let numbers = begins.iter().map(|(number, ..)| *number);
-    let holds_standing = last_that_says_all(&segments, numbers)?;
+    let holds_standing = last_that_says_all(&segments, numbers, hasher)?;
     let first = holds_open
         .unwrap_or(0)
         .min(holds_counted)
@@ -337,21 +345,21 @@ fn first_needed(directory: &Path, hasher: &Hasher, counted_from: Timestamp) -> i
 /// Number, first record, its time, and the oldest open call then.
 type Begin = (u64, u64, Option<Timestamp>, Option<u64>);
 
-/// How segments begin from whose first record on may be read: that record must be what was
-/// hashed. Whoever has no key could else make a start overlook what was before, and so could
-/// a line that the disk lost. Of a trail that got its key later all of the past is read, once.
+/// How segments begin from whose first record on may be read: that record must be the one
+/// that opened this segment, as it was hashed. Whoever has no key could else make a start
+/// overlook what was before, and so could a line that the disk lost. Of a trail that got its
+/// key later all of the past is read, once.
 fn begins(segments: &[(u64, PathBuf)], hasher: &Hasher) -> io::Result<Vec<Begin>> {
     let mut begins: Vec<Begin> = Vec::new();
     for (number, path) in segments {
-        let begin = first_hashed(path, hasher, |record, is_hashed| {
+        let begin = opened(path, hasher, |record| {
             let time = record.time.parse::<Timestamp>().ok();
-            is_hashed.then_some((*number, record.seq, time, record.open))
+            (*number, record.seq, time, record.open)
         })?;
-        let Some(begin) = begin.flatten() else {
+        let Some(begin) = begin else {
             continue;
         };
-        // Forged, or one of earlier that was put there again: what is wrong with it is
-        // found by reading.
+        // What is wrong with it is found by reading.
         let before = begins.last().map_or(0, |(_, seq, ..)| *seq);
         if before < begin.1 && begin.1 <= SEQ_MAX {
             begins.push(begin);
@@ -360,18 +368,19 @@ fn begins(segments: &[(u64, PathBuf)], hasher: &Hasher) -> io::Result<Vec<Begin>
     Ok(begins)
 }
 
-/// The last of the segments that begin with all freezes that stood then: a crash
-/// may have cut the records with which the last ones begin.
+/// The last of the segments that begin with all freezes that stood then: a crash may have
+/// cut the records with which the last ones begin, or somebody changed one.
 fn last_that_says_all(
     segments: &[(u64, PathBuf)],
     numbers: impl DoubleEndedIterator<Item = u64> + ExactSizeIterator,
+    hasher: &Hasher,
 ) -> io::Result<usize> {
     for (at, number) in numbers.enumerate().rev() {
         let Some((_, path)) = segments.iter().find(|(known, _)| *known == number) else {
             continue;
         };
         let frozen = first_record(path, |record| record.frozen)?.flatten();
-        if begins_with(path, frozen.map_or(1, |frozen| frozen.saturating_add(1)))? {
+        if restates(path, hasher, frozen.unwrap_or(0))? {
             return Ok(at);
         }
     }

@@ -72,7 +72,8 @@ impl Rest {
 
 /// The oldest segments whose records are all older than `is_old_before`. The list
 /// ends at the first that does not verify, or was not closed: that one, and what
-/// follows, stays until a person has looked at it.
+/// follows, stays until a person has looked at it. `oldest` is the number of the oldest
+/// record that was not removed, if that is known.
 ///
 /// # Errors
 ///
@@ -82,6 +83,7 @@ pub fn removable(
     hasher: &Hasher,
     is_old_before: Timestamp,
     current: u64,
+    oldest: Option<u64>,
 ) -> io::Result<Vec<Removal>> {
     let mut segments = segment::list(directory)?;
     // A crash at its very beginning leaves one in which nothing stands, not even a time:
@@ -92,9 +94,10 @@ pub fn removable(
     };
     let begins_empty = segments.first().is_some_and(|(_, path)| is_empty(path));
     segments.retain(|(_, path)| !is_empty(path));
-    if begins_empty && let Some((_, first)) = segments.first() {
-        let first_of_all = first_record(first, |record| record.seq == 1)?;
-        if first_of_all != Some(true) {
+    if begins_empty && let Some((number, first)) = segments.first() {
+        let found = first_record(first, |record| record.seq)?;
+        if found != oldest.or(Some(1)) {
+            tracing::warn!(segment = %segment::name(*number), "the oldest segment is empty, and so may have been emptied: nothing is removed before it is taken away");
             return Ok(Vec::new());
         }
     }

@@ -2,6 +2,7 @@
 //! never further than what the writer acknowledged.
 
 use std::{
+    fs,
     io::{self, BufRead, BufReader, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
 };
@@ -70,7 +71,9 @@ impl Tail {
     /// If the directory or a segment can't be read.
     pub fn behind(directory: &Path, last: Head) -> io::Result<Self> {
         let begins = begins(directory)?;
-        let before = begins.iter().rfind(|begin| begin.seq <= last.seq);
+        // One that was put behind it again says an earlier number.
+        let before = begins.iter().filter(|begin| begin.seq <= last.seq);
+        let before = before.max_by_key(|begin| begin.seq);
         Ok(Self {
             directory: directory.to_owned(),
             segment: before.map_or(0, |begin| begin.segment),
@@ -93,18 +96,34 @@ impl Tail {
                 continue;
             }
             if *number > self.segment {
+                if self.is_none_of_ours(path)? {
+                    continue;
+                }
                 (self.segment, self.offset) = (*number, 0);
             }
             // After a failure the next segment begins with what counts of this one's end.
-            let next = segments.get(at + 1);
-            let next = next.map(|(_, next)| first_record(next, |first| first.seq));
-            let next = next.transpose()?.flatten();
-            let until = next.map_or(u64::MAX, |next| next.saturating_sub(1));
+            let mut until = u64::MAX;
+            for (_, next) in segments.iter().skip(at + 1) {
+                let next = first_record(next, |first| first.seq)?;
+                if let Some(next) = next.filter(|next| *next > self.last.seq) {
+                    until = next - 1;
+                    break;
+                }
+            }
             if self.segment(path, until, acknowledged, &mut batch)? == End::Before {
                 break;
             }
         }
         Ok(batch)
+    }
+
+    /// Whether a later segment says that it begins before what was read already, or has
+    /// nothing in it: else who puts one there would end the reading of the one that grows.
+    fn is_none_of_ours(&self, path: &Path) -> io::Result<bool> {
+        Ok(match first_record(path, |first| first.seq)? {
+            Some(first) => first <= self.last.seq,
+            None => fs::symlink_metadata(path).is_ok_and(|found| found.len() == 0),
+        })
     }
 
     fn segment(

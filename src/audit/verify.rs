@@ -176,13 +176,13 @@ impl LineCheck {
 
     /// What was found. The last record must be `end`, if that is known.
     pub fn finish(mut self, end: Option<&Head>) -> Report {
-        self.scan.judge();
-        self.scan.judge_key(&self.known);
         if let Some(end) = end.filter(|end| **end != self.scan.head) {
             let seq = Some(self.scan.head.seq);
             self.scan
                 .note(&self.name, self.line + 1, seq, Fault::Ends(end.to_string()));
         }
+        self.scan.judge();
+        self.scan.judge_key(&self.known);
         let mut report = self.counts.report(self.scan, None);
         if let Some(wrong) = &mut report.wrong
             && wrong.file.is_empty()
@@ -234,6 +234,9 @@ impl Counts {
             Some(Noted::Removed { by }) => (None, Some(by)),
             Some(Noted::Held) | None => (None, None),
         };
+        // What is missing shows without the key, too.
+        let wants_key = |wrong: &Wrong| missing.is_some() && wrong.is_want_of_key();
+        scan.wrong.take_if(|wrong| wants_key(wrong));
         scan.wrong = scan.wrong.or(missing);
         Report {
             keyed: scan.keyed,

@@ -136,7 +136,9 @@ impl Work {
                 seen = Instant::now();
             }
             self.say_it_works(&mut unsaid, &database);
-            self.state.whole(now);
+            if cursor.last.seq >= head.seq {
+                self.state.whole(now);
+            }
             if closing {
                 return Ok(Ended::Closing);
             }

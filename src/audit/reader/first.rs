@@ -5,8 +5,8 @@ use std::{
     path::Path,
 };
 
-use super::{LINE_BYTES_MAX, is_hashed};
-use crate::audit::{chain::Hasher, record::Line, segment};
+use super::{LINE_BYTES_MAX, file_name, is_hashed};
+use crate::audit::{chain::Hasher, record::Line, segment, standing};
 
 /// Reads the first record of a segment, if it is one, and gives it to `with`.
 pub fn first_record<T>(path: &Path, with: impl FnOnce(&Line<'_>) -> T) -> io::Result<Option<T>> {
@@ -15,15 +15,24 @@ pub fn first_record<T>(path: &Path, with: impl FnOnce(&Line<'_>) -> T) -> io::Re
     Ok(record.map(|record| with(&record)))
 }
 
-/// The same, and whether it was hashed so.
-pub fn first_hashed<T>(
+/// The same, if the record opens this very segment and was hashed so: what else was hashed
+/// so may have stood anywhere.
+pub fn opened<T>(
     path: &Path,
     hasher: &Hasher,
-    with: impl FnOnce(&Line<'_>, bool) -> T,
+    with: impl FnOnce(&Line<'_>) -> T,
 ) -> io::Result<Option<T>> {
     let line = first_line(path)?;
-    let record = serde_json::from_slice(&line).ok();
-    Ok(record.map(|record| with(&record, is_hashed(&line, &record, hasher))))
+    let Ok(record) = serde_json::from_slice::<Line<'_>>(&line) else {
+        return Ok(None);
+    };
+    let names_it = || {
+        let fields = serde_json::from_slice::<serde_json::Value>(&line);
+        fields.is_ok_and(|fields| fields["segment"] == file_name(path))
+    };
+    let is_opening =
+        &*record.event == "trail.opened" && is_hashed(&line, &record, hasher) && names_it();
+    Ok(is_opening.then(|| with(&record)))
 }
 
 /// The first line; nothing if there is none, or the segment is no file.
@@ -37,20 +46,22 @@ fn first_line(path: &Path) -> io::Result<Vec<u8>> {
     Ok(line)
 }
 
-/// Whether a segment begins with so many records that can be read.
-pub fn begins_with(path: &Path, records: u64) -> io::Result<bool> {
+/// Whether so many freezes stand behind the first record of a segment, hashed so.
+pub fn restates(path: &Path, hasher: &Hasher, freezes: u64) -> io::Result<bool> {
     let Some(opened) = segment::open(path)? else {
         return Ok(false);
     };
     let mut reader = BufReader::new(opened);
     let mut line = Vec::new();
-    for _ in 0..records {
+    for at in 0..=freezes {
         line.clear();
         (&mut reader)
             .take(LINE_BYTES_MAX)
             .read_until(b'\n', &mut line)?;
-        let is_record = serde_json::from_slice::<Line<'_>>(&line).is_ok();
-        if !is_record || line.last() != Some(&b'\n') {
+        let is_right = serde_json::from_slice::<Line<'_>>(&line).is_ok_and(|record| {
+            (at == 0 || &*record.event == standing::FROZEN) && is_hashed(&line, &record, hasher)
+        });
+        if !is_right {
             return Ok(false);
         }
     }

@@ -24,15 +24,22 @@ impl Scan {
     /// The key that was not given says nothing of a record: what else is wrong counts first.
     pub(super) fn note_other_key(&mut self, (file, line): (&str, u64), seq: u64, stated: String) {
         let is_behind_ours = self.keyed > 0;
-        self.other_key.get_or_insert_with(|| OtherKey {
-            first: Wrong {
-                file: file.to_owned(),
-                line,
-                seq: Some(seq),
-                fault: Fault::Key(stated.clone()),
-            },
-            is_behind_ours,
-            stated,
+        // One that was before ours is a key that was changed, maybe: what is claimed behind
+        // ours is told apart from it.
+        let held = self
+            .other_key
+            .take_if(|held| held.is_behind_ours || !is_behind_ours);
+        self.other_key = held.or_else(|| {
+            Some(OtherKey {
+                first: Wrong {
+                    file: file.to_owned(),
+                    line,
+                    seq: Some(seq),
+                    fault: Fault::Key(stated.clone()),
+                },
+                is_behind_ours,
+                stated,
+            })
         });
     }
 
@@ -55,6 +62,8 @@ impl Scan {
     /// Says that the key was not given, if nothing else is wrong; once all is read.
     pub(super) fn tell_other_key(&mut self) {
         if let Some(other) = self.other_key.take() {
+            // Behind records with the key that was given it may be a claim.
+            self.is_key_changed = self.wrong.is_none() && !other.is_behind_ours;
             self.wrong.get_or_insert(other.first);
         }
     }

@@ -345,3 +345,65 @@ async fn records_that_are_missing_are_named_without_the_key_as_well() {
         assert_eq!(found, Some(Fault::Number { expected: 5 }));
     }
 }
+
+#[tokio::test]
+async fn a_key_that_was_changed_once_hides_no_claim_of_another_behind_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let old = Options {
+        mac_key: Some(MacKey::new(b"another key of thirty-two bytes!").unwrap()),
+        ..options(directory.path())
+    };
+    write_calls(old, 1).await;
+    for _ in 0..3 {
+        write_calls(keyed(directory.path()), 2).await;
+    }
+    let with_key = known(Some(KEY), None);
+    let found = fault(directory.path(), &with_key);
+    assert!(matches!(found, Some(Fault::Key(_))), "{found:?}");
+    let third = directory.path().join("0000000003.jsonl");
+    let honest = fs::read_to_string(&third).unwrap();
+    let stated = field(honest.lines().next().unwrap(), "mac_key");
+    let claims = honest.replace(&stated, "aaaaaaaaaaaa");
+    fs::write(&third, claims.replace("billing", "blaming")).unwrap();
+    assert_eq!(fault(directory.path(), &with_key), Some(Fault::Content));
+}
+
+/// Neither the alert of a trail that was changed nor its words.
+#[tokio::test]
+async fn a_key_that_is_changed_or_taken_away_is_no_incident_at_the_start() {
+    let directory = tempfile::tempdir().unwrap();
+    write_calls(keyed(directory.path()), 2).await;
+    let other = || Options {
+        mac_key: Some(MacKey::new(b"another key of thirty-two bytes!").unwrap()),
+        ..options(directory.path())
+    };
+    for next in [other(), other(), options(directory.path())] {
+        let trail = open(next).unwrap();
+        assert!(trail.status().verified);
+        trail.close();
+    }
+    // Where it is only claimed, behind records that have the key, it is one.
+    write_calls(keyed(directory.path()), 2).await;
+    let segment = directory.path().join("0000000005.jsonl");
+    let text = fs::read_to_string(&segment).unwrap();
+    let last = text.lines().last().unwrap();
+    let claim = last.replace("trail.sealed", "trail.opened\",\"mac_key\":\"aaaaaaaaaaaa");
+    fs::write(&segment, text.replace(last, &claim)).unwrap();
+    let trail = open(keyed(directory.path())).unwrap();
+    assert!(!trail.status().verified);
+    trail.close();
+}
+
+#[tokio::test]
+async fn a_head_that_is_missing_is_named_without_the_key_as_well() {
+    let directory = tempfile::tempdir().unwrap();
+    write_calls(keyed(directory.path()), 3).await;
+    let head = verify(directory.path()).unwrap().head.to_string();
+    let segment = directory.path().join("0000000001.jsonl");
+    let mut kept = lines(directory.path());
+    kept.truncate(4);
+    let text: String = kept.iter().map(|line| format!("{line}\n")).collect();
+    fs::write(&segment, text).unwrap();
+    let found = fault(directory.path(), &known(None, Some(&head)));
+    assert!(matches!(found, Some(Fault::Expected { .. })), "{found:?}");
+}

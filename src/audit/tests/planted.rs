@@ -321,3 +321,51 @@ async fn a_hole_without_end_is_named_read_by_nobody_and_cut_by_no_start() {
     let batch = tail.read(&report.head).unwrap();
     assert_eq!(batch.last, Some(report.head));
 }
+
+/// Whoever cannot compute a hash can still put a record of ours somewhere else.
+#[tokio::test]
+async fn a_record_of_ours_that_stands_elsewhere_hides_nothing() {
+    for (number, at) in [(0, "last"), (9, "last"), (9, "first")] {
+        let directory = tempfile::tempdir().unwrap();
+        frozen(keyed(directory.path())).await;
+        // This segment says again who is frozen.
+        assert_eq!(start(keyed(directory.path())), ["billing"]);
+        let own = fs::read_to_string(segment_of(directory.path(), 2)).unwrap();
+        let mut own = own.lines();
+        let record = match at {
+            "first" => own.next(),
+            _ => own.next_back(),
+        };
+        let planted = format!("{}\n", record.unwrap());
+        append(&segment_of(directory.path(), number), &planted);
+        for _ in 0..2 {
+            let frozen = start(keyed(directory.path()));
+            assert_eq!(frozen, ["billing"], "{number} {at}");
+        }
+        assert!(verify_keyed(directory.path()).wrong.is_some());
+    }
+}
+
+/// A segment that says again who is frozen is believed only as far as that verifies.
+#[tokio::test]
+async fn a_freeze_that_was_changed_where_it_is_said_again_still_stands() {
+    let directory = tempfile::tempdir().unwrap();
+    frozen(keyed(directory.path())).await;
+    for _ in 0..2 {
+        assert_eq!(start(keyed(directory.path())), ["billing"]);
+    }
+    // No call is open any more: it would be enough to begin with this one.
+    let segment = segment_of(directory.path(), 3);
+    let text = fs::read_to_string(&segment).unwrap();
+    assert!(text.contains("tenant.frozen"));
+    fs::write(&segment, text.replace("tenant.frozen", "tenant.frazen")).unwrap();
+    assert_eq!(start(keyed(directory.path())), ["billing"]);
+}
+
+fn verify_keyed(directory: &Path) -> Report {
+    let known = Known {
+        mac_key: Some(MacKey::new(KEY).unwrap()),
+        ..Known::default()
+    };
+    super::super::verify(directory, &known, |_| {}).unwrap()
+}

@@ -23,7 +23,14 @@ async fn an_empty_segment_does_not_end_retention() {
     assert!(verify(directory.path()).unwrap().is_intact());
     let all = segment::list(directory.path()).unwrap();
     let hasher = Hasher::new(None);
-    let old = removable(directory.path(), &hasher, jiff::Timestamp::now(), u64::MAX).unwrap();
+    let old = removable(
+        directory.path(),
+        &hasher,
+        jiff::Timestamp::now(),
+        u64::MAX,
+        Some(1),
+    )
+    .unwrap();
     let names: Vec<_> = old.iter().map(|removal| removal.name.clone()).collect();
     // All but the empty one, and the last.
     let mut expected: Vec<_> = all
@@ -54,13 +61,33 @@ async fn a_segment_whose_last_record_alone_looks_old_is_not_removable() {
     assert!(verify(directory.path()).unwrap().is_intact());
     let removable = |is_old_before: jiff::Timestamp| {
         let hasher = Hasher::new(None);
-        removable(directory.path(), &hasher, is_old_before, u64::MAX)
+        removable(directory.path(), &hasher, is_old_before, u64::MAX, Some(1))
             .unwrap()
             .len()
     };
     let now = jiff::Timestamp::now();
     assert_eq!(removable(now - Duration::from_secs(86_400)), 0);
     assert_eq!(removable(now), 1);
+}
+
+/// A crash left it empty, and retention removed all that was before it.
+#[tokio::test]
+async fn an_empty_segment_in_front_does_not_end_retention_if_nothing_is_missing() {
+    let directory = tempfile::tempdir().unwrap();
+    let trail = open(small(directory.path())).unwrap();
+    calls(&trail, 20).await;
+    trail.close();
+    let first = segment::list(directory.path()).unwrap().remove(0).1;
+    let lines_of_it = fs::read_to_string(&first).unwrap().lines().count() as u64;
+    fs::File::create(&first).unwrap();
+    let removable = |oldest: u64| {
+        let hasher = Hasher::new(None);
+        let now = jiff::Timestamp::now();
+        let found = removable(directory.path(), &hasher, now, u64::MAX, Some(oldest));
+        found.unwrap().len()
+    };
+    assert_eq!(removable(1), 0, "what was in it is missing");
+    assert!(removable(lines_of_it + 1) > 1);
 }
 
 #[tokio::test]
@@ -71,7 +98,13 @@ async fn an_oldest_segment_that_somebody_emptied_ends_retention() {
     trail.close();
     let removable = || {
         let hasher = Hasher::new(None);
-        let found = removable(directory.path(), &hasher, jiff::Timestamp::now(), u64::MAX);
+        let found = removable(
+            directory.path(),
+            &hasher,
+            jiff::Timestamp::now(),
+            u64::MAX,
+            Some(1),
+        );
         found.unwrap().len()
     };
     assert!(removable() > 2);

@@ -221,3 +221,23 @@ async fn a_line_longer_than_any_of_ours_is_skipped_by_who_follows() {
     let users: Vec<_> = rows.iter().map(|row| row.user.as_deref()).collect();
     assert_eq!(users, [None]);
 }
+
+/// While the writer goes on in the segment before it.
+#[test]
+fn a_segment_that_somebody_puts_behind_the_one_that_grows_ends_no_reading() {
+    let directory = tempfile::tempdir().unwrap();
+    let lines: Vec<_> = (1..=5).map(|seq| line(seq, 'a', 'a')).collect();
+    segment(directory.path(), 1, &lines[1..3]);
+    let mut tail = Tail::behind(directory.path(), Head::empty()).unwrap();
+    let read = tail.read(&head(3, 'a')).unwrap();
+    assert_eq!(numbers(&read), [(2, 'a'), (3, 'a')]);
+    segment(directory.path(), 7, &[]);
+    segment(directory.path(), 8, &lines[..1]);
+    segment(directory.path(), 1, &lines[1..4]);
+    assert_eq!(numbers(&tail.read(&head(4, 'a')).unwrap()), [(4, 'a')]);
+    segment(directory.path(), 1, &lines[1..]);
+    let mut again = Tail::behind(directory.path(), head(4, 'a')).unwrap();
+    for tail in [&mut tail, &mut again] {
+        assert_eq!(numbers(&tail.read(&head(5, 'a')).unwrap()), [(5, 'a')]);
+    }
+}

@@ -133,14 +133,17 @@ impl Writer {
         }
         self.pruning.looked_at = Some(Instant::now());
         let (sender, found) = mpsc::channel();
-        let (directory, hasher) = (self.directory.clone(), self.hasher.clone());
+        let (directory, hasher, oldest) =
+            (self.directory.clone(), self.hasher.clone(), self.oldest);
         let current = self.segment.number();
         let cannot = |error: io::Error| tracing::warn!(%error, "audit.retention: old segments cannot be looked for; nothing is removed until they can");
-        let look = move || match retention::removable(&directory, &hasher, is_old_before, current) {
-            // Nobody hears it if the gateway stops meanwhile.
-            Ok(removals) => drop(sender.send(removals)),
-            Err(error) => cannot(error),
-        };
+        let look =
+            move || match retention::removable(&directory, &hasher, is_old_before, current, oldest)
+            {
+                // Nobody hears it if the gateway stops meanwhile.
+                Ok(removals) => drop(sender.send(removals)),
+                Err(error) => cannot(error),
+            };
         let thread = thread::Builder::new().name("trail-prune".to_owned());
         match thread.spawn(look) {
             Ok(_) => self.pruning.found = Some(found),

@@ -65,7 +65,7 @@ impl Writer {
                 false => Segment::create(disk, &directory, next),
             },
             || match is_old_before {
-                Some(before) => removable(&directory, &hasher, before, next),
+                Some(before) => removable(&directory, &hasher, before, next, found.oldest),
                 None => Ok(Vec::new()),
             },
         )?;
@@ -103,10 +103,10 @@ impl Writer {
         if let (Some(collected), Some(chain)) = (&writer.collected, writer.chain) {
             collected.set_chain(chain);
         }
-        writer
-            .queue
-            .board
-            .begin_at(&writer.confirmed, found.wrong.is_none());
+        writer.queue.board.begin_at(
+            &writer.confirmed,
+            found.wrong.is_none() || found.is_key_changed,
+        );
         let pruned = gone.iter().map(|gone| kept(pruned(&gone.name, gone)));
         let in_doubt = found.open.iter().map(|(seq, call)| Entry {
             fragment: Fragment::in_doubt(&call.request_id, *seq, Some(&call.time)),
@@ -154,7 +154,9 @@ fn tell(found: &Found, settings: &Audit, directory: &Path) {
     if found.head.seq == 0 {
         tracing::info!(trail.directory = %directory.display(), "a new trail begins: nothing is known of earlier calls, budgets and freezes");
     }
-    if let Some(wrong) = &found.wrong {
+    if let Some(wrong) = found.wrong.as_ref().filter(|_| found.is_key_changed) {
+        tracing::warn!(%wrong, "the trail has another mac_key, or had: was it changed? What is before can be verified with that one only, and retention leaves it");
+    } else if let Some(wrong) = &found.wrong {
         tracing::error!(%wrong, "the trail does not verify: somebody changed it, or the disk did. It goes on behind what is wrong, and calls are taken; see alloy-gateway audit verify, and treat it as an incident");
     }
     if let Some(until) = found.unkeyed_until.filter(|_| found.wrong.is_none()) {
