@@ -28,7 +28,10 @@ pub fn opened<T>(
     };
     let names_it = || {
         let fields = serde_json::from_slice::<serde_json::Value>(&line);
-        fields.is_ok_and(|fields| fields["segment"] == file_name(path))
+        fields.is_ok_and(|fields| {
+            let segment = fields.get("segment").and_then(serde_json::Value::as_str);
+            segment == Some(&file_name(path))
+        })
     };
     let is_opening =
         &*record.event == "trail.opened" && is_hashed(&line, &record, hasher) && names_it();
