@@ -4,7 +4,7 @@ use std::{
     io,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::{Buf, Bytes};
@@ -23,6 +23,8 @@ pub struct GuardedStream<S> {
     farewell: Bytes,
     /// Whether something is yet to be written that the peer does not take.
     is_writing: bool,
+    /// Who asked for more while the end waited for an answer.
+    awaits_end: Option<Waker>,
     progress: Arc<Progress>,
 }
 
@@ -44,6 +46,7 @@ impl<S> GuardedStream<S> {
             guard,
             farewell: Bytes::new(),
             is_writing: false,
+            awaits_end: None,
             progress,
         }
     }
@@ -84,19 +87,23 @@ impl<S> GuardedStream<S> {
 
     /// Whether nothing more is read, and what hyper is told then: the end, as far as
     /// anyone behind this is concerned.
-    fn is_over(&self) -> Option<Poll<io::Result<()>>> {
+    fn is_over(&mut self, cx: &Context<'_>) -> Option<Poll<io::Result<()>>> {
         if self.progress.malformed().is_none() && !self.progress.is_flooded() {
             return None;
         }
         // hyper drops an HTTP/1 answer that is not yet written when it finds the end: so
-        // that comes only once none is due any more. Nobody need be woken for it: hyper
-        // reads on when it has written an answer, or closes the connection by itself.
+        // that comes only once none is due any more. It is woken for it then: having
+        // found nothing to read, it does not ask again by itself.
         let is_http1 = matches!(self.guard, Guard::Heads(_));
-        let is_due = is_http1 && (self.progress.is_busy() || self.is_writing);
-        Some(match is_due {
-            true => Poll::Pending,
-            false => Poll::Ready(Ok(())),
-        })
+        if is_http1 && self.is_answer_due() {
+            self.awaits_end = Some(cx.waker().clone());
+            return Some(Poll::Pending);
+        }
+        Some(Poll::Ready(Ok(())))
+    }
+
+    fn is_answer_due(&self) -> bool {
+        self.progress.is_busy() || self.is_writing
     }
 }
 
@@ -136,7 +143,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for GuardedStream<S> {
         let this = self.get_mut();
         let before = buf.filled().len();
         loop {
-            if let Some(over) = this.is_over() {
+            if let Some(over) = this.is_over(cx) {
                 return over;
             }
             ready!(this.poll_next(cx, buf))?;
@@ -183,7 +190,14 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for GuardedStream<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        // hyper flushes once all that it has of an answer is written.
+        if !self.is_answer_due()
+            && let Some(waits) = self.awaits_end.take()
+        {
+            waits.wake();
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -202,8 +216,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for GuardedStream<S> {
 
 #[cfg(test)]
 mod tests {
-    use std::task::Waker;
-
     use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
 
     use super::*;
