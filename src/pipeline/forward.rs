@@ -70,7 +70,8 @@ impl Forwarder {
     /// at most `retries` further attempts. `began` is when the first attempt of the call
     /// began, with whichever key; `at` is the time now.
     /// No answer passes that holds one of the tenant's keys. Once the tenant is frozen, or
-    /// another call closed the key's gate or opened its breaker, nothing is sent again.
+    /// another call closed the key's gate or opened its breaker, no retry is begun; one
+    /// that is connecting by then is still sent, unless the tenant was frozen.
     pub async fn send(
         &self,
         request: &UpstreamRequest<'_>,
@@ -99,7 +100,10 @@ impl Forwarder {
             attempt.took = now.duration_since(at);
             let pause = pause_before_retry(&attempts, &attempt, retries);
             let next = pause.map(|pause| now + pause);
-            let next = next.filter(|next| *next < deadline && self.may_retry());
+            // Asked here, too: what is not sent takes nothing of the others' budget.
+            let next = next.filter(|next| {
+                *next < deadline && recorded.may_be_sent_again() && self.may_retry()
+            });
             let counted = attempt.end.counted();
             if let Some(ended) = counted {
                 self.counts.attempted(ended, attempt.took);

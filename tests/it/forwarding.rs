@@ -1,12 +1,13 @@
 //! What the upstream does, and what callers and trail are told of it.
 
 use std::{
+    iter,
     net::TcpListener,
     thread,
     time::{Duration, Instant},
 };
 
-use alloy_gateway::simulated_alloy::Behaviour;
+use alloy_gateway::simulated_alloy::{Behaviour, answer};
 use base64_free as b64;
 
 use crate::support::{Gateway, KEY, Response, Setup, USER, assert_refusal};
@@ -238,6 +239,33 @@ fn a_call_is_not_sent_again_once_another_one_closed_the_gate_or_opened_the_break
         });
         assert_eq!(gateway.alloy.received().len(), 2, "{refused_as}");
     }
+}
+
+#[test]
+fn calls_that_are_not_sent_again_take_nothing_of_the_budget_for_retries() {
+    const CALLS: usize = 15;
+    let gateway = Setup::default()
+        .upstream("circuit_breaker: { failures: 1, open_for: 60s }")
+        .start();
+    // Long enough for another call to open the breaker before they end.
+    let slow = Behaviour::Drip(answer(503, "", "{}"), Duration::from_millis(40));
+    let opens = Behaviour::answer(503, "Retry-After: 60\r\n", "{}");
+    let script = iter::repeat_n(slow, CALLS).chain([opens]);
+    gateway.alloy.script(script);
+    thread::scope(|scope| {
+        let call = |n| gateway.delete(USER, &format!("c{n}")).status;
+        let calls: Vec<_> = (0..CALLS).map(|n| scope.spawn(move || call(n))).collect();
+        assert!(gateway.alloy.wait_for(CALLS, Duration::from_secs(30)));
+        assert_eq!(gateway.delete(USER, "opens").status, 503);
+        for call in calls {
+            assert_eq!(call.join().unwrap(), 503);
+        }
+    });
+    assert_eq!(gateway.alloy.received().len(), CALLS + 1);
+    let exhausted = gateway
+        .scrape()
+        .get("upstream_retry_budget_exhausted_total");
+    assert_eq!(exhausted, 0.0);
 }
 
 #[test]
