@@ -26,6 +26,17 @@ pub fn earliest(tokens: &[TokenEntry], now: Timestamp) -> Option<Timestamp> {
     ended(tokens, now).or_else(|| expiries.filter(|expires| *expires > now).min())
 }
 
+/// Which of two times stands for both: the first that is to come, else the last one. So a
+/// tenant that ended long ago hides nothing of those that can still call.
+pub fn nearest(one: Timestamp, other: Timestamp, now: Timestamp) -> Timestamp {
+    match (one > now, other > now) {
+        (true, true) => one.min(other),
+        (true, false) => one,
+        (false, true) => other,
+        (false, false) => one.max(other),
+    }
+}
+
 /// Since when none of these tokens is good, if one was.
 pub fn ended(tokens: &[TokenEntry], now: Timestamp) -> Option<Timestamp> {
     if tokens.iter().any(|token| token.is_valid(now)) {
@@ -183,6 +194,22 @@ mod tests {
         assert_eq!(of(&[gone, endless.clone()]), (None, None));
         assert_eq!(of(&[later]), (some("12-20"), None));
         assert_eq!(of(&[endless]), (None, None));
+    }
+
+    #[test]
+    fn of_several_tenants_the_next_time_to_come_counts_and_a_past_one_only_if_there_is_none() {
+        let day = |day: &str| format!("2026-11-{day}T00:00:00Z").parse().unwrap();
+        let now = day("10");
+        for (one, other, expected) in [
+            ("01", "20", "20"),
+            ("25", "20", "20"),
+            ("01", "05", "05"),
+            ("10", "05", "10"),
+        ] {
+            let (one, other) = (day(one), day(other));
+            assert_eq!(nearest(one, other, now), day(expected));
+            assert_eq!(nearest(other, one, now), day(expected));
+        }
     }
 
     #[test]

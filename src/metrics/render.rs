@@ -232,13 +232,14 @@ fn auth(text: &mut Text, shared: &Shared, snapshot: &Snapshot) {
     );
     let now = Timestamp::now();
     let other = snapshot.counts_of_others();
-    let mut of_others = None::<Timestamp>;
+    let mut of_others = None;
     for tenant in snapshot.tenants() {
         let Some(expires) = expiry::earliest(tenant.tokens(), now) else {
             continue;
         };
         if tenant.counts.is(other) {
-            of_others = Some(of_others.map_or(expires, |found| found.min(expires)));
+            of_others =
+                Some(of_others.map_or(expires, |found| expiry::nearest(found, expires, now)));
         } else {
             text.figure(&[("tenant", &*tenant.name)], seconds(expires));
         }
