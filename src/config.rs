@@ -115,9 +115,9 @@ impl Loaded {
     }
 
     /// What is worth a warning, in it and in the files that it names, of which `snapshot`
-    /// was made.
-    pub fn all_warnings(&self, snapshot: &Snapshot) -> Problems {
-        let doubtful = named::doubtful(&self.settings, snapshot);
+    /// was made; `before` are the settings that it follows while the gateway runs.
+    pub fn all_warnings(&self, snapshot: &Snapshot, before: Option<&Settings>) -> Problems {
+        let doubtful = named::doubtful(&self.settings, snapshot, before);
         let warnings: Vec<_> = self.warnings.iter().cloned().chain(doubtful).collect();
         if warnings.is_empty() {
             // Nothing is to be found in the text.

@@ -73,7 +73,10 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     };
     let unreachable = budget::unreachable(&loaded.settings);
     let unreachable = (!unreachable.is_empty()).then(|| loaded.locate(unreachable));
-    let warnings = [Some(loaded.all_warnings(&ready.snapshot)), unreachable];
+    let warnings = [
+        Some(loaded.all_warnings(&ready.snapshot, None)),
+        unreachable,
+    ];
     let warnings: Vec<_> = warnings.into_iter().flatten().collect();
     for warnings in &warnings {
         print(warnings, Severity::Warning, args.format);

@@ -65,7 +65,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         }
     };
     logging::panics::report();
-    reload::warn(&loaded.all_warnings(&ready.snapshot).lines());
+    reload::warn(&loaded.all_warnings(&ready.snapshot, None).lines());
     process::take_descriptors(&loaded.settings.bounds);
     memory::warn_if_short(&loaded.settings.bounds);
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -68,11 +68,19 @@ pub fn unbindable_after(settings: &Settings, before: &Settings) -> Vec<Problem> 
 }
 
 /// What settings name that can be used, and is hardly meant so; `snapshot` was made of
-/// them.
-pub fn doubtful(settings: &Settings, snapshot: &Snapshot) -> Vec<Problem> {
+/// them. The trail that `before` has, too, is in use, and is not looked at: its disk may
+/// not answer, and must not hold up another config.
+pub fn doubtful(
+    settings: &Settings,
+    snapshot: &Snapshot,
+    before: Option<&Settings>,
+) -> Vec<Problem> {
     let mut warnings = snapshot::loose_secrets(settings);
-    warnings.extend(snapshot::loose_trail(settings));
-    warnings.extend(snapshot::unwritable_trail(settings));
+    let directory = &settings.audit.directory;
+    if before.is_none_or(|before| before.audit.directory != *directory) {
+        warnings.extend(snapshot::loose_trail(settings));
+        warnings.extend(snapshot::unwritable_trail(settings));
+    }
     warnings.extend(snapshot::invalid_certificates(&settings.listen));
     warnings.extend(snapshot::without_directory(settings, None));
     warnings.extend(snapshot::without_users(settings, snapshot));

@@ -54,7 +54,8 @@ impl Basis {
             let built = self
                 .build(&loaded)
                 .map_err(|problems| loaded.locate(problems))?;
-            warnings = loaded.all_warnings(built.snapshot()).lines();
+            let found = loaded.all_warnings(built.snapshot(), Some(&self.settings));
+            warnings = found.lines();
             Ok((loaded.settings, built))
         });
         Read {

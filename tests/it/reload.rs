@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    os::unix::fs::symlink,
+    os::unix::fs::{PermissionsExt, symlink},
     process::Command,
     sync::{
         Arc,
@@ -97,6 +97,33 @@ fn the_warnings_of_a_config_are_logged_in_the_words_of_check_and_told_to_who_loa
         (200, "loaded\n".to_owned())
     );
     assert_eq!(logged("has passed").len(), 1);
+}
+
+/// Its disk may not answer, and a revocation must not wait for that.
+#[test]
+fn a_reload_looks_at_the_directory_of_the_trail_only_if_the_config_names_another_one() {
+    let gateway = Setup::default()
+        .key_limits("[ { requests: 600, per: 60s, burst: 50 } ]")
+        .start();
+    let open_to_all = || fs::Permissions::from_mode(0o777);
+    fs::set_permissions(gateway.audit(), open_to_all()).unwrap();
+    let checked = gateway.verb("check", &[]);
+    let checked = String::from_utf8(checked.stderr).unwrap();
+    assert!(
+        checked.contains("audit.directory: others than"),
+        "{checked}"
+    );
+    assert_eq!(
+        gateway.admin_socket("POST", "/-/reload"),
+        (200, "loaded\n".to_owned())
+    );
+    let other = gateway.audit().with_file_name("other");
+    fs::create_dir(&other).unwrap();
+    fs::set_permissions(&other, open_to_all()).unwrap();
+    gateway.edit_config(|text| text.replace("  directory: audit\n", "  directory: other\n"));
+    let (status, said) = gateway.admin_socket("POST", "/-/reload");
+    assert_eq!(status, 200, "{said}");
+    assert!(said.contains("audit.directory: others than"), "{said}");
 }
 
 #[test]
