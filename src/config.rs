@@ -126,6 +126,14 @@ impl Loaded {
         self.locate(warnings)
     }
 
+    /// What is worth a warning in a text that can't be read a second time, for later.
+    pub fn piped_warnings(&self) -> Vec<String> {
+        match self.piped {
+            Some(_) => self.locate(self.warnings.clone()).lines(),
+            None => Vec::new(),
+        }
+    }
+
     /// Finds the places of problems or warnings that were found later.
     pub fn locate(&self, problems: Vec<Problem>) -> Problems {
         // Read again: keeping the text of a large config for this would cost

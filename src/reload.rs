@@ -65,6 +65,8 @@ pub struct Reloader {
     started: Settings,
     /// What tells the key of the trail from another.
     mac_key: Option<String>,
+    /// The warnings of a config from standard input, which can't be looked at again.
+    piped_warnings: Arc<[String]>,
     /// One load at a time, and the last one wins.
     loading: Mutex<()>,
     /// Where long files are looked at, and where long configs are read: a look must not
@@ -117,6 +119,7 @@ impl Reloader {
             path: loaded.path().to_owned(),
             started: loaded.settings.without_tenants(),
             mac_key: mac_key.map(MacKey::fingerprint),
+            piped_warnings: loaded.piped_warnings().into(),
             loading: Mutex::new(()),
             looking: Background::default(),
             reading: Background::default(),
@@ -197,6 +200,7 @@ impl Reloader {
             path: self.path.clone(),
             settings: self.settings(),
             snapshot: self.shared.snapshot(),
+            piped_warnings: Arc::clone(&self.piped_warnings),
             known: self.state().loaded.clone(),
         };
         let files = watched(&self.path, [&*basis.settings]);

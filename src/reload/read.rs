@@ -20,6 +20,8 @@ pub struct Basis {
     pub path: PathBuf,
     pub settings: Arc<Settings>,
     pub snapshot: Arc<Snapshot>,
+    /// The warnings of a text that can't be read a second time.
+    pub piped_warnings: Arc<[String]>,
     /// What its files held when it was read last.
     pub known: Files,
 }
@@ -55,7 +57,7 @@ impl Basis {
                 .build(&loaded)
                 .map_err(|problems| loaded.locate(problems))?;
             let found = loaded.all_warnings(built.snapshot(), Some(&self.settings));
-            warnings = found.lines();
+            warnings = [&*self.piped_warnings, &found.lines()].concat();
             Ok((loaded.settings, built))
         });
         Read {

@@ -560,6 +560,11 @@ fn a_config_from_standard_input_is_read_once_and_what_it_names_again() {
         .file("users.txt", format!("{USER}\n"))
         .tenant("billing", &["users: { file: users.txt }"])
         .start();
+    gateway.edit_config(|text| {
+        let line = text.lines().find(|line| line.contains("tokens:")).unwrap();
+        let expiring = line.replacen(" ]", ", { id: old, sha256: \"0707070707070707070707070707070707070707070707070707070707070707\", expires: 2026-01-01T00:00:00Z } ]", 1);
+        text.replace(line, &expiring)
+    });
     gateway.stop();
     let mut command = Command::new(binary());
     command
@@ -575,6 +580,10 @@ fn a_config_from_standard_input_is_read_once_and_what_it_names_again() {
     let (code, said) = gateway.admin_socket("POST", "/-/reload");
     assert_eq!(code, 200, "{said}");
     assert!(said.contains(&format!("-: {once}")), "{said}");
+    let of_text = said.lines().find(|line| line.contains("has passed"));
+    let of_text = of_text.unwrap_or_else(|| panic!("{said}"));
+    let output = gateway.process.output();
+    assert!(output.contains(of_text), "as at the start: {output}");
     gateway.process.signal(Signal::HUP);
     gateway.record("the hangup", |record| {
         record["event"] == "config.loaded" && record["by"] == "SIGHUP"
