@@ -235,8 +235,9 @@ impl Counts {
             Some(Noted::Held) | None => (None, None),
         };
         // What is missing shows without the key, too.
-        let wants_key = |wrong: &Wrong| missing.is_some() && wrong.is_want_of_key();
-        scan.wrong.take_if(|wrong| wants_key(wrong));
+        if missing.is_some() {
+            scan.wrong.take_if(|wrong| wrong.is_want_of_key());
+        }
         scan.wrong = scan.wrong.or(missing);
         Report {
             keyed: scan.keyed,

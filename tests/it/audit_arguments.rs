@@ -9,25 +9,9 @@ use std::{
 
 use crate::{
     command_line::{Config, run, text},
-    support::{Gateway, Setup, USER, binary},
-    trail::rewrite,
+    support::{Gateway, USER, binary},
+    trail::forged,
 };
-
-/// A trail that has a key by its config, made anew by somebody who has none.
-fn forged() -> Gateway {
-    let mut gateway = Setup::default()
-        .audit("mac_key: { file: mac-key }")
-        .file("mac-key", "0123456789abcdef0123456789abcdef\n")
-        .start();
-    assert_eq!(gateway.delete(USER, "c0").status, 200);
-    assert!(gateway.stop().success());
-    let text = gateway.trail_text();
-    let keyless = text.replace("\"mac\":\"hmac-sha256\",", "");
-    let lines: Vec<_> = keyless.lines().map(ToOwned::to_owned).collect();
-    let segment = gateway.audit().join("0000000001.jsonl");
-    fs::write(segment, rewrite(&lines)).unwrap();
-    gateway
-}
 
 /// A verb on a directory, with what stands in the environment.
 fn beside(directory: &Path, verb: &str, args: &[&str], config: Option<&Path>) -> Output {

@@ -450,26 +450,33 @@ pub fn rewrite(lines: &[String]) -> String {
     lines.collect()
 }
 
-#[test]
-fn both_verifiers_ask_from_where_on_a_trail_has_its_key() {
+/// A gateway that was stopped, and whose trail has a key by its config: all of it was made
+/// anew by somebody who has none.
+pub fn forged() -> Gateway {
     let mut gateway = Setup::default()
         .audit("mac_key: { file: mac-key }")
         .file("mac-key", "0123456789abcdef0123456789abcdef\n")
         .start();
     assert_eq!(gateway.delete(USER, "c0").status, 200);
     assert!(gateway.stop().success());
-    // All of it made anew without the key; then the gateway goes on with it.
     let text = gateway.trail_text();
-    let changed = text.replace("\"mac\":\"hmac-sha256\",", "");
-    let lines: Vec<_> = changed.lines().map(ToOwned::to_owned).collect();
+    let keyless = text.replace("\"mac\":\"hmac-sha256\",", "");
+    let lines: Vec<_> = keyless.lines().map(ToOwned::to_owned).collect();
     let segment = gateway.audit().join("0000000001.jsonl");
-    std::fs::write(&segment, rewrite(&lines)).unwrap();
+    std::fs::write(segment, rewrite(&lines)).unwrap();
+    gateway
+}
+
+#[test]
+fn both_verifiers_ask_from_where_on_a_trail_has_its_key() {
+    let mut gateway = forged();
+    let last = gateway.trail_text().lines().count();
+    // The gateway goes on with the key.
     gateway.start_again();
     assert!(gateway.stop().success());
     let key = gateway.path("mac-key");
     let args = ["--mac-key", key.to_str().unwrap()];
     assert_both_find_it(gateway.audit(), &args);
-    let last = lines.len();
     for (from, is_right) in [(last, false), (last + 1, true)] {
         let from = from.to_string();
         let args = [&args[..], &["--keyed-from", &from]].concat();

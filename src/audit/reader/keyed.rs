@@ -26,20 +26,19 @@ impl Scan {
         let is_behind_ours = self.keyed > 0;
         // One that was before ours is a key that was changed, maybe: what is claimed behind
         // ours is told apart from it.
-        let held = self
-            .other_key
-            .take_if(|held| held.is_behind_ours || !is_behind_ours);
-        self.other_key = held.or_else(|| {
-            Some(OtherKey {
-                first: Wrong {
-                    file: file.to_owned(),
-                    line,
-                    seq: Some(seq),
-                    fault: Fault::Key(stated.clone()),
-                },
-                is_behind_ours,
-                stated,
-            })
+        let is_kept = |held: &OtherKey| held.is_behind_ours || !is_behind_ours;
+        if self.other_key.as_ref().is_some_and(is_kept) {
+            return;
+        }
+        self.other_key = Some(OtherKey {
+            first: Wrong {
+                file: file.to_owned(),
+                line,
+                seq: Some(seq),
+                fault: Fault::Key(stated.clone()),
+            },
+            is_behind_ours,
+            stated,
         });
     }
 
