@@ -3,14 +3,15 @@
 
 mod fault;
 mod first;
+mod gaps;
 mod keyed;
+mod lines;
 mod rest;
 mod strict;
 mod torn;
 
 use std::{
-    io::{self, BufRead, BufReader, Read},
-    mem,
+    io, mem,
     path::{Path, PathBuf},
 };
 
@@ -22,8 +23,9 @@ pub use self::{
     torn::{Left, Torn},
 };
 use self::{
+    gaps::Gaps,
     keyed::{OtherKey, Unkeyed},
-    torn::without_zeros,
+    lines::{Lines, Next},
 };
 use super::{
     chain::{AFTER_HASH, BEFORE_HASH, Hash, Hasher, Head},
@@ -85,20 +87,9 @@ pub struct Scan {
     is_sound: bool,
     /// A segment that was listed was not there any more.
     is_after_gap: bool,
-    gaps: Vec<Gap>,
+    gaps: Gaps,
     stated_mac: Option<String>,
     other_key: Option<OtherKey>,
-}
-
-/// A trail whose first record is not number 1, or whose oldest segments went
-/// while it was read: right if a record says that what was before was removed.
-#[derive(Debug)]
-struct Gap {
-    /// The last record before it that was read.
-    behind: u64,
-    removed: Head,
-    place: Wrong,
-    is_explained: bool,
 }
 
 /// Reads the segments of a trail and gives each readable record to `each`, with
@@ -190,7 +181,7 @@ impl Scan {
             is_whole: true,
             is_sound: false,
             is_after_gap: false,
-            gaps: Vec::new(),
+            gaps: Gaps::default(),
             stated_mac: None,
             other_key: None,
         }
@@ -209,66 +200,42 @@ impl Scan {
             self.note(&file, 1, self.next_seq(), Fault::NoFile);
             return Ok(0);
         };
-        let mut reader = BufReader::with_capacity(1 << 16, opened);
-        let (mut number, mut offset) = (0, 0_u64);
+        let bytes_before = *bytes;
+        let mut lines = Lines::new(opened);
         self.good_bytes = 0;
-        let mut line = Vec::new();
         loop {
-            line.clear();
-            let read = (&mut reader)
-                .take(LINE_BYTES_MAX)
-                .read_until(b'\n', &mut line)? as u64;
-            if read == 0 {
-                return Ok(number);
+            let next = lines.read()?;
+            if matches!(next, Next::Line | Next::TooLong) {
+                self.last_line = lines.number;
+                *bytes = bytes_before + lines.bytes;
             }
-            let is_finished = line.last() == Some(&b'\n');
-            let rest = if is_finished {
-                Rest::none()
-            } else {
-                Rest::of_line(&mut reader)?
-            };
-            if rest.is_endless {
-                self.note(&file, number + 1, self.next_seq(), Fault::TooLong);
-                return Ok(number);
-            }
-            if !is_finished && !rest.is_ended {
-                if !self.may_be_torn(&line, rest.is_zeros) {
-                    self.note(&file, number + 1, self.next_seq(), Fault::Foreign);
-                    return Ok(number);
+            match next {
+                Next::Line => {
+                    let at = At {
+                        file: &file,
+                        line: lines.number,
+                        bytes: *bytes,
+                        raw: &lines.line,
+                    };
+                    if let Some(record) = self.line(at, &lines.line, &scope.hasher) {
+                        if self.wrong.is_none() {
+                            self.good_bytes = lines.bytes;
+                        }
+                        each(&record, at, self.is_sound);
+                    }
                 }
-                let left = self.left(without_zeros(&line), &scope.hasher);
-                if left == Left::Other {
-                    self.note(&file, number + 1, self.next_seq(), Fault::Foreign);
+                Next::TooLong => {
+                    self.note(&file, lines.number, self.next_seq(), Fault::TooLong);
                 }
-                self.torn = Some(Torn {
-                    left,
-                    path: path.to_owned(),
-                    keep: offset,
-                    bytes: read + rest.bytes,
-                    line: number + 1,
-                    seq: self.next_seq(),
-                });
-                return Ok(number);
-            }
-            number += 1;
-            self.last_line = number;
-            offset += read + rest.bytes;
-            *bytes += read + rest.bytes;
-            if !is_finished {
-                self.note(&file, number, self.next_seq(), Fault::TooLong);
-                continue;
-            }
-            let at = At {
-                file: &file,
-                line: number,
-                bytes: *bytes,
-                raw: &line,
-            };
-            if let Some(record) = self.line(at, &line, &scope.hasher) {
-                if self.wrong.is_none() {
-                    self.good_bytes = offset;
+                Next::Endless => {
+                    self.note(&file, lines.number + 1, self.next_seq(), Fault::TooLong);
+                    return Ok(lines.number);
                 }
-                each(&record, at, self.is_sound);
+                Next::Unfinished(unread) => {
+                    self.note_unfinished(path, &lines, &unread, &scope.hasher);
+                    return Ok(lines.number);
+                }
+                Next::End => return Ok(lines.number),
             }
         }
     }
@@ -334,18 +301,7 @@ impl Scan {
                 self.onward = self.head;
             }
         }
-        if let (Some(seq), Some(hash)) = (record.until_seq, &record.until_hash)
-            && &*record.event == "trail.pruned"
-        {
-            for Gap {
-                removed,
-                is_explained,
-                ..
-            } in &mut self.gaps
-            {
-                *is_explained |= (removed.seq, removed.hash.as_str()) == (seq, hash);
-            }
-        }
+        self.gaps.explain(record);
     }
 
     fn check_content(
@@ -390,18 +346,7 @@ impl Scan {
         if (is_first && record.seq > 1) || is_after_gap {
             let hash = Hash::parse(&record.prev).ok_or(Fault::Chain)?;
             if self.is_whole || is_after_gap {
-                let seq = record.seq - 1;
-                self.gaps.push(Gap {
-                    behind: self.head.seq,
-                    removed: Head { seq, hash },
-                    place: Wrong {
-                        file: file.to_owned(),
-                        line,
-                        seq: Some(record.seq),
-                        fault: Fault::Beginning(seq),
-                    },
-                    is_explained: false,
-                });
+                self.gaps.add(self.head.seq, (record, hash), file, line);
             }
             return Ok(());
         }
@@ -440,26 +385,22 @@ impl Scan {
 
     /// What is told to have been before the first record, if that is not number 1.
     pub fn removed(&self) -> Option<Head> {
-        self.gaps.first().map(|gap| gap.removed)
+        self.gaps.first_removed()
     }
 
     /// Whether a record is one of those that are told to have been removed.
     pub(super) fn is_in_gap(&self, seq: u64) -> bool {
-        let holds = |gap: &Gap| gap.behind < seq && seq <= gap.removed.seq;
-        self.gaps.iter().any(holds)
+        self.gaps.holds(seq)
     }
 
     /// Something else than a record explains what is missing before the first one.
     pub fn explain_beginning(&mut self) {
-        if let Some(gap) = self.gaps.first_mut() {
-            gap.is_explained = true;
-        }
+        self.gaps.explain_first();
     }
 
     /// Says what only all records together show; once all is read.
     pub fn judge(&mut self) {
-        let unexplained = self.gaps.iter().find(|gap| !gap.is_explained);
-        if let Some(place) = unexplained.map(|gap| gap.place.clone()) {
+        if let Some(place) = self.gaps.unexplained().cloned() {
             self.note_at(place);
         }
         self.tell_other_key();

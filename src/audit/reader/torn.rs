@@ -1,10 +1,12 @@
 //! A line that has no end: what a crash leaves of a record, and what it does not.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::de::IgnoredAny;
 
-use super::{Scan, VERSION, content, is_hashed, strict};
+use super::{
+    Fault, Scan, VERSION, content, file_name, is_hashed, lines::Lines, rest::Rest, strict,
+};
 use crate::audit::chain::Hasher;
 
 /// An unfinished line at the end of the last segment.
@@ -37,9 +39,36 @@ pub enum Left {
 }
 
 impl Scan {
+    /// Keeps an unfinished line as what a crash left, or says that it is none's.
+    pub(super) fn note_unfinished(
+        &mut self,
+        path: &Path,
+        lines: &Lines,
+        unread: &Rest,
+        hasher: &Hasher,
+    ) {
+        let (line, seq) = (lines.number + 1, self.next_seq());
+        if !self.may_be_torn(&lines.line, unread.is_zeros) {
+            self.note(&file_name(path), line, seq, Fault::Foreign);
+            return;
+        }
+        let left = self.left(without_zeros(&lines.line), hasher);
+        if left == Left::Other {
+            self.note(&file_name(path), line, seq, Fault::Foreign);
+        }
+        self.torn = Some(Torn {
+            left,
+            path: path.to_owned(),
+            keep: lines.bytes,
+            bytes: lines.line.len() as u64 + unread.bytes,
+            line,
+            seq,
+        });
+    }
+
     /// Whether an unfinished line is what a crash leaves of the next record: its
     /// beginning, and zeros where bytes were announced to the disk and never came.
-    pub(super) fn may_be_torn(&self, line: &[u8], is_rest_zeros: bool) -> bool {
+    fn may_be_torn(&self, line: &[u8], is_rest_zeros: bool) -> bool {
         let written = without_zeros(line);
         let begins = match self.next_seq() {
             Some(seq) => format!(r#"{{"v":{VERSION},"seq":{seq},"time":""#),
@@ -55,7 +84,7 @@ impl Scan {
     }
 
     /// What an unfinished line is that [may be torn](Self::may_be_torn).
-    pub(super) fn left(&self, written: &[u8], hasher: &Hasher) -> Left {
+    fn left(&self, written: &[u8], hasher: &Hasher) -> Left {
         let Ok(record) = strict::read(written) else {
             return Left::Part;
         };
@@ -76,7 +105,7 @@ impl Scan {
 }
 
 /// A line without the zeros at its end.
-pub(super) fn without_zeros(line: &[u8]) -> &[u8] {
+fn without_zeros(line: &[u8]) -> &[u8] {
     let end = line.iter().rposition(|&byte| byte != 0);
     line.get(..end.map_or(0, |at| at + 1)).unwrap_or_default()
 }

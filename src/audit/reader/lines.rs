@@ -1,0 +1,70 @@
+//! The lines of a segment, one after another, in constant memory.
+
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader, Read},
+};
+
+use super::{LINE_BYTES_MAX, rest::Rest};
+
+/// What comes next in a segment.
+pub enum Next {
+    /// Nothing more.
+    End,
+    /// A line with its end.
+    Line,
+    /// A line that is longer than any record.
+    TooLong,
+    /// A line longer than anybody reads, and with it all that follows.
+    Endless,
+    /// A line that has no end, and what stands behind the part of it that was read.
+    Unfinished(Rest),
+}
+
+/// Where the reading of a segment stands.
+pub struct Lines {
+    reader: BufReader<File>,
+    /// What was read of the last line.
+    pub line: Vec<u8>,
+    /// How many lines with an end were read.
+    pub number: u64,
+    /// How many bytes these are.
+    pub bytes: u64,
+}
+
+impl Lines {
+    pub fn new(file: File) -> Self {
+        Self {
+            reader: BufReader::with_capacity(1 << 16, file),
+            line: Vec::new(),
+            number: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Reads the next one.
+    pub fn read(&mut self) -> io::Result<Next> {
+        self.line.clear();
+        let read = (&mut self.reader)
+            .take(LINE_BYTES_MAX)
+            .read_until(b'\n', &mut self.line)? as u64;
+        if read == 0 {
+            return Ok(Next::End);
+        }
+        let is_whole = self.line.last() == Some(&b'\n');
+        let rest = if is_whole {
+            Rest::none()
+        } else {
+            Rest::of_line(&mut self.reader)?
+        };
+        if rest.is_endless {
+            return Ok(Next::Endless);
+        }
+        if !is_whole && !rest.is_ended {
+            return Ok(Next::Unfinished(rest));
+        }
+        self.number += 1;
+        self.bytes += read + rest.bytes;
+        Ok(if is_whole { Next::Line } else { Next::TooLong })
+    }
+}
