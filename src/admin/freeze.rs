@@ -1,92 +1,36 @@
 //! `/-/freeze` and `/-/thaw`: stopping a tenant, or all of them, and letting it go on.
 
+mod order;
+
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use serde_json::Value;
 
-use super::{Admin, body, door::Operator, text};
+use self::order::Order;
+use super::{Admin, door::Operator, text};
 use crate::{
-    audit::{TEXT_BYTES_MAX, Unwritable},
+    audit::Unwritable,
     config::{did_you_mean, quote},
-    containment::{Containment, Freeze, Scope, Unended},
+    containment::{Freeze, Scope, Unended},
+    fleet::Trouble,
 };
 
-/// What a body looks like.
-const EXPECTED: &str =
-    "expected { \"tenant\": NAME, \"reason\": WHY }, or \"all\": true in place of the tenant";
-
-/// What an operator asks for.
-#[derive(Debug, Default)]
-struct Order {
-    /// `None` for all.
-    tenant: Option<String>,
-    reason: String,
-    on_behalf_of: Option<String>,
-}
-
-impl Order {
-    fn read(body: &[u8]) -> Result<Self, String> {
-        let Ok(Value::Object(fields)) = serde_json::from_slice(body) else {
-            return Err(format!("the body is not a JSON object: {EXPECTED}"));
-        };
-        let (mut order, mut all) = (Self::default(), false);
-        for (name, value) in fields {
-            match (name.as_str(), value) {
-                ("tenant", Value::String(tenant)) => order.tenant = Some(tenant),
-                ("all", Value::Bool(value)) => all = value,
-                ("reason", Value::String(reason)) => order.reason = reason,
-                ("by", Value::String(by)) => order.on_behalf_of = Some(by),
-                _ => {
-                    return Err(format!(
-                        "{} is not as it should be: {EXPECTED}",
-                        quote(&name)
-                    ));
-                }
-            }
-        }
-        if order.tenant.is_some() == all {
-            return Err(EXPECTED.to_owned());
-        }
-        let texts = [Some(&order.reason), order.on_behalf_of.as_ref()];
-        let is_good = |text: &String| !text.trim().is_empty() && text.len() <= TEXT_BYTES_MAX;
-        if !texts.into_iter().flatten().all(is_good) {
-            return Err(format!(
-                "reason and by are texts of 1 to {TEXT_BYTES_MAX} bytes; the reason has to be there: the trail says why"
-            ));
-        }
-        Ok(order)
-    }
-
-    fn scope(&self) -> Scope<'_> {
-        self.tenant.as_deref().map_or(Scope::All, Scope::Tenant)
-    }
-
-    /// Whom it is about, for people.
-    fn whom(&self) -> &str {
-        self.tenant.as_deref().unwrap_or("every tenant")
-    }
-}
-
-impl Order {
-    /// Ends the freeze for all gateways of the fleet, if there is one.
-    async fn tell_the_fleet(
-        &self,
-        containment: &Containment,
-        end: &Freeze,
-    ) -> Result<(), Box<Response<Full<Bytes>>>> {
-        let Some(fleet) = containment.fleet() else {
-            return Ok(());
-        };
-        fleet.end(self.scope(), end).await.map_err(|trouble| {
-            let said = format!(
-                "{}: not thawed, since the store does not answer ({trouble}): the fleet would freeze it again\n",
-                self.whom()
-            );
-            Box::new(text(StatusCode::SERVICE_UNAVAILABLE, &said))
-        })
-    }
+/// What came of a thaw.
+enum Thaw {
+    Done,
+    /// It takes effect when it is in the trail.
+    Underway,
+    /// Another call ends the same freeze.
+    Already,
+    NotFrozen,
+    FrozenAgain,
+    /// The trail can't be written; the fleet may have been told before.
+    Unwritten {
+        is_told: bool,
+    },
+    /// The store does not answer.
+    Untold(Trouble),
 }
 
 impl Admin {
@@ -97,7 +41,7 @@ impl Admin {
         body: Incoming,
         operator: &Operator,
     ) -> Response<Full<Bytes>> {
-        let order = match order(body).await {
+        let order = match Order::read(body).await {
             Ok(order) => order,
             Err(refused) => return *refused,
         };
@@ -150,56 +94,86 @@ impl Admin {
 
     /// Thaws once that is in the trail.
     pub(super) async fn thaw(&self, body: Incoming, operator: &Operator) -> Response<Full<Bytes>> {
-        let order = match order(body).await {
+        let order = match Order::read(body).await {
             Ok(order) => order,
             Err(refused) => return *refused,
         };
+        let whom = order.whom();
+        let (status, said) = match self.carry_out_thaw(&order, operator).await {
+            Thaw::Done => (StatusCode::OK, self.thawed(&order)),
+            Thaw::Underway => (
+                StatusCode::ACCEPTED,
+                format!(
+                    "{whom}: not thawed yet: the trail's disk does not answer. It takes effect when it is in the trail\n"
+                ),
+            ),
+            Thaw::Already => (
+                StatusCode::ACCEPTED,
+                format!(
+                    "{whom}: being thawed already, which takes effect when it is in the trail\n"
+                ),
+            ),
+            Thaw::NotFrozen => return self.is_not_frozen(&order),
+            Thaw::FrozenAgain => (
+                StatusCode::CONFLICT,
+                format!("{whom}: frozen again meanwhile, and still is\n"),
+            ),
+            Thaw::Unwritten { is_told } => {
+                let why = because(self.shared.trail().status().writable);
+                let said = if is_told {
+                    format!(
+                        "{whom}: thawed in the fleet, and here once the trail can be written: now it cannot{why}\n"
+                    )
+                } else {
+                    format!("{whom}: not thawed, since the trail cannot be written{why}\n")
+                };
+                (StatusCode::SERVICE_UNAVAILABLE, said)
+            }
+            Thaw::Untold(trouble) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!(
+                    "{whom}: not thawed, since the store does not answer ({trouble}): the fleet would freeze it again\n"
+                ),
+            ),
+        };
+        text(status, &said)
+    }
+
+    async fn carry_out_thaw(&self, order: &Order, operator: &Operator) -> Thaw {
         let snapshot = self.shared.snapshot();
         let trail = self.shared.trail();
         let containment = snapshot.containment();
+        let fleet = containment.fleet();
         // No look may come between: it would end what is only told yet.
-        let turn = match containment.fleet() {
+        let turn = match fleet {
             Some(fleet) => Some(fleet.turn().await),
             None => None,
         };
         let Some(freeze) = containment.standing(order.scope()) else {
-            return self.is_not_frozen(&order);
+            return Thaw::NotFrozen;
         };
-        let whom = order.whom().to_owned();
         // Nobody may end it twice while it is being ended.
         let Some(ending) = containment.begin_ending(&freeze.id) else {
-            return thawed_already(&whom);
+            return Thaw::Already;
         };
-        let unwritten = |is_told: bool| {
-            let why = because(trail.status().writable);
-            let said = if is_told {
-                format!(
-                    "{whom}: thawed in the fleet, and here once the trail can be written: now it cannot{why}\n"
-                )
-            } else {
-                format!("{whom}: not thawed, since the trail cannot be written{why}\n")
-            };
-            text(StatusCode::SERVICE_UNAVAILABLE, &said)
-        };
-        let is_told = containment.fleet().is_some();
         // Or the others would thaw what this one can't.
         if trail.status().writable.is_err() {
-            return unwritten(false);
+            return Thaw::Unwritten { is_told: false };
         }
+        let by = operator.who();
         let end = Freeze {
             id: freeze.id,
-            ..Freeze::new(
-                &operator.who(),
-                order.on_behalf_of.as_deref(),
-                &order.reason,
-            )
+            ..Freeze::new(&by, order.on_behalf_of.as_deref(), &order.reason)
         };
-        if let Err(refused) = order.tell_the_fleet(containment, &end).await {
-            return *refused;
+        if let Some(fleet) = fleet
+            && let Err(trouble) = fleet.end(order.scope(), &end).await
+        {
+            return Thaw::Untold(trouble);
         }
+        let is_told = fleet.is_some();
         let not_ended = |why: Unended| match why {
-            Unended::FrozenAgain => frozen_again(&whom),
-            Unended::Unwritten => unwritten(is_told),
+            Unended::FrozenAgain => Thaw::FrozenAgain,
+            Unended::Unwritten => Thaw::Unwritten { is_told },
         };
         let thawing = match ending.carry_out(containment, trail, order.scope(), end) {
             Ok(thawing) => thawing,
@@ -208,26 +182,21 @@ impl Admin {
         // The disk may take as long as it likes.
         drop(turn);
         match tokio::time::timeout(trail.patience(), thawing).await {
-            Ok(Ok(Ok(()))) => text(StatusCode::OK, &self.thawed(&whom, order.tenant.is_none())),
+            Ok(Ok(Ok(()))) => Thaw::Done,
             Ok(Ok(Err(why))) => not_ended(why),
-            Ok(Err(_)) => unwritten(is_told),
-            Err(_) => text(
-                StatusCode::ACCEPTED,
-                &format!(
-                    "{whom}: not thawed yet: the trail's disk does not answer. It takes effect when it is in the trail\n"
-                ),
-            ),
+            Ok(Err(_)) => Thaw::Unwritten { is_told },
+            Err(_) => Thaw::Underway,
         }
     }
 
     /// What was thawed, and what is still frozen.
-    fn thawed(&self, whom: &str, is_all: bool) -> String {
+    fn thawed(&self, order: &Order) -> String {
         let snapshot = self.shared.snapshot();
         let containment = snapshot.containment();
-        let mut said = format!("{whom}: thawed\n");
+        let mut said = format!("{}: thawed\n", order.whom());
         if containment.standing(Scope::All).is_some() {
             said += "every tenant is still frozen: thaw that with --all\n";
-        } else if is_all {
+        } else if order.tenant.is_none() {
             let left = containment.tenants();
             if !left.is_empty() {
                 said += &format!(
@@ -265,26 +234,10 @@ impl Admin {
     }
 }
 
-async fn order(body: Incoming) -> Result<Order, Box<Response<Full<Bytes>>>> {
-    let read = body::read(body).await?;
-    Order::read(&read).map_err(|what| Box::new(text(StatusCode::BAD_REQUEST, &format!("{what}\n"))))
-}
-
 fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Response<Full<Bytes>> {
     let hint = did_you_mean(name, known);
     let said = format!("there is no tenant {}{hint}\n", quote(name));
     text(StatusCode::NOT_FOUND, &said)
-}
-
-fn frozen_again(whom: &str) -> Response<Full<Bytes>> {
-    let said = format!("{whom}: frozen again meanwhile, and still is\n");
-    text(StatusCode::CONFLICT, &said)
-}
-
-fn thawed_already(whom: &str) -> Response<Full<Bytes>> {
-    let said =
-        format!("{whom}: being thawed already, which takes effect when it is in the trail\n");
-    text(StatusCode::ACCEPTED, &said)
 }
 
 fn because(writable: Result<(), Unwritable>) -> String {
