@@ -172,7 +172,7 @@ impl Pipeline {
         }
     }
 
-    /// From the limits on: what is counted, recorded and sent.
+    /// From the limits on, until its intent is durable.
     async fn carry_out<'a>(
         &self,
         snapshot: &Snapshot,
@@ -182,7 +182,6 @@ impl Pipeline {
         room: Room,
     ) -> Result<Answer<'a>, Refusal> {
         let tenant = identity.tenant();
-        let target = &snapshot.upstream;
         if self.store.is_some() && !self.trail.is_writable() {
             // A store is never given anything back; local limits are.
             return Err(Refusal::AuditUnavailable);
@@ -196,14 +195,29 @@ impl Pipeline {
         }
         self.counts.admitted(&tenant.counts, waited, backend);
         fault_point::reach("admitted");
-        let mut recorded = record::intent(admitted, &self.trail, arrival, &snapshot.digest).await?;
-        // No `?` below this line: an intent always gets its outcome.
+        let recorded = record::intent(admitted, &self.trail, arrival, &snapshot.digest).await?;
         fault_point::reach("intent-durable");
+        let settled = self.settle(snapshot, arrival, identity, recorded, limited_for, room);
+        Ok(settled.await)
+    }
+
+    /// From the intent on: what is sent and what came of it. It refuses nothing, since an
+    /// intent always gets its outcome.
+    async fn settle<'a>(
+        &self,
+        snapshot: &Snapshot,
+        arrival: &Arrival,
+        identity: Identity<'a>,
+        mut recorded: Recorded<'_>,
+        limited_for: Duration,
+        room: Room,
+    ) -> Answer<'a> {
+        let tenant = identity.tenant();
         let outcome = match tenant.mode {
             Mode::DryRun => Outcome::dry_run(),
             // A slow disk leaves much time for a freeze.
             _ if tenant.is_frozen() => Outcome::frozen(),
-            _ => self.send(&recorded, target, arrival).await,
+            _ => self.send(&recorded, &snapshot.upstream, arrival).await,
         };
         if outcome.kind().is_deletion() {
             // Before the outcome: a crossing call is answered once the freeze is durable.
@@ -229,7 +243,7 @@ impl Pipeline {
         self.note(arrival, Some(tenant), seen, took);
         let response = respond::outcome(arrival, &outcome, written, (&tenant.limits, now), room);
         fault_point::reach("answer-made");
-        Ok(Answer {
+        Answer {
             response,
             tenant: Some(&tenant.name),
             token: Some(&identity.token().id),
@@ -238,7 +252,7 @@ impl Pipeline {
             outcome: Some(outcome.kind()),
             is_on_route: true,
             upstream: outcome.into_upstream(),
-        })
+        }
     }
 
     /// Sends the call; once more with the next key if the upstream refuses the
