@@ -267,33 +267,17 @@ impl Admin {
 
     /// Whether calls are taken; with `verbose` each reason by itself.
     fn readiness(&self, verbose: bool) -> Response<Full<Bytes>> {
-        let unready = self.shared.unready();
+        let readiness = self.shared.readiness();
+        let unready = readiness.unready();
         let status = match &unready {
             None => StatusCode::OK,
             Some(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
-        let mut said = String::new();
-        if verbose {
-            let trail = self.shared.trail().status().writable.err();
-            let draining = self.shared.is_draining();
-            let stuck = self.shared.stuck_worker();
-            let checks = [
-                ("config loaded", None),
-                (
-                    "workers alive",
-                    stuck.map(|worker| format!("worker {worker} is not")),
-                ),
-                ("trail writable", trail.map(|why| why.to_string())),
-                ("not draining", draining.then(|| "it is".to_owned())),
-            ];
-            for (check, failed) in checks {
-                // Writing to a string can't fail.
-                let _ = match failed {
-                    None => writeln!(said, "[+] {check}"),
-                    Some(why) => writeln!(said, "[-] {check}: {why}"),
-                };
-            }
-        }
+        let mut said = if verbose {
+            readiness.to_string()
+        } else {
+            String::new()
+        };
         said += &unready.map_or_else(|| "ok\n".to_owned(), |why| format!("not ready: {why}\n"));
         text(status, &said)
     }

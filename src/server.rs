@@ -4,6 +4,7 @@
 // The start and the end, and what all parts share meanwhile.
 mod gateway;
 mod phases;
+mod readiness;
 mod shared;
 
 // Where connections come in, and how many may.

@@ -168,7 +168,7 @@ impl Facts {
         Self {
             now,
             started_at: timestamp(metrics.started_at()),
-            unready: shared.unready(),
+            unready: shared.readiness().unready(),
             draining: shared.is_draining(),
             digest: snapshot.digest.clone(),
             tenants_total: snapshot.tenants().len(),

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::{
     phases::{Phase, Phases},
+    readiness::Readiness,
     slots::Slots,
 };
 use crate::{
@@ -139,17 +140,14 @@ impl Shared {
         self.phases.is_draining()
     }
 
-    /// Why no calls are taken just now, if so. The upstream's health is not
-    /// among the reasons: a sidecar that leaves with its upstream helps nobody.
-    pub fn unready(&self) -> Option<String> {
-        if self.is_draining() {
-            return Some("draining".to_owned());
+    /// Whether calls are taken just now. The upstream's health is not asked for: a
+    /// sidecar that leaves with its upstream helps nobody.
+    pub fn readiness(&self) -> Readiness {
+        Readiness {
+            is_draining: self.is_draining(),
+            stuck_worker: self.stuck_worker(),
+            trail: self.trail.status().writable.err(),
         }
-        if let Some(worker) = self.stuck_worker() {
-            return Some(format!("worker {worker} is stuck or gone"));
-        }
-        let trail = self.trail.status().writable.err()?;
-        Some(format!("the trail cannot be written: {trail}"))
     }
 
     /// How many requests are being worked on.

@@ -196,7 +196,7 @@ pub fn about(text: &mut Text, shared: &Shared) {
     ];
     text.number(&labels, 1);
     text.family("ready", Kind::Gauge, "Whether calls are taken");
-    text.flag(&[], shared.unready().is_none());
+    text.flag(&[], shared.readiness().unready().is_none());
     text.family("draining", Kind::Gauge, "Whether the gateway is stopping");
     text.flag(&[], shared.is_draining());
     text.family(
