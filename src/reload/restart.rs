@@ -3,7 +3,7 @@
 use super::Reloader;
 use crate::{
     config::{
-        settings::{Listen, Settings},
+        settings::{Admin, Bounds, Listen, Settings},
         snapshot,
     },
     fleet,
@@ -14,34 +14,83 @@ impl Reloader {
     /// What differs and can't be changed in a running gateway.
     pub(super) fn needs_restart(&self, after: &Settings) -> Vec<&'static str> {
         let before = &self.started;
-        let (old, new) = (&before.bounds, &after.bounds);
-        let mac_key = || snapshot::mac_key(&after.audit).ok().flatten();
-        let is_same_trail = before.audit == after.audit;
+        // Each field by name: of a new one it has to be said whether a reload takes it.
+        let Settings {
+            listen,
+            admin,
+            upstream: _,
+            keys: _,
+            tenants: _,
+            audit,
+            limits_store: _,
+            log,
+            otlp,
+            workers,
+            metrics_tenants: _,
+            bounds,
+        } = after;
+        let mac_key = || snapshot::mac_key(audit).ok().flatten();
+        let is_same_trail = before.audit == *audit;
         let mac_key = || mac_key().as_ref().map(MacKey::fingerprint);
-        [
-            ("listen", !is_same_listeners(&before.listen, &after.listen)),
-            ("admin.address", before.admin.address != after.admin.address),
-            ("admin.socket", before.admin.socket != after.admin.socket),
-            ("workers", before.workers != after.workers),
+        let mut differing = vec![
+            ("listen", !is_same_listeners(&before.listen, listen)),
+            ("workers", before.workers != *workers),
             ("audit", !is_same_trail),
             ("audit.mac_key", is_same_trail && mac_key() != self.mac_key),
             ("limits_store", !is_same_store(before, after)),
-            ("otlp", before.otlp != after.otlp),
-            ("log.format", before.log.format != after.log.format),
-            ("bounds.connections", old.connections != new.connections),
-            (
-                "bounds.connections_per_peer",
-                old.connections_per_peer != new.connections_per_peer,
-            ),
-            (
-                "bounds.requests_in_flight",
-                old.requests_in_flight != new.requests_in_flight,
-            ),
-        ]
-        .into_iter()
-        .filter_map(|(field, differs)| differs.then_some(field))
-        .collect()
+            ("otlp", before.otlp != *otlp),
+            ("log.format", before.log.format != log.format),
+        ];
+        differing.extend(admin_fields(&before.admin, admin));
+        differing.extend(bounds_fields(&before.bounds, bounds));
+        differing
+            .into_iter()
+            .filter_map(|(field, differs)| differs.then_some(field))
+            .collect()
     }
+}
+
+/// The fields of `admin` that need one, and whether they differ.
+fn admin_fields(before: &Admin, after: &Admin) -> [(&'static str, bool); 2] {
+    let Admin {
+        address,
+        hosts: _,
+        socket,
+        token: _,
+    } = after;
+    [
+        ("admin.address", before.address != *address),
+        ("admin.socket", before.socket != *socket),
+    ]
+}
+
+/// The fields of `bounds` that need one, and whether they differ.
+fn bounds_fields(before: &Bounds, after: &Bounds) -> [(&'static str, bool); 3] {
+    let Bounds {
+        connections,
+        connections_per_peer,
+        requests_in_flight,
+        failed_auth: _,
+        header_timeout: _,
+        body_timeout: _,
+        idle_timeout: _,
+        drain_delay: _,
+        drain_timeout: _,
+        headers: _,
+        header_bytes: _,
+        body_bytes: _,
+    } = after;
+    [
+        ("bounds.connections", before.connections != *connections),
+        (
+            "bounds.connections_per_peer",
+            before.connections_per_peer != *connections_per_peer,
+        ),
+        (
+            "bounds.requests_in_flight",
+            before.requests_in_flight != *requests_in_flight,
+        ),
+    ]
 }
 
 /// Whether both share limits in the same store; among how many is seen at once.
