@@ -205,6 +205,7 @@ mod tests {
             "agw_x",
             // A token but for its checksum, which can be computed.
             "agw_0123456789abcdefghijABCDEFGHIJ0123456789abc",
+            "Bearer.agw_0123456789abcdefghijABCDEFGHIJ0123456789abcdefghi",
         ] {
             assert!(!IdGrammar::Opaque.accepts(bad), "{bad}");
         }

@@ -14,6 +14,7 @@ use std::{
 };
 
 use aws_lc_rs::{digest, rand};
+use memchr::memmem;
 
 use crate::secret::hex;
 
@@ -76,9 +77,18 @@ impl<'a> Token<'a> {
     }
 }
 
-/// Whether a text begins as a token does, so that it must not be repeated.
+/// Whether a text begins as a token does, or holds a whole one, so that it must not be
+/// repeated.
 pub fn looks_like_token(text: &str) -> bool {
-    text.as_bytes().starts_with(PREFIX)
+    let bytes = text.as_bytes();
+    bytes.starts_with(PREFIX) || (bytes.len() >= TOKEN_LEN && holds_token(bytes))
+}
+
+fn holds_token(bytes: &[u8]) -> bool {
+    memmem::find_iter(bytes, PREFIX).any(|at| {
+        let rest = bytes.get(at + PREFIX.len()..at + TOKEN_LEN);
+        rest.is_some_and(|rest| rest.iter().all(u8::is_ascii_alphanumeric))
+    })
 }
 
 impl fmt::Debug for Token<'_> {
@@ -226,6 +236,29 @@ mod tests {
             let mut typo = text.clone().into_bytes();
             typo[at] = if typo[at] == b'x' { b'y' } else { b'x' };
             assert_eq!(Token::parse(&typo).unwrap_err(), BadToken::Checksum);
+        }
+    }
+
+    #[test]
+    fn a_token_is_seen_at_the_begin_of_a_text_and_a_whole_one_within_it() {
+        let token = NewToken::generate().unwrap().reveal().to_owned();
+        for text in [
+            token.clone(),
+            "agw_".to_owned(),
+            token[..TOKEN_LEN - 1].to_owned(),
+            format!("Bearer-{token}"),
+            format!("Bearer.{token}.x"),
+            format!("agw-agw_{token}"),
+        ] {
+            assert!(looks_like_token(&text), "{text}");
+        }
+        for text in [
+            String::new(),
+            "my-agw_id-that-is-as-long-as-a-token-and-yet-has-none-in-it".to_owned(),
+            format!("x{}", &token[..TOKEN_LEN - 1]),
+            token.replace("agw_", "agx_"),
+        ] {
+            assert!(!looks_like_token(&text), "{text}");
         }
     }
 

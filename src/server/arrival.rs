@@ -251,7 +251,8 @@ mod tests {
             assert_eq!(taken(id).as_deref(), Some(id));
         }
         let token = NewToken::generate().unwrap();
-        for id in ["", "a b", "a/b", &"a".repeat(129), token.reveal()] {
+        let within = format!("Bearer-{}", token.reveal());
+        for id in ["", "a b", "a/b", &"a".repeat(129), token.reveal(), &within] {
             assert_eq!(taken(id), None, "{id}");
         }
     }

@@ -151,7 +151,7 @@ pub struct Upstream {
     /// The scheme before the key in authorization, spelled as it is sent.
     #[schemars(extend("default" = "bearer"))]
     pub auth_scheme: Option<String>,
-    /// Which ids are accepted: opaque (1 to 128 of A-Z a-z 0-9 . _ ~ -, not beginning with agw_) or object_id (24 hex digits).
+    /// Which ids are accepted: opaque (1 to 128 of A-Z a-z 0-9 . _ ~ -, not beginning with agw_ and holding no token) or object_id (24 hex digits).
     #[schemars(extend("enum" = ["opaque", "object_id"], "default" = "opaque"))]
     pub ids: Option<String>,
     /// Which certificate authorities are trusted: system, bundled, or a PEM file.

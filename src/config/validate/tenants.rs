@@ -268,7 +268,9 @@ fn users_meant(word: &str) -> String {
 /// What an id looks like, for people.
 pub fn expected_id(grammar: IdGrammar) -> &'static str {
     match grammar {
-        IdGrammar::Opaque => "1 to 128 of A-Z a-z 0-9 . _ ~ -, not beginning with agw_",
+        IdGrammar::Opaque => {
+            "1 to 128 of A-Z a-z 0-9 . _ ~ -, not beginning with agw_ and holding no token"
+        }
         IdGrammar::ObjectId => "24 hex digits (upstream.ids is object_id)",
     }
 }
