@@ -23,6 +23,7 @@
 
 // From a worker to the writer.
 mod coalesce;
+pub mod event;
 mod flusher;
 mod queue;
 mod record;

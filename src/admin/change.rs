@@ -8,7 +8,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 
 use super::{Admin, door::Operator, route::Change, text};
-use crate::reload::Reload;
+use crate::{audit::event, reload::Reload};
 
 /// Warnings that are told one by one.
 const WARNINGS_MAX: usize = 20;
@@ -24,7 +24,7 @@ impl Admin {
         match change {
             Change::Reload => self.reload(operator).await,
             Change::Drain => {
-                self.record("admin.drain", operator, None);
+                self.record(event::DRAIN, operator, None);
                 self.shared.drain();
                 tracing::warn!(
                     by = operator.by,
@@ -55,7 +55,7 @@ impl Admin {
     }
 
     async fn reload(self: &Arc<Self>, operator: &Operator) -> Response<Full<Bytes>> {
-        self.record("admin.reload", operator, None);
+        self.record(event::RELOAD, operator, None);
         let (reloader, by) = (Arc::clone(&self.reloader), operator.by.clone());
         let loaded = tokio::task::spawn_blocking(move || reloader.reload(&by)).await;
         match loaded {
@@ -74,7 +74,7 @@ impl Admin {
         let before = Arc::clone(keys.current());
         match keys.move_on(&before) {
             Some(moved) if moved.is_new => {
-                self.record("admin.rotate-key", operator, Some(("key", name)));
+                self.record(event::ROTATE_KEY, operator, Some(("key", name)));
                 let trail = self.shared.trail();
                 trail.key_rotated(&before, &moved.key, &operator.by);
                 tracing::warn!(

@@ -11,7 +11,10 @@ use http_body_util::Full;
 use jiff::Timestamp;
 
 use super::{Admin, body, door::Operator, text};
-use crate::logging::{self, Control, Level};
+use crate::{
+    audit::event,
+    logging::{self, Control, Level},
+};
 
 impl Admin {
     /// The level in effect, and for how long.
@@ -46,7 +49,7 @@ impl Admin {
         };
         let (_, change) = control.force(level.clone());
         let named = level.to_string();
-        self.record("admin.log-level", operator, Some(("level", &named)));
+        self.record(event::LOG_LEVEL, operator, Some(("level", &named)));
         tracing::warn!(
             log.level = named,
             by = operator.by,
@@ -65,7 +68,7 @@ impl Admin {
         if control.revert(change) {
             let level = control.level().0.to_string();
             let by = Operator::itself();
-            self.record("admin.log-level", &by, Some(("level", &level)));
+            self.record(event::LOG_LEVEL, &by, Some(("level", &level)));
             tracing::warn!(
                 log.level = level,
                 "15 minutes are over: the log level is the configured one again"

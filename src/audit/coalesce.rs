@@ -7,7 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::record::{Fragment, RefusedRecord, time};
+use super::{
+    event,
+    record::{Fragment, RefusedRecord, time},
+};
 
 /// Refusals that are written one by one however fast they come.
 const BURST: u32 = 200;
@@ -229,7 +232,7 @@ impl Coalesced {
         self.of_strangers = 0;
         self.of_tenants.clear();
         mem::take(&mut self.counts).into_iter().map(|(key, count)| {
-            Fragment::now("refusals.coalesced")
+            Fragment::now(event::COALESCED)
                 .optional("tenant", key.tenant.as_deref())
                 .optional("token", key.token.as_deref())
                 .text("peer", &key.peer)

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     chain::Hasher,
+    event,
     query::first_segment,
     reader::{Scope, Wrong, scan},
     record::Line,
@@ -43,15 +44,8 @@ pub fn events(
 
 /// Calls are for [`query`](super::query()), and checkpoints only number them.
 fn is_event(record: &Line<'_>) -> bool {
-    !matches!(
-        &*record.event,
-        "request.intent"
-            | "request.outcome"
-            | "request.refused"
-            | "refusals.coalesced"
-            | "connection.refused"
-            | "checkpoint"
-    )
+    let event = &*record.event;
+    event != event::CHECKPOINT && !event::OF_CALLS.contains(&event)
 }
 
 /// What can't be dated must not be hidden.

@@ -29,6 +29,7 @@ use self::{
 };
 use super::{
     chain::{AFTER_HASH, BEFORE_HASH, Hash, Hasher, Head},
+    event,
     record::Line,
     segment,
 };
@@ -264,7 +265,7 @@ impl Scan {
             self.note(file, number, Some(record.seq), Fault::Number { expected });
             return;
         }
-        if &*record.event == "trail.opened" {
+        if &*record.event == event::OPENED {
             let stated = record.mac_key.as_ref().map(ToString::to_string);
             self.stated_mac = stated.filter(|stated| MacKey::is_fingerprint(stated));
         }

@@ -17,7 +17,7 @@ pub use self::{
     line::Line,
     text::{TEXT_BYTES_MAX, time, write_time},
 };
-use super::coalesce::Who;
+use super::{coalesce::Who, event};
 use crate::{ids::RequestId, secret::UpstreamKey};
 
 /// Room for what nearly every record holds.
@@ -203,7 +203,7 @@ impl Fragment {
 
     /// `request.intent`.
     pub fn intent(record: &IntentRecord<'_>) -> Self {
-        Self::now("request.intent")
+        Self::now(event::INTENT)
             .text("request_id", record.request_id.as_str())
             .optional("caller_request_id", record.caller_request_id)
             .text("tenant", record.tenant)
@@ -216,7 +216,7 @@ impl Fragment {
 
     /// `request.outcome` of the intent with the number `intent`.
     pub fn outcome(request_id: RequestId, intent: u64, record: &OutcomeRecord<'_>) -> Self {
-        let fragment = Self::now("request.outcome")
+        let fragment = Self::now(event::OUTCOME)
             .text("request_id", request_id.as_str())
             .number("intent", intent)
             .text("outcome", record.outcome.as_str())
@@ -237,7 +237,7 @@ impl Fragment {
     /// process that wrote it ended, or a bug cut the work. It happened, if it
     /// did, between `since` and now.
     pub fn in_doubt(request_id: &str, intent: u64, since: Option<&str>) -> Self {
-        Self::now("request.outcome")
+        Self::now(event::OUTCOME)
             .text("request_id", request_id)
             .number("intent", intent)
             .text("outcome", OutcomeKind::InDoubt.as_str())
@@ -248,7 +248,7 @@ impl Fragment {
     /// `request.outcome` of an intent that became durable too late: its caller
     /// was refused, and nothing was sent.
     pub fn too_late(request_id: RequestId, intent: u64) -> Self {
-        Self::now("request.outcome")
+        Self::now(event::OUTCOME)
             .text("request_id", request_id.as_str())
             .number("intent", intent)
             .text("outcome", OutcomeKind::Failed.as_str())
@@ -260,7 +260,7 @@ impl Fragment {
 
     /// `request.refused`.
     pub fn refused(record: &RefusedRecord<'_>) -> Self {
-        Self::now("request.refused")
+        Self::now(event::REFUSED)
             .text("request_id", record.request_id.as_str())
             .optional("caller_request_id", record.caller_request_id)
             .optional("tenant", record.tenant)
@@ -275,21 +275,21 @@ impl Fragment {
 
     /// `connection.refused`: it ended before there was a request to answer.
     pub fn connection_refused(peer: &str, reason: &str) -> Self {
-        Self::now("connection.refused")
+        Self::now(event::CONNECTION_REFUSED)
             .text("peer", peer)
             .text("reason", reason)
     }
 
     /// `admin.refused`: somebody sent an admin token that is not good.
     pub fn admin_refused(peer: &str, path: &str) -> Self {
-        Self::now("admin.refused")
+        Self::now(event::ADMIN_REFUSED)
             .text("peer", peer)
             .text("path", path)
     }
 
     /// `config.loaded`; `by` is what brought it about.
     pub fn config_loaded(digest: &str, tenants: usize, by: &str) -> Self {
-        Self::now("config.loaded")
+        Self::now(event::CONFIG_LOADED)
             .text("config", digest)
             .number("tenants", tenants as u64)
             .text("by", by)
@@ -297,7 +297,7 @@ impl Fragment {
 
     /// `key.rotated`: the fingerprints tell the keys apart, and nothing else.
     pub fn key_rotated(from: &UpstreamKey, to: &UpstreamKey, by: &str) -> Self {
-        Self::now("key.rotated")
+        Self::now(event::KEY_ROTATED)
             .text("key", to.name())
             .text("from", from.fingerprint())
             .text("to", to.fingerprint())
@@ -306,7 +306,7 @@ impl Fragment {
 
     /// `config.rejected`.
     pub fn config_rejected(problems: usize, first: &str, by: &str) -> Self {
-        Self::now("config.rejected")
+        Self::now(event::CONFIG_REJECTED)
             .number("problems", problems as u64)
             .text("first", first)
             .text("by", by)

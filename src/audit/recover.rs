@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::{
     chain::{Hasher, Head},
     disk::Disk,
+    event,
     reader::{
         Fault, Left, SEQ_MAX, Scan, Scope, Torn, Wrong, first_record, opened, restates,
         scan_judged, scan_one,
@@ -21,7 +22,7 @@ use super::{
     record::{Fragment, FrozenRecord, Line},
     retention::Rest,
     segment,
-    standing::{self, Standing},
+    standing::Standing,
 };
 
 /// What an earlier run left.
@@ -135,9 +136,7 @@ pub fn recover(
             first.get_or_insert(record.seq);
             newest = record.seq;
             rest.follow(record);
-            let pruned = record
-                .until_seq
-                .filter(|_| &*record.event == "trail.pruned");
+            let pruned = record.until_seq.filter(|_| &*record.event == event::PRUNED);
             oldest = record
                 .oldest
                 .or(pruned.map(|until| until.saturating_add(1)))
@@ -274,18 +273,18 @@ fn check_beginning(
 fn chain_of(record: &Line<'_>) -> Option<Uuid> {
     let chain = record.chain.as_ref();
     chain
-        .filter(|_| &*record.event == "trail.opened")
+        .filter(|_| &*record.event == event::OPENED)
         .and_then(|chain| chain.parse().ok())
 }
 
 fn ends_something(record: &Line<'_>) -> bool {
-    matches!(&*record.event, "request.outcome" | standing::THAWED)
+    matches!(&*record.event, event::OUTCOME | event::THAWED)
 }
 
 /// What a record is to those who rebuild what was when the last run ended.
 fn heard<'a>(record: &'a Line<'_>, counted_from: Timestamp) -> Option<Replayed<'a>> {
     match &*record.event {
-        "request.intent" => {
+        event::INTENT => {
             let time = record.time.parse().ok()?;
             (time >= counted_from).then_some(Replayed::Intent {
                 seq: record.seq,
@@ -294,11 +293,11 @@ fn heard<'a>(record: &'a Line<'_>, counted_from: Timestamp) -> Option<Replayed<'
                 time,
             })
         }
-        "request.outcome" => Some(Replayed::Outcome {
+        event::OUTCOME => Some(Replayed::Outcome {
             intent: record.intent?,
             outcome: record.outcome.as_deref()?,
         }),
-        standing::FROZEN => {
+        event::FROZEN => {
             let read = FrozenRecord::read(record);
             let since = read.since.unwrap_or(&record.time);
             Some(Replayed::Frozen {
@@ -306,7 +305,7 @@ fn heard<'a>(record: &'a Line<'_>, counted_from: Timestamp) -> Option<Replayed<'
                 since: since.parse().unwrap_or(Timestamp::UNIX_EPOCH),
             })
         }
-        standing::THAWED => Some(Replayed::Thawed {
+        event::THAWED => Some(Replayed::Thawed {
             tenant: record.tenant.as_deref(),
         }),
         _ => None,
@@ -389,7 +388,7 @@ fn last_that_says_all(
 
 fn follow(open: &mut BTreeMap<u64, Open>, record: &Line<'_>) {
     match &*record.event {
-        "request.intent" => {
+        event::INTENT => {
             let request_id = record.request_id.as_ref().map(ToString::to_string);
             open.insert(
                 record.seq,
@@ -399,7 +398,7 @@ fn follow(open: &mut BTreeMap<u64, Open>, record: &Line<'_>) {
                 },
             );
         }
-        "request.outcome" => {
+        event::OUTCOME => {
             record.intent.map(|intent| open.remove(&intent));
         }
         _ => {}
@@ -407,7 +406,7 @@ fn follow(open: &mut BTreeMap<u64, Open>, record: &Line<'_>) {
 }
 
 fn note(torn: Option<&Torn>, wrong: Option<&Wrong>) -> Fragment {
-    let fragment = Fragment::now("trail.recovered");
+    let fragment = Fragment::now(event::RECOVERED);
     let fragment = match torn {
         Some(torn) => fragment.number("torn_bytes", torn.bytes),
         None => fragment,

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use super::{
     chain::{Hasher, Head},
+    event,
     reader::{Scope, first_record, scan_one},
     record::Line,
     segment,
@@ -43,10 +44,10 @@ impl Rest {
     pub fn follow(&mut self, record: &Line<'_>) {
         let time = record.time.parse().ok();
         let left = match &*record.event {
-            "trail.opened" => Some(Duration::from_millis(
+            event::OPENED => Some(Duration::from_millis(
                 record.retention_rests_ms.unwrap_or(0),
             )),
-            "clock.stepped" => Some(REST),
+            event::CLOCK_STEPPED => Some(REST),
             _ => None,
         };
         if let Some(left) = left {

@@ -6,15 +6,11 @@
 
 use std::collections::BTreeMap;
 
+pub use super::event::{FROZEN, THAWED};
 use super::{
     queue::{Entry, Kind},
     record::{Fragment, FrozenRecord, Line},
 };
-
-/// The event of a freeze.
-pub const FROZEN: &str = "tenant.frozen";
-/// The event of its end.
-pub const THAWED: &str = "tenant.thawed";
 
 /// The freezes that stand: at most one for each tenant and one for all.
 #[derive(Debug, Default)]

@@ -7,6 +7,7 @@ use std::{collections::HashSet, fmt, io, path::Path};
 use self::expected::{Expected, Noted};
 use super::{
     chain::{Hasher, Head},
+    event,
     reader::{At, Fault, Scan, Scope, Torn, Wrong, scan},
     record::Line,
 };
@@ -206,20 +207,20 @@ impl Counts {
     fn add(&mut self, record: &Line<'_>) {
         self.records += 1;
         match &*record.event {
-            "request.intent" => {
+            event::INTENT => {
                 self.intents += 1;
                 if self.open.len() < OPEN_MAX {
                     self.open.insert(record.seq);
                 }
             }
-            "request.outcome" => {
+            event::OUTCOME => {
                 if let Some(intent) = record.intent {
                     self.open.remove(&intent);
                 }
                 self.outcomes.add(record.outcome.as_deref());
             }
-            "request.refused" => self.refusals += 1,
-            "refusals.coalesced" => self.refusals += record.count.unwrap_or(0),
+            event::REFUSED => self.refusals += 1,
+            event::COALESCED => self.refusals += record.count.unwrap_or(0),
             // Readers accept events that they don't know.
             _ => {}
         }

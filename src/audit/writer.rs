@@ -28,6 +28,7 @@ use super::{
     Collected,
     chain::{AFTER_HASH, BEFORE_HASH, Hasher, Head},
     disk::{Disk, Lock},
+    event,
     inbox::Answer,
     queue::{Entry, Kind, Queue},
     record::{Fragment, write_time},
@@ -228,7 +229,7 @@ impl Writer {
         let chain = self.chain.map(|chain| chain.to_string());
         let rests = self.pruning.left(Instant::now()).as_millis();
         let rests = u64::try_from(rests).ok().filter(|rests| *rests > 0);
-        let fragment = Fragment::now("trail.opened")
+        let fragment = Fragment::now(event::OPENED)
             .text("segment", &self.segment.name())
             .text("durability", self.settings.durability.as_str())
             .optional("mac", mac.map(|_| "hmac-sha256"))

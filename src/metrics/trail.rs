@@ -6,32 +6,7 @@ use std::{
 };
 
 use super::histogram::{BATCH, Histogram, SYNC};
-
-/// The events of the trail.
-pub const EVENTS: [&str; 22] = [
-    "request.intent",
-    "request.outcome",
-    "request.refused",
-    "refusals.coalesced",
-    "connection.refused",
-    "config.loaded",
-    "config.rejected",
-    "key.rotated",
-    "tenant.frozen",
-    "tenant.thawed",
-    "admin.drain",
-    "admin.reload",
-    "admin.rotate-key",
-    "admin.refused",
-    "admin.log-level",
-    "trail.opened",
-    "trail.sealed",
-    "trail.recovered",
-    "trail.pruned",
-    "checkpoint",
-    "clock.stepped",
-    "other",
-];
+use crate::audit::event;
 
 /// What the writer was doing when it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +34,8 @@ impl TrailOp {
 /// What the trail's writer counts.
 #[derive(Debug)]
 pub struct TrailCounts {
-    events: [AtomicU64; EVENTS.len()],
+    /// By their event; the last one of all that have none of ours.
+    events: [AtomicU64; event::ALL.len() + 1],
     errors: [AtomicU64; TrailOp::ALL.len()],
     /// How long syncs took, in ns.
     pub syncs: Histogram<12>,
@@ -81,8 +57,8 @@ impl Default for TrailCounts {
 impl TrailCounts {
     /// Counts a record that was made durable.
     pub fn recorded(&self, event: &str) {
-        let known = EVENTS.iter().position(|known| *known == event);
-        let count = self.events.get(known.unwrap_or(EVENTS.len() - 1));
+        let known = event::ALL.iter().position(|known| *known == event);
+        let count = self.events.get(known.unwrap_or(event::ALL.len()));
         count.map(|count| count.fetch_add(1, Ordering::Relaxed));
     }
 
@@ -103,7 +79,7 @@ impl TrailCounts {
             .events
             .iter()
             .map(|count| count.load(Ordering::Relaxed));
-        EVENTS.into_iter().zip(counts)
+        event::ALL.into_iter().chain(["other"]).zip(counts)
     }
 
     /// Failures, by what failed.

@@ -17,7 +17,7 @@ use super::{
     fault::Failure,
     write::text_of_column,
 };
-use crate::audit::{self, Filter, Found, Head, Known, Line, LineCheck, Report, Row, Wrong};
+use crate::audit::{self, Filter, Found, Head, Known, Line, LineCheck, Report, Row, Wrong, event};
 
 /// How much earlier than its beginning a call's end may be dated.
 const SLACK: SignedDuration = SignedDuration::from_hours(1);
@@ -285,7 +285,7 @@ async fn verify_one(
         holds_expected: check.holds_expected(),
         report: check.finish(Some(&end)),
         silent_for: Duration::try_from_secs_f64(silent.unwrap_or_default()).unwrap_or_default(),
-        has_stopped: last_event.as_deref() == Some("trail.sealed"),
+        has_stopped: last_event.as_deref() == Some(event::SEALED),
         is_fork,
         missing,
     })

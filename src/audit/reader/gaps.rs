@@ -2,7 +2,10 @@
 //! for it.
 
 use super::{Fault, Line, Wrong};
-use crate::audit::chain::{Hash, Head};
+use crate::audit::{
+    chain::{Hash, Head},
+    event,
+};
 
 /// A trail whose first record is not number 1, or whose oldest segments went
 /// while it was read: right if a record says that what was before was removed.
@@ -40,7 +43,7 @@ impl Gaps {
     /// Looks at a record whether it accounts for one.
     pub fn explain(&mut self, record: &Line<'_>) {
         if let (Some(seq), Some(hash)) = (record.until_seq, &record.until_hash)
-            && &*record.event == "trail.pruned"
+            && &*record.event == event::PRUNED
         {
             for gap in &mut self.0 {
                 let Head {

@@ -1,6 +1,7 @@
 //! The records of freezes and their ends.
 
 use super::{Fragment, Line, time};
+use crate::audit::event;
 
 /// A tenant, or all of them, is frozen, or not any more.
 #[derive(Debug, Clone, Copy)]
@@ -36,12 +37,12 @@ impl<'a> FrozenRecord<'a> {
 impl Fragment {
     /// `tenant.frozen`.
     pub fn frozen(record: &FrozenRecord<'_>) -> Self {
-        Self::change_of_freeze("tenant.frozen", record).optional("since", record.since)
+        Self::change_of_freeze(event::FROZEN, record).optional("since", record.since)
     }
 
     /// `tenant.thawed`: who ended a freeze, and why.
     pub fn thawed(record: &FrozenRecord<'_>) -> Self {
-        Self::change_of_freeze("tenant.thawed", record)
+        Self::change_of_freeze(event::THAWED, record)
     }
 
     fn change_of_freeze(event: &'static str, record: &FrozenRecord<'_>) -> Self {

@@ -2,6 +2,7 @@
 
 use crate::audit::{
     chain::{Hash, Head},
+    event,
     reader::{At, Fault, Scan, Wrong},
     record::Line,
 };
@@ -54,7 +55,7 @@ impl Expected {
         }
         // Only the record that retention writes says what retention removed.
         if let (Some(seq), Some(hash)) = (record.until_seq, &record.until_hash)
-            && &*record.event == "trail.pruned"
+            && &*record.event == event::PRUNED
             && seq == self.head.seq
         {
             if &**hash == self.head.hash.as_str() {

@@ -10,6 +10,7 @@ use crate::{
     audit::{
         cause::{Misplaced, Unwritable},
         disk::Lock,
+        event,
         queue::{CHANGES_MAX, Entry, Kind},
         reader::{Scope, scan_one},
         record::Fragment,
@@ -145,7 +146,7 @@ impl Writer {
         let Some(outage) = &self.outage else {
             return Ok(());
         };
-        let recovered = Fragment::now("trail.recovered")
+        let recovered = Fragment::now(event::RECOVERED)
             .text("segment_before", &before)
             .text("segment", &self.segment.name())
             .text("good_part", &good_part)
@@ -243,7 +244,7 @@ impl Writer {
         if self.segment.reserve(self.disk.as_mut(), 0).is_err() {
             return Ok(());
         }
-        let recovered = Fragment::now("trail.recovered")
+        let recovered = Fragment::now(event::RECOVERED)
             .text("segment", &self.segment.name())
             .text("cause", shortage.why.cause)
             .text("detail", &shortage.why.detail)
@@ -266,7 +267,7 @@ impl Writer {
             tracing::info!(took_ms = millis(took), "the disk answers again");
         }
         if stalled.is_some() || not_kept > 0 {
-            let recovered = Fragment::now("trail.recovered")
+            let recovered = Fragment::now(event::RECOVERED)
                 .text("segment", &self.segment.name())
                 .text("cause", Unwritable::SLOW)
                 .number("unwritable_ms", millis(stalled.unwrap_or_default()))

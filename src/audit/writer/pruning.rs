@@ -14,6 +14,7 @@ use crate::{
     audit::{
         cause::Unwritable,
         disk::Disk,
+        event,
         queue::{Entry, Kind},
         record::Fragment,
         retention::{self, REST, Removal},
@@ -200,7 +201,7 @@ impl Writer {
 
 /// Says that a segment is removed, with all from `first` on.
 pub(super) fn pruned(first: &str, removal: &Removal) -> Fragment {
-    Fragment::now("trail.pruned")
+    Fragment::now(event::PRUNED)
         .text("from_segment", first)
         .text("until_segment", &removal.name)
         .number("until_seq", removal.until.seq)

@@ -11,6 +11,7 @@ use super::{TICK, Writer, kept, settling::ToSettle};
 use crate::{
     audit::{
         cause::Misplaced,
+        event,
         queue::{Entry, Kind},
         record::Fragment,
         segment::{self, Sealed, Segment},
@@ -137,7 +138,7 @@ impl Writer {
                 by_ms,
                 "the system's clock was set: times in the trail step with it, numbers go on"
             );
-            let fragment = Fragment::now("clock.stepped").signed("by_ms", by_ms);
+            let fragment = Fragment::now(event::CLOCK_STEPPED).signed("by_ms", by_ms);
             self.queue.push_change(fragment);
             self.pruning.distrust(self.clock.monotonic);
         }
@@ -145,7 +146,7 @@ impl Writer {
 
     /// States the head, to be noted outside.
     fn checkpoint(&mut self) -> io::Result<()> {
-        let fragment = Fragment::now("checkpoint").number("records", self.checkpoints.records);
+        let fragment = Fragment::now(event::CHECKPOINT).number("records", self.checkpoints.records);
         self.write_own([kept(fragment)])?;
         self.checkpoints.restart();
         tracing::info!(trail.seq = self.head.seq, trail.hash = %self.head.hash.as_str(), "checkpoint");
@@ -166,7 +167,7 @@ impl Writer {
     /// The segment's last record; its hash vouches for all of it.
     fn write_seal(&mut self) -> io::Result<()> {
         let sealed = Entry {
-            fragment: Fragment::now("trail.sealed").text("segment", &self.segment.name()),
+            fragment: Fragment::now(event::SEALED).text("segment", &self.segment.name()),
             reply: None,
             kind: Kind::Segment,
         };

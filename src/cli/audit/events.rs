@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::stop::Stop;
 use crate::{
-    audit,
+    audit::{self, event},
     cli::{
         Exit,
         output::{errln, outln, tame},
@@ -19,8 +19,6 @@ use crate::{
 
 /// Fields of every record: in columns of their own, or the chain's alone.
 const COMMON: [&str; 6] = ["v", "seq", "time", "event", "prev", "hash"];
-/// As wide as the longest name of an event of ours.
-const EVENT_WIDTH: usize = 15;
 
 /// Arguments of `audit events`.
 #[derive(Debug, clap::Args)]
@@ -74,8 +72,14 @@ pub fn run(args: &Args) -> Result<Exit, Stop> {
 fn row(record: &str) -> String {
     let fields: Map<String, Value> = serde_json::from_str(record).unwrap_or_default();
     let text = |name| fields.get(name).and_then(Value::as_str).unwrap_or("-");
-    let (time, event) = (tame(text("time")), tame(text("event")));
-    let mut row = format!("{time}  {event:EVENT_WIDTH$}");
+    let (time, named) = (tame(text("time")), tame(text("event")));
+    let width = event::ALL
+        .iter()
+        .filter(|name| !event::OF_CALLS.contains(name))
+        .map(|name| name.len())
+        .max()
+        .unwrap_or_default();
+    let mut row = format!("{time}  {named:width$}");
     let own = fields
         .iter()
         .filter(|(name, _)| !COMMON.contains(&&***name));
@@ -108,7 +112,7 @@ mod tests {
         let record = r#"{"event":"x\u001b[2J","t\u009b1A":"\u007f","list":["\u009b"]}"#;
         assert_eq!(
             row(record),
-            r#"-  x\u{1b}[2J       t\u{9b}1A="\u{7f}"  list=["\u{9b}"]"#
+            r#"-  x\u{1b}[2J        t\u{9b}1A="\u{7f}"  list=["\u{9b}"]"#
         );
     }
 
@@ -117,7 +121,7 @@ mod tests {
         let record = r#"{"v":1,"seq":7,"time":"2026-11-29T12:00:00.000000Z","event":"tenant.frozen","scope":"all","by":"uid:0","reason":"a \"stolen\" token\u0007","count":3,"prev":"00","hash":"11"}"#;
         assert_eq!(
             row(record),
-            r#"2026-11-29T12:00:00.000000Z  tenant.frozen    scope=all  by=uid:0  reason="a \"stolen\" token\u{7}"  count=3"#
+            r#"2026-11-29T12:00:00.000000Z  tenant.frozen     scope=all  by=uid:0  reason="a \"stolen\" token\u{7}"  count=3"#
         );
     }
 }
