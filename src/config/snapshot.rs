@@ -32,7 +32,7 @@ use crate::{
     pipeline::{
         authenticate::FailedAuth,
         inject::Frame,
-        limit::{Breaker, Bucket, Gate, Limits, Line},
+        limit::{Breaker, Bucket, Gate, Limits, WaitQueue},
     },
     secret::UpstreamKey,
     tls::{ClientTls, ServerTls},
@@ -122,7 +122,7 @@ pub struct Tenant {
     pub wait: Duration,
     /// Those who wait; `None` if `wait` is zero. Whoever waits while a reload sets it to
     /// zero waits on, and is not seen from outside any more.
-    pub line: Option<Arc<Line>>,
+    pub wait_queue: Option<Arc<WaitQueue>>,
     /// How many of its calls may be under way.
     pub in_flight_max: u32,
     /// What is counted of it: its own, or those of all above `metrics.max_tenants`.
@@ -148,7 +148,7 @@ impl Tenant {
 
     /// How many of its calls wait for their turn.
     pub fn waiting(&self) -> u32 {
-        self.line.as_ref().map_or(0, |line| line.waiting())
+        self.wait_queue.as_ref().map_or(0, |queue| queue.waiting())
     }
 
     /// Its tokens, in the order of the config.

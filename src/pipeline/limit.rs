@@ -1,14 +1,14 @@
 //! Whether a call may be sent now: the tenant's calls in flight, the key's gate
 //! and breaker, and then every limit of tenant and key, all or none.
 
+mod asking;
 mod breaker;
 mod bucket;
 mod gate;
 mod in_flight;
-mod line;
 mod replay;
-mod shared;
 mod taken;
+mod wait_queue;
 
 use std::{cell::RefCell, sync::Arc, time::Duration};
 
@@ -18,13 +18,13 @@ use tokio::time::Instant;
 
 use self::taken::Taken;
 pub use self::{
+    asking::{Asking, Backend},
     breaker::{Breaker, BreakerState, Pass},
     bucket::{Bucket, FullAt, Level, Rule, Rules, seconds_up},
     gate::Gate,
     in_flight::{InFlight, InFlightCount},
-    line::Line,
     replay::{Replay, Spent},
-    shared::{Asking, Backend},
+    wait_queue::WaitQueue,
 };
 use super::{
     authorize::Permit,
@@ -153,17 +153,17 @@ pub async fn admit<'a>(
         is_sent: tenant.mode != Mode::DryRun,
     };
     let mut asked = Duration::ZERO;
-    let line = tenant.line.as_deref();
-    let passed = match line.filter(|line| !line.is_empty()) {
+    let queue = tenant.wait_queue.as_deref();
+    let passed = match queue.filter(|queue| !queue.is_empty()) {
         // Nobody overtakes those who wait.
-        Some(line) => in_line(line, asking, tenant.wait).await?,
-        None => match (at_once(asking, &mut asked).await, line) {
-            (Err(refusal @ Refusal::RateLimited { .. }), Some(line)) => {
+        Some(queue) => queued(queue, asking, tenant.wait).await?,
+        None => match (at_once(asking, &mut asked).await, queue) {
+            (Err(refusal @ Refusal::RateLimited { .. }), Some(queue)) => {
                 // Else its head, which came meanwhile, was told what it waits for.
-                if line.is_empty() {
-                    line.note(&refusal);
+                if queue.is_empty() {
+                    queue.note(&refusal);
                 }
-                in_line(line, asking, tenant.wait).await?
+                queued(queue, asking, tenant.wait).await?
             }
             (passed, _) => passed?,
         },
@@ -205,10 +205,10 @@ async fn at_once(asking: Asking<'_>, asked: &mut Duration) -> Result<Passed, Ref
 }
 
 /// Once it is its turn, if that is within `wait`.
-async fn in_line(line: &Line, asking: Asking<'_>, wait: Duration) -> Result<Passed, Refusal> {
+async fn queued(queue: &WaitQueue, asking: Asking<'_>, wait: Duration) -> Result<Passed, Refusal> {
     let began = Instant::now();
     // Seldom: not part of every call's future.
-    let (pass, by) = Box::pin(line.wait(asking, began + wait)).await?;
+    let (pass, by) = Box::pin(queue.wait(asking, began + wait)).await?;
     Ok(Passed {
         pass,
         by,

@@ -25,7 +25,7 @@ use crate::{
     pipeline::{
         authenticate::FailedAuth,
         inject::Frame,
-        limit::{Breaker, Bucket, Limits, Line, Rules},
+        limit::{Breaker, Bucket, Limits, Rules, WaitQueue},
     },
     secret::UpstreamKey,
     tls,
@@ -288,10 +288,11 @@ fn ready(
     rules: &mut Rules,
 ) -> Tenant {
     let own = before.buckets_of_tenant(known, &tenant.name);
-    let line = || {
-        let line = known.and_then(|known| known.line.as_ref());
-        line.filter(|line| line.waiting_max() == tenant.wait_queue)
-            .map_or_else(|| Arc::new(Line::new(tenant.wait_queue)), Arc::clone)
+    let wait_queue = || {
+        let wait_queue = known.and_then(|known| known.wait_queue.as_ref());
+        wait_queue
+            .filter(|wait_queue| wait_queue.waiting_max() == tenant.wait_queue)
+            .map_or_else(|| Arc::new(WaitQueue::new(tenant.wait_queue)), Arc::clone)
     };
     Tenant {
         name: Arc::clone(&tenant.name),
@@ -308,7 +309,7 @@ fn ready(
             rules,
         ),
         wait: tenant.wait,
-        line: (!tenant.wait.is_zero()).then(line),
+        wait_queue: (!tenant.wait.is_zero()).then(wait_queue),
         in_flight_max: tenant.in_flight,
         counts,
         tokens: Arc::clone(&tenant.tokens),

@@ -1,4 +1,4 @@
-//! All limits of a tenant together, and the line of those who wait.
+//! All limits of a tenant together, and the queue of those who wait.
 
 use std::num::NonZeroU32;
 
@@ -136,7 +136,7 @@ async fn a_retry_after_what_gate_or_breaker_state_passes_the_buckets_too() {
     limits.try_pass().unwrap().failed();
     assert_eq!(limits.try_pass().unwrap_err(), open(100 * SECOND));
     let deadline = Instant::now() + 200 * SECOND;
-    let told = Line::new(1).wait(alone(&limits), deadline).await;
+    let told = WaitQueue::new(1).wait(alone(&limits), deadline).await;
     assert_eq!(told.unwrap_err(), open(100 * SECOND));
     advance(100 * SECOND).await;
     limits.try_pass().unwrap().worked();
@@ -163,54 +163,57 @@ async fn a_gate_that_opens_before_the_breaker_states_the_time_of_both() {
 #[tokio::test(start_paused = true)]
 async fn those_who_wait_are_served_in_the_order_they_came() {
     let limits = Arc::new(limits(&[(1, SECOND)], &[]));
-    let line = Arc::new(Line::new(8));
+    let queue = Arc::new(WaitQueue::new(8));
     limits.try_pass().unwrap().worked();
     let served = Arc::new(std::sync::Mutex::new(Vec::new()));
     let deadline = Instant::now() + 60 * SECOND;
     let mut waiting = Vec::new();
     for number in 0..5 {
         let (limits, served) = (Arc::clone(&limits), Arc::clone(&served));
-        let joined = Arc::clone(&line);
+        let joined = Arc::clone(&queue);
         waiting.push(tokio::spawn(async move {
             let (pass, _) = joined.wait(alone(&limits), deadline).await.unwrap();
             pass.worked();
             served.lock().unwrap().push(number);
         }));
         tokio::task::yield_now().await;
-        assert_eq!((line.waiting(), line.is_empty()), (number + 1, false));
+        assert_eq!((queue.waiting(), queue.is_empty()), (number + 1, false));
     }
     for task in waiting {
         task.await.unwrap();
     }
     assert_eq!(*served.lock().unwrap(), [0, 1, 2, 3, 4]);
-    assert!(line.is_empty());
+    assert!(queue.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn waiting_is_bounded_in_time_and_number() {
     let limits = Arc::new(limits(&[(1, 100 * SECOND)], &[]));
     limits.try_pass().unwrap().worked();
-    let line = Arc::new(Line::new(1));
+    let queue = Arc::new(WaitQueue::new(1));
     let began = Instant::now();
     // Its turn can't come in time: it is told so at once.
     assert!(
-        line.wait(alone(&limits), began + 10 * SECOND)
+        queue
+            .wait(alone(&limits), began + 10 * SECOND)
             .await
             .is_err()
     );
     assert_eq!(began.elapsed(), Duration::ZERO);
     let waiting = tokio::spawn({
-        let (limits, line) = (Arc::clone(&limits), Arc::clone(&line));
+        let (limits, queue) = (Arc::clone(&limits), Arc::clone(&queue));
         async move {
-            line.wait(alone(&limits), began + 1000 * SECOND)
+            queue
+                .wait(alone(&limits), began + 1000 * SECOND)
                 .await
                 .map(|(pass, _)| pass.worked())
         }
     });
     tokio::task::yield_now().await;
-    // The line is full.
+    // The queue is full.
     assert!(
-        line.wait(alone(&limits), began + 1000 * SECOND)
+        queue
+            .wait(alone(&limits), began + 1000 * SECOND)
             .await
             .is_err()
     );
@@ -224,7 +227,7 @@ async fn a_turn_that_comes_at_the_deadline_is_taken() {
     let limits = limits(&[(1, SECOND)], &[]);
     limits.try_pass().unwrap().worked();
     let deadline = Instant::now() + SECOND;
-    let waited = Line::new(1).wait(alone(&limits), deadline).await;
+    let waited = WaitQueue::new(1).wait(alone(&limits), deadline).await;
     waited.unwrap().0.worked();
     assert_eq!(Instant::now(), deadline);
 }
@@ -266,6 +269,6 @@ async fn the_buckets_stand_shortest_window_first_and_the_tenants_own_can_be_told
             (LimitedBy::Tenant, "tenant-3600s")
         ]
     );
-    let line = Line::new(7);
-    assert_eq!((line.waiting_max(), line.is_empty()), (7, true));
+    let queue = WaitQueue::new(7);
+    assert_eq!((queue.waiting_max(), queue.is_empty()), (7, true));
 }

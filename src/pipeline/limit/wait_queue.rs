@@ -1,4 +1,4 @@
-//! The line of those who wait for their turn.
+//! The queue of those who wait for their turn.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -12,16 +12,16 @@ use crate::pipeline::refusal::Refusal;
 
 /// Those who wait for their turn, first come first served.
 #[derive(Debug)]
-pub struct Line {
+pub struct WaitQueue {
     turn: tokio::sync::Mutex<()>,
     waiting: InFlightCount,
     waiting_max: u32,
-    /// What the line waits for, as its head was told, and until when.
+    /// What the queue waits for, as its head was told, and until when.
     waits_for: Mutex<Option<(Refusal, Instant)>>,
 }
 
-impl Line {
-    /// An empty line for at most `waiting_max` calls.
+impl WaitQueue {
+    /// An empty queue for at most `waiting_max` calls.
     pub fn new(waiting_max: u32) -> Self {
         Self {
             turn: tokio::sync::Mutex::new(()),
@@ -72,7 +72,7 @@ impl Line {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Joins the end of the line; only its head asks the limits, and whoever waited as
+    /// Joins the end of the queue; only its head asks the limits, and whoever waited as
     /// long as it may. Without a place in it a call is refused, whatever the limits hold:
     /// who came first goes first.
     pub(super) async fn wait(
@@ -148,10 +148,10 @@ mod tests {
             store: None,
             is_sent: true,
         };
-        let line = Line::new(1);
-        let place = line.waiting.enter(1);
+        let queue = WaitQueue::new(1);
+        let place = queue.waiting.enter(1);
         let told = async || {
-            let told = line.wait(asking, Instant::now() + MINUTE).await;
+            let told = queue.wait(asking, Instant::now() + MINUTE).await;
             told.map(|(pass, _)| pass.worked()).unwrap_err()
         };
         // What the head was told, by the store, say; the units that are there stay there.
@@ -161,7 +161,7 @@ mod tests {
             retry_after,
             by_store: true,
         };
-        line.note(&by_store(MINUTE));
+        queue.note(&by_store(MINUTE));
         for _ in 0..3 {
             assert_eq!(told().await, by_store(MINUTE));
         }
@@ -169,7 +169,7 @@ mod tests {
         assert_eq!(told().await, by_store(MINUTE * 2 / 3));
         limits.try_pass().unwrap().failed();
         // With a place or none, a call hears of the breaker at once.
-        let head = line.turn.lock().await;
+        let head = queue.turn.lock().await;
         let now = Instant::now();
         for place in [place, None] {
             let open = told().await;
