@@ -15,7 +15,7 @@ const RANDOM_BLOCK: usize = 1280;
 pub enum IdGrammar {
     /// 1 to 128 of `A-Z a-z 0-9 . _ ~ -`, and not `.` or `..`: RFC 3986's
     /// unreserved characters, so that no id ever needs percent-encoding. What
-    /// begins as a token does is none.
+    /// begins as a token does, or holds one, is none.
     #[default]
     Opaque,
     /// Exactly 24 hex digits: an object id, as in the vendor's examples.

@@ -26,8 +26,6 @@ pub enum Refusal {
     TenantSuspended,
     /// The tenant may not touch this user.
     UserNotAllowed,
-    /// Everything was in order, and the tenant is in dry-run mode.
-    DryRun,
     /// Another path.
     NoSuchRoute,
     /// The right path with another method.
@@ -51,12 +49,6 @@ pub enum Refusal {
     },
     /// A bug. `sent` is `unknown` from the intent on.
     InternalError(Sent),
-    /// DNS, connect or TLS failed; nothing was written.
-    UpstreamUnreachable,
-    /// The upstream's answer can't be passed on.
-    UpstreamProtocol,
-    /// The upstream refused our key.
-    UpstreamRejectedKey,
     /// The trail can't be written.
     AuditUnavailable,
     /// Too many requests are being worked on.
@@ -68,10 +60,13 @@ pub enum Refusal {
         /// When a retry can pass.
         retry_after: Duration,
     },
-    /// No answer in time, after something was written.
-    UpstreamTimeout,
-    /// The connection broke after something was written.
-    UpstreamReset,
+    /// The intent was recorded, and there is no answer of the upstream to pass on.
+    Failed {
+        /// Why.
+        failure: Failure,
+        /// Whether a DELETE was sent.
+        sent: Sent,
+    },
 }
 
 /// Why a token was refused: for the trail and the metrics, never for the caller.
@@ -145,21 +140,6 @@ impl LimitedBy {
     }
 }
 
-/// What a failure of the upstream is to the caller.
-impl From<Failure> for Refusal {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::DryRun => Self::DryRun,
-            Failure::Frozen => Self::TenantFrozen,
-            Failure::Unreachable => Self::UpstreamUnreachable,
-            Failure::Timeout => Self::UpstreamTimeout,
-            Failure::Reset => Self::UpstreamReset,
-            Failure::Protocol => Self::UpstreamProtocol,
-            Failure::RejectedKey => Self::UpstreamRejectedKey,
-        }
-    }
-}
-
 impl Refusal {
     /// The stable name that callers, trail and metrics see.
     pub fn code(&self) -> Code {
@@ -172,7 +152,6 @@ impl Refusal {
             Self::TenantFrozen => Code::TenantFrozen,
             Self::TenantSuspended => Code::TenantSuspended,
             Self::UserNotAllowed => Code::UserNotAllowed,
-            Self::DryRun => Code::DryRun,
             Self::NoSuchRoute => Code::NoSuchRoute,
             Self::MethodNotAllowed => Code::MethodNotAllowed,
             Self::RequestTimeout => Code::RequestTimeout,
@@ -180,24 +159,18 @@ impl Refusal {
             Self::HeadersTooLarge => Code::HeadersTooLarge,
             Self::RateLimited { .. } => Code::RateLimited,
             Self::InternalError(_) => Code::InternalError,
-            Self::UpstreamUnreachable => Code::UpstreamUnreachable,
-            Self::UpstreamProtocol => Code::UpstreamProtocol,
-            Self::UpstreamRejectedKey => Code::UpstreamRejectedKey,
             Self::AuditUnavailable => Code::AuditUnavailable,
             Self::Overloaded => Code::Overloaded,
             Self::Draining => Code::Draining,
             Self::CircuitOpen { .. } => Code::CircuitOpen,
-            Self::UpstreamTimeout => Code::UpstreamTimeout,
-            Self::UpstreamReset => Code::UpstreamReset,
+            Self::Failed { failure, .. } => failure.code(),
         }
     }
 
     /// Whether a DELETE may have reached the upstream.
     pub fn sent(&self) -> Sent {
         match self {
-            Self::InternalError(sent) => *sent,
-            Self::UpstreamProtocol | Self::UpstreamRejectedKey => Sent::Yes,
-            Self::UpstreamTimeout | Self::UpstreamReset => Sent::Unknown,
+            Self::InternalError(sent) | Self::Failed { sent, .. } => *sent,
             _ => Sent::No,
         }
     }

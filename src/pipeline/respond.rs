@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::{
     code::Code,
-    forward::{Outcome, UpstreamAnswer},
+    forward::{Failure, Outcome, UpstreamAnswer},
     limit::{Limits, seconds_up},
     refusal::{LimitedBy, Refusal},
     room::Room,
@@ -49,7 +49,7 @@ const GATEWAY: HeaderValue = HeaderValue::from_static("gateway");
 pub fn status_of_outcome(outcome: &Outcome) -> u16 {
     match outcome.result() {
         Ok(answer) => answer.status,
-        Err(failure) => status_of_refusal(&failure.into()).as_u16(),
+        Err(failure) => status_or_500(failure.code()).as_u16(),
     }
 }
 
@@ -68,7 +68,10 @@ pub fn outcome(
 ) -> Response<Body> {
     let mut response = match outcome.result() {
         Ok(answer) => pass_on(answer, room),
-        Err(failure) => problem(arrival, &failure.into(), outcome.sent()),
+        Err(failure) => {
+            let sent = outcome.sent();
+            problem(arrival, &Refusal::Failed { failure, sent })
+        }
     };
     let source = if outcome.result().is_ok() {
         UPSTREAM
@@ -89,7 +92,7 @@ pub fn outcome(
 /// The answer to a request that was refused. `limits` are those that it got as
 /// far as.
 pub fn refusal(arrival: &Arrival, refusal: &Refusal, limits: Option<&Limits>) -> Response<Body> {
-    let mut response = problem(arrival, refusal, refusal.sent());
+    let mut response = problem(arrival, refusal);
     sign(&mut response, arrival, GATEWAY, refusal.sent());
     let fields = response.headers_mut();
     if let Some(span) = refusal.retry_after() {
@@ -125,8 +128,8 @@ fn pass_on(answer: &UpstreamAnswer, room: Room) -> Response<Body> {
 }
 
 /// RFC 9457, with the members that make a refusal safe to act on.
-fn problem(arrival: &Arrival, refusal: &Refusal, sent: Sent) -> Response<Body> {
-    let status = status_of_refusal(refusal);
+fn problem(arrival: &Arrival, refusal: &Refusal) -> Response<Body> {
+    let status = status_or_500(refusal.code());
     let detail = detail(refusal);
     let (kind, title) = match refusal {
         Refusal::RateLimited { .. } => (QUOTA_EXCEEDED, "Rate limit exceeded"),
@@ -141,7 +144,7 @@ fn problem(arrival: &Arrival, refusal: &Refusal, sent: Sent) -> Response<Body> {
         "message": detail,
         "request_id": arrival.request_id.to_string(),
         "source": "gateway",
-        "sent": sent.as_str(),
+        "sent": refusal.sent().as_str(),
     });
     if let (Refusal::RateLimited { by, policy, .. }, Some(body)) = (refusal, body.as_object_mut()) {
         body.insert("limit".to_owned(), by.as_str().into());
@@ -178,19 +181,20 @@ fn proxy_status(refusal: &Refusal) -> &'static str {
         | Refusal::TenantFrozen
         | Refusal::TenantSuspended
         | Refusal::UserNotAllowed
-        | Refusal::DryRun
         | Refusal::RateLimited { .. } => "alloy-gateway; error=http_request_denied",
         Refusal::InternalError(_) | Refusal::AuditUnavailable => {
             "alloy-gateway; error=proxy_internal_error"
         }
         Refusal::Overloaded | Refusal::Draining => "alloy-gateway; error=proxy_internal_response",
-        Refusal::UpstreamUnreachable | Refusal::CircuitOpen { .. } => {
-            "alloy-gateway; error=destination_unavailable"
-        }
-        Refusal::UpstreamProtocol => "alloy-gateway; error=http_protocol_error",
-        Refusal::UpstreamRejectedKey => "alloy-gateway; error=proxy_configuration_error",
-        Refusal::UpstreamTimeout => "alloy-gateway; error=http_response_timeout",
-        Refusal::UpstreamReset => "alloy-gateway; error=connection_terminated",
+        Refusal::CircuitOpen { .. } => "alloy-gateway; error=destination_unavailable",
+        Refusal::Failed { failure, .. } => match failure {
+            Failure::DryRun | Failure::Frozen => "alloy-gateway; error=http_request_denied",
+            Failure::Unreachable => "alloy-gateway; error=destination_unavailable",
+            Failure::Protocol => "alloy-gateway; error=http_protocol_error",
+            Failure::RejectedKey => "alloy-gateway; error=proxy_configuration_error",
+            Failure::Timeout => "alloy-gateway; error=http_response_timeout",
+            Failure::Reset => "alloy-gateway; error=connection_terminated",
+        },
     }
 }
 
@@ -254,9 +258,9 @@ fn rate_limit(response: &mut Response<Body>, limits: &Limits, now: Instant) {
     }
 }
 
-fn status_of_refusal(refusal: &Refusal) -> StatusCode {
-    // Every refusal has one.
-    status(refusal.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+/// The status of a refusal: every one has one.
+fn status_or_500(code: Code) -> StatusCode {
+    status(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 fn status(code: Code) -> Option<StatusCode> {
@@ -288,12 +292,14 @@ fn status(code: Code) -> Option<StatusCode> {
     })
 }
 
+const FROZEN: &str = "Your tenant is frozen: nothing is deleted for it until the operator of this gateway thaws it. A retry will not help before.";
+
 /// What a caller's developer should read: what happened and what to do, and
 /// nothing of keys, tokens, hosts, files or other tenants.
 fn detail(refusal: &Refusal) -> &'static str {
     match refusal {
         Refusal::InvalidPath => {
-            "A user or credential id in the path is empty, has a character that ids do not have, or begins as a token does. Nothing is percent-decoded."
+            "A user or credential id in the path is empty, has a character that ids do not have, or begins as a token does or holds one. Nothing is percent-decoded."
         }
         Refusal::UnexpectedQuery => {
             "This call takes no query. Remove everything from the question mark on."
@@ -307,14 +313,9 @@ fn detail(refusal: &Refusal) -> &'static str {
         Refusal::Unauthenticated(_) => {
             "Send a valid gateway token as `Authorization: Bearer agw_...`."
         }
-        Refusal::TenantFrozen => {
-            "Your tenant is frozen: nothing is deleted for it until the operator of this gateway thaws it. A retry will not help before."
-        }
+        Refusal::TenantFrozen => FROZEN,
         Refusal::TenantSuspended => "The operator of this gateway has suspended your tenant.",
         Refusal::UserNotAllowed => "Your tenant may not touch this user.",
-        Refusal::DryRun => {
-            "Your tenant is in dry-run mode: the call was in order and would have been sent, but was not."
-        }
         Refusal::NoSuchRoute => {
             "The only route is DELETE /users/{userId}/credentials/{credentialId}."
         }
@@ -339,15 +340,6 @@ fn detail(refusal: &Refusal) -> &'static str {
         Refusal::InternalError(_) => {
             "The gateway failed. The operator can find the cause by the request id."
         }
-        Refusal::UpstreamUnreachable => {
-            "Alloy could not be reached. Nothing was sent; a retry is safe."
-        }
-        Refusal::UpstreamProtocol => {
-            "Alloy gave an answer that can't be passed on. The credential may have been deleted."
-        }
-        Refusal::UpstreamRejectedKey => {
-            "Alloy refused the gateway's own key. Only the gateway's operator can mend this."
-        }
         Refusal::AuditUnavailable => {
             "The audit trail can't be written just now, so nothing was sent. A retry is safe."
         }
@@ -358,12 +350,27 @@ fn detail(refusal: &Refusal) -> &'static str {
         Refusal::CircuitOpen { .. } => {
             "Alloy failed several times in a row. Nothing was sent; a retry is safe."
         }
-        Refusal::UpstreamTimeout => {
-            "Alloy did not answer in time. The credential may have been deleted."
-        }
-        Refusal::UpstreamReset => {
-            "The connection to Alloy broke before an answer came. The credential may have been deleted."
-        }
+        Refusal::Failed { failure, .. } => match failure {
+            Failure::DryRun => {
+                "Your tenant is in dry-run mode: the call was in order and would have been sent, but was not."
+            }
+            Failure::Frozen => FROZEN,
+            Failure::Unreachable => {
+                "Alloy could not be reached. Nothing was sent; a retry is safe."
+            }
+            Failure::Timeout => {
+                "Alloy did not answer in time. The credential may have been deleted."
+            }
+            Failure::Reset => {
+                "The connection to Alloy broke before an answer came. The credential may have been deleted."
+            }
+            Failure::Protocol => {
+                "Alloy gave an answer that can't be passed on. The credential may have been deleted."
+            }
+            Failure::RejectedKey => {
+                "Alloy refused the gateway's own key. Only the gateway's operator can mend this."
+            }
+        },
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{Attempt, UpstreamAnswer};
 use crate::{
     audit::{OutcomeKind, Sent},
-    pipeline::{code::Code, limit::Health, refusal::Refusal},
+    pipeline::{code::Code, limit::Health},
 };
 
 /// How a call ended that was to be sent.
@@ -49,6 +49,21 @@ pub enum Failure {
     Protocol,
     /// The upstream refused our key.
     RejectedKey,
+}
+
+impl Failure {
+    /// The stable name that callers, trail and metrics see.
+    pub fn code(self) -> Code {
+        match self {
+            Self::DryRun => Code::DryRun,
+            Self::Frozen => Code::TenantFrozen,
+            Self::Unreachable => Code::UpstreamUnreachable,
+            Self::Timeout => Code::UpstreamTimeout,
+            Self::Reset => Code::UpstreamReset,
+            Self::Protocol => Code::UpstreamProtocol,
+            Self::RejectedKey => Code::UpstreamRejectedKey,
+        }
+    }
 }
 
 impl Outcome {
@@ -102,7 +117,7 @@ impl Outcome {
     pub fn code(&self) -> Code {
         match self.result() {
             Ok(_) => Code::PassedOn,
-            Err(failure) => Refusal::from(failure).code(),
+            Err(failure) => failure.code(),
         }
     }
 

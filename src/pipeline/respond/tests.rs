@@ -46,6 +46,10 @@ fn limited(by: LimitedBy, policy: Option<&str>) -> Refusal {
     }
 }
 
+fn failed(failure: Failure, sent: Sent) -> Refusal {
+    Refusal::Failed { failure, sent }
+}
+
 #[rustfmt::skip]
 fn table() -> [Row; 29] {
     use LimitedBy::{Key, Tenant, Unauthenticated, Upstream};
@@ -60,7 +64,7 @@ fn table() -> [Row; 29] {
         (Refusal::TenantFrozen, 403, "tenant-frozen", "no", None, false),
         (Refusal::TenantSuspended, 403, "tenant-suspended", "no", None, false),
         (Refusal::UserNotAllowed, 403, "user-not-allowed", "no", None, false),
-        (Refusal::DryRun, 403, "dry-run", "no", None, false),
+        (failed(Failure::DryRun, Sent::No), 403, "dry-run", "no", None, false),
         (Refusal::NoSuchRoute, 404, "no-such-route", "no", None, false),
         (Refusal::MethodNotAllowed, 405, "method-not-allowed", "no", None, false),
         (Refusal::RequestTimeout, 408, "request-timeout", "no", None, true),
@@ -72,15 +76,15 @@ fn table() -> [Row; 29] {
         (Refusal::HeadersTooLarge, 431, "headers-too-large", "no", None, true),
         (Refusal::InternalError(Sent::No), 500, "internal-error", "no", None, false),
         (Refusal::InternalError(Sent::Unknown), 500, "internal-error", "unknown", None, false),
-        (Refusal::UpstreamUnreachable, 502, "upstream-unreachable", "no", None, false),
-        (Refusal::UpstreamProtocol, 502, "upstream-protocol", "yes", None, false),
-        (Refusal::UpstreamRejectedKey, 502, "upstream-rejected-key", "yes", None, false),
-        (Refusal::UpstreamReset, 502, "upstream-reset", "unknown", None, false),
+        (failed(Failure::Unreachable, Sent::No), 502, "upstream-unreachable", "no", None, false),
+        (failed(Failure::Protocol, Sent::Yes), 502, "upstream-protocol", "yes", None, false),
+        (failed(Failure::RejectedKey, Sent::Yes), 502, "upstream-rejected-key", "yes", None, false),
+        (failed(Failure::Reset, Sent::Unknown), 502, "upstream-reset", "unknown", None, false),
         (Refusal::AuditUnavailable, 503, "audit-unavailable", "no", Some("5"), false),
         (Refusal::Overloaded, 503, "overloaded", "no", Some("1"), false),
         (Refusal::Draining, 503, "draining", "no", Some("1"), true),
         (open, 503, "circuit-open", "no", Some("2"), false),
-        (Refusal::UpstreamTimeout, 504, "upstream-timeout", "unknown", None, false),
+        (failed(Failure::Timeout, Sent::Unknown), 504, "upstream-timeout", "unknown", None, false),
     ]
 }
 
