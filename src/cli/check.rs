@@ -1,7 +1,5 @@
 //! `check`: every problem of a config at once.
 
-mod budget;
-
 use std::path::PathBuf;
 
 use clap::ValueEnum;
@@ -71,17 +69,9 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
             return Ok(Exit::Config);
         }
     };
-    let unreachable = budget::unreachable(&loaded.settings);
-    let unreachable = (!unreachable.is_empty()).then(|| loaded.locate(unreachable));
-    let warnings = [
-        Some(loaded.all_warnings(&ready.snapshot, None)),
-        unreachable,
-    ];
-    let warnings: Vec<_> = warnings.into_iter().flatten().collect();
-    for warnings in &warnings {
-        print(warnings, Severity::Warning, args.format);
-    }
-    let is_refused = args.strict && !warnings.iter().all(Problems::is_empty);
+    let warnings = loaded.all_warnings(&ready.snapshot, None);
+    print(&warnings, Severity::Warning, args.format);
+    let is_refused = args.strict && !warnings.is_empty();
     if matches!(args.format, Format::Text) {
         let verdict = if is_refused { "not ok" } else { "ok" };
         summary(&loaded, &path.display().to_string(), verdict);

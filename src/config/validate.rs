@@ -2,6 +2,7 @@
 //! every problem is found at once.
 
 mod audit;
+mod budget;
 mod check;
 mod fleet;
 mod listeners;
@@ -90,6 +91,7 @@ pub fn validate(
     };
     drain_is_long_enough(&mut check, &settings);
     fleet::shares_are_within_the_limits(&mut check, &settings);
+    budget::budgets_can_be_spent(&mut check, &settings);
     tokens::admin_is_no_caller(&mut check, &settings);
     let (problems, warnings) = check.finish();
     if problems.is_empty() {

@@ -63,10 +63,11 @@ fn the_warnings_of_a_config_are_logged_in_the_words_of_check_and_told_to_who_loa
         lines.map(ToOwned::to_owned).collect::<Vec<_>>()
     };
     reload(&gateway);
+    let budget = "    freeze_after: { deletions: 100000, per: 1s }\n";
     gateway.edit_config(|text| {
         let line = text.lines().find(|line| line.contains("tokens:")).unwrap();
         let expired = line.replacen(" }", ", expires: 2026-01-01T00:00:00Z }", 1);
-        text.replace(line, &expired)
+        text.replace(line, &format!("{expired}\n{}", budget.trim_end()))
     });
     let (status, said) = gateway.admin_socket("POST", "/-/reload");
     assert_eq!(status, 200, "{said}");
@@ -86,12 +87,17 @@ fn the_warnings_of_a_config_are_logged_in_the_words_of_check_and_told_to_who_loa
     let expired = checked.iter().find(|line| line.contains("has passed"));
     let expired = expired.unwrap();
     assert!(expired.contains("config.yaml:"), "{expired}");
+    let is_told = |line: &&str| line.contains("cannot be reached");
+    assert!(checked.iter().any(is_told), "{checked:?}");
     gateway
         .process
         .wait_for(|line| line["message"] == **expired && line["level"] == "warn");
     assert_eq!(logged("has passed").len(), 1);
     // A config without the fault says nothing of it any more.
-    gateway.edit_config(|text| text.replace(", expires: 2026-01-01T00:00:00Z", ""));
+    gateway.edit_config(|text| {
+        let text = text.replace(budget, "");
+        text.replace(", expires: 2026-01-01T00:00:00Z", "")
+    });
     assert_eq!(
         gateway.admin_socket("POST", "/-/reload"),
         (200, "loaded\n".to_owned())

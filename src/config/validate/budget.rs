@@ -2,28 +2,37 @@
 
 use std::time::Duration;
 
+use super::check::Check;
 use crate::config::{
-    problem::{FieldPath, Problem},
+    problem::FieldPath,
     settings::{FreezeAfter, Settings, Tenant, Window},
     show_duration,
 };
 
-/// Warnings that are told; a list of thousands helps nobody.
-const WARNINGS_MAX: usize = 100;
-
-/// A warning for each budget that can't be spent. Gateways that share their limits count
+/// Warns of each budget that can't be spent. Gateways that share their limits count
 /// together, and how many there will be is not known: of these nothing is certain.
-pub fn unreachable(settings: &Settings) -> Vec<Problem> {
+pub fn budgets_can_be_spent(check: &mut Check, settings: &Settings) {
     if settings.limits_store.is_some() {
-        return Vec::new();
+        return;
     }
-    let tenants = settings.tenants.iter().enumerate();
-    let found = tenants.filter_map(|(index, tenant)| {
-        let budget = tenant.freeze_after?;
-        let most = most(settings, tenant, budget.per)?;
-        (most < u128::from(budget.deletions.get())).then(|| problem(index, budget, most))
-    });
-    found.take(WARNINGS_MAX).collect()
+    for (index, tenant) in settings.tenants.iter().enumerate() {
+        let Some(FreezeAfter { deletions, per }) = tenant.freeze_after else {
+            continue;
+        };
+        let Some(most) = most(settings, tenant, per) else {
+            continue;
+        };
+        if most < u128::from(deletions.get()) {
+            let at = FieldPath::root().key("tenants").index(index);
+            let per = show_duration(per);
+            check.warning(
+                at.key("freeze_after").key("deletions"),
+                format!(
+                    "{deletions} within {per} cannot be reached: its limits and in_flight let at most {most} calls end in any {per}, so it never freezes"
+                ),
+            );
+        }
+    }
 }
 
 /// The most calls of a tenant that can end in any span: those under way when it begins,
@@ -41,18 +50,6 @@ fn let_in_within(limit: &Window, span: Duration) -> u128 {
     let requests = u128::from(limit.requests.get());
     let dripped = span.as_nanos() * requests / limit.per.as_nanos().max(1);
     u128::from(limit.burst.get()) + dripped
-}
-
-fn problem(index: usize, budget: FreezeAfter, most: u128) -> Problem {
-    let at = FieldPath::root().key("tenants").index(index);
-    let FreezeAfter { deletions, per } = budget;
-    let per = show_duration(per);
-    Problem::new(
-        at.key("freeze_after").key("deletions"),
-        format!(
-            "{deletions} within {per} cannot be reached: its limits and in_flight let at most {most} calls end in any {per}, so it never freezes"
-        ),
-    )
 }
 
 #[cfg(test)]
