@@ -36,15 +36,16 @@ pub struct Moved {
 }
 
 impl KeyRing {
-    /// Begins with the key that `previous` had come to, if that is the next one:
-    /// a reload does not go back to a key that the upstream refused.
+    /// Begins with the key that `previous` had come to, if that is the next one and the
+    /// first is the same: a reload does not go back to a key that the upstream refused,
+    /// and whoever changed the first one wants it to be tried.
     pub fn new(first: UpstreamKey, next: Option<UpstreamKey>, previous: Option<&Self>) -> Self {
-        let in_use = previous.map(|previous| previous.current());
-        let is_in_use = |key: &UpstreamKey| {
-            let in_use = in_use.as_ref();
-            in_use.is_some_and(|in_use| in_use.fingerprint() == key.fingerprint())
-        };
-        let has_moved = next.as_ref().is_some_and(is_in_use);
+        // To move on to the same key would be to send a call that was refused once more.
+        let next = next.filter(|next| next.fingerprint() != first.fingerprint());
+        let is_in_use =
+            |key: &UpstreamKey| previous.is_some_and(|it| it.is_in_use(key.fingerprint()));
+        let begins_alike = previous.is_some_and(|it| it.begins_with(first.fingerprint()));
+        let has_moved = begins_alike && next.as_ref().is_some_and(is_in_use);
         // Nothing is known yet of another key.
         let is_same = has_moved || is_in_use(&first);
         let is_refused = is_same && previous.is_some_and(Self::is_refused);
@@ -76,7 +77,7 @@ impl KeyRing {
     /// The key that follows `refused`, in use from then on; `None` if there is none.
     pub fn move_on(&self, refused: &UpstreamKey) -> Option<Moved> {
         let next = self.next.as_ref()?;
-        if refused.fingerprint() != self.first.fingerprint() {
+        if !self.begins_with(refused.fingerprint()) {
             return None;
         }
         let is_new = !self.has_moved.swap(true, Ordering::AcqRel);
@@ -108,6 +109,10 @@ impl KeyRing {
 
     fn is_in_use(&self, fingerprint: &str) -> bool {
         self.current().fingerprint() == fingerprint
+    }
+
+    fn begins_with(&self, fingerprint: &str) -> bool {
+        self.first.fingerprint() == fingerprint
     }
 
     /// Whether the share of 404s is unusual.
@@ -181,5 +186,25 @@ mod tests {
         again.answered(&old_print, 200);
         assert!(again.is_refused());
         assert_eq!(again.refusals(), 4);
+    }
+
+    #[test]
+    fn a_move_outlasts_a_reload_as_long_as_both_keys_stay_as_they_are() {
+        let ring = |first: &str, next: &str, previous: Option<&KeyRing>| {
+            KeyRing::new(key(first), Some(key(next)), previous)
+        };
+        let starts_with = |ring: &KeyRing, text: &str| ring.is_in_use(key(text).fingerprint());
+        let moved = ring("an-old-key", "a-new-key", None);
+        assert!(moved.move_on(&key("an-old-key")).unwrap().is_new);
+        let alike = ring("an-old-key", "a-new-key", Some(&moved));
+        assert!(starts_with(&alike, "a-new-key"));
+        let other_first = ring("a-third-key", "a-new-key", Some(&alike));
+        assert!(starts_with(&other_first, "a-third-key"));
+        let other_next = ring("an-old-key", "a-third-key", Some(&alike));
+        assert!(starts_with(&other_next, "an-old-key"));
+        // The end of a rotation: nothing is left to move on to.
+        let done = ring("a-new-key", "a-new-key", Some(&alike));
+        assert!(starts_with(&done, "a-new-key"));
+        assert!(done.move_on(&key("a-new-key")).is_none());
     }
 }

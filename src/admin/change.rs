@@ -12,6 +12,8 @@ use crate::{audit::event, reload::Reload};
 
 /// Warnings that are told one by one.
 const WARNINGS_MAX: usize = 20;
+/// What an operator hears who wants the next key where there is none.
+const NO_NEXT_KEY: &str = "there is no key to move to: next: does not stand beside secret, is the same key, or is in use already; to leave it again, replace the file of next, or take next out\n";
 
 impl Admin {
     /// Does what a `POST` asks for.
@@ -85,10 +87,7 @@ impl Admin {
                 );
                 text(StatusCode::OK, "rotated\n")
             }
-            _ => text(
-                StatusCode::CONFLICT,
-                "there is no key to move to: next: is in use already, or does not stand beside secret\n",
-            ),
+            _ => text(StatusCode::CONFLICT, NO_NEXT_KEY),
         }
     }
 }

@@ -197,6 +197,79 @@ fn if_the_next_key_is_refused_too_the_call_fails_after_two_attempts() {
     assert_eq!(gateway.last_record_of(&response)["outcome"], "not-deleted");
 }
 
+#[test]
+fn a_changed_secret_is_tried_first_although_the_next_key_is_in_use() {
+    let gateway = Setup::default()
+        .file("api-key", OLD)
+        .file("next-key", "another-bad-key-0123")
+        .key("next: { file: next-key }")
+        .start();
+    let refused = gateway.delete(USER, "c1");
+    assert_refusal(&refused, 502, "upstream-rejected-key", "yes");
+    let moved = gateway.record("the move", |record| record["event"] == "key.rotated");
+    secret(&gateway.path("api-key"), KEY);
+    assert_eq!(gateway.admin_socket("POST", "/-/reload").0, 200);
+    assert_eq!(gateway.delete(USER, "c1").status, 200);
+    let back = gateway.record("the changed key", |record| record["from"] == moved["to"]);
+    assert_eq!(
+        (&back["event"], &back["key"]),
+        (&"key.rotated".into(), &"production".into())
+    );
+    assert_ne!(back["to"], moved["from"]);
+    assert_eq!(authorizations(&gateway).len(), 3);
+    // It is the first of two again: a 401 to it moves on within the call.
+    secret(&gateway.path("next-key"), KEY);
+    secret(&gateway.path("api-key"), "a-third-bad-key-0123");
+    assert_eq!(gateway.admin_socket("POST", "/-/reload").0, 200);
+    assert_eq!(gateway.delete(USER, "c2").status, 200);
+    assert_eq!(authorizations(&gateway).len(), 5);
+}
+
+#[test]
+fn a_next_key_that_does_not_work_is_left_once_its_file_is_replaced_or_it_is_taken_out() {
+    let next = "    next: { file: next-key }\n";
+    let replaced = |gateway: &Gateway| secret(&gateway.path("next-key"), "a-key-for-later-0123");
+    let taken_out = |gateway: &Gateway| gateway.edit_config(|text| text.replace(next, ""));
+    for leave in [&replaced as &dyn Fn(&Gateway), &taken_out] {
+        let gateway = Setup::default()
+            .file("next-key", "a-bad-key-01234567")
+            .key("next: { file: next-key }")
+            .start();
+        // Alloy refused the good key once, and takes it again.
+        gateway.alloy.script([Behaviour::answer(401, "", "{}")]);
+        for _ in 0..2 {
+            let refused = gateway.delete(USER, "c1");
+            assert_refusal(&refused, 502, "upstream-rejected-key", "yes");
+            assert_eq!(gateway.admin_socket("POST", "/-/reload").0, 200);
+        }
+        let (status, said) = gateway.admin_socket("POST", "/-/rotate-key/production");
+        assert_eq!(status, 409);
+        assert!(
+            said.contains("replace the file of next, or take next out"),
+            "{said}"
+        );
+        leave(&gateway);
+        assert_eq!(gateway.admin_socket("POST", "/-/reload").0, 200);
+        assert_eq!(gateway.delete(USER, "c1").status, 200);
+    }
+}
+
+#[test]
+fn a_next_key_that_is_the_same_is_none_to_move_on_to() {
+    let gateway = Setup::default()
+        .file("api-key", OLD)
+        .file("next-key", OLD)
+        .key("next: { file: next-key }")
+        .start();
+    let refused = gateway.delete(USER, "c1");
+    assert_refusal(&refused, 502, "upstream-rejected-key", "yes");
+    assert_eq!(gateway.alloy.received().len(), 1);
+    let rotate = gateway.admin_socket("POST", "/-/rotate-key/production");
+    assert_eq!(rotate.0, 409, "{}", rotate.1);
+    let is_one = |record: &Value| record["event"] == "key.rotated";
+    assert!(!gateway.trail().iter().any(is_one));
+}
+
 /// That the old key was refused is no news by then: the new one is in use.
 #[test]
 fn how_the_call_ended_with_the_next_key_is_what_the_caller_hears() {
