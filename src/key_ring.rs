@@ -74,6 +74,11 @@ impl KeyRing {
         }
     }
 
+    /// Whether the next key is in use.
+    pub fn has_moved(&self) -> bool {
+        self.next.is_some() && self.has_moved.load(Ordering::Acquire)
+    }
+
     /// The key that follows `refused`, in use from then on; `None` if there is none.
     pub fn move_on(&self, refused: &UpstreamKey) -> Option<Moved> {
         let next = self.next.as_ref()?;

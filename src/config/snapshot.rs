@@ -178,6 +178,11 @@ impl Key {
         self.ring.is_refused()
     }
 
+    /// Whether the one that follows is in use.
+    pub fn has_moved(&self) -> bool {
+        self.ring.has_moved()
+    }
+
     /// Whether an unusual share of the last answers to it are 404.
     pub fn has_unusual_404s(&self) -> bool {
         self.ring.has_unusual_404s()

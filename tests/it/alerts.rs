@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     certificates,
-    support::{FOREIGN_USER, Gateway, Setup, USER, metrics::Scrape, or_skipped},
+    support::{FOREIGN_USER, Gateway, KEY, Setup, USER, metrics::Scrape, or_skipped},
 };
 
 /// The minute at which all that is to fire has fired.
@@ -127,6 +127,25 @@ fn a_key_that_alloy_refuses_pages() {
         &before,
         &gateway.scrape(),
     );
+}
+
+#[test]
+fn a_rotation_to_the_next_key_pages_nobody_and_tells_that_the_old_one_can_go() {
+    let gateway = Setup::default()
+        .file("api-key", "a-key-that-alloy-does-not-know")
+        .file("next-key", KEY)
+        .key("next: { file: next-key }")
+        .start();
+    let before = gateway.scrape();
+    assert_eq!(gateway.delete(USER, "c1").status, 200);
+    let then = gateway.scrape();
+    assert_eq!(
+        then.get("upstream_key_refusals_total{key=\"production\"}"),
+        1.0
+    );
+    let pages = fires("AlloyGatewayUpstreamKeyRejected", &before, &then);
+    assert_ne!(pages, Some(true));
+    assert_fires("AlloyGatewayUpstreamKeyMovedOn", &before, &then);
 }
 
 #[test]

@@ -98,6 +98,22 @@ pub fn keys(text: &mut Text, snapshot: &Snapshot) {
         text.number(&[("key", key.name())], key.refusals());
     }
     text.family(
+        "upstream_key_refused",
+        Kind::Gauge,
+        "Whether the upstream refuses the key in use, by its last answer",
+    );
+    for key in snapshot.keys() {
+        text.flag(&[("key", key.name())], key.is_refused());
+    }
+    text.family(
+        "upstream_key_moved_on",
+        Kind::Gauge,
+        "Whether the key of next is in use, not that of secret",
+    );
+    for key in snapshot.keys() {
+        text.flag(&[("key", key.name())], key.has_moved());
+    }
+    text.family(
         "upstream_key_unusual_404s",
         Kind::Gauge,
         "Whether more than half of the last answers to this key are 404: likely a key of the wrong environment",
