@@ -171,7 +171,7 @@ pub struct DiskSpace {
 impl Trail {
     /// Takes the directory's lock, brings in order what an earlier run left, and
     /// starts the writer with a new segment. `replay` hears of the intents within
-    /// `options.usage`, of outcomes, and of the freezes that stand.
+    /// `options.usage`, of outcomes, of the freezes that stand, and of calls left open.
     ///
     /// # Errors
     ///

@@ -7,6 +7,7 @@
 mod expiry;
 mod histogram;
 mod history;
+mod left_open;
 mod process;
 mod recent;
 mod render;
@@ -28,10 +29,11 @@ pub use self::{
     expiry::{CertificateWatch, ExpiryWatch, earliest as earliest_expiry, ended as tokens_ended},
     histogram::{Histogram, Merged, STORE},
     history::{History, Span},
+    left_open::LeftOpen,
     recent::{Incident, is_failure},
     render::render,
     shard::{Ended, OpenConnection, Shard, UpstreamError},
-    tenant::{Counted, TenantCounts},
+    tenant::{Counted, OpenCall, TenantCounts},
     text::Format,
     trail::{TrailCounts, TrailOp},
 };

@@ -195,7 +195,8 @@ impl Pipeline {
         }
         self.counts.admitted(&tenant.counts, waited, backend);
         fault_point::reach("admitted");
-        let recorded = record::intent(admitted, &self.trail, arrival, &snapshot.digest).await?;
+        let (trail, counts) = (&self.trail, &self.counts);
+        let recorded = record::intent(admitted, trail, counts, arrival, &snapshot.digest).await?;
         fault_point::reach("intent-durable");
         let settled = self.settle(snapshot, arrival, identity, recorded, limited_for, room);
         Ok(settled.await)

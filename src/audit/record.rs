@@ -118,6 +118,15 @@ pub enum OutcomeKind {
 }
 
 impl OutcomeKind {
+    /// All of them, each at its own index.
+    pub const ALL: [Self; 5] = [
+        Self::Deleted,
+        Self::InDoubt,
+        Self::NotDeleted,
+        Self::Failed,
+        Self::DryRun,
+    ];
+
     /// Its name in the trail.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -59,6 +59,8 @@ pub struct Found {
 pub struct Open {
     /// Its request.
     pub request_id: String,
+    /// Whose it was.
+    pub tenant: String,
     /// When its intent was written.
     pub time: String,
 }
@@ -97,11 +99,17 @@ pub enum Replayed<'a> {
         /// Of which tenant; `None` for that of all.
         tenant: Option<&'a str>,
     },
+    /// Of a call no end was written: it is closed as in doubt. Heard after all records.
+    LeftOpen {
+        /// Whose it was.
+        tenant: &'a str,
+    },
 }
 
 /// Reads as much of the trail as is needed to go on, and cuts a torn last line: what a
 /// crash leaves there, and nothing else.
-/// `replay` hears of each intent of the last `usage`, of outcomes, and of freezes.
+/// `replay` hears of each intent of the last `usage`, of outcomes, and of freezes; then of
+/// the calls that were left open.
 pub fn recover(
     disk: &mut dyn Disk,
     directory: &Path,
@@ -154,6 +162,9 @@ pub fn recover(
             }
         }
     })?;
+    for Open { tenant, .. } in open.values() {
+        replay(Replayed::LeftOpen { tenant });
+    }
     match scan.torn.take_if(|torn| torn.left == Left::Other) {
         // The next segment is written behind it.
         Some(other) => scan.note_cut(&other),
@@ -390,10 +401,12 @@ fn follow(open: &mut BTreeMap<u64, Open>, record: &Line<'_>) {
     match &*record.event {
         event::INTENT => {
             let request_id = record.request_id.as_ref().map(ToString::to_string);
+            let tenant = record.tenant.as_ref().map(ToString::to_string);
             open.insert(
                 record.seq,
                 Open {
                     request_id: request_id.unwrap_or_default(),
+                    tenant: tenant.unwrap_or_default(),
                     time: record.time.to_string(),
                 },
             );

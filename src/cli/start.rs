@@ -6,6 +6,7 @@ use crate::{
     audit::{Options, Trail},
     config::{Loaded, named, problem::Problems},
     containment,
+    metrics::LeftOpen,
     pipeline::limit,
 };
 
@@ -27,6 +28,7 @@ impl Ready {
     pub fn open_trail(&self, loaded: &Loaded) -> anyhow::Result<Trail> {
         let mut limits = limit::Replay::new(&self.snapshot);
         let mut freezes = containment::Replay::new(&self.snapshot);
+        let mut left_open = LeftOpen::default();
         let options = Options {
             settings: loaded.settings.audit.clone(),
             mac_key: self.mac_key.clone(),
@@ -36,8 +38,10 @@ impl Ready {
         let trail = Trail::open(options, &mut |heard| {
             freezes.hear(&heard);
             limits.hear(&heard);
+            left_open.hear(&heard);
         })?;
         limits.finish();
+        left_open.finish(&self.snapshot);
         // Kept until it is written, and before any call of its tenant.
         freezes.finish(|record| drop(trail.frozen(&record)));
         trail.config_loaded(&loaded.digest, loaded.settings.tenants.len(), "start");

@@ -90,6 +90,8 @@ impl<'a> Replay<'a> {
                 let scope = tenant.map_or(Scope::All, Scope::Tenant);
                 self.containment.state().remove(scope);
             }
+            // Those that count are among `open`.
+            Replayed::LeftOpen { .. } => {}
         }
     }
 

@@ -43,6 +43,7 @@ pub fn render(shared: &Shared, disk: Option<DiskSpace>, format: Format) -> Strin
     let snapshot = shared.snapshot();
     let counts = Counts::of(shared, &snapshot);
     requests(&mut text, shared, &counts);
+    outcomes(&mut text, &counts);
     connections(&mut text, shared);
     certificates(&mut text, shared, &snapshot);
     auth(&mut text, shared, &snapshot);
@@ -148,6 +149,20 @@ fn requests(text: &mut Text, shared: &Shared, counts: &Counts<'_>) {
         "Requests being worked on",
     );
     text.number(&[], shared.requests_in_flight().into());
+}
+
+fn outcomes(text: &mut Text, counts: &Counts<'_>) {
+    text.family(
+        "outcomes",
+        Kind::Counter,
+        "Calls with an intent in the trail, by tenant and by how they ended",
+    );
+    for (tenant, counted) in &counts.tenants {
+        for (kind, count) in counted.outcomes() {
+            let labels = [("tenant", *tenant), ("outcome", kind.as_str())];
+            text.number(&labels, count);
+        }
+    }
 }
 
 fn connections(text: &mut Text, shared: &Shared) {

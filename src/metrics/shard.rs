@@ -14,7 +14,7 @@ use super::{
     histogram::{Histogram, OVERHEAD, REQUEST, WAIT},
     recent::{Incident, Recent, is_failure},
     status::{self, STATUSES},
-    tenant::{Block, TenantCounts},
+    tenant::{Block, OpenCall, TenantCounts},
 };
 use crate::{
     pipeline::{
@@ -182,6 +182,11 @@ impl Shard {
         if !waited.is_zero() {
             self.waits.observe_span(waited);
         }
+    }
+
+    /// A call of which the intent was just written.
+    pub fn begun<'a>(&self, tenant: &'a TenantCounts) -> OpenCall<'a> {
+        tenant.begun(self.worker)
     }
 
     /// Counts a call that a limit refused, here or in the store of a fleet.

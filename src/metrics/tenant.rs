@@ -7,10 +7,15 @@ use std::sync::{
 };
 
 use super::status::{self, STATUSES};
-use crate::pipeline::{code::Code, limit::Backend, refusal::LimitedBy};
+use crate::{
+    audit::OutcomeKind,
+    pipeline::{code::Code, limit::Backend, refusal::LimitedBy},
+};
 
 /// Answers passed on, by status, and then refusals, by code.
 const SLOTS: usize = STATUSES.len() + Code::COUNT;
+/// How calls end.
+const ENDS: usize = OutcomeKind::ALL.len();
 
 /// The counts of one tenant: for each worker a part of its own, made when it is
 /// first needed. Workers never share a cache line.
@@ -24,6 +29,7 @@ pub struct TenantCounts(Arc<[OnceLock<Box<Block>>]>);
 pub struct Block {
     allowed: AtomicU64,
     delayed: AtomicU64,
+    outcomes: [AtomicU64; ENDS],
     answers: [AtomicU64; SLOTS],
     limited: [AtomicU64; 4],
     store: InStore<AtomicU64>,
@@ -47,6 +53,7 @@ impl Default for Block {
         Self {
             allowed: AtomicU64::default(),
             delayed: AtomicU64::default(),
+            outcomes: Default::default(),
             answers: [const { AtomicU64::new(0) }; SLOTS],
             limited: Default::default(),
             store: InStore::default(),
@@ -77,6 +84,13 @@ impl Block {
         count.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts calls with an intent, by how they ended.
+    pub fn ended(&self, kind: OutcomeKind, calls: u64) {
+        if let Some(count) = self.outcomes.get(kind as usize) {
+            count.fetch_add(calls, Ordering::Relaxed);
+        }
+    }
+
     /// Counts a call that a limit refused.
     pub fn limited(&self, by: LimitedBy, by_store: bool) {
         let count = match (by_store, by) {
@@ -95,6 +109,9 @@ impl Block {
         for (sum, count) in sum.answers.iter_mut().zip(&self.answers) {
             *sum += get(count);
         }
+        for (sum, count) in sum.outcomes.iter_mut().zip(&self.outcomes) {
+            *sum += get(count);
+        }
         sum.allowed += get(&self.allowed);
         sum.delayed += get(&self.delayed);
         for (sum, count) in sum.limited.iter_mut().zip(&self.limited) {
@@ -111,6 +128,7 @@ impl Block {
 #[derive(Debug, Clone)]
 pub struct Counted {
     answers: [u64; SLOTS],
+    outcomes: [u64; ENDS],
     /// Calls that passed every limit of this gateway at once, and no other's.
     pub allowed: u64,
     /// Calls that passed every limit of this gateway after a wait, and no other's.
@@ -124,6 +142,7 @@ impl Default for Counted {
     fn default() -> Self {
         Self {
             answers: [0; SLOTS],
+            outcomes: [0; ENDS],
             allowed: 0,
             delayed: 0,
             store: InStore::default(),
@@ -144,9 +163,38 @@ impl Counted {
         Code::ALL.into_iter().zip(counts)
     }
 
+    /// Calls with an intent, by how they ended.
+    pub fn outcomes(&self) -> impl Iterator<Item = (OutcomeKind, u64)> {
+        OutcomeKind::ALL.into_iter().zip(self.outcomes)
+    }
+
     /// Calls that this limit refused.
     pub fn limited(&self, by: LimitedBy) -> u64 {
         self.limited.get(by.index()).copied().unwrap_or_default()
+    }
+}
+
+/// A call with an intent, counted by how it ended. Dropped before, by a bug or by a
+/// runtime that ends, it is in doubt, as it is in the trail.
+#[derive(Debug)]
+#[must_use]
+pub struct OpenCall<'a> {
+    block: Option<&'a Block>,
+    kind: OutcomeKind,
+}
+
+impl OpenCall<'_> {
+    /// It ended so.
+    pub fn ended(mut self, kind: OutcomeKind) {
+        self.kind = kind;
+    }
+}
+
+impl Drop for OpenCall<'_> {
+    fn drop(&mut self) {
+        if let Some(block) = self.block {
+            block.ended(self.kind, 1);
+        }
     }
 }
 
@@ -170,6 +218,14 @@ impl TenantCounts {
     pub fn of(&self, worker: usize) -> Option<&Block> {
         let block = self.0.get(worker)?;
         Some(block.get_or_init(Box::default))
+    }
+
+    /// A call of which this worker just wrote the intent.
+    pub fn begun(&self, worker: usize) -> OpenCall<'_> {
+        OpenCall {
+            block: self.of(worker),
+            kind: OutcomeKind::InDoubt,
+        }
     }
 
     /// The sum over all workers.
@@ -198,6 +254,8 @@ mod tests {
             block.limited(LimitedBy::Key, true);
             block.admitted(false, Backend::Store);
             block.admitted(worker == 1, Backend::Local);
+            counts.begun(worker).ended(OutcomeKind::Deleted);
+            drop(counts.begun(worker));
         }
         assert!(counts.of(2).is_none());
         let sum = counts.sum();
@@ -206,6 +264,9 @@ mod tests {
         let refused: Vec<_> = sum.refused().filter(|(_, count)| *count > 0).collect();
         assert_eq!(refused, [(Code::RateLimited, 2)]);
         assert_eq!((sum.allowed, sum.delayed), (1, 1));
+        let ended: Vec<_> = sum.outcomes().filter(|(_, count)| *count > 0).collect();
+        let expected = [(OutcomeKind::Deleted, 2), (OutcomeKind::InDoubt, 2)];
+        assert_eq!(ended, expected);
         assert_eq!(sum.limited(LimitedBy::Key), 2);
         assert_eq!(sum.limited(LimitedBy::Tenant), 0);
         assert_eq!((sum.store.allowed, sum.store.refused_by_key), (2, 2));

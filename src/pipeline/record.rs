@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     audit::{Intent, IntentRecord, OutcomeRecord, OutcomeWritten, WorkerTrail},
+    metrics::{OpenCall, Shard},
     server::Arrival,
 };
 
@@ -21,6 +22,7 @@ use crate::{
 pub struct Recorded<'a> {
     admitted: Admitted<'a>,
     intent: Intent,
+    counted: OpenCall<'a>,
 }
 
 impl<'a> Recorded<'a> {
@@ -46,7 +48,7 @@ impl<'a> Recorded<'a> {
     }
 }
 
-/// Writes down what is about to happen.
+/// Writes down what is about to happen, and counts it in `counts` once it has ended.
 ///
 /// # Errors
 ///
@@ -54,6 +56,7 @@ impl<'a> Recorded<'a> {
 pub async fn intent<'a>(
     mut admitted: Admitted<'a>,
     trail: &WorkerTrail,
+    counts: &Shard,
     arrival: &Arrival,
     config: &str,
 ) -> Result<Recorded<'a>, Refusal> {
@@ -74,7 +77,12 @@ pub async fn intent<'a>(
     match written.await {
         Ok(intent) => {
             admitted.spend();
-            Ok(Recorded { admitted, intent })
+            let counted = counts.begun(&admitted.permit().tenant().counts);
+            Ok(Recorded {
+                admitted,
+                intent,
+                counted,
+            })
         }
         Err(_) => {
             arrival.conclude();
@@ -92,6 +100,7 @@ pub async fn outcome(
     outcome: &Outcome,
     (status, code): (u16, Code),
 ) -> OutcomeWritten {
+    recorded.counted.ended(outcome.kind());
     let attempts = outcome.attempts();
     // The clock was read when the last attempt ended.
     let ended = outcome.ended().unwrap_or_else(Instant::now);

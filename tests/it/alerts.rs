@@ -244,6 +244,15 @@ fn a_key_that_finds_nothing_is_told() {
 }
 
 #[test]
+fn a_call_that_is_in_doubt_is_told() {
+    let gateway = Gateway::start();
+    let before = gateway.scrape();
+    gateway.alloy.script([Behaviour::answer(500, "", "{}")]);
+    assert_eq!(gateway.delete(USER, "c1").status, 500);
+    assert_fires("AlloyGatewayCallsInDoubt", &before, &gateway.scrape());
+}
+
+#[test]
 fn a_tenant_that_is_frozen_pages() {
     let gateway = Setup::default()
         .tenant(

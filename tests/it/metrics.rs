@@ -93,6 +93,20 @@ fn each_answer_is_counted_once_where_it_belongs() {
             "requests_total{tenant=\"\",status=\"401\",code=\"unauthenticated\"}",
             1.0,
         ),
+        (
+            "outcomes_total{tenant=\"billing\",outcome=\"deleted\"}",
+            1.0,
+        ),
+        (
+            "outcomes_total{tenant=\"billing\",outcome=\"not-deleted\"}",
+            2.0,
+        ),
+        (
+            "outcomes_total{tenant=\"billing\",outcome=\"in-doubt\"}",
+            1.0,
+        ),
+        ("outcomes_total{tenant=\"crm\",outcome=\"deleted\"}", 1.0),
+        ("outcomes_total{tenant=\"crm\",outcome=\"dry-run\"}", 0.0),
         ("auth_failures_total{reason=\"checksum\"}", 1.0),
         ("request_duration_seconds_count{code=\"\"}", 4.0),
         (
@@ -130,6 +144,7 @@ fn each_answer_is_counted_once_where_it_belongs() {
         assert_eq!(found.get(series), count, "{series}");
     }
     assert_eq!(found.sum("requests_total"), 8.0);
+    assert_eq!(found.sum("outcomes_total"), 5.0);
     assert_eq!(found.sum("request_duration_seconds_count"), 8.0);
     let overhead = found.get("overhead_seconds_sum");
     let total = found.get("request_duration_seconds_sum{code=\"\"}")

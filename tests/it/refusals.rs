@@ -523,8 +523,8 @@ fn row_500_a_bug_at_any_stage_is_an_answer_and_a_record_and_the_next_call_goes_w
         // Another call is none the worse for it.
         let unauthenticated = gateway.send(delete(USER, "c1", "agw_x"));
         assert_refusal(&unauthenticated, 401, "unauthenticated", "no");
-        let metrics = gateway.admin("/metrics").text();
-        assert!(metrics.contains("alloy_gateway_panics_total 1"), "{point}");
+        let metrics = gateway.scrape();
+        assert_eq!(metrics.get("panics_total"), 1.0, "{point}");
         assert!(gateway.stop().success());
         let line = gateway
             .process
@@ -547,5 +547,16 @@ fn row_500_a_bug_at_any_stage_is_an_answer_and_a_record_and_the_next_call_goes_w
             _ => (1, 1, 0),
         };
         assert_eq!(ends, expected, "{point}: {report}");
+        let counted = ["in-doubt", "deleted"].map(|outcome| {
+            metrics.get(&format!(
+                "outcomes_total{{tenant=\"billing\",outcome=\"{outcome}\"}}"
+            ))
+        });
+        let (_, in_doubt, deleted) = expected;
+        assert_eq!(
+            counted,
+            [in_doubt, deleted].map(|calls| calls as f64),
+            "{point}"
+        );
     }
 }

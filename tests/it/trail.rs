@@ -123,6 +123,7 @@ fn a_kill_between_any_two_stages_loses_nothing() {
         let expected = ["answer-read", "outcome-durable", "answer-made"].contains(&point);
         assert_eq!(was_sent, expected, "{point}");
         gateway.start_again();
+        let found = gateway.scrape();
         assert!(gateway.stop().success());
         assert_nothing_lost(&gateway, &[]);
         let trail = by_credential(&gateway.trail());
@@ -133,6 +134,10 @@ fn a_kill_between_any_two_stages_loses_nothing() {
             _ => Some("in-doubt"),
         };
         assert_eq!(ended, expected, "{point}");
+        let in_doubt = found.get("outcomes_total{tenant=\"billing\",outcome=\"in-doubt\"}");
+        let expected = f64::from(u8::from(expected == Some("in-doubt")));
+        assert_eq!(in_doubt, expected, "{point}");
+        assert_eq!(found.sum("outcomes_total"), expected, "{point}");
     }
 }
 

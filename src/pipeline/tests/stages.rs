@@ -60,7 +60,9 @@ async fn what_a_call_took_is_spent_once_it_is_in_the_trail_and_not_before() {
             drop(admit().await.unwrap());
         }
         let trail = stage.trail.for_worker();
-        let recorded = record::intent(admit().await.unwrap(), &trail, arrival, "").await;
+        let counts = Shard::new(0, 1);
+        let admitted = admit().await.unwrap();
+        let recorded = record::intent(admitted, &trail, &counts, arrival, "").await;
         drop(recorded.unwrap());
         assert!(admit().await.is_err());
         let buckets = stage.snapshot.tenants()[0].limits.buckets();
@@ -77,7 +79,8 @@ async fn what_is_sent_tells_its_key_by_the_fingerprint_alone() {
     permitted(&stage, &tokens[0], async |permit, arrival| {
         let admitted = limit::admit(limit::enter(permit).unwrap(), None, Instant::now()).await;
         let trail = stage.trail.for_worker();
-        let recorded = record::intent(admitted.unwrap(), &trail, arrival, "").await;
+        let counts = Shard::new(0, 1);
+        let recorded = record::intent(admitted.unwrap(), &trail, &counts, arrival, "").await;
         let key = ApiKey::new(KEY.as_bytes()).unwrap();
         let key = UpstreamKey::new("k", &key, "bearer").unwrap();
         let target = &stage.snapshot.upstream;
