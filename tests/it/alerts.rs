@@ -87,6 +87,16 @@ fn a_trail_that_cannot_be_written_pages() {
 }
 
 #[test]
+fn a_gateway_that_was_drained_and_forgotten_is_told() {
+    let gateway = Gateway::start();
+    let before = gateway.scrape();
+    assert_eq!(gateway.admin_socket("POST", "/-/drain").0, 200);
+    let then = gateway.scrape();
+    assert_eq!(then.get("ready"), 0.0);
+    assert_fires("AlloyGatewayNotReady", &before, &then);
+}
+
+#[test]
 fn a_trail_that_did_not_verify_at_the_start_pages() {
     let mut gateway = Gateway::start();
     let before = gateway.scrape();
