@@ -49,7 +49,7 @@ pub use self::{
     modes::{loose_secrets, loose_trail},
     otlp::otlp,
     places::{group_id, trail_directory, unbindable, unwritable_trail, without_directory},
-    secrets::{mac_key, read_file},
+    secrets::{mac_key, read_file, wrapped_keys},
     ship::{database, ship},
     users::{user_set, without_users},
 };

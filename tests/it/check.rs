@@ -461,6 +461,45 @@ fn a_key_that_follows_itself_is_worth_a_warning() {
 }
 
 #[test]
+fn a_key_with_quotes_or_a_name_around_it_is_worth_a_warning_that_does_not_repeat_it() {
+    let with_key = |content: &str, field: &str| {
+        let config = Config::new(|text| {
+            let secret = "    secret: { file: api-key }\n";
+            text.replace(secret, &format!("{secret}    next: {{ file: other }}\n"))
+        });
+        for file in ["api-key", "other"] {
+            secret(&config.directory().join(file), "0123456789abcdef\n");
+        }
+        let file = if field == "next" { "other" } else { "api-key" };
+        secret(&config.directory().join(file), content);
+        warned(&config, "keys.production")
+    };
+    for fine in [
+        "0123456789abcdef\n",
+        "ABCDEFGH23456789====\n",
+        "sk_live=abcdef0123\n",
+        "part-\"of\"-it",
+    ] {
+        assert_eq!(with_key(fine, "secret"), "", "{fine}");
+    }
+    let (quote, name) = ("begins and ends with a quote", "begins with a name and =");
+    for (content, expected) in [
+        ("\"s3cr3t-of-mine\"\n", quote),
+        ("'s3cr3t-of-mine'", quote),
+        ("ALLOY_API_KEY=s3cr3t-of-mine\n", name),
+        ("KEY=\"s3cr3t-of-mine\"\r\n", name),
+    ] {
+        for (field, line) in [("secret", 10), ("next", 11)] {
+            let said = with_key(content, field);
+            let expected = format!(": keys.production.{field}.file: {expected}");
+            assert!(said.contains(&format!("yaml:{line}:")), "{said}");
+            assert!(said.contains(&expected), "{expected} in {said}");
+            assert!(!said.contains("s3cr3t"), "{said}");
+        }
+    }
+}
+
+#[test]
 fn a_word_for_none_is_no_path_and_no_name() {
     let changed = |from: &str, to: &str| Config::new(|text| text.replace(from, to));
     for word in ["off", "none", "No", "false", "\"null\"", "\"~\""] {

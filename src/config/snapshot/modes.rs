@@ -9,6 +9,7 @@ use std::{
 use http::HeaderName;
 use rustix::process::{getegid, geteuid, getgroups};
 
+use super::secrets::keys;
 use crate::config::{
     problem::{FieldPath, Problem},
     settings::{SecretSource, Settings},
@@ -49,11 +50,6 @@ pub fn loose_trail(settings: &Settings) -> Option<Problem> {
 
 /// Every secret with the place of its field.
 fn secrets(settings: &Settings) -> Vec<(FieldPath, &SecretSource)> {
-    let keys = settings.keys.iter().flat_map(|key| {
-        let at = FieldPath::root().key("keys").key(key.name.clone());
-        let next = key.next.as_ref().map(|next| (at.clone().key("next"), next));
-        std::iter::once((at.key("secret"), &key.secret)).chain(next)
-    });
     let mac_key = settings.audit.mac_key.as_ref().map(|source| {
         let at = FieldPath::root().key("audit").key("mac_key");
         (at, source)
@@ -76,7 +72,8 @@ fn secrets(settings: &Settings) -> Vec<(FieldPath, &SecretSource)> {
         (at.key("url"), &store.url)
     });
     let others = mac_key.into_iter().chain(store);
-    keys.chain(others).chain(ship).chain(headers).collect()
+    let keys = keys(settings).chain(others);
+    keys.chain(ship).chain(headers).collect()
 }
 
 /// The private keys of the listeners.

@@ -9,7 +9,7 @@ use crate::{
     background,
     config::{
         problem::{FieldPath, Problem},
-        settings::{Audit, SecretSource},
+        settings::{Audit, SecretSource, Settings},
         suggest::is_repeatable,
     },
     secret::{ApiKey, MacKey},
@@ -30,6 +30,39 @@ pub fn api_key(source: &SecretSource) -> Result<ApiKey, (&'static str, String)> 
         return Err((field, wrong.to_owned()));
     }
     ApiKey::new(&raw).map_err(|bad| (field, bad.to_string()))
+}
+
+/// Where each key of Alloy comes from, with the place of its field.
+pub fn keys(settings: &Settings) -> impl Iterator<Item = (FieldPath, &SecretSource)> {
+    settings.keys.iter().flat_map(|key| {
+        let at = FieldPath::root().key("keys").key(key.name.clone());
+        let next = key.next.as_ref().map(|next| (at.clone().key("next"), next));
+        std::iter::once((at.key("secret"), &key.secret)).chain(next)
+    })
+}
+
+/// Warnings about keys of Alloy that hold more than the key.
+pub fn wrapped_keys(settings: &Settings) -> Vec<Problem> {
+    let wrapped = keys(settings).filter_map(|(at, source)| {
+        let (field, raw) = read(source).ok()?;
+        let found = wrapping(str::from_utf8(&raw).ok()?.trim_end_matches(['\r', '\n']))?;
+        let message = format!("{found}, and all of it is sent to Alloy: expected the key alone");
+        Some(Problem::new(at.key(field), message))
+    });
+    wrapped.collect()
+}
+
+/// What stands around a key that was copied from a shell or a .env file.
+fn wrapping(text: &str) -> Option<&'static str> {
+    let is_in = |quote: char| text.starts_with(quote) && text.ends_with(quote);
+    if is_in('"') || is_in('\'') {
+        return Some("begins and ends with a quote");
+    }
+    let (name, value) = text.split_once('=')?;
+    let is_name = name.starts_with(|c: char| c.is_ascii_uppercase() || c == '_') && is_usual(name);
+    // Not the padding of base32 or base64.
+    let is_padding = value.trim_start_matches('=').is_empty();
+    (is_name && !is_padding).then_some("begins with a name and =, as a line of a .env file does")
 }
 
 /// The key of the trail's HMAC, if there is one.
@@ -73,12 +106,17 @@ pub fn read(source: &SecretSource) -> Result<(&'static str, Vec<u8>), (&'static 
 /// The name of a variable, if it looks like one: a template may have put the secret
 /// itself in its place.
 fn shown(name: &str) -> &str {
-    let is_usual = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_';
-    if name.len() <= VARIABLE_MAX && name.bytes().all(is_usual) {
+    if name.len() <= VARIABLE_MAX && is_usual(name) {
         name
     } else {
         "that is named there (a name that is not in capitals is not repeated: it may be the secret)"
     }
+}
+
+/// Whether a name has the letters that variables usually have.
+fn is_usual(name: &str) -> bool {
+    let is_usual = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_';
+    name.bytes().all(is_usual)
 }
 
 fn read_credential(name: &str) -> Result<Vec<u8>, String> {
