@@ -98,6 +98,34 @@ fn every_metric_that_is_exported_stands_in_the_docs() {
     }
 }
 
+/// The runbook's entry with this title.
+fn entry(title: &str) -> String {
+    let runbook = text("docs/runbook.md");
+    let (_, entry) = runbook.split_once(&format!("\n## {title}\n")).unwrap();
+    entry.split("\n## ").next().unwrap().to_owned()
+}
+
+#[test]
+fn every_code_of_a_failure_stands_in_the_runbook_where_it_sends_people() {
+    let scrape = Setup::default().start().whole_scrape();
+    let entry = entry("Error budget burn");
+    let mut found = 0;
+    for (series, _) in scrape.series() {
+        let start = series.starts_with("alloy_gateway_requests_total{");
+        if !start || !series.contains(",status=\"5") {
+            continue;
+        }
+        let code = series.split("code=\"").nth(1).unwrap();
+        let word = match code.split('"').next().unwrap() {
+            "" => "| empty |".to_owned(),
+            code => format!("`{code}`"),
+        };
+        assert!(entry.contains(&word), "{word} is missing in {entry}");
+        found += 1;
+    }
+    assert!(found > 10, "only {found} series");
+}
+
 /// Every label's name that the docs give is one that is exported, and the other way round.
 #[test]
 fn the_labels_in_the_docs_are_the_exported_ones() {
