@@ -106,24 +106,40 @@ fn entry(title: &str) -> String {
 }
 
 #[test]
-fn every_code_of_a_failure_stands_in_the_runbook_where_it_sends_people() {
+fn every_reason_that_is_counted_stands_in_the_runbook_where_it_sends_people() {
     let scrape = Setup::default().start().whole_scrape();
-    let entry = entry("Error budget burn");
-    let mut found = 0;
-    for (series, _) in scrape.series() {
-        let start = series.starts_with("alloy_gateway_requests_total{");
-        if !start || !series.contains(",status=\"5") {
-            continue;
+    for (start, label, title, at_least) in [
+        ("requests_total{", "code", "Error budget burn", 10),
+        (
+            "rate_limit_backend_errors_total{",
+            "reason",
+            "Rate backend degraded",
+            7,
+        ),
+        (
+            "audit_ship_errors_total{",
+            "reason",
+            "Collected trail behind",
+            8,
+        ),
+        ("audit_unwritable{", "cause", "Audit write failing", 9),
+    ] {
+        let entry = entry(title);
+        let all = scrape.series().map(|(series, _)| series);
+        let series: Vec<_> = all
+            .filter(|series| series.starts_with(&format!("alloy_gateway_{start}")))
+            .filter(|series| label != "code" || series.contains("status=\"5"))
+            .collect();
+        assert!(series.len() >= at_least, "{title}: only {series:?}");
+        for series in series {
+            let value = series.split(&format!("{label}=\"")).nth(1).unwrap();
+            let word = match value.split('"').next().unwrap() {
+                "" => "| empty |".to_owned(),
+                value => format!("`{value}`"),
+            };
+            assert!(entry.contains(&word), "{word} is missing in {title}");
         }
-        let code = series.split("code=\"").nth(1).unwrap();
-        let word = match code.split('"').next().unwrap() {
-            "" => "| empty |".to_owned(),
-            code => format!("`{code}`"),
-        };
-        assert!(entry.contains(&word), "{word} is missing in {entry}");
-        found += 1;
     }
-    assert!(found > 10, "only {found} series");
 }
 
 /// Every label's name that the docs give is one that is exported, and the other way round.
