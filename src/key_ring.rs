@@ -36,29 +36,39 @@ pub struct Moved {
 }
 
 impl KeyRing {
-    /// Begins with the key that `previous` had come to, if that is the next one and the
-    /// first is the same: a reload does not go back to a key that the upstream refused,
-    /// and whoever changed the first one wants it to be tried.
+    /// Begins where `previous` is, see [`follow`](Self::follow).
     pub fn new(first: UpstreamKey, next: Option<UpstreamKey>, previous: Option<&Self>) -> Self {
         // To move on to the same key would be to send a call that was refused once more.
         let next = next.filter(|next| next.fingerprint() != first.fingerprint());
-        let is_in_use =
-            |key: &UpstreamKey| previous.is_some_and(|it| it.is_in_use(key.fingerprint()));
-        let begins_alike = previous.is_some_and(|it| it.begins_with(first.fingerprint()));
-        let has_moved = begins_alike && next.as_ref().is_some_and(is_in_use);
-        // Nothing is known yet of another key.
-        let is_same = has_moved || is_in_use(&first);
-        let is_refused = is_same && previous.is_some_and(Self::is_refused);
-        Self {
-            has_moved: AtomicBool::new(has_moved),
-            is_refused: AtomicBool::new(is_refused),
-            refusals: AtomicU64::new(previous.map_or(0, Self::refusals)),
+        let ring = Self {
+            first: Arc::new(first),
+            next: next.map(Arc::new),
+            has_moved: AtomicBool::new(false),
+            refusals: AtomicU64::new(0),
+            is_refused: AtomicBool::new(false),
             not_found: previous.map_or_else(NotFound::default, |previous| {
                 NotFound::after(&previous.not_found)
             }),
-            first: Arc::new(first),
-            next: next.map(Arc::new),
+        };
+        if let Some(previous) = previous {
+            ring.follow(previous);
         }
+        ring
+    }
+
+    /// Goes on with the key that `previous` has come to, if that is the next one and the
+    /// first is the same: a reload does not go back to a key that the upstream refused,
+    /// and whoever changed the first one wants it to be tried.
+    pub fn follow(&self, previous: &Self) {
+        let next = self.next.as_ref();
+        let is_next_in_use = next.is_some_and(|next| previous.is_in_use(next.fingerprint()));
+        let has_moved = is_next_in_use && self.begins_with(previous.first.fingerprint());
+        self.has_moved.store(has_moved, Ordering::Release);
+        // Nothing is known yet of another key.
+        let is_same = previous.is_in_use(self.current().fingerprint());
+        let is_refused = is_same && previous.is_refused();
+        self.is_refused.store(is_refused, Ordering::Relaxed);
+        self.refusals.store(previous.refusals(), Ordering::Relaxed);
     }
 
     /// The name in the config.
@@ -211,5 +221,20 @@ mod tests {
         let done = ring("a-new-key", "a-new-key", Some(&alike));
         assert!(starts_with(&done, "a-new-key"));
         assert!(done.move_on(&key("a-new-key")).is_none());
+    }
+
+    #[test]
+    fn what_comes_of_a_key_while_another_config_is_built_is_taken_over() {
+        let ring = |previous: Option<&KeyRing>| {
+            KeyRing::new(key("an-old-key"), Some(key("a-new-key")), previous)
+        };
+        let before = ring(None);
+        let built = ring(Some(&before));
+        assert!(before.move_on(&key("an-old-key")).unwrap().is_new);
+        before.refused(key("a-new-key").fingerprint());
+        assert!(!built.has_moved() && !built.is_refused());
+        built.follow(&before);
+        assert!(built.has_moved() && built.is_refused());
+        assert_eq!(built.refusals(), 1);
     }
 }

@@ -272,6 +272,7 @@ impl Reloader {
         if let (Some(store), Some(settings)) = (&snapshot.store, &settings.limits_store) {
             store.set_replicas(settings.replicas);
         }
+        snapshot.follow_keys(&self.shared.snapshot());
         let (digest, tenants) = (snapshot.digest.clone(), snapshot.tenants().len());
         // Before any call can use another key: its records come behind this one.
         self.record_other_keys(&snapshot, &reload.by);

@@ -240,6 +240,15 @@ impl Snapshot {
         keys.find(|ring| ring.name() == name).map(|ring| &**ring)
     }
 
+    /// Takes over what came of the keys of `now` while this was built.
+    pub fn follow_keys(&self, now: &Self) {
+        for ring in self.keys.iter().map(|key| &key.ring) {
+            if let Some(before) = now.key(ring.name()) {
+                ring.follow(before);
+            }
+        }
+    }
+
     /// How the listener with this number speaks TLS.
     pub fn listen_tls(&self, listener: usize) -> Option<&ServerTls> {
         self.listen.get(listener)?.tls.as_ref()
