@@ -145,6 +145,14 @@ impl Head {
         }
     }
 
+    /// The one that a record makes; `None` if its hash is none.
+    pub fn of(record: &Line<'_>) -> Option<Self> {
+        Some(Self {
+            seq: record.seq,
+            hash: Hash::parse(&record.hash)?,
+        })
+    }
+
     /// Whether a record says that it follows this one.
     pub fn precedes(&self, record: &Line<'_>) -> bool {
         self.seq.checked_add(1) == Some(record.seq) && &*record.prev == self.hash.as_str()

@@ -5,8 +5,15 @@ use std::{
     path::Path,
 };
 
-use super::{LINE_BYTES_MAX, file_name, is_hashed};
-use crate::audit::{chain::Hasher, record::Line, segment, standing};
+use super::{
+    LINE_BYTES_MAX, file_name, is_hashed,
+    lines::{Lines, Next},
+};
+use crate::audit::{
+    chain::{Hasher, Head},
+    record::Line,
+    segment, standing,
+};
 
 /// Reads the first record of a segment, if it is one, and gives it to `with`.
 pub fn first_record<T>(path: &Path, with: impl FnOnce(&Line<'_>) -> T) -> io::Result<Option<T>> {
@@ -49,22 +56,27 @@ fn first_line(path: &Path) -> io::Result<Vec<u8>> {
     Ok(line)
 }
 
-/// Whether so many freezes stand behind the first record of a segment, hashed so.
+/// Whether so many freezes stand behind the first record of a segment, hashed so and each
+/// behind the other: one of ours may have been put in the place of another.
 pub fn restates(path: &Path, hasher: &Hasher, freezes: u64) -> io::Result<bool> {
     let Some(opened) = segment::open(path)? else {
         return Ok(false);
     };
-    let mut reader = BufReader::new(opened);
-    let mut line = Vec::new();
-    for at in 0..=freezes {
-        line.clear();
-        (&mut reader)
-            .take(LINE_BYTES_MAX)
-            .read_until(b'\n', &mut line)?;
-        let is_right = serde_json::from_slice::<Line<'_>>(&line).is_ok_and(|record| {
-            (at == 0 || &*record.event == standing::FROZEN) && is_hashed(&line, &record, hasher)
-        });
-        if !is_right {
+    let mut lines = Lines::new(opened);
+    let mut last: Option<Head> = None;
+    for _ in 0..=freezes {
+        if !matches!(lines.read()?, Next::Line) {
+            return Ok(false);
+        }
+        let follows = |record: &Line<'_>| match &last {
+            None => true,
+            Some(last) => &*record.event == standing::FROZEN && last.precedes(record),
+        };
+        last = serde_json::from_slice::<Line<'_>>(&lines.line)
+            .ok()
+            .filter(|record| is_hashed(&lines.line, record, hasher) && follows(record))
+            .and_then(|record| Head::of(&record));
+        if last.is_none() {
             return Ok(false);
         }
     }

@@ -362,6 +362,48 @@ async fn a_freeze_that_was_changed_where_it_is_said_again_still_stands() {
     assert_eq!(start(keyed(directory.path())), ["billing"]);
 }
 
+/// Nobody makes such a line without the key, and anybody can put one in another's place.
+#[tokio::test]
+async fn a_freeze_that_stands_in_the_place_of_another_does_not_end_that_one() {
+    let shipping = FrozenRecord {
+        id: "0200",
+        tenant: Some("shipping"),
+        ..BILLING
+    };
+    for is_thawed in [true, false] {
+        let directory = tempfile::tempdir().unwrap();
+        let trail = open(keyed(directory.path())).unwrap();
+        trail.frozen(&shipping).durable().await.unwrap();
+        trail.frozen(&BILLING).durable().await.unwrap();
+        if is_thawed {
+            trail.thawed(&shipping).unwrap().durable().await.unwrap();
+        }
+        trail.close();
+        // It would be enough to begin with the segment of this start.
+        start(keyed(directory.path()));
+        let second = segment_of(directory.path(), 2);
+        let freeze_of = |number, tenant| {
+            let text = fs::read_to_string(segment_of(directory.path(), number)).unwrap();
+            let is_it = |line: &&str| line.contains("tenant.frozen") && line.contains(tenant);
+            text.lines().find(is_it).unwrap().to_owned()
+        };
+        let (place, genuine) = match is_thawed {
+            true => (freeze_of(2, "billing"), freeze_of(1, "shipping")),
+            false => (freeze_of(2, "shipping"), freeze_of(2, "billing")),
+        };
+        let text = fs::read_to_string(&second).unwrap();
+        fs::write(&second, text.replace(&place, &genuine)).unwrap();
+        let mut frozen = start(keyed(directory.path()));
+        frozen.sort();
+        frozen.dedup();
+        let expected: &[_] = match is_thawed {
+            true => &["billing"],
+            false => &["billing", "shipping"],
+        };
+        assert_eq!(frozen, expected);
+    }
+}
+
 fn verify_keyed(directory: &Path) -> Report {
     let known = Known {
         mac_key: Some(MacKey::new(KEY).unwrap()),
