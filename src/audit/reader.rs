@@ -11,6 +11,7 @@ mod strict;
 mod torn;
 
 use std::{
+    collections::BTreeSet,
     io, mem,
     path::{Path, PathBuf},
 };
@@ -24,7 +25,7 @@ pub use self::{
 };
 use self::{
     gaps::Gaps,
-    keyed::{OtherKey, Unkeyed},
+    keyed::{Claim, OtherKey, Unkeyed, false_claims},
     lines::{Lines, Next},
 };
 use super::{
@@ -33,7 +34,6 @@ use super::{
     record::Line,
     segment,
 };
-use crate::secret::MacKey;
 
 /// The longest line that is read; ours are below 4 KiB.
 pub const LINE_BYTES_MAX: u64 = 64 << 10;
@@ -89,7 +89,9 @@ pub struct Scan {
     /// A segment that was listed was not there any more.
     is_after_gap: bool,
     gaps: Gaps,
-    stated_mac: Option<String>,
+    claim: Option<Claim>,
+    /// The segments that claim a key, and have a record without one.
+    false_claims: BTreeSet<String>,
     other_key: Option<OtherKey>,
 }
 
@@ -101,18 +103,31 @@ pub fn scan(
     scope: &Scope,
     mut each: impl FnMut(&Line<'_>, At<'_>),
 ) -> io::Result<Scan> {
-    scan_judged(directory, scope, |record, at, _| each(record, at))
+    let segments = listed(directory, scope)?;
+    scan_all(segments, scope, Scan::new(), &mut |record, at, _| {
+        each(record, at);
+    })
 }
 
-/// The same, and whether each record is what was hashed, and follows the one before it.
+/// The same, and whether each record is what was hashed, and follows the one before it. For
+/// that, segments that claim another key are read twice.
 pub fn scan_judged(
     directory: &Path,
     scope: &Scope,
     mut each: impl FnMut(&Line<'_>, At<'_>, bool),
 ) -> io::Result<Scan> {
+    let segments = listed(directory, scope)?;
+    let scan = Scan {
+        false_claims: false_claims(&segments, scope)?,
+        ..Scan::new()
+    };
+    scan_all(segments, scope, scan, &mut each)
+}
+
+fn listed(directory: &Path, scope: &Scope) -> io::Result<Vec<(u64, PathBuf)>> {
     let mut segments = segment::list(directory)?;
     segments.retain(|(number, _)| *number >= scope.from_segment);
-    scan_all(segments, scope, &mut each)
+    Ok(segments)
 }
 
 /// Reads one segment alone.
@@ -124,6 +139,7 @@ pub fn scan_one(
     scan_all(
         vec![(scope.from_segment, path.to_owned())],
         scope,
+        Scan::new(),
         &mut |record, at, _| each(record, at),
     )
 }
@@ -131,13 +147,14 @@ pub fn scan_one(
 fn scan_all(
     segments: Vec<(u64, PathBuf)>,
     scope: &Scope,
+    scan: Scan,
     each: &mut impl FnMut(&Line<'_>, At<'_>, bool),
 ) -> io::Result<Scan> {
     let mut scan = Scan {
         segments: segments.len() as u64,
         last_segment: segments.last().cloned(),
         is_whole: scope.from_segment == 0,
-        ..Scan::new()
+        ..scan
     };
     let mut bytes = 0;
     for (_, path) in segments {
@@ -183,7 +200,8 @@ impl Scan {
             is_sound: false,
             is_after_gap: false,
             gaps: Gaps::default(),
-            stated_mac: None,
+            claim: None,
+            false_claims: BTreeSet::new(),
             other_key: None,
         }
     }
@@ -265,10 +283,7 @@ impl Scan {
             self.note(file, number, Some(record.seq), Fault::Number { expected });
             return;
         }
-        if &*record.event == event::OPENED {
-            let stated = record.mac_key.as_ref().map(ToString::to_string);
-            self.stated_mac = stated.filter(|stated| MacKey::is_fingerprint(stated));
-        }
+        self.hear_claim(file, number, record);
         let keyed = self.keyed;
         let content = self.check_content((file, number), line, record, hasher);
         let is_believed = match &content {
@@ -293,11 +308,8 @@ impl Scan {
         if let Err(fault) = place {
             self.note(file, number, Some(record.seq), fault);
         }
-        if let Some(hash) = Hash::parse(&record.hash) {
-            self.head = Head {
-                seq: record.seq,
-                hash,
-            };
+        if let Some(head) = Head::of(record) {
+            self.head = head;
             if is_in_place || self.is_sound {
                 self.onward = self.head;
             }
@@ -323,6 +335,7 @@ impl Scan {
                 self.keyed_from.get_or_insert(record.seq);
                 self.judge_other_key();
             } else {
+                self.judge_claim(place.0);
                 self.add_unkeyed(place, record.seq);
             }
             return Ok(());
@@ -332,11 +345,15 @@ impl Scan {
             if self.keyed > 0 {
                 return Err(Fault::Unkeyed);
             }
+            self.judge_claim(place.0);
             self.add_unkeyed(place, record.seq);
             return Ok(());
         }
-        Err(match &self.stated_mac {
-            Some(stated) if hasher.key_fingerprint() != Some(stated) => Fault::Key(stated.clone()),
+        let claimed = self.claim.as_ref().map(Claim::stated);
+        Err(match claimed {
+            Some(stated) if hasher.key_fingerprint() != Some(stated) => {
+                Fault::Key(stated.to_owned())
+            }
             _ => Fault::Content,
         })
     }

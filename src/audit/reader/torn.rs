@@ -92,8 +92,7 @@ impl Scan {
         let fits = |hasher: &Hasher| is_hashed(&whole, &record, hasher);
         let is_keyed = hasher.key_fingerprint().is_some();
         // Without the key nobody can tell; who has it can, later.
-        let is_unknown =
-            !is_keyed && self.stated_mac.is_some() && content(&whole, &record).is_some();
+        let is_unknown = !is_keyed && self.claim.is_some() && content(&whole, &record).is_some();
         let is_hashed =
             fits(hasher) || is_unknown || (is_keyed && self.keyed == 0 && fits(&Hasher::Sha256));
         if is_hashed && self.is_next(&record) {

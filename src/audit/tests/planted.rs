@@ -7,7 +7,7 @@ use crate::audit::{Collected, FrozenRecord, Replayed, follow::Follower};
 
 const KEY: &[u8] = b"0123456789abcdef0123456789abcdef";
 
-fn keyed(directory: &Path) -> Options {
+pub(super) fn keyed(directory: &Path) -> Options {
     Options {
         mac_key: Some(MacKey::new(KEY).unwrap()),
         ..options(directory)
@@ -24,7 +24,7 @@ const BILLING: FrozenRecord<'_> = FrozenRecord {
 };
 
 /// A trail in which a tenant is frozen and a call is open.
-async fn frozen(options: Options) {
+pub(super) async fn frozen(options: Options) {
     let trail = open(options).unwrap();
     let worker = trail.for_worker();
     std::mem::forget(worker.intent(intent(RequestId::next())).await.unwrap());
@@ -33,7 +33,7 @@ async fn frozen(options: Options) {
 }
 
 /// Who is frozen by what a start hears.
-fn start(options: Options) -> Vec<String> {
+pub(super) fn start(options: Options) -> Vec<String> {
     let mut frozen: Vec<String> = Vec::new();
     let trail = Trail::open(options, &mut |heard| match heard {
         Replayed::Frozen { record, .. } => frozen.push(record.tenant.unwrap().to_owned()),
@@ -45,7 +45,7 @@ fn start(options: Options) -> Vec<String> {
     frozen
 }
 
-fn segment_of(directory: &Path, number: u64) -> std::path::PathBuf {
+pub(super) fn segment_of(directory: &Path, number: u64) -> std::path::PathBuf {
     directory.join(segment::name(number))
 }
 
@@ -54,7 +54,7 @@ fn append(path: &Path, lines: &str) {
     fs::write(path, text + lines).unwrap();
 }
 
-fn thaw(seq: u64, prev: &str, hash: &str) -> String {
+pub(super) fn thaw(seq: u64, prev: &str, hash: &str) -> String {
     format!(
         r#"{{"v":1,"seq":{seq},"time":"2026-11-30T00:00:00.000000Z","event":"tenant.thawed","freeze":"0199","scope":"tenant","tenant":"billing","by":"x","reason":"x","prev":"{prev}","hash":"{hash}"}}"#
     ) + "\n"
