@@ -29,7 +29,7 @@ pub fn events(
 ) -> io::Result<Option<Wrong>> {
     let scope = Scope {
         hasher: Hasher::new(known.mac_key.as_ref()),
-        from_segment: first_segment(directory, since)?,
+        from_segment: first_segment(directory, known, since)?,
     };
     let mut scan = scan(directory, &scope, |record, at| {
         let is_early = || since.is_some_and(|since| is_before(record, since));

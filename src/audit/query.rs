@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{
     chain::Hasher,
-    reader::{Fault, Scope, Wrong, check_alone, first_record, scan},
+    reader::{Fault, SEQ_MAX, Scope, Wrong, check_alone, opened_as_known, scan},
     record::Line,
     segment,
     verify::Known,
@@ -152,7 +152,7 @@ pub fn query(
     };
     let scope = Scope {
         hasher: Hasher::new(known.mac_key.as_ref()),
-        from_segment: first_segment(directory, filter.since)?,
+        from_segment: first_segment(directory, known, filter.since)?,
     };
     let mut scan = scan(directory, &scope, |record, at| {
         // Most of a long trail is about others.
@@ -173,22 +173,27 @@ pub fn query(
 
 /// The segment before the first that begins later than well before `since`: from
 /// the front, since where the clock was set back what is wanted may stand before
-/// segments that begin too early.
-pub fn first_segment(directory: &Path, since: Option<Timestamp>) -> io::Result<u64> {
+/// segments that begin too early. One that does not say that it was begun so, behind those
+/// before it, was copied, or put there, or spoiled: its time hides nothing.
+pub fn first_segment(directory: &Path, known: &Known, since: Option<Timestamp>) -> io::Result<u64> {
     let Some(since) = since.and_then(|since| since.checked_sub(SLACK).ok()) else {
         return Ok(0);
     };
-    let mut before = 0;
+    let (mut before, mut last) = (0, 0);
     for (number, path) in segment::list(directory)? {
-        let begins = match first_record(&path, |record| record.time.parse::<Timestamp>().ok()) {
+        let begins = |record: &Line<'_>| {
+            let time = record.time.parse::<Timestamp>();
+            (record.seq, time.is_ok_and(|time| time < since))
+        };
+        let begins = match opened_as_known(&path, known, begins) {
             // Retention took it away meanwhile.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            begins => begins?.flatten(),
+            begins => begins?,
         };
-        if begins.is_none_or(|begins| begins >= since) {
-            break;
+        match begins {
+            Some((seq, true)) if last < seq && seq <= SEQ_MAX => (before, last) = (number, seq),
+            _ => break,
         }
-        before = number;
     }
     Ok(before)
 }

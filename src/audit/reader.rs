@@ -18,7 +18,7 @@ use std::{
 
 pub use self::{
     fault::{At, Fault, Wrong},
-    first::{first_record, opened, restates},
+    first::{first_record, opened, opened_as_known, restates},
     keyed::check_alone,
     rest::Rest,
     torn::{Left, Torn},

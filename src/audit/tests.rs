@@ -9,6 +9,7 @@ use crate::{
     ids::RequestId,
 };
 
+mod asked;
 mod claims;
 mod edits;
 mod faults;

@@ -7,12 +7,14 @@ use std::{
 
 use super::{
     LINE_BYTES_MAX, file_name, is_hashed,
+    keyed::check_line,
     lines::{Lines, Next},
 };
 use crate::audit::{
     chain::{Hasher, Head},
     record::Line,
     segment, standing,
+    verify::Known,
 };
 
 /// Reads the first record of a segment, if it is one, and gives it to `with`.
@@ -29,6 +31,26 @@ pub fn opened<T>(
     hasher: &Hasher,
     with: impl FnOnce(&Line<'_>) -> T,
 ) -> io::Result<Option<T>> {
+    opened_if(path, |line, record| is_hashed(line, record, hasher), with)
+}
+
+/// The same for who may not have the key: then it need only say that it opens this segment.
+pub fn opened_as_known<T>(
+    path: &Path,
+    known: &Known,
+    with: impl FnOnce(&Line<'_>) -> T,
+) -> io::Result<Option<T>> {
+    let is_right = |line: &[u8], record: &Line<'_>| {
+        known.mac_key.is_none() || check_line(line, record, known).is_ok()
+    };
+    opened_if(path, is_right, with)
+}
+
+fn opened_if<T>(
+    path: &Path,
+    is_right: impl FnOnce(&[u8], &Line<'_>) -> bool,
+    with: impl FnOnce(&Line<'_>) -> T,
+) -> io::Result<Option<T>> {
     let line = first_line(path)?;
     let Ok(record) = serde_json::from_slice::<Line<'_>>(&line) else {
         return Ok(None);
@@ -40,8 +62,7 @@ pub fn opened<T>(
             segment == Some(&file_name(path))
         })
     };
-    let is_opening =
-        &*record.event == "trail.opened" && is_hashed(&line, &record, hasher) && names_it();
+    let is_opening = &*record.event == "trail.opened" && is_right(&line, &record) && names_it();
     Ok(is_opening.then(|| with(&record)))
 }
 
