@@ -2,14 +2,13 @@
 
 use std::{
     collections::VecDeque,
-    fs,
-    io::{self, BufRead, BufReader, Read, Seek, SeekFrom},
+    io,
     path::{Path, PathBuf},
 };
 
 use super::{
     query::{Joiner, Row},
-    reader::{LINE_BYTES_MAX, Rest},
+    reader::{Lines, Next, own_seq},
     segment,
 };
 
@@ -18,6 +17,8 @@ use super::{
 pub struct Follower {
     directory: PathBuf,
     segment: u64,
+    /// The number of its first record.
+    began: u64,
     offset: u64,
     joiner: Joiner,
 }
@@ -29,13 +30,18 @@ impl Follower {
     ///
     /// If the directory or a segment can't be read.
     pub fn begin(directory: &Path, rows: usize) -> io::Result<(Self, VecDeque<Row>)> {
-        let segments = segment::list(directory)?;
+        let mut segments = Vec::new();
+        for (number, path) in segment::list(directory)? {
+            segments.extend(begins(&path)?.map(|began| (number, began)));
+        }
         let mut back = 1;
         loop {
             let first = segments.len().saturating_sub(back);
+            let (segment, began) = segments.get(first).copied().unwrap_or_default();
             let mut follower = Self {
                 directory: directory.to_owned(),
-                segment: segments.get(first).map_or(0, |(number, _)| *number),
+                segment,
+                began,
                 offset: 0,
                 joiner: Joiner::default(),
             };
@@ -65,11 +71,12 @@ impl Follower {
                 continue;
             }
             if number > self.segment {
-                // Somebody put it there, or the writer is about to begin it.
-                if fs::symlink_metadata(&path).is_ok_and(|found| found.len() == 0) {
+                // Somebody put it there, or the writer is about to begin it: it would end
+                // the reading of the one that grows. What was not kept is written anew.
+                let Some(began) = begins(&path)?.filter(|began| *began >= self.began) else {
                     continue;
-                }
-                (self.segment, self.offset) = (number, 0);
+                };
+                (self.segment, self.began, self.offset) = (number, began, 0);
             }
             self.read_on(&path, &mut each)?;
         }
@@ -91,35 +98,37 @@ impl Follower {
         let Some(opened) = opened else {
             return Ok(());
         };
-        let mut reader = BufReader::new(opened);
-        reader.seek(SeekFrom::Start(self.offset))?;
-        let mut line = Vec::new();
+        let mut lines = Lines::behind(self.offset, opened)?;
         loop {
-            line.clear();
-            let mut read = (&mut reader)
-                .take(LINE_BYTES_MAX)
-                .read_until(b'\n', &mut line)? as u64;
-            if line.last() != Some(&b'\n') {
-                // Longer than any of ours, or not written yet: read when it is whole.
-                let rest = Rest::of_line(&mut reader)?;
-                if rest.is_endless {
+            match lines.read()? {
+                Next::Line => {
+                    if let Ok(record) = serde_json::from_slice(&lines.line)
+                        && let Some(row) = self.joiner.add(&record)
+                    {
+                        each(row);
+                    }
+                }
+                // Longer than any of ours.
+                Next::TooLong => {}
+                Next::Endless => {
                     // For `audit verify` to name: nothing of it is looked at again.
                     self.segment = self.segment.saturating_add(1);
                     self.offset = 0;
                     return Ok(());
                 }
-                if !rest.is_ended {
-                    return Ok(());
-                }
-                read += rest.bytes;
-                line.clear();
+                // Not written yet: read when it is whole.
+                Next::Unfinished(_) | Next::End => return Ok(()),
             }
-            self.offset += read;
-            if let Ok(record) = serde_json::from_slice(&line)
-                && let Some(row) = self.joiner.add(&record)
-            {
-                each(row);
-            }
+            self.offset = lines.bytes;
         }
+    }
+}
+
+/// The number of the first record of a segment, if it is one of ours.
+fn begins(path: &Path) -> io::Result<Option<u64>> {
+    match own_seq(path) {
+        // Retention took it away since it was listed.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        begins => begins,
     }
 }

@@ -18,15 +18,15 @@ use std::{
 
 pub use self::{
     fault::{At, Fault, Wrong},
-    first::{first_record, opened, opened_as_known, restates},
+    first::{first_record, opened, opened_as_known, own_seq, restates},
     keyed::check_alone,
+    lines::{Lines, Next},
     rest::Rest,
     torn::{Left, Torn},
 };
 use self::{
     gaps::Gaps,
     keyed::{Claim, OtherKey, Unkeyed, false_claims},
-    lines::{Lines, Next},
 };
 use super::{
     chain::{AFTER_HASH, BEFORE_HASH, Hash, Hasher, Head},

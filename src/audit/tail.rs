@@ -2,14 +2,13 @@
 //! never further than what the writer acknowledged.
 
 use std::{
-    fs,
     io::{self, BufRead, BufReader, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
 };
 
 use super::{
     chain::{Hash, Head},
-    reader::{LINE_BYTES_MAX, Rest, first_record},
+    reader::{LINE_BYTES_MAX, Rest, first_record, own_seq},
     record::Line,
     segment,
 };
@@ -104,8 +103,7 @@ impl Tail {
             // After a failure the next segment begins with what counts of this one's end.
             let mut until = u64::MAX;
             for (_, next) in segments.iter().skip(at + 1) {
-                let next = first_record(next, |first| first.seq)?;
-                if let Some(next) = next.filter(|next| *next > self.last.seq) {
+                if let Some(next) = own_seq(next)?.filter(|next| *next > self.last.seq) {
                     until = next - 1;
                     break;
                 }
@@ -117,13 +115,10 @@ impl Tail {
         Ok(batch)
     }
 
-    /// Whether a later segment says that it begins before what was read already, or has
-    /// nothing in it: else who puts one there would end the reading of the one that grows.
+    /// Whether a later segment says that it begins before what was read already, or has no
+    /// record: else who puts one there would end the reading of the one that grows.
     fn is_none_of_ours(&self, path: &Path) -> io::Result<bool> {
-        Ok(match first_record(path, |first| first.seq)? {
-            Some(first) => first <= self.last.seq,
-            None => fs::symlink_metadata(path).is_ok_and(|found| found.len() == 0),
-        })
+        Ok(own_seq(path)?.is_none_or(|first| first <= self.last.seq))
     }
 
     fn segment(

@@ -17,6 +17,9 @@ use crate::audit::{
     verify::Known,
 };
 
+/// So much of a segment is looked at for a record that can be read.
+const LOOKED_AT_BYTES: u64 = 1 << 20;
+
 /// Reads the first record of a segment, if it is one, and gives it to `with`.
 pub fn first_record<T>(path: &Path, with: impl FnOnce(&Line<'_>) -> T) -> io::Result<Option<T>> {
     let line = first_line(path)?;
@@ -55,15 +58,40 @@ fn opened_if<T>(
     let Ok(record) = serde_json::from_slice::<Line<'_>>(&line) else {
         return Ok(None);
     };
-    let names_it = || {
-        let fields = serde_json::from_slice::<serde_json::Value>(&line);
-        fields.is_ok_and(|fields| {
-            let segment = fields.get("segment").and_then(serde_json::Value::as_str);
-            segment == Some(&file_name(path))
-        })
-    };
-    let is_opening = &*record.event == "trail.opened" && is_right(&line, &record) && names_it();
+    let is_opening =
+        &*record.event == "trail.opened" && is_right(&line, &record) && names(&line, path);
     Ok(is_opening.then(|| with(&record)))
+}
+
+/// Whether a line says that it is about this segment.
+fn names(line: &[u8], path: &Path) -> bool {
+    let fields = serde_json::from_slice::<serde_json::Value>(line);
+    fields.is_ok_and(|fields| {
+        let segment = fields.get("segment").and_then(serde_json::Value::as_str);
+        segment == Some(&file_name(path))
+    })
+}
+
+/// The number of the first record of a segment that can be read, for those who check no
+/// hashes; `None` if there is none yet, or if it opened another segment: somebody copied it.
+pub fn own_seq(path: &Path) -> io::Result<Option<u64>> {
+    let Some(opened) = segment::open(path)? else {
+        return Ok(None);
+    };
+    let mut lines = Lines::of(BufReader::new(opened.take(LOOKED_AT_BYTES)));
+    loop {
+        match lines.read()? {
+            Next::Line => {
+                if let Ok(record) = serde_json::from_slice::<Line<'_>>(&lines.line) {
+                    let is_own = &*record.event != "trail.opened" || names(&lines.line, path);
+                    return Ok(is_own.then_some(record.seq));
+                }
+            }
+            // What is damaged may be the first line alone.
+            Next::TooLong => {}
+            Next::Endless | Next::Unfinished(_) | Next::End => return Ok(None),
+        }
+    }
 }
 
 /// The first line; nothing if there is none, or the segment is no file.

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader, Read},
+    io::{self, BufRead, BufReader, Read, Seek, SeekFrom},
 };
 
 use super::{LINE_BYTES_MAX, rest::Rest};
@@ -22,20 +22,35 @@ pub enum Next {
 }
 
 /// Where the reading of a segment stands.
-pub struct Lines {
-    reader: BufReader<File>,
+pub struct Lines<R> {
+    reader: R,
     /// What was read of the last line.
     pub line: Vec<u8>,
     /// How many lines with an end were read.
     pub number: u64,
-    /// How many bytes these are.
+    /// Up to which byte that is.
     pub bytes: u64,
 }
 
-impl Lines {
+impl Lines<BufReader<File>> {
     pub fn new(file: File) -> Self {
+        Self::of(BufReader::with_capacity(1 << 16, file))
+    }
+
+    /// Goes on at a byte.
+    pub fn behind(bytes: u64, mut file: File) -> io::Result<Self> {
+        file.seek(SeekFrom::Start(bytes))?;
+        Ok(Self {
+            bytes,
+            ..Self::new(file)
+        })
+    }
+}
+
+impl<R: BufRead> Lines<R> {
+    pub fn of(reader: R) -> Self {
         Self {
-            reader: BufReader::with_capacity(1 << 16, file),
+            reader,
             line: Vec::new(),
             number: 0,
             bytes: 0,

@@ -40,10 +40,10 @@ pub enum Left {
 
 impl Scan {
     /// Keeps an unfinished line as what a crash left, or says that it is none's.
-    pub(super) fn note_unfinished(
+    pub(super) fn note_unfinished<R>(
         &mut self,
         path: &Path,
-        lines: &Lines,
+        lines: &Lines<R>,
         unread: &Rest,
         hasher: &Hasher,
     ) {

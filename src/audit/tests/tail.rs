@@ -233,6 +233,7 @@ fn a_segment_that_somebody_puts_behind_the_one_that_grows_ends_no_reading() {
     assert_eq!(numbers(&read), [(2, 'a'), (3, 'a')]);
     segment(directory.path(), 7, &[]);
     segment(directory.path(), 8, &lines[..1]);
+    segment(directory.path(), 9, &["x\n".to_owned()]);
     segment(directory.path(), 1, &lines[1..4]);
     assert_eq!(numbers(&tail.read(&head(4, 'a')).unwrap()), [(4, 'a')]);
     segment(directory.path(), 1, &lines[1..]);
@@ -240,4 +241,65 @@ fn a_segment_that_somebody_puts_behind_the_one_that_grows_ends_no_reading() {
     for tail in [&mut tail, &mut again] {
         assert_eq!(numbers(&tail.read(&head(5, 'a')).unwrap()), [(5, 'a')]);
     }
+}
+
+/// The same of who follows; its copies say that they are another.
+#[tokio::test]
+async fn a_segment_that_somebody_puts_behind_the_one_that_grows_ends_no_following() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    written(path).await;
+    let own = path.join("0000000001.jsonl");
+    let whole = fs::read_to_string(&own).unwrap();
+    let call: String = whole.split_inclusive('\n').take(3).collect();
+    fs::write(&own, &call).unwrap();
+    let (mut before, last) = Follower::begin(path, 10).unwrap();
+    assert_eq!(last.len(), 1);
+    fs::write(path.join("9999999998.jsonl"), "x\n").unwrap();
+    fs::write(path.join("9999999999.jsonl"), &call).unwrap();
+    let (mut behind, last) = Follower::begin(path, 1).unwrap();
+    assert_eq!(last.len(), 1);
+    for follower in [&mut before, &mut behind] {
+        let mut read = || {
+            let mut seqs = Vec::new();
+            follower.read(|row| seqs.push(row.seq)).unwrap();
+            seqs
+        };
+        fs::write(&own, &call).unwrap();
+        assert_eq!(read(), Vec::<u64>::new());
+        fs::write(&own, &whole).unwrap();
+        assert_eq!(read(), [4]);
+    }
+    // A start goes on behind all of them.
+    written(path).await;
+    for follower in [&mut before, &mut behind] {
+        let mut rows = 0;
+        follower.read(|_| rows += 1).unwrap();
+        assert_eq!(rows, 2);
+    }
+}
+
+#[test]
+fn what_is_written_anew_after_a_failure_is_followed_and_what_is_damaged_hides_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let refused =
+        |seq, kind, before| line(seq, kind, before).replace("\"x\"", "\"request.refused\"");
+    let lines: Vec<_> = (1..=4).map(|seq| refused(seq, 'a', 'a')).collect();
+    segment(directory.path(), 1, &lines);
+    let (mut follower, last) = Follower::begin(directory.path(), 10).unwrap();
+    assert_eq!(last.len(), 4);
+    let mut read = || {
+        let mut seqs = Vec::new();
+        follower.read(|row| seqs.push(row.seq)).unwrap();
+        seqs
+    };
+    let lines = [refused(3, 'b', 'a'), refused(4, 'b', 'b')];
+    segment(directory.path(), 2, &lines);
+    assert_eq!(read(), [3, 4]);
+    segment(
+        directory.path(),
+        3,
+        &["x\n".to_owned(), refused(6, 'b', 'b')],
+    );
+    assert_eq!(read(), [6]);
 }
