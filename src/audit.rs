@@ -73,7 +73,7 @@ pub use self::{
     events::events,
     flusher::Flusher,
     follow::Follower,
-    query::{ENDS, Filter, Found, Row, query, row},
+    query::{End, Filter, Found, Row, query, row},
     queue::ENTRIES_MAX as QUEUE_CAPACITY,
     reader::{Fault, Wrong},
     record::{

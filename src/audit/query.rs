@@ -1,13 +1,16 @@
 //! Answers from the trail: one row for each call, joined of its records.
 
+mod end;
+
 use std::{collections::BTreeMap, io, path::Path};
 
 use jiff::{SignedDuration, Timestamp};
 
+pub use self::end::End;
 use super::{
     chain::Hasher,
     reader::{Fault, SEQ_MAX, Scope, Wrong, check_alone, opened_as_known, scan},
-    record::Line,
+    record::{Line, OutcomeKind},
     segment,
     verify::Known,
 };
@@ -21,8 +24,8 @@ const SLACK: SignedDuration = SignedDuration::from_hours(1);
 pub struct Row {
     /// When it came.
     pub time: String,
-    /// How it ended: an outcome, `refused`, or `open` while it has none.
-    pub ended: String,
+    /// How it ended.
+    pub ended: End,
     /// Our id of the request.
     pub request_id: Option<String>,
     /// The caller's own id of it.
@@ -77,23 +80,13 @@ pub struct Filter {
     /// With this id: ours, or the caller's.
     pub request_id: Option<String>,
     /// That ended so.
-    pub ended: Option<String>,
+    pub ended: Option<End>,
     /// Not before.
     pub since: Option<Timestamp>,
     /// Before.
     pub until: Option<Timestamp>,
 }
 
-/// How a row can have ended, in the order in which that is told.
-pub const ENDS: [&str; 7] = [
-    "deleted",
-    "not-deleted",
-    "in-doubt",
-    "failed",
-    "dry-run",
-    "refused",
-    "open",
-];
 /// Calls without an outcome that are kept in mind: far more than can be under way.
 const OPEN_MAX: usize = 1 << 16;
 
@@ -102,8 +95,8 @@ const OPEN_MAX: usize = 1 << 16;
 pub struct Found {
     /// How many rows there were.
     pub rows: u64,
-    /// How many rows ended in each of [`ENDS`].
-    pub ended: [u64; ENDS.len()],
+    /// How many rows ended in each way of [`End::ALL`].
+    pub ended: [u64; End::ALL.len()],
     /// The first bad record of what was read.
     pub wrong: Option<Wrong>,
 }
@@ -113,7 +106,7 @@ impl Found {
     pub fn none() -> Self {
         Self {
             rows: 0,
-            ended: [0; ENDS.len()],
+            ended: [0; End::ALL.len()],
             wrong: None,
         }
     }
@@ -121,8 +114,8 @@ impl Found {
     /// Counts a row.
     pub fn count(&mut self, row: &Row) {
         self.rows += 1;
-        let counts = ENDS.iter().zip(&mut self.ended);
-        for (_, count) in counts.filter(|(end, _)| **end == row.ended) {
+        let counts = End::ALL.into_iter().zip(&mut self.ended);
+        for (_, count) in counts.filter(|(end, _)| *end == row.ended) {
             *count += 1;
         }
     }
@@ -224,13 +217,15 @@ impl Joiner {
     pub fn add(&mut self, record: &Line<'_>) -> Option<Row> {
         match &*record.event {
             "request.intent" => {
-                self.open.insert(record.seq, Row::of(record, "open"));
+                self.open.insert(record.seq, Row::of(record, End::Open));
                 // The oldest will hardly end any more, and is told as it is.
                 let is_full = self.open.len() > OPEN_MAX;
                 is_full.then(|| self.open.pop_first())?.map(|(_, row)| row)
             }
             "request.outcome" => {
-                let ended = record.outcome.as_deref().unwrap_or("in-doubt");
+                // One that does not say it confirms nothing, either.
+                let ended = record.outcome.as_deref().map(OutcomeKind::read);
+                let ended = End::Outcome(ended.unwrap_or(OutcomeKind::InDoubt));
                 // The intent may be in a segment that was not read, or was removed.
                 let begun = record.intent.and_then(|intent| self.open.remove(&intent));
                 Some(match begun {
@@ -239,7 +234,7 @@ impl Joiner {
                 })
             }
             "request.refused" | "refusals.coalesced" | "connection.refused" => {
-                Some(Row::of(record, "refused"))
+                Some(Row::of(record, End::Refused))
             }
             _ => None,
         }
@@ -259,11 +254,11 @@ impl Joiner {
 }
 
 impl Row {
-    fn of(record: &Line<'_>, ended: &str) -> Self {
+    fn of(record: &Line<'_>, ended: End) -> Self {
         let text = |text: &Option<_>| text.as_ref().map(ToString::to_string);
         Self {
             time: record.time.to_string(),
-            ended: ended.to_owned(),
+            ended,
             request_id: text(&record.request_id),
             caller_request_id: text(&record.caller_request_id),
             tenant: text(&record.tenant),
@@ -286,7 +281,7 @@ impl Row {
         }
     }
 
-    fn ended_by(self, record: &Line<'_>, ended: &str) -> Self {
+    fn ended_by(self, record: &Line<'_>, ended: End) -> Self {
         let end = Self::of(record, ended);
         Self {
             ended: end.ended,
@@ -315,7 +310,7 @@ impl Filter {
             &row.caller_request_id,
         ];
         self.is_about(found.map(Option::as_deref))
-            && self.ended.as_ref().is_none_or(|ended| *ended == row.ended)
+            && self.ended.is_none_or(|ended| ended == row.ended)
             && self.is_in_time(row)
     }
 

@@ -127,6 +127,12 @@ impl OutcomeKind {
         Self::DryRun,
     ];
 
+    /// The one with this name in the trail; a name that is not known confirms nothing.
+    pub fn read(name: &str) -> Self {
+        let known = Self::ALL.into_iter().find(|kind| kind.as_str() == name);
+        known.unwrap_or(Self::InDoubt)
+    }
+
     /// Its name in the trail.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -144,13 +150,6 @@ impl OutcomeKind {
             Self::Deleted | Self::InDoubt => true,
             Self::NotDeleted | Self::Failed | Self::DryRun => false,
         }
-    }
-
-    /// The same of an outcome in the trail; one with a name that is not known may
-    /// have been one.
-    pub fn may_have_deleted(outcome: &str) -> bool {
-        let none = [Self::NotDeleted, Self::Failed, Self::DryRun];
-        none.iter().all(|kind| kind.as_str() != outcome)
     }
 }
 

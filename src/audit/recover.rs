@@ -19,7 +19,7 @@ use super::{
         Fault, Left, SEQ_MAX, Scan, Scope, Torn, Wrong, first_record, opened, restates,
         scan_judged, scan_one,
     },
-    record::{Fragment, FrozenRecord, Line},
+    record::{Fragment, FrozenRecord, Line, OutcomeKind},
     retention::Rest,
     segment,
     standing::Standing,
@@ -84,8 +84,8 @@ pub enum Replayed<'a> {
     Outcome {
         /// The number of its intent, of which nothing may have been heard.
         intent: u64,
-        /// How, by its name in the trail.
-        outcome: &'a str,
+        /// How.
+        outcome: OutcomeKind,
     },
     /// A tenant, or all of them, was frozen, or still is.
     Frozen {
@@ -306,7 +306,7 @@ fn heard<'a>(record: &'a Line<'_>, counted_from: Timestamp) -> Option<Replayed<'
         }
         event::OUTCOME => Some(Replayed::Outcome {
             intent: record.intent?,
-            outcome: record.outcome.as_deref()?,
+            outcome: record.outcome.as_deref().map(OutcomeKind::read)?,
         }),
         event::FROZEN => {
             let read = FrozenRecord::read(record);

@@ -9,7 +9,7 @@ use super::{
     chain::{Hasher, Head},
     event,
     reader::{At, Fault, Scan, Scope, Torn, Wrong, scan},
-    record::Line,
+    record::{Line, OutcomeKind},
 };
 use crate::secret::MacKey;
 
@@ -259,13 +259,13 @@ impl Counts {
 
 impl Outcomes {
     fn add(&mut self, outcome: Option<&str>) {
-        let count = match outcome {
-            Some("deleted") => &mut self.deleted,
-            Some("not-deleted") => &mut self.not_deleted,
-            Some("failed") => &mut self.failed,
-            Some("dry-run") => &mut self.dry_run,
-            // What can't be read was not confirmed.
-            _ => &mut self.in_doubt,
+        let count = match outcome.map(OutcomeKind::read) {
+            Some(OutcomeKind::Deleted) => &mut self.deleted,
+            Some(OutcomeKind::NotDeleted) => &mut self.not_deleted,
+            Some(OutcomeKind::Failed) => &mut self.failed,
+            Some(OutcomeKind::DryRun) => &mut self.dry_run,
+            // What does not say how it ended was not confirmed.
+            Some(OutcomeKind::InDoubt) | None => &mut self.in_doubt,
         };
         *count += 1;
     }

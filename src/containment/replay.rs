@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::{Containment, Freeze, Scope, budget};
 use crate::{
-    audit::{FrozenRecord, OutcomeKind, Replayed},
+    audit::{FrozenRecord, Replayed},
     config::snapshot::{Snapshot, Tenant},
 };
 
@@ -78,7 +78,7 @@ impl<'a> Replay<'a> {
             }
             Replayed::Outcome { intent, outcome } => {
                 let ended = self.open.remove(&intent);
-                if let Some(deletion) = ended.filter(|_| OutcomeKind::may_have_deleted(outcome)) {
+                if let Some(deletion) = ended.filter(|_| outcome.is_deletion()) {
                     self.count(deletion, Ended::AsWritten);
                 }
             }

@@ -1,5 +1,6 @@
 //! The trail over whole lives of the process: what it survives, and what it answers.
 
+mod printed;
 mod verdicts;
 
 use std::{

@@ -135,7 +135,7 @@ fn columns(row: &Row) -> [String; HEADER.len()] {
 
 /// How it ended; of refusals, what for and why; of many, how many.
 fn ended(row: &Row) -> String {
-    let mut text = row.ended.clone();
+    let mut text = row.ended.as_str().to_owned();
     let why = [row.code.as_deref(), row.reason.as_deref()];
     let why: Vec<_> = why.into_iter().flatten().collect();
     if !why.is_empty() {
@@ -174,7 +174,7 @@ fn line(cells: &[String; HEADER.len()], widths: &[usize; HEADER.len()]) -> Strin
 fn json_row(row: &Row) -> Value {
     let fields = [
         ("time", json!(row.time)),
-        ("ended", json!(row.ended)),
+        ("ended", json!(row.ended.as_str())),
         ("request_id", json!(row.request_id)),
         ("caller_request_id", json!(row.caller_request_id)),
         ("tenant", json!(row.tenant)),
@@ -225,12 +225,13 @@ fn dense(value: Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::End;
 
     #[test]
     fn a_refusal_is_shown_with_its_code_and_reason_and_how_many_there_were() {
         let shown = |code: Option<&str>, reason: Option<&str>, count| {
             ended(&Row {
-                ended: "refused".to_owned(),
+                ended: End::Refused,
                 code: code.map(ToOwned::to_owned),
                 reason: reason.map(ToOwned::to_owned),
                 count,

@@ -3,6 +3,7 @@
 use std::{cell::RefCell, time::SystemTime};
 
 use anyhow::Context;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use jiff::Timestamp;
 
 use super::{
@@ -10,7 +11,7 @@ use super::{
     stop::Stop,
 };
 use crate::{
-    audit::{self, ENDS, Filter, Found, Row},
+    audit::{self, End, Filter, Found, OutcomeKind, Row},
     cli::{Exit, output::errln, process::block_on, progress::Progress},
     config::duration,
     ship::{self, Asked},
@@ -45,8 +46,8 @@ pub struct Args {
     #[arg(long, value_name = "TIME", value_parser = time)]
     until: Option<Timestamp>,
     /// Only what ended so
-    #[arg(long, value_parser = ENDS)]
-    outcome: Option<String>,
+    #[arg(long, value_parser = end())]
+    outcome: Option<End>,
     /// Only the call with this id: X-Request-Id of the answer, or the caller's own
     #[arg(long, value_name = "ID")]
     request_id: Option<String>,
@@ -73,7 +74,7 @@ pub fn run(args: &Args) -> Result<Exit, Stop> {
         user: args.user.clone(),
         credential: args.credential.clone(),
         request_id: args.request_id.clone(),
-        ended: args.outcome.clone(),
+        ended: args.outcome,
         since: args.since,
         until: args.until,
     };
@@ -133,24 +134,35 @@ fn conclude(found: &Found, format: Format) {
     if found.rows == 0 {
         errln!("nothing of that kind is in the trail");
     }
-    for (end, &count) in ENDS.into_iter().zip(&found.ended) {
-        let wants_a_person = matches!(end, "in-doubt" | "open");
+    for (end, &count) in End::ALL.into_iter().zip(&found.ended) {
+        let wants_a_person = matches!(end, End::Outcome(OutcomeKind::InDoubt) | End::Open);
         if count > 0 && (format == Format::Table || wants_a_person) {
-            errln!("{count} {}: {}", end.replace('-', " "), meaning(end));
+            let name = end.as_str().replace('-', " ");
+            errln!("{count} {name}: {}", meaning(end));
         }
     }
 }
 
-fn meaning(end: &str) -> &'static str {
+fn meaning(end: End) -> &'static str {
     match end {
-        "deleted" => "it went through, and the upstream confirmed it",
-        "not-deleted" => "the upstream said no",
-        "in-doubt" => "the DELETE may have been carried out, and was never confirmed",
-        "failed" => "nothing reached the upstream",
-        "dry-run" => "nothing was to be sent",
-        "refused" => "by the gateway itself: nothing was sent",
-        _ => "under way, or cut by a crash; the next start closes these as in doubt",
+        End::Outcome(OutcomeKind::Deleted) => "it went through, and the upstream confirmed it",
+        End::Outcome(OutcomeKind::NotDeleted) => "the upstream said no",
+        End::Outcome(OutcomeKind::InDoubt) => {
+            "the DELETE may have been carried out, and was never confirmed"
+        }
+        End::Outcome(OutcomeKind::Failed) => "nothing reached the upstream",
+        End::Outcome(OutcomeKind::DryRun) => "nothing was to be sent",
+        End::Refused => "by the gateway itself: nothing was sent",
+        End::Open => "under way, or cut by a crash; the next start closes these as in doubt",
     }
+}
+
+/// An end by its name.
+fn end() -> impl TypedValueParser<Value = End> {
+    PossibleValuesParser::new(End::ALL.map(End::as_str)).map(|name| {
+        let named = End::ALL.into_iter().find(|end| end.as_str() == name);
+        named.unwrap_or_default()
+    })
 }
 
 /// A time of the command line: itself, or so long before now.

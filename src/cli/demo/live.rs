@@ -6,7 +6,7 @@ use tokio::time::sleep;
 
 use super::stage::{KEY, Stage};
 use crate::{
-    audit::{Follower, Row},
+    audit::{End, Follower, OutcomeKind, Row},
     cli::output::try_outln,
 };
 
@@ -34,12 +34,12 @@ fn line(row: &Row) -> String {
     let time = row.time.get(11..19).unwrap_or_default();
     let of = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
     let what = format!("{}/{}", of(&row.user), of(&row.credential));
-    let ended = &row.ended;
+    let ended = row.ended.as_str();
     let who = of(&row.tenant);
     let status = row.status.unwrap_or_default();
-    let how = match (row.upstream_status, row.ended.as_str()) {
+    let how = match (row.upstream_status, row.ended) {
         (Some(upstream), _) => format!("Alloy got `bearer {KEY}` and answered {upstream}"),
-        (None, "in-doubt") => "Alloy got it, and no answer came".to_owned(),
+        (None, End::Outcome(OutcomeKind::InDoubt)) => "Alloy got it, and no answer came".to_owned(),
         (None, _) => format!("{status} {}: nothing was sent", of(&row.code)),
     };
     format!("  {time}  {ended:11}  {who:8}  {what:12}  {how}")

@@ -7,7 +7,11 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::without_nulls;
-use crate::audit::Row;
+use crate::audit::{
+    End,
+    OutcomeKind::{Deleted, DryRun, Failed, InDoubt, NotDeleted},
+    Row,
+};
 
 /// The version of the schema: the first whose `api` knows a token.
 const VERSION: &str = "1.8.0";
@@ -18,16 +22,16 @@ const ACTIVITY: u32 = 4;
 
 /// API Activity, class 6003 (<https://schema.ocsf.io/1.8.0/classes/api_activity>).
 pub fn event(row: &Row) -> Value {
-    let (status_id, status) = match row.ended.as_str() {
-        "deleted" => (1, "Success"),
-        "not-deleted" | "failed" | "refused" => (2, "Failure"),
-        _ => (0, "Unknown"),
+    let (status_id, status) = match row.ended {
+        End::Outcome(Deleted) => (1, "Success"),
+        End::Outcome(NotDeleted | Failed) | End::Refused => (2, "Failure"),
+        End::Outcome(InDoubt | DryRun) | End::Open => (0, "Unknown"),
     };
     // A call in doubt wants a person; a refusal of the gateway may.
-    let (severity_id, severity) = match row.ended.as_str() {
-        "in-doubt" => (3, "Medium"),
-        "refused" => (2, "Low"),
-        _ => (1, "Informational"),
+    let (severity_id, severity) = match row.ended {
+        End::Outcome(InDoubt) => (3, "Medium"),
+        End::Refused => (2, "Low"),
+        End::Outcome(Deleted | NotDeleted | Failed | DryRun) | End::Open => (1, "Informational"),
     };
     let time = row.time.parse::<Timestamp>().map(Timestamp::as_millisecond);
     without_nulls([
@@ -45,7 +49,7 @@ pub fn event(row: &Row) -> Value {
         ("status_id", json!(status_id)),
         ("status", json!(status)),
         ("status_code", json!(row.code)),
-        ("status_detail", json!(row.ended)),
+        ("status_detail", json!(row.ended.as_str())),
         ("count", json!(row.count)),
         ("metadata", metadata(row)),
         ("actor", actor(row)),
@@ -176,7 +180,7 @@ mod tests {
         let text = |text: &str| Some(text.to_owned());
         let whole = Row {
             time: "2026-11-23T18:22:53.123456Z".to_owned(),
-            ended: "deleted".to_owned(),
+            ended: End::Outcome(Deleted),
             request_id: text("0199"),
             caller_request_id: text("abc"),
             tenant: text("billing"),
@@ -199,20 +203,20 @@ mod tests {
         };
         let bare = Row {
             time: whole.time.clone(),
-            ended: "refused".to_owned(),
+            ended: End::Refused,
             ..Row::default()
         };
-        let of = |peer: &str, ended: &str| Row {
+        let of = |peer: &str, ended: End| Row {
             peer: text(peer),
-            ended: ended.to_owned(),
+            ended,
             ..whole.clone()
         };
         vec![
-            of("unix:uid=1000", "in-doubt"),
-            of("[::1]:80", "not-deleted"),
-            of("[::1]", "failed"),
-            of("127.0.0.1", "open"),
-            of("other", "refused"),
+            of("unix:uid=1000", End::Outcome(InDoubt)),
+            of("[::1]:80", End::Outcome(NotDeleted)),
+            of("[::1]", End::Outcome(Failed)),
+            of("127.0.0.1", End::Open),
+            of("other", End::Refused),
             whole,
             bare,
         ]
@@ -274,7 +278,7 @@ mod tests {
         let schema: Value = serde_json::from_str(SCHEMA).unwrap();
         for row in rows() {
             let event = event(&row);
-            assert_fits(&schema, "api_activity", &event, &row.ended);
+            assert_fits(&schema, "api_activity", &event, row.ended.as_str());
             assert_eq!(
                 (&event["class_uid"], &event["type_uid"]),
                 (&6003.into(), &600_304.into())
@@ -286,19 +290,19 @@ mod tests {
     #[test]
     fn only_a_confirmed_deletion_is_a_success() {
         for (ended, status) in [
-            ("deleted", 1),
-            ("not-deleted", 2),
-            ("failed", 2),
-            ("refused", 2),
-            ("in-doubt", 0),
-            ("open", 0),
-            ("dry-run", 0),
+            (End::Outcome(Deleted), 1),
+            (End::Outcome(NotDeleted), 2),
+            (End::Outcome(Failed), 2),
+            (End::Refused, 2),
+            (End::Outcome(InDoubt), 0),
+            (End::Open, 0),
+            (End::Outcome(DryRun), 0),
         ] {
             let row = Row {
-                ended: ended.to_owned(),
+                ended,
                 ..Row::default()
             };
-            assert_eq!(event(&row)["status_id"], status, "{ended}");
+            assert_eq!(event(&row)["status_id"], status, "{ended:?}");
         }
     }
 }
