@@ -2,8 +2,9 @@
 //! `print!` and `eprint!` would panic on these.
 
 use std::{
+    borrow::Cow,
     fmt,
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
     process,
 };
 
@@ -36,6 +37,11 @@ pub fn to_stdout(text: fmt::Arguments<'_>) {
     if let Err(unwritable) = try_stdout(text) {
         process::exit(unwritable.tell().code().into());
     }
+}
+
+/// Whether a person reads stdout, and not a program.
+pub fn is_terminal() -> bool {
+    io::stdout().is_terminal()
 }
 
 /// Writes to stderr. If nobody reads it, there is nobody to tell.
@@ -87,4 +93,37 @@ pub fn tame(text: &str) -> String {
         }
     }
     tamed
+}
+
+/// JSON of which no terminal acts on anything, and which says the same: what is left of
+/// control characters stands in a text, or is whitespace between tokens.
+pub fn tame_json(json: &str) -> Cow<'_, str> {
+    if !json.contains(char::is_control) {
+        return json.into();
+    }
+    let mut tamed = String::with_capacity(json.len());
+    for character in json.chars() {
+        match character {
+            '\0'..='\x1f' => tamed.push(' '),
+            '\x7f'..='\u{9f}' => tamed.push_str(&format!("\\u{:04x}", u32::from(character))),
+            other => tamed.push(other),
+        }
+    }
+    tamed.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn tamed_json_says_the_same_and_moves_no_terminal() {
+        let json = "{\"a\u{9b}2J\":\t[\"\u{7f}\\u001b\\\"\u{80}\",\r1]}";
+        let tamed = tame_json(json);
+        assert_eq!(tamed, r#"{"a\u009b2J": ["\u007f\u001b\"\u0080", 1]}"#);
+        let read = |json: &str| serde_json::from_str::<Value>(json).unwrap();
+        assert_eq!(read(&tamed), read(json));
+    }
 }

@@ -317,16 +317,20 @@ fn a_trail_that_is_followed_shows_calls_as_they_end() {
     assert!(gateway.audit().join("0000000002.jsonl").exists());
 }
 
+fn python() -> Option<Command> {
+    let has_python = Command::new("python3").arg("--version").output().is_ok();
+    assert!(
+        has_python || std::env::var_os("CI").is_none(),
+        "python3 is missing"
+    );
+    has_python.then(|| Command::new("python3"))
+}
+
 /// What a verifier in another language, made from the description of the format
 /// alone, says of a trail. `None` without Python, which the CI script installs.
 fn independently(directory: &std::path::Path, args: &[&str]) -> Option<(Option<i32>, String)> {
-    let has_python = Command::new("python3").arg("--version").output().is_ok();
-    if !has_python {
-        assert!(std::env::var_os("CI").is_none(), "python3 is missing");
-        return None;
-    }
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/verify_trail.py");
-    let output = Command::new("python3")
+    let output = python()?
         .args([script.as_ref(), directory.as_os_str()])
         .args(args)
         .output()

@@ -12,7 +12,7 @@ use crate::{
     audit::{self, event},
     cli::{
         Exit,
-        output::{errln, outln, tame},
+        output::{self, errln, outln, tame, tame_json},
         progress::Progress,
     },
 };
@@ -37,7 +37,7 @@ pub struct Args {
 enum Format {
     /// Columns
     Table,
-    /// The records, as they stand in the trail
+    /// The records, as they stand in the trail; on a terminal with control characters escaped
     Json,
 }
 
@@ -45,6 +45,7 @@ enum Format {
 pub fn run(args: &Args) -> Result<Exit, Stop> {
     let trail = args.trail.open()?;
     let progress = RefCell::new(Progress::of(trail.bytes()));
+    let is_terminal = output::is_terminal();
     let mut count = 0;
     let wrong = audit::events(
         &trail.directory,
@@ -55,6 +56,7 @@ pub fn run(args: &Args) -> Result<Exit, Stop> {
             count += 1;
             match args.format {
                 Format::Table => outln!("{}", row(record)),
+                Format::Json if is_terminal => outln!("{}", tame_json(record)),
                 Format::Json => outln!("{record}"),
             }
         },

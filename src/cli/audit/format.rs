@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     audit::Row,
-    cli::output::{outln, tame},
+    cli::output::{outln, tame, tame_json},
 };
 
 /// How rows are printed.
@@ -64,8 +64,9 @@ impl Printer {
                     self.flush();
                 }
             }
-            Format::Json => outln!("{}", json_row(row)),
-            Format::Ocsf => outln!("{}", ocsf::event(row)),
+            // serde_json leaves what is above U+001F.
+            Format::Json => outln!("{}", tame_json(&json_row(row).to_string())),
+            Format::Ocsf => outln!("{}", tame_json(&ocsf::event(row).to_string())),
         }
     }
 

@@ -1,10 +1,11 @@
 //! What the command line prints of records that no gateway wrote.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Stdio};
 
 use serde_json::Value;
 
-use crate::support::gateway::audit_verb;
+use super::python;
+use crate::support::{binary, gateway::audit_verb};
 
 /// A trail of these records, by what they say beside their place in the chain.
 fn made(records: &[&str]) -> tempfile::TempDir {
@@ -47,5 +48,51 @@ fn an_outcome_of_a_name_that_nobody_knows_is_in_doubt_whoever_tells_it() {
     assert!(said.contains("1 in doubt"), "{said}");
     let (event, _) = printed(directory.path(), "query", &["-o", "ocsf"]);
     let event: Value = serde_json::from_str(&event).unwrap();
-    assert_eq!((&event["status"], &event["severity"]), (&"Unknown".into(), &"Medium".into()));
+    assert_eq!(
+        (&event["status"], &event["severity"]),
+        (&"Unknown".into(), &"Medium".into())
+    );
+}
+
+/// U+009B begins the commands of many a terminal, as ESC [ does.
+#[test]
+fn no_json_is_acted_on_by_a_terminal_and_it_says_what_the_trail_says() {
+    let directory = made(&[
+        "\"event\":\"request.refused\",\"tenant\":\"a\u{9b}2J\u{7f}\",\"code\":\"x\u{85}\"",
+        "\"event\":\"config.loaded\",\t\"by\":\"a\u{9b}2J\"",
+    ]);
+    for verb in ["query", "tail"] {
+        let (row, _) = printed(directory.path(), verb, &["-o", "json"]);
+        assert!(
+            !row.trim_end().contains(char::is_control),
+            "{verb}: {row:?}"
+        );
+        let row: Value = serde_json::from_str(&row).unwrap();
+        assert_eq!(row["tenant"], "a\u{9b}2J\u{7f}");
+        let (event, _) = printed(directory.path(), verb, &["-o", "ocsf"]);
+        assert!(!event.trim_end().contains(char::is_control), "{event:?}");
+        let event: Value = serde_json::from_str(&event).unwrap();
+        assert_eq!(event["status_code"], "x\u{85}");
+    }
+    // Programs get what can be held against its hash.
+    let text = fs::read_to_string(directory.path().join("0000000001.jsonl")).unwrap();
+    let record = text.lines().nth(1).unwrap();
+    let (events, _) = printed(directory.path(), "events", &["-o", "json"]);
+    assert_eq!(events.trim_end(), record);
+    let Some(mut python) = python() else {
+        return;
+    };
+    let on_a_terminal = python
+        .args(["-c", "import pty, sys; pty.spawn(sys.argv[1:])"])
+        .arg(binary())
+        .args(["audit", "events", "-o", "json"])
+        .arg(directory.path())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let shown = String::from_utf8(on_a_terminal.stdout).unwrap();
+    let shown = shown.lines().find(|line| line.starts_with('{')).unwrap();
+    assert!(!shown.contains(char::is_control), "{shown:?}");
+    let read = |json: &str| serde_json::from_str::<Value>(json).unwrap();
+    assert_eq!(read(shown), read(record));
 }
