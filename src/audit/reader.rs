@@ -21,7 +21,6 @@ pub use self::{
     first::{first_record, opened, opened_as_known, own_seq, restates},
     keyed::check_alone,
     lines::{Lines, Next},
-    rest::Rest,
     torn::{Left, Torn},
 };
 use self::{
@@ -36,7 +35,7 @@ use super::{
 };
 
 /// The longest line that is read; ours are below 4 KiB.
-pub const LINE_BYTES_MAX: u64 = 64 << 10;
+const LINE_BYTES_MAX: u64 = 64 << 10;
 /// The version of the format that this reader knows.
 const VERSION: u32 = 1;
 

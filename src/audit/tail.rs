@@ -2,14 +2,13 @@
 //! never further than what the writer acknowledged.
 
 use std::{
-    io::{self, BufRead, BufReader, Read, Seek, SeekFrom},
+    io,
     path::{Path, PathBuf},
 };
 
 use super::{
     chain::{Hash, Head},
-    reader::{LINE_BYTES_MAX, Rest, first_record, own_seq},
-    record::Line,
+    reader::{Lines, Next, first_record, own_seq},
     segment,
 };
 
@@ -131,26 +130,24 @@ impl Tail {
         let Some(opened) = segment::open(path)? else {
             return Ok(End::Of);
         };
-        let mut reader = BufReader::with_capacity(1 << 16, opened);
-        reader.seek(SeekFrom::Start(self.offset))?;
-        let mut line = Vec::new();
+        let mut lines = Lines::behind(self.offset, opened)?;
         loop {
-            line.clear();
-            let mut read = (&mut reader)
-                .take(LINE_BYTES_MAX)
-                .read_until(b'\n', &mut line)? as u64;
-            if line.pop() != Some(b'\n') {
-                // Longer than any line, or not finished yet.
-                let rest = Rest::of_line(&mut reader)?;
-                if !rest.is_ended {
+            let read = match lines.read()? {
+                Next::Line => readable(&lines.line),
+                Next::TooLong => None,
+                Next::Endless => {
+                    // Nothing of it is looked at again.
+                    batch.faults += 1;
+                    self.segment = self.segment.saturating_add(1);
+                    self.offset = 0;
                     return Ok(End::Of);
                 }
-                read += rest.bytes;
-                line.clear();
-            }
-            let Some((record, head)) = readable(&line) else {
+                // Not finished yet.
+                Next::Unfinished(_) | Next::End => return Ok(End::Of),
+            };
+            let Some((record, head)) = read else {
                 batch.faults += 1;
-                self.offset += read;
+                self.offset = lines.bytes;
                 continue;
             };
             if head.seq > until {
@@ -165,7 +162,7 @@ impl Tail {
                     "the trail on disk is not what was written to it",
                 ));
             }
-            self.offset += read;
+            self.offset = lines.bytes;
             // What was copied already stands before the first that was not.
             if head.seq > self.last.seq {
                 let is_gap = self.last.seq > 0 && head.seq > self.last.seq + 1;
@@ -185,14 +182,11 @@ impl Batch {
     }
 }
 
-/// A line as text, and its number and hash.
+/// A line as text, without its end, and its number and hash.
 fn readable(line: &[u8]) -> Option<(&str, Head)> {
-    let record: Line<'_> = serde_json::from_slice(line).ok()?;
-    let head = Head {
-        seq: record.seq,
-        hash: Hash::parse(&record.hash)?,
-    };
-    Some((str::from_utf8(line).ok()?, head))
+    let text = str::from_utf8(line.strip_suffix(b"\n")?).ok()?;
+    let record = serde_json::from_str(text).ok()?;
+    Some((text, Head::of(&record)?))
 }
 
 /// What the trail in `directory` knows of a record.
@@ -233,21 +227,19 @@ fn look_up(path: &Path, seq: u64) -> io::Result<Option<Head>> {
     let Some(opened) = segment::open(path)? else {
         return Ok(None);
     };
-    let mut reader = BufReader::new(opened);
-    let mut line = Vec::new();
-    while (&mut reader)
-        .take(LINE_BYTES_MAX)
-        .read_until(b'\n', &mut line)?
-        > 0
-    {
-        if let Some((_, found)) = readable(&line)
-            && found.seq == seq
-        {
-            return Ok(Some(found));
+    let mut lines = Lines::new(opened);
+    loop {
+        match lines.read()? {
+            Next::Line => {
+                let found = readable(&lines.line).map(|(_, found)| found);
+                if let Some(found) = found.filter(|found| found.seq == seq) {
+                    return Ok(Some(found));
+                }
+            }
+            Next::TooLong => {}
+            Next::Endless | Next::Unfinished(_) | Next::End => return Ok(None),
         }
-        line.clear();
     }
-    Ok(None)
 }
 
 /// The first record of each segment of the trail in `directory`, in order.

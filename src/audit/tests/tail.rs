@@ -303,3 +303,39 @@ fn what_is_written_anew_after_a_failure_is_followed_and_what_is_damaged_hides_no
     );
     assert_eq!(read(), [6]);
 }
+
+/// It takes no room on the disk, and would be read again each time.
+#[test]
+fn a_hole_without_end_is_looked_at_once_and_what_stands_behind_it_is_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let lines: Vec<_> = (1..=4).map(|seq| line(seq, 'a', 'a')).collect();
+    segment(directory.path(), 1, &lines[..2]);
+    let first = directory.path().join("0000000001.jsonl");
+    let file = fs::OpenOptions::new().write(true).open(first).unwrap();
+    file.set_len(1 << 40).unwrap();
+    let mut tail = Tail::behind(directory.path(), Head::empty()).unwrap();
+    let batch = tail.read(&head(4, 'a')).unwrap();
+    assert_eq!(
+        (numbers(&batch), batch.faults),
+        (vec![(1, 'a'), (2, 'a')], 1)
+    );
+    segment(directory.path(), 2, &lines[2..]);
+    let batch = tail.read(&head(4, 'a')).unwrap();
+    assert_eq!(
+        (numbers(&batch), batch.faults),
+        (vec![(3, 'a'), (4, 'a')], 0)
+    );
+}
+
+#[test]
+fn the_end_of_a_line_that_is_too_long_is_no_line_of_its_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let long = "x".repeat(64 << 10) + &line(2, 'b', 'a');
+    segment(
+        directory.path(),
+        1,
+        &[line(1, 'a', 'a'), long, line(2, 'a', 'a')],
+    );
+    let held = |kind| holds(directory.path(), &head(2, kind)).unwrap();
+    assert_eq!((held('a'), held('b')), (Holds::It, Holds::Another));
+}
