@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 pub use self::end::End;
 use super::{
     chain::Hasher,
+    event,
     reader::{Fault, SEQ_MAX, Scope, Wrong, check_alone, opened_as_known, scan},
     record::{Line, OutcomeKind},
     segment,
@@ -216,13 +217,13 @@ impl Joiner {
     /// Takes a record; the row that it completes, if it does.
     pub fn add(&mut self, record: &Line<'_>) -> Option<Row> {
         match &*record.event {
-            "request.intent" => {
+            event::INTENT => {
                 self.open.insert(record.seq, Row::of(record, End::Open));
                 // The oldest will hardly end any more, and is told as it is.
                 let is_full = self.open.len() > OPEN_MAX;
                 is_full.then(|| self.open.pop_first())?.map(|(_, row)| row)
             }
-            "request.outcome" => {
+            event::OUTCOME => {
                 // One that does not say it confirms nothing, either.
                 let ended = record.outcome.as_deref().map(OutcomeKind::read);
                 let ended = End::Outcome(ended.unwrap_or(OutcomeKind::InDoubt));
@@ -233,7 +234,7 @@ impl Joiner {
                     None => Row::of(record, ended),
                 })
             }
-            "request.refused" | "refusals.coalesced" | "connection.refused" => {
+            event::REFUSED | event::COALESCED | event::CONNECTION_REFUSED => {
                 Some(Row::of(record, End::Refused))
             }
             _ => None,

@@ -29,7 +29,6 @@ use self::{
 };
 use super::{
     chain::{AFTER_HASH, BEFORE_HASH, Hash, Hasher, Head},
-    event,
     record::Line,
     segment,
 };

@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 
-pub use super::event::{FROZEN, THAWED};
 use super::{
+    event::{FROZEN, THAWED},
     queue::{Entry, Kind},
     record::{Fragment, FrozenRecord, Line},
 };

@@ -12,8 +12,9 @@ use super::{
 };
 use crate::audit::{
     chain::{Hasher, Head},
+    event,
     record::Line,
-    segment, standing,
+    segment,
     verify::Known,
 };
 
@@ -59,7 +60,7 @@ fn opened_if<T>(
         return Ok(None);
     };
     let is_opening =
-        &*record.event == "trail.opened" && is_right(&line, &record) && names(&line, path);
+        &*record.event == event::OPENED && is_right(&line, &record) && names(&line, path);
     Ok(is_opening.then(|| with(&record)))
 }
 
@@ -83,7 +84,7 @@ pub fn own_seq(path: &Path) -> io::Result<Option<u64>> {
         match lines.read()? {
             Next::Line => {
                 if let Ok(record) = serde_json::from_slice::<Line<'_>>(&lines.line) {
-                    let is_own = &*record.event != "trail.opened" || names(&lines.line, path);
+                    let is_own = &*record.event != event::OPENED || names(&lines.line, path);
                     return Ok(is_own.then_some(record.seq));
                 }
             }
@@ -119,7 +120,7 @@ pub fn restates(path: &Path, hasher: &Hasher, freezes: u64) -> io::Result<bool> 
         }
         let follows = |record: &Line<'_>| match &last {
             None => true,
-            Some(last) => &*record.event == standing::FROZEN && last.precedes(record),
+            Some(last) => &*record.event == event::FROZEN && last.precedes(record),
         };
         last = serde_json::from_slice::<Line<'_>>(&lines.line)
             .ok()

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, io, path::PathBuf};
 
 use super::{Fault, Line, Scan, Scope, Wrong, first_record, is_hashed, scan_one};
 use crate::{
-    audit::{chain::Hasher, verify::Known},
+    audit::{chain::Hasher, event, verify::Known},
     secret::MacKey,
 };
 
@@ -95,7 +95,7 @@ impl Scan {
     /// lines that are in no file, each that opens a segment is its first.
     pub(super) fn hear_claim(&mut self, file: &str, line: u64, record: &Line<'_>) {
         let is_first = line == 1 || self.segments == 0;
-        if is_first && &*record.event == "trail.opened" {
+        if is_first && &*record.event == event::OPENED {
             self.claim = Claim::of(record).filter(|_| !self.false_claims.contains(file));
         }
     }
