@@ -153,7 +153,7 @@ fn shown(id: &str, grammar: IdGrammar) -> String {
 fn by_grammar(is_id: bool, grammar: IdGrammar) -> Finding {
     let expected = match grammar {
         IdGrammar::Opaque => {
-            "1 to 128 of A-Z a-z 0-9 . _ ~ - and not . or .., nor beginning with agw_ (upstream.ids: opaque); nothing is percent-decoded"
+            "1 to 128 of A-Z a-z 0-9 . _ ~ - and not . or .., not beginning with agw_ and holding no token (upstream.ids: opaque); nothing is percent-decoded"
         }
         IdGrammar::ObjectId => "24 hex digits (upstream.ids: object_id)",
     };
