@@ -56,6 +56,18 @@ impl KeyRing {
         ring
     }
 
+    /// Whether it has these keys. A config that names them again goes on with this very
+    /// ring: calls that began before it still have their say.
+    pub fn holds(&self, first: &UpstreamKey, next: Option<&UpstreamKey>) -> bool {
+        let next = next.filter(|next| next.fingerprint() != first.fingerprint());
+        let is_next_same = match (self.next.as_deref(), next) {
+            (Some(held), Some(next)) => held.is_same(next),
+            (None, None) => true,
+            _ => false,
+        };
+        self.first.is_same(first) && is_next_same
+    }
+
     /// Goes on with the key that `previous` has come to, if that is the next one and the
     /// first is the same: a reload does not go back to a key that the upstream refused,
     /// and whoever changed the first one wants it to be tried.
@@ -69,6 +81,16 @@ impl KeyRing {
         let is_refused = is_same && previous.is_refused();
         self.is_refused.store(is_refused, Ordering::Relaxed);
         self.refusals.store(previous.refusals(), Ordering::Relaxed);
+    }
+
+    /// The key of `secret`.
+    pub fn first(&self) -> &UpstreamKey {
+        &self.first
+    }
+
+    /// The key of `next`, if it is another one.
+    pub fn next(&self) -> Option<&UpstreamKey> {
+        self.next.as_deref()
     }
 
     /// The name in the config.

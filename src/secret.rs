@@ -146,6 +146,7 @@ pub struct UpstreamKey {
     authorization: HeaderValue,
     echo: KeyEcho,
     fingerprint: Box<str>,
+    wrapping: Option<&'static str>,
 }
 
 impl UpstreamKey {
@@ -162,6 +163,7 @@ impl UpstreamKey {
             authorization,
             echo: KeyEcho::new(key.expose()),
             fingerprint: key.fingerprint().into(),
+            wrapping: str::from_utf8(key.expose()).ok().and_then(wrapping),
         })
     }
 
@@ -173,6 +175,16 @@ impl UpstreamKey {
     /// See [`ApiKey::fingerprint`].
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
+    }
+
+    /// What stands around the key, if something seems to.
+    pub fn wrapping(&self) -> Option<&'static str> {
+        self.wrapping
+    }
+
+    /// Whether both are the same key of one name, sent in the same way.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.name == other.name && self.authorization == other.authorization
     }
 
     /// The value of `authorization`. Only the `inject` stage may ask for it.
@@ -191,6 +203,22 @@ impl fmt::Debug for UpstreamKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "UpstreamKey({}, redacted)", self.name)
     }
+}
+
+/// What stands around a key that was copied from a shell or a .env file.
+fn wrapping(text: &str) -> Option<&'static str> {
+    let is_in = |quote: char| text.starts_with(quote) && text.ends_with(quote);
+    if is_in('"') || is_in('\'') {
+        return Some("begins and ends with a quote");
+    }
+    let (name, value) = text.split_once('=')?;
+    let is_name = name.starts_with(|c: char| c.is_ascii_uppercase() || c == '_')
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
+    // Not the padding of base32 or base64.
+    let is_padding = value.trim_start_matches('=').is_empty();
+    (is_name && !is_padding).then_some("begins with a name and =, as a line of a .env file does")
 }
 
 fn without_newlines(raw: &[u8]) -> &[u8] {

@@ -76,7 +76,7 @@ pub fn doubtful(
     before: Option<&Settings>,
 ) -> Vec<Problem> {
     let mut warnings = snapshot::loose_secrets(settings);
-    warnings.extend(snapshot::wrapped_keys(settings));
+    warnings.extend(snapshot::wrapped_keys(settings, snapshot));
     let directory = &settings.audit.directory;
     if before.is_none_or(|before| before.audit.directory != *directory) {
         warnings.extend(snapshot::loose_trail(settings));

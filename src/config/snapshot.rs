@@ -20,7 +20,7 @@ mod tokens;
 mod trust;
 mod users;
 
-use std::{collections::HashSet, hint::black_box, sync::Arc, time::Duration};
+use std::{collections::HashSet, hint::black_box, ptr, sync::Arc, time::Duration};
 
 use super::settings::{Bounds, FreezeAfter, Mode, TokenEntry, Upstream};
 use crate::{
@@ -240,10 +240,11 @@ impl Snapshot {
         keys.find(|ring| ring.name() == name).map(|ring| &**ring)
     }
 
-    /// Takes over what came of the keys of `now` while this was built.
+    /// Takes over what came of the keys of `now` that differ, while this was built.
     pub fn follow_keys(&self, now: &Self) {
-        for ring in self.keys.iter().map(|key| &key.ring) {
-            if let Some(before) = now.key(ring.name()) {
+        for ring in self.keys.iter().map(|key| &*key.ring) {
+            let before = now.key(ring.name());
+            if let Some(before) = before.filter(|before| !ptr::eq(*before, ring)) {
                 ring.follow(before);
             }
         }

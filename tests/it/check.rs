@@ -499,6 +499,35 @@ fn a_key_with_quotes_or_a_name_around_it_is_worth_a_warning_that_does_not_repeat
     }
 }
 
+/// Whoever hands a key over through a pipe writes it once.
+#[test]
+fn a_key_that_comes_through_a_pipe_is_read_once() {
+    let config = Config::new(|text| text);
+    let pipe = config.directory().join("api-key");
+    fs::remove_file(&pipe).unwrap();
+    let made = Command::new("mkfifo")
+        .args(["-m", "600"])
+        .arg(&pipe)
+        .status();
+    assert!(made.unwrap().success());
+    let mut writing = Command::new("sh")
+        .args(["-c", "exec printf 'ALLOY_API_KEY=s3cr3t-of-mine' > \"$0\""])
+        .arg(&pipe)
+        .spawn()
+        .unwrap();
+    // What waits for a second writer waits for ever.
+    let output = Command::new("timeout")
+        .arg("60")
+        .arg(binary())
+        .args(["check", &config.path()])
+        .output()
+        .unwrap();
+    assert!(writing.wait().unwrap().success());
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let said = text(&output.stderr);
+    assert!(said.contains("begins with a name and ="), "{said}");
+}
+
 #[test]
 fn a_word_for_none_is_no_path_and_no_name() {
     let changed = |from: &str, to: &str| Config::new(|text| text.replace(from, to));

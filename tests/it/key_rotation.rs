@@ -359,6 +359,35 @@ fn a_refusal_that_comes_after_the_move_is_told_of_the_key_that_was_refused() {
 }
 
 #[test]
+fn a_refusal_that_comes_after_a_reload_moves_the_gateway_as_before_it() {
+    let gateway = with_next();
+    let (release, held) = tokio::sync::watch::channel(false);
+    gateway.alloy.script([Behaviour::Held(held)]);
+    let late = thread::scope(|scope| {
+        let late = scope.spawn(|| gateway.delete(USER, "c1"));
+        assert!(gateway.alloy.wait_for(1, Duration::from_secs(30)));
+        // Another config that has the same keys.
+        gateway.edit_config(|text| text + "# edited\n");
+        let (status, said) = gateway.admin_socket("POST", "/-/reload");
+        assert_eq!(status, 200, "{said}");
+        release.send(true).unwrap();
+        late.join().unwrap()
+    });
+    assert_eq!(late.status, 200, "{}", late.text());
+    let metrics = gateway.admin("/metrics").text();
+    for line in [
+        "alloy_gateway_upstream_key_moved_on{key=\"production\"} 1\n",
+        "alloy_gateway_upstream_key_refusals_total{key=\"production\"} 1\n",
+    ] {
+        assert!(metrics.contains(line), "{line}: {metrics}");
+    }
+    assert_eq!(gateway.delete(USER, "c2").status, 200);
+    assert_eq!(authorizations(&gateway).len(), 3);
+    let is_one = |record: &&Value| record["event"] == "key.rotated";
+    assert_eq!(gateway.trail().iter().filter(is_one).count(), 1);
+}
+
+#[test]
 fn an_answer_that_holds_either_key_is_not_passed_on() {
     let gateway = with_next();
     for key in [OLD, KEY] {

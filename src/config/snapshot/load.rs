@@ -205,12 +205,17 @@ fn load_key(
         None => None,
     };
     let known = before.key(&key.name);
+    let first = first?;
+    let ring = match known.map(|known| &known.ring) {
+        Some(ring) if ring.holds(&first, next.as_ref()) => Arc::clone(ring),
+        ring => Arc::new(KeyRing::new(first, next, ring.map(|ring| &**ring))),
+    };
     let breaker = known
         .map(|known| &known.breaker)
         .filter(|breaker| breaker.bounds() == upstream.circuit_breaker.as_ref());
     let own = before.buckets_of_key(known, &key.name);
     Some(Key {
-        ring: Arc::new(KeyRing::new(first?, next, known.map(|known| &*known.ring))),
+        ring,
         buckets: buckets(("key", before.is_shared), &key.limits, own, rules),
         gate: known.map_or_else(Arc::default, |known| Arc::clone(&known.gate)),
         breaker: breaker

@@ -5,10 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::Snapshot;
 use crate::{
     background,
     config::{
-        problem::{FieldPath, Problem},
+        problem::{FieldPath, Problem, Segment},
         settings::{Audit, SecretSource, Settings},
         suggest::is_repeatable,
     },
@@ -41,28 +42,24 @@ pub fn keys(settings: &Settings) -> impl Iterator<Item = (FieldPath, &SecretSour
     })
 }
 
-/// Warnings about keys of Alloy that hold more than the key.
-pub fn wrapped_keys(settings: &Settings) -> Vec<Problem> {
+/// Warnings about keys of Alloy that hold more than the key: those that `snapshot` has, since
+/// a file may have another by now, or be a pipe that is read once.
+pub fn wrapped_keys(settings: &Settings, snapshot: &Snapshot) -> Vec<Problem> {
     let wrapped = keys(settings).filter_map(|(at, source)| {
-        let (field, raw) = read(source).ok()?;
-        let found = wrapping(str::from_utf8(&raw).ok()?.trim_end_matches(['\r', '\n']))?;
+        let [.., Segment::Key(name), Segment::Key(which)] = at.segments() else {
+            return None;
+        };
+        let ring = snapshot.key(name)?;
+        let key = if which == "next" {
+            ring.next()?
+        } else {
+            ring.first()
+        };
+        let found = key.wrapping()?;
         let message = format!("{found}, and all of it is sent to Alloy: expected the key alone");
-        Some(Problem::new(at.key(field), message))
+        Some(Problem::new(at.key(field(source)), message))
     });
     wrapped.collect()
-}
-
-/// What stands around a key that was copied from a shell or a .env file.
-fn wrapping(text: &str) -> Option<&'static str> {
-    let is_in = |quote: char| text.starts_with(quote) && text.ends_with(quote);
-    if is_in('"') || is_in('\'') {
-        return Some("begins and ends with a quote");
-    }
-    let (name, value) = text.split_once('=')?;
-    let is_name = name.starts_with(|c: char| c.is_ascii_uppercase() || c == '_') && is_usual(name);
-    // Not the padding of base32 or base64.
-    let is_padding = value.trim_start_matches('=').is_empty();
-    (is_name && !is_padding).then_some("begins with a name and =, as a line of a .env file does")
 }
 
 /// The key of the trail's HMAC, if there is one.
@@ -81,21 +78,29 @@ pub fn mac_key(audit: &Audit) -> Result<Option<MacKey>, Vec<Problem>> {
         .map_err(|(field, message)| vec![Problem::new(at.key(field), message)])
 }
 
+/// The field that names where a secret comes from.
+fn field(source: &SecretSource) -> &'static str {
+    match source {
+        SecretSource::File(_) => "file",
+        SecretSource::Env(_) => "env",
+        SecretSource::Credential(_) => "credential",
+        SecretSource::Inline(_) => "value",
+    }
+}
+
 /// The bytes, and the field that they come from.
 pub fn read(source: &SecretSource) -> Result<(&'static str, Vec<u8>), (&'static str, String)> {
-    let (field, raw) = match source {
-        SecretSource::File(path) => ("file", read_file(path, SECRET_BYTES_MAX)),
-        SecretSource::Env(name) => (
-            "env",
-            env::var(name).map(String::into_bytes).map_err(|_| {
-                format!(
-                    "the environment variable {} is not set, or not UTF-8",
-                    shown(name)
-                )
-            }),
-        ),
-        SecretSource::Credential(name) => ("credential", read_credential(name)),
-        SecretSource::Inline(secret) => ("value", Ok(secret.expose().as_bytes().to_vec())),
+    let field = field(source);
+    let raw = match source {
+        SecretSource::File(path) => read_file(path, SECRET_BYTES_MAX),
+        SecretSource::Env(name) => env::var(name).map(String::into_bytes).map_err(|_| {
+            format!(
+                "the environment variable {} is not set, or not UTF-8",
+                shown(name)
+            )
+        }),
+        SecretSource::Credential(name) => read_credential(name),
+        SecretSource::Inline(secret) => Ok(secret.expose().as_bytes().to_vec()),
     };
     match raw {
         Ok(raw) => Ok((field, raw)),
