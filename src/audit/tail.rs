@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     chain::{Hash, Head},
-    reader::{Lines, Next, first_record, own_seq},
+    reader::{Lines, Next, SEQ_MAX, first_own, own_seq},
     segment,
 };
 
@@ -69,9 +69,7 @@ impl Tail {
     /// If the directory or a segment can't be read.
     pub fn behind(directory: &Path, last: Head) -> io::Result<Self> {
         let begins = begins(directory)?;
-        // One that was put behind it again says an earlier number.
-        let before = begins.iter().filter(|begin| begin.seq <= last.seq);
-        let before = before.max_by_key(|begin| begin.seq);
+        let before = begins.iter().rfind(|begin| begin.seq <= last.seq);
         Ok(Self {
             directory: directory.to_owned(),
             segment: before.map_or(0, |begin| begin.segment),
@@ -201,19 +199,14 @@ pub fn holds(directory: &Path, head: &Head) -> io::Result<Holds> {
     let begins = begins(directory)?;
     let before = begins.iter().rfind(|begin| begin.seq <= head.seq);
     let behind = begins.iter().find(|begin| begin.seq > head.seq);
-    let from = before.map_or(0, |begin| begin.segment);
-    let until = behind.map_or(u64::MAX, |begin| begin.segment);
     let is_it = |hash: Option<Hash>| match hash {
         Some(hash) if hash == head.hash => Holds::It,
         _ => Holds::Another,
     };
-    // One whose first line is damaged may hold it, too; the later one counts.
-    for (segment, path) in segment::list(directory)?.into_iter().rev() {
-        if (from..until).contains(&segment)
-            && let Some(found) = look_up(&path, head.seq)?
-        {
-            return Ok(is_it(Some(found.hash)));
-        }
+    if let Some(before) = before
+        && let Some(found) = look_up(&before.path, head.seq)?
+    {
+        return Ok(is_it(Some(found.hash)));
     }
     Ok(match (before, behind) {
         (None, Some(first)) if head.seq + 1 == first.seq => is_it(first.prev),
@@ -260,31 +253,56 @@ pub fn first_heads(directory: &Path) -> io::Result<Vec<Head>> {
 /// How a segment begins.
 struct Begin {
     segment: u64,
+    path: PathBuf,
     seq: u64,
     hash: Option<Hash>,
     prev: Option<Hash>,
 }
 
+/// How the segments begin that are read one after another.
 fn begins(directory: &Path) -> io::Result<Vec<Begin>> {
     let mut begins = Vec::new();
     for (segment, path) in segment::list(directory)? {
-        let first = first_record(&path, |first| {
-            (
-                first.seq,
-                Hash::parse(&first.hash),
-                Hash::parse(&first.prev),
-            )
+        let first = first_own(&path, |first| Begin {
+            segment,
+            path: path.clone(),
+            seq: first.seq,
+            hash: Hash::parse(&first.hash),
+            prev: Hash::parse(&first.prev),
         });
         match first {
             // Retention took it away meanwhile.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            first => begins.extend(first?.map(|(seq, hash, prev)| Begin {
-                segment,
-                seq,
-                hash,
-                prev,
-            })),
+            first => begins.extend(first?.filter(|begin| begin.seq <= SEQ_MAX)),
         }
     }
-    Ok(begins)
+    Ok(ascending(begins))
+}
+
+/// The most of them whose numbers ascend. Nobody checks hashes here: one that was put there,
+/// or whose number was changed, must neither count nor keep others from counting.
+fn ascending(begins: Vec<Begin>) -> Vec<Begin> {
+    // Those behind as many others; their numbers do not rise.
+    let mut ranks: Vec<Vec<Begin>> = Vec::new();
+    for begin in begins {
+        let is_behind = |rank: &Vec<Begin>| rank.last().is_some_and(|last| last.seq < begin.seq);
+        let before = ranks.partition_point(is_behind);
+        match ranks.get_mut(before) {
+            Some(rank) => rank.push(begin),
+            None => ranks.push(vec![begin]),
+        }
+    }
+    let mut kept: Vec<Begin> = Vec::new();
+    for rank in ranks.into_iter().rev() {
+        let is_before = |begin: &Begin| {
+            let next = kept.last();
+            next.is_none_or(|next| begin.seq < next.seq && begin.segment < next.segment)
+        };
+        // The earliest; of those with one number the last, which was written anew.
+        let found = rank.into_iter().filter(is_before);
+        let found = found.max_by_key(|begin| begin.seq);
+        kept.extend(found);
+    }
+    kept.reverse();
+    kept
 }

@@ -73,9 +73,10 @@ fn names(line: &[u8], path: &Path) -> bool {
     })
 }
 
-/// The number of the first record of a segment that can be read, for those who check no
-/// hashes; `None` if there is none yet, or if it opened another segment: somebody copied it.
-pub fn own_seq(path: &Path) -> io::Result<Option<u64>> {
+/// Reads the first record of a segment that can be read, for those who check no hashes, and
+/// gives it to `with`; `None` if there is none yet, or if it opened another segment: somebody
+/// copied it.
+pub fn first_own<T>(path: &Path, with: impl FnOnce(&Line<'_>) -> T) -> io::Result<Option<T>> {
     let Some(opened) = segment::open(path)? else {
         return Ok(None);
     };
@@ -85,7 +86,7 @@ pub fn own_seq(path: &Path) -> io::Result<Option<u64>> {
             Next::Line => {
                 if let Ok(record) = serde_json::from_slice::<Line<'_>>(&lines.line) {
                     let is_own = &*record.event != event::OPENED || names(&lines.line, path);
-                    return Ok(is_own.then_some(record.seq));
+                    return Ok(is_own.then(|| with(&record)));
                 }
             }
             // What is damaged may be the first line alone.
@@ -93,6 +94,11 @@ pub fn own_seq(path: &Path) -> io::Result<Option<u64>> {
             Next::Endless | Next::Unfinished(_) | Next::End => return Ok(None),
         }
     }
+}
+
+/// The number of that record.
+pub fn own_seq(path: &Path) -> io::Result<Option<u64>> {
+    first_own(path, |first| first.seq)
 }
 
 /// The first line; nothing if there is none, or the segment is no file.

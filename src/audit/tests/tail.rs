@@ -6,6 +6,7 @@ use super::{
     super::{
         chain::{Hash, Head},
         follow::Follower,
+        segment,
         tail::{Batch, Holds, Tail, first_heads, holds},
     },
     lines, written,
@@ -33,12 +34,15 @@ fn line(seq: u64, kind: char, before: char) -> String {
     )
 }
 
+/// Its first line, if that is a record, opens it.
 fn segment(directory: &Path, number: u32, lines: &[String]) {
-    fs::write(
-        directory.join(format!("{number:010}.jsonl")),
-        lines.concat(),
-    )
-    .unwrap();
+    let name = format!("{number:010}.jsonl");
+    let opened = format!("\"event\":\"trail.opened\",\"segment\":\"{name}\"");
+    let mut lines = lines.to_vec();
+    if let Some(first) = lines.first_mut() {
+        *first = first.replacen("\"event\":\"x\"", &opened, 1);
+    }
+    fs::write(directory.join(name), lines.concat()).unwrap();
 }
 
 fn numbers(batch: &Batch) -> Vec<(u64, char)> {
@@ -174,7 +178,9 @@ fn a_record_in_a_segment_whose_first_line_is_damaged_is_in_the_trail() {
     segment(path, 5, &[damaged, line(16, 'a', 'a')]);
     segment(path, 6, &[line(17, 'a', 'a')]);
     for (asked, expected) in [
-        (head(10, 'a'), Holds::NotAnyMore),
+        (head(9, 'a'), Holds::NotAnyMore),
+        (head(10, 'a'), Holds::It),
+        (head(10, 'b'), Holds::Another),
         (head(11, 'a'), Holds::It),
         (head(11, 'b'), Holds::Another),
         (head(14, 'a'), Holds::It),
@@ -240,6 +246,72 @@ fn a_segment_that_somebody_puts_behind_the_one_that_grows_ends_no_reading() {
     let mut again = Tail::behind(directory.path(), head(4, 'a')).unwrap();
     for tail in [&mut tail, &mut again] {
         assert_eq!(numbers(&tail.read(&head(5, 'a')).unwrap()), [(5, 'a')]);
+    }
+}
+
+/// Whoever goes on from within it, after the database was away, begins with it again.
+#[test]
+fn a_damaged_first_line_of_the_segment_that_grows_ends_no_reading_from_within_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let lines: Vec<_> = (1..=6).map(|seq| line(seq, 'a', 'a')).collect();
+    segment(directory.path(), 1, &lines[..3]);
+    let damaged = [&["nonsense\n".to_owned()], &lines[4..]].concat();
+    segment(directory.path(), 2, &damaged);
+    for (from, expected) in [(4, &[(5, 'a'), (6, 'a')][..]), (5, &[(6, 'a')])] {
+        let mut tail = Tail::behind(directory.path(), head(from, 'a')).unwrap();
+        let batch = tail.read(&head(6, 'a')).unwrap();
+        assert_eq!((&numbers(&batch)[..], batch.faults), (expected, 1));
+    }
+}
+
+/// While the database is away, and so is who collected.
+#[test]
+fn a_copy_of_a_segment_ends_no_collecting_that_begins_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let lines: Vec<_> = (1..=4).map(|seq| line(seq, 'a', 'a')).collect();
+    segment(path, 1, &lines);
+    // What a failure left at the end of the first does not count.
+    segment(path, 2, &[line(3, 'b', 'a'), line(4, 'b', 'b')]);
+    segment(path, 3, &[line(5, 'b', 'b'), line(6, 'b', 'b')]);
+    for (copied, says_so) in [(1, true), (2, true), (1, false), (2, false)] {
+        let copy = path.join("9999999999.jsonl");
+        let text = fs::read_to_string(path.join(segment::name(copied))).unwrap();
+        let renamed = text.replace(&segment::name(copied), "9999999999.jsonl");
+        fs::write(copy, if says_so { text } else { renamed }).unwrap();
+        let expected = [head(1, 'a'), head(3, 'b'), head(5, 'b')];
+        assert_eq!(first_heads(path).unwrap(), expected);
+        for (from, kind) in [(1, 'a'), (2, 'a'), (4, 'b'), (5, 'b'), (6, 'b')] {
+            let last = head(from, kind);
+            assert_eq!(holds(path, &last).unwrap(), Holds::It, "{last}");
+            let read = Tail::behind(path, last).unwrap().read(&head(6, 'b'));
+            let seqs = numbers(&read.unwrap()).into_iter().map(|(seq, _)| seq);
+            assert!(seqs.eq(from + 1..=6), "{last}");
+        }
+    }
+}
+
+/// No later segment is taken for one that begins before it.
+#[test]
+fn a_first_number_that_somebody_changed_hides_no_other_segment() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let lines: Vec<_> = (1..=8).map(|seq| line(seq, 'a', 'a')).collect();
+    let mut changed = lines[2..4].to_vec();
+    changed[0] = changed[0].replacen("\"seq\":3", "\"seq\":93", 1);
+    for (number, lines) in [(1, &lines[..2]), (2, &changed), (3, &lines[4..6])] {
+        segment(path, number, lines);
+    }
+    segment(path, 4, &lines[6..]);
+    let expected = [head(1, 'a'), head(5, 'a'), head(7, 'a')];
+    assert_eq!(first_heads(path).unwrap(), expected);
+    for from in [5, 7] {
+        assert_eq!(holds(path, &head(from, 'a')).unwrap(), Holds::It);
+        let read = Tail::behind(path, head(from, 'a'))
+            .unwrap()
+            .read(&head(8, 'a'));
+        let seqs = numbers(&read.unwrap()).into_iter().map(|(seq, _)| seq);
+        assert!(seqs.eq(from + 1..=8), "{from}");
     }
 }
 
