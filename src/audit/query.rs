@@ -10,7 +10,7 @@ pub use self::end::End;
 use super::{
     chain::Hasher,
     event,
-    reader::{Fault, SEQ_MAX, Scope, Wrong, check_alone, opened_as_known, scan},
+    reader::{Fault, Opening, SEQ_MAX, Scope, Wrong, check_alone, opened_as_known, scan},
     record::{Line, OutcomeKind},
     segment,
     verify::Known,
@@ -168,7 +168,9 @@ pub fn query(
 /// The segment before the first that begins later than well before `since`: from
 /// the front, since where the clock was set back what is wanted may stand before
 /// segments that begin too early. One that does not say that it was begun so, behind those
-/// before it, was copied, or put there, or spoiled: its time hides nothing.
+/// before it, was copied, or put there, or spoiled: its time hides nothing. What has another
+/// key hides nothing, either; but before the first that has the one given it may be of a time
+/// when that was not in use yet.
 pub fn first_segment(directory: &Path, known: &Known, since: Option<Timestamp>) -> io::Result<u64> {
     let Some(since) = since.and_then(|since| since.checked_sub(SLACK).ok()) else {
         return Ok(0);
@@ -185,7 +187,10 @@ pub fn first_segment(directory: &Path, known: &Known, since: Option<Timestamp>) 
             begins => begins?,
         };
         match begins {
-            Some((seq, true)) if last < seq && seq <= SEQ_MAX => (before, last) = (number, seq),
+            Opening::Known((seq, true)) if last < seq && seq <= SEQ_MAX => {
+                (before, last) = (number, seq);
+            }
+            Opening::OtherKey((_, true)) if last == 0 => {}
             _ => break,
         }
     }

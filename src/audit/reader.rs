@@ -18,7 +18,7 @@ use std::{
 
 pub use self::{
     fault::{At, Fault, Wrong},
-    first::{first_own, first_record, opened, opened_as_known, own_seq, restates},
+    first::{Opening, first_own, first_record, opened, opened_as_known, own_seq, restates},
     keyed::check_alone,
     lines::{Lines, Next},
     torn::{Left, Torn},

@@ -7,15 +7,18 @@ use std::{
 
 use super::{
     LINE_BYTES_MAX, file_name, is_hashed,
-    keyed::check_line,
+    keyed::{Claim, check_line},
     lines::{Lines, Next},
 };
-use crate::audit::{
-    chain::{Hasher, Head},
-    event,
-    record::Line,
-    segment,
-    verify::Known,
+use crate::{
+    audit::{
+        chain::{Hasher, Head},
+        event,
+        record::Line,
+        segment,
+        verify::Known,
+    },
+    secret::MacKey,
 };
 
 /// So much of a segment is looked at for a record that can be read.
@@ -35,7 +38,19 @@ pub fn opened<T>(
     hasher: &Hasher,
     with: impl FnOnce(&Line<'_>) -> T,
 ) -> io::Result<Option<T>> {
-    opened_if(path, |line, record| is_hashed(line, record, hasher), with)
+    let line = first_line(path)?;
+    let opening = opening(&line, path).filter(|record| is_hashed(&line, record, hasher));
+    Ok(opening.map(|record| with(&record)))
+}
+
+/// How a segment begins, as far as who may not have the key can know.
+pub enum Opening<T> {
+    /// With the record that opened it.
+    Known(T),
+    /// With what says that it opened it, with another key than the one given, or with none.
+    OtherKey(T),
+    /// With anything else.
+    Unknown,
 }
 
 /// The same for who may not have the key: then it need only say that it opens this segment.
@@ -43,25 +58,36 @@ pub fn opened_as_known<T>(
     path: &Path,
     known: &Known,
     with: impl FnOnce(&Line<'_>) -> T,
-) -> io::Result<Option<T>> {
-    let is_right = |line: &[u8], record: &Line<'_>| {
-        known.mac_key.is_none() || check_line(line, record, known).is_ok()
+) -> io::Result<Opening<T>> {
+    let line = first_line(path)?;
+    let Some(record) = opening(&line, path) else {
+        return Ok(Opening::Unknown);
     };
-    opened_if(path, is_right, with)
+    let is_right = known.mac_key.is_none() || check_line(&line, &record, known).is_ok();
+    Ok(if is_right {
+        Opening::Known(with(&record))
+    } else if has_other_key(&line, &record, known) {
+        Opening::OtherKey(with(&record))
+    } else {
+        Opening::Unknown
+    })
 }
 
-fn opened_if<T>(
-    path: &Path,
-    is_right: impl FnOnce(&[u8], &Line<'_>) -> bool,
-    with: impl FnOnce(&Line<'_>) -> T,
-) -> io::Result<Option<T>> {
-    let line = first_line(path)?;
-    let Ok(record) = serde_json::from_slice::<Line<'_>>(&line) else {
-        return Ok(None);
-    };
-    let is_opening =
-        &*record.event == event::OPENED && is_right(&line, &record) && names(&line, path);
-    Ok(is_opening.then(|| with(&record)))
+/// Whether a record that opens a segment claims another key than the one given, or was hashed
+/// without one, unless it is known from where on there is a key.
+fn has_other_key(line: &[u8], record: &Line<'_>, known: &Known) -> bool {
+    let given = known.mac_key.as_ref().map(MacKey::fingerprint);
+    match Claim::of(record) {
+        Some(claim) => Some(claim.stated()) != given.as_deref(),
+        None => known.keyed_from.is_none() && is_hashed(line, record, &Hasher::Sha256),
+    }
+}
+
+/// A line as the record that opens this segment, if it says that it does.
+fn opening<'a>(line: &'a [u8], path: &Path) -> Option<Line<'a>> {
+    let record: Line<'_> = serde_json::from_slice(line).ok()?;
+    let is_opening = &*record.event == event::OPENED && names(line, path);
+    is_opening.then_some(record)
 }
 
 /// Whether a line says that it is about this segment.

@@ -17,7 +17,9 @@ impl Written<'_> {
     /// One that begins so long ago, with a refusal and an event of so long ago.
     fn segment(&mut self, number: u64, began: SignedDuration, ends: SignedDuration) {
         let name = segment::name(number);
-        let opened = format!("\"event\":\"trail.opened\",\"segment\":\"{name}\"");
+        let key = self.hasher.key_fingerprint();
+        let key = key.map_or_else(String::new, |key| format!(",\"mac_key\":\"{key}\""));
+        let opened = format!("\"event\":\"trail.opened\",\"segment\":\"{name}\"{key}");
         let refused = r#""event":"request.refused","code":"no-such-route""#;
         let lines = [
             self.line(began, &opened),
@@ -99,4 +101,81 @@ fn a_segment_that_somebody_puts_behind_the_others_hides_nothing_that_came_since(
             }
         }
     }
+}
+
+fn begins(directory: &Path, known: &Known) -> u64 {
+    let since = Some(Timestamp::now());
+    super::super::query::first_segment(directory, known, since).unwrap()
+}
+
+/// What was written before the key that is given says when it was begun, too: nobody could
+/// ask for what came since a time any more, once a key was changed.
+#[test]
+fn what_has_another_key_or_none_yet_is_not_read_for_what_came_since() {
+    let hours = SignedDuration::from_hours;
+    let old = MacKey::new(b"another key of thirty-two bytes!").unwrap();
+    let new = MacKey::new(KEY).unwrap();
+    for before in [Some(&old), None] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        let mut written = Written {
+            directory: path,
+            hasher: Hasher::new(before),
+            last: Head::empty(),
+        };
+        written.segment(1, hours(9), hours(8));
+        written.segment(2, hours(8), hours(7));
+        written.hasher = Hasher::new(Some(&new));
+        let keyed_from = written.last.seq + 1;
+        written.segment(3, hours(7), hours(6));
+        written.segment(4, hours(6), SignedDuration::from_mins(1));
+        let with = |keyed_from| Known {
+            mac_key: Some(new.clone()),
+            keyed_from,
+            ..Known::default()
+        };
+        let known = with(None);
+        assert_eq!(begins(path, &known), 4, "{}", before.is_some());
+        assert_eq!(asked(path, &known), (1, 1, false));
+        if before.is_none() {
+            assert_eq!(begins(path, &with(Some(keyed_from))), 4);
+            // It says that there was a key from the beginning.
+            assert_eq!(begins(path, &with(Some(1))), 0);
+            assert_eq!(asked(path, &with(Some(1))), (1, 1, true));
+        }
+        // A copy hides nothing, nor what has another key behind ours.
+        let last = path.join("9999999999.jsonl");
+        fs::copy(path.join("0000000001.jsonl"), &last).unwrap();
+        assert_eq!(begins(path, &known), 4);
+        assert_eq!(asked(path, &known), (1, 1, true));
+        fs::remove_file(last).unwrap();
+        written.hasher = Hasher::new(before);
+        written.segment(5, hours(5), hours(4));
+        written.segment(6, hours(4), hours(3));
+        assert_eq!(begins(path, &known), 4);
+        assert_eq!(asked(path, &known), (1, 1, true));
+    }
+}
+
+/// Its clock may have been set back since, and nobody knows by how much.
+#[test]
+fn what_has_another_key_and_came_since_is_read() {
+    let hours = SignedDuration::from_hours;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let mut written = Written {
+        directory: path,
+        hasher: Hasher::Sha256,
+        last: Head::empty(),
+    };
+    written.segment(1, hours(0), hours(0));
+    let key = MacKey::new(KEY).unwrap();
+    written.hasher = Hasher::new(Some(&key));
+    written.segment(2, hours(7), hours(6));
+    let known = Known {
+        mac_key: Some(key),
+        ..Known::default()
+    };
+    assert_eq!(begins(path, &known), 0);
+    assert_eq!(asked(path, &known), (1, 2, true));
 }
