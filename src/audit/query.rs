@@ -191,6 +191,7 @@ pub fn first_segment(directory: &Path, known: &Known, since: Option<Timestamp>) 
                 (before, last) = (number, seq);
             }
             Opening::OtherKey((_, true)) if last == 0 => {}
+            Opening::Unknown if segment::is_empty(&path) => {}
             _ => break,
         }
     }

@@ -1,7 +1,7 @@
 //! Which segments are old enough to be removed, and fit to be.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -90,11 +90,9 @@ pub fn removable(
     // A crash at its very beginning leaves one in which nothing stands, not even a time:
     // it breaks no chain, and stays. At the front it may be one that somebody emptied,
     // unless nothing is missing.
-    let is_empty = |path: &Path| {
-        fs::symlink_metadata(path).is_ok_and(|found| found.is_file() && found.len() == 0)
-    };
-    let begins_empty = segments.first().is_some_and(|(_, path)| is_empty(path));
-    segments.retain(|(_, path)| !is_empty(path));
+    let begins_empty = segments.first();
+    let begins_empty = begins_empty.is_some_and(|(_, path)| segment::is_empty(path));
+    segments.retain(|(_, path)| !segment::is_empty(path));
     if begins_empty && let Some((number, first)) = segments.first() {
         let found = first_record(first, |record| record.seq)?;
         if found != oldest.or(Some(1)) {

@@ -370,6 +370,11 @@ pub fn after(number: u64) -> io::Result<u64> {
     })
 }
 
+/// Whether nothing is in it: a crash at its very beginning leaves such, and so does an outage.
+pub fn is_empty(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| found.is_file() && found.len() == 0)
+}
+
 /// Opens a segment to read it; `None` if it is no regular file.
 ///
 /// # Errors

@@ -179,3 +179,22 @@ fn what_has_another_key_and_came_since_is_read() {
     assert_eq!(begins(path, &known), 0);
     assert_eq!(asked(path, &known), (1, 2, true));
 }
+
+/// An outage leaves such.
+#[test]
+fn an_empty_segment_makes_nobody_read_what_is_long_ago() {
+    let hours = SignedDuration::from_hours;
+    let directory = tempfile::tempdir().unwrap();
+    let mut written = Written {
+        directory: directory.path(),
+        hasher: Hasher::Sha256,
+        last: Head::empty(),
+    };
+    written.segment(1, hours(9), hours(8));
+    fs::write(directory.path().join("0000000002.jsonl"), "").unwrap();
+    written.segment(3, hours(8), hours(7));
+    written.segment(4, hours(7), SignedDuration::from_mins(1));
+    let known = Known::default();
+    assert_eq!(begins(directory.path(), &known), 4);
+    assert_eq!(asked(directory.path(), &known), (1, 1, false));
+}
