@@ -100,8 +100,8 @@ fn names(line: &[u8], path: &Path) -> bool {
 }
 
 /// Reads the first record of a segment that can be read, for those who check no hashes, and
-/// gives it to `with`; `None` if there is none yet, or if it opened another segment: somebody
-/// copied it.
+/// gives it to `with`; `None` if there is none yet, or if the first line is a record that says
+/// nothing of this segment: somebody copied it, or a part of another.
 pub fn first_own<T>(path: &Path, with: impl FnOnce(&Line<'_>) -> T) -> io::Result<Option<T>> {
     let Some(opened) = segment::open(path)? else {
         return Ok(None);
@@ -111,7 +111,9 @@ pub fn first_own<T>(path: &Path, with: impl FnOnce(&Line<'_>) -> T) -> io::Resul
         match lines.read()? {
             Next::Line => {
                 if let Ok(record) = serde_json::from_slice::<Line<'_>>(&lines.line) {
-                    let is_own = &*record.event != event::OPENED || names(&lines.line, path);
+                    // What opens a segment stands first, unless that was damaged.
+                    let is_behind = lines.number > 1 && &*record.event != event::OPENED;
+                    let is_own = is_behind || names(&lines.line, path);
                     return Ok(is_own.then(|| with(&record)));
                 }
             }

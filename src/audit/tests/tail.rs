@@ -240,6 +240,8 @@ fn a_segment_that_somebody_puts_behind_the_one_that_grows_ends_no_reading() {
     segment(directory.path(), 7, &[]);
     segment(directory.path(), 8, &lines[..1]);
     segment(directory.path(), 9, &["x\n".to_owned()]);
+    let headless = directory.path().join("0000000010.jsonl");
+    fs::write(headless, &lines[2]).unwrap();
     segment(directory.path(), 1, &lines[1..4]);
     assert_eq!(numbers(&tail.read(&head(4, 'a')).unwrap()), [(4, 'a')]);
     segment(directory.path(), 1, &lines[1..]);
@@ -255,12 +257,15 @@ fn a_damaged_first_line_of_the_segment_that_grows_ends_no_reading_from_within_it
     let directory = tempfile::tempdir().unwrap();
     let lines: Vec<_> = (1..=6).map(|seq| line(seq, 'a', 'a')).collect();
     segment(directory.path(), 1, &lines[..3]);
-    let damaged = [&["nonsense\n".to_owned()], &lines[4..]].concat();
-    segment(directory.path(), 2, &damaged);
-    for (from, expected) in [(4, &[(5, 'a'), (6, 'a')][..]), (5, &[(6, 'a')])] {
-        let mut tail = Tail::behind(directory.path(), head(from, 'a')).unwrap();
-        let batch = tail.read(&head(6, 'a')).unwrap();
-        assert_eq!((&numbers(&batch)[..], batch.faults), (expected, 1));
+    let says = "\"event\":\"trail.opdned\",\"segment\":\"0000000002.jsonl\"";
+    let readable = lines[3].replacen("\"event\":\"x\"", says, 1);
+    for (first, faults) in [("nonsense\n".to_owned(), 1), (readable, 0)] {
+        segment(directory.path(), 2, &[&[first], &lines[4..]].concat());
+        for (from, expected) in [(4, &[(5, 'a'), (6, 'a')][..]), (5, &[(6, 'a')])] {
+            let mut tail = Tail::behind(directory.path(), head(from, 'a')).unwrap();
+            let batch = tail.read(&head(6, 'a')).unwrap();
+            assert_eq!((&numbers(&batch)[..], batch.faults), (expected, faults));
+        }
     }
 }
 
@@ -327,6 +332,9 @@ async fn a_segment_that_somebody_puts_behind_the_one_that_grows_ends_no_followin
     fs::write(&own, &call).unwrap();
     let (mut before, last) = Follower::begin(path, 10).unwrap();
     assert_eq!(last.len(), 1);
+    let (opened, headless) = call.split_once('\n').unwrap();
+    assert!(opened.contains("trail.opened"));
+    fs::write(path.join("9999999997.jsonl"), headless).unwrap();
     fs::write(path.join("9999999998.jsonl"), "x\n").unwrap();
     fs::write(path.join("9999999999.jsonl"), &call).unwrap();
     let (mut behind, last) = Follower::begin(path, 1).unwrap();
@@ -356,7 +364,8 @@ fn what_is_written_anew_after_a_failure_is_followed_and_what_is_damaged_hides_no
     let directory = tempfile::tempdir().unwrap();
     let refused =
         |seq, kind, before| line(seq, kind, before).replace("\"x\"", "\"request.refused\"");
-    let lines: Vec<_> = (1..=4).map(|seq| refused(seq, 'a', 'a')).collect();
+    let mut lines = vec![line(1, 'a', 'a')];
+    lines.extend((2..=5).map(|seq| refused(seq, 'a', 'a')));
     segment(directory.path(), 1, &lines);
     let (mut follower, last) = Follower::begin(directory.path(), 10).unwrap();
     assert_eq!(last.len(), 4);
@@ -365,15 +374,19 @@ fn what_is_written_anew_after_a_failure_is_followed_and_what_is_damaged_hides_no
         follower.read(|row| seqs.push(row.seq)).unwrap();
         seqs
     };
-    let lines = [refused(3, 'b', 'a'), refused(4, 'b', 'b')];
+    let lines = [
+        line(3, 'b', 'a'),
+        refused(4, 'b', 'b'),
+        refused(5, 'b', 'b'),
+    ];
     segment(directory.path(), 2, &lines);
-    assert_eq!(read(), [3, 4]);
+    assert_eq!(read(), [4, 5]);
     segment(
         directory.path(),
         3,
-        &["x\n".to_owned(), refused(6, 'b', 'b')],
+        &["x\n".to_owned(), refused(7, 'b', 'b')],
     );
-    assert_eq!(read(), [6]);
+    assert_eq!(read(), [7]);
 }
 
 /// It takes no room on the disk, and would be read again each time.
