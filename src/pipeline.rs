@@ -165,22 +165,23 @@ impl Pipeline {
         if let Err(refusal) = body::drop_whole(body, &snapshot.bounds, arrival).await {
             return self.refuse(arrival, known, refusal);
         }
-        let carried = self.carry_out(snapshot, arrival, identity, entered, room);
-        match carried.await {
-            Ok(answer) => answer,
+        match self.begin(snapshot, arrival, identity, entered).await {
+            Ok(begun) => {
+                let settling = self.settle(snapshot, arrival, identity, begun, room);
+                settling.await
+            }
             Err(refusal) => self.refuse(arrival, known, refusal),
         }
     }
 
-    /// From the limits on, until its intent is durable.
-    async fn carry_out<'a>(
+    /// From the limits on, until its intent is durable; for how long the limits took.
+    async fn begin<'a>(
         &self,
         snapshot: &Snapshot,
         arrival: &Arrival,
-        identity: Identity<'a>,
-        entered: Entered<'_>,
-        room: Room,
-    ) -> Result<Answer<'a>, Refusal> {
+        identity: Identity<'_>,
+        entered: Entered<'a>,
+    ) -> Result<(Recorded<'a>, Duration), Refusal> {
         let tenant = identity.tenant();
         if self.store.is_some() && !self.trail.is_writable() {
             // A store is never given anything back; local limits are.
@@ -198,8 +199,7 @@ impl Pipeline {
         let (trail, counts) = (&self.trail, &self.counts);
         let recorded = record::intent(admitted, trail, counts, arrival, &snapshot.digest).await?;
         fault_point::reach("intent-durable");
-        let settled = self.settle(snapshot, arrival, identity, recorded, limited_for, room);
-        Ok(settled.await)
+        Ok((recorded, limited_for))
     }
 
     /// From the intent on: what is sent and what came of it. It refuses nothing, since an
@@ -209,8 +209,7 @@ impl Pipeline {
         snapshot: &Snapshot,
         arrival: &Arrival,
         identity: Identity<'a>,
-        mut recorded: Recorded<'_>,
-        limited_for: Duration,
+        (mut recorded, limited_for): (Recorded<'_>, Duration),
         room: Room,
     ) -> Answer<'a> {
         let tenant = identity.tenant();
