@@ -35,6 +35,7 @@ pub use self::{
     show::show,
     suggest::{did_you_mean, quote},
     unit::{duration, show_duration},
+    validate::expected_id,
     validate::name,
 };
 use crate::{background, secret::hex};

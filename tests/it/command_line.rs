@@ -290,7 +290,7 @@ fn secrets_that_are_missing_empty_or_loose_are_named_and_never_shown() {
     assert_ends(
         &config,
         78,
-        "users.txt line 2, 4: expected a user id: 1 to 128 of A-Z a-z 0-9 . _ ~ -, not beginning with agw_ and holding no token",
+        "users.txt line 2, 4: expected a user id: 1 to 128 of A-Z a-z 0-9 . _ ~ -, not . or .., not beginning with agw_ and holding no token",
     );
     let config = Config::new(|text| text.replace("trust: bundled", "trust: { file: missing.pem }"));
     assert_ends(&config, 78, "upstream.trust.file: ");

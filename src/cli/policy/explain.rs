@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::Args;
 use crate::{
     config::{
-        did_you_mean, quote,
+        did_you_mean, expected_id, quote,
         settings::{FreezeAfter, Key, Mode, Settings, Tenant, TokenEntry, Users, Window},
         show_duration, snapshot,
     },
@@ -151,16 +151,13 @@ fn shown(id: &str, grammar: IdGrammar) -> String {
 }
 
 fn by_grammar(is_id: bool, grammar: IdGrammar) -> Finding {
-    let expected = match grammar {
-        IdGrammar::Opaque => {
-            "1 to 128 of A-Z a-z 0-9 . _ ~ - and not . or .., not beginning with agw_ and holding no token (upstream.ids: opaque); nothing is percent-decoded"
-        }
-        IdGrammar::ObjectId => "24 hex digits (upstream.ids: object_id)",
-    };
     if is_id {
         Finding::good("is an id")
     } else {
-        Finding::bad(format!("is no id, expected {expected}"))
+        let expected = expected_id(grammar);
+        Finding::bad(format!(
+            "is no id, expected {expected}; nothing is percent-decoded"
+        ))
     }
 }
 

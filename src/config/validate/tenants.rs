@@ -269,7 +269,7 @@ fn users_meant(word: &str) -> String {
 pub fn expected_id(grammar: IdGrammar) -> &'static str {
     match grammar {
         IdGrammar::Opaque => {
-            "1 to 128 of A-Z a-z 0-9 . _ ~ -, not beginning with agw_ and holding no token"
+            "1 to 128 of A-Z a-z 0-9 . _ ~ -, not . or .., not beginning with agw_ and holding no token"
         }
         IdGrammar::ObjectId => "24 hex digits (upstream.ids is object_id)",
     }
