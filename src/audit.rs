@@ -6,6 +6,9 @@
 //! outcome before its answer. The writer takes all that waits at once (group
 //! commit): the more callers, the fewer syncs a record.
 //!
+//! What its lines look like is in docs/audit-format.md; the names of events are in `event`,
+//! the words around them in `format`.
+//!
 //! # The way of a record
 //!
 //! - To the writer: `worker` is the trail as a worker sees it, and has `record` make the
@@ -21,9 +24,12 @@
 //!   `follow` and `tail` while it is written, `query` to answer about calls, `events` about
 //!   all else, and `verify` to say whether it is as it was written.
 
+// What stands in it.
+pub mod event;
+pub mod format;
+
 // From a worker to the writer.
 mod coalesce;
-pub mod event;
 mod flusher;
 mod queue;
 mod record;

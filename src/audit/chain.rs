@@ -7,11 +7,6 @@ use aws_lc_rs::{digest, hmac};
 use super::record::Line;
 use crate::secret::{MacKey, hex_pair};
 
-/// What stands between a record's content and its hash.
-pub const BEFORE_HASH: &str = ",\"hash\":\"";
-/// What ends a line.
-pub const AFTER_HASH: &str = "\"}\n";
-
 /// The hash of a record, in lower-case hex.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Hash([u8; Self::LEN]);

@@ -9,6 +9,7 @@ use std::{
 
 use super::{
     event,
+    format::{CODE_OF_CONNECTIONS, CODE_OF_GUESSES},
     record::{Fragment, RefusedRecord, time},
 };
 
@@ -99,7 +100,7 @@ impl Key {
             tenant: None,
             token: None,
             peer: address_of(peer).to_owned(),
-            code: "connection-refused".to_owned(),
+            code: CODE_OF_CONNECTIONS.to_owned(),
             reason: Some(reason.to_owned()),
         }
     }
@@ -110,7 +111,7 @@ impl Key {
             tenant: None,
             token: None,
             peer: address_of(peer).to_owned(),
-            code: "admin-refused".to_owned(),
+            code: CODE_OF_GUESSES.to_owned(),
             reason: None,
         }
     }

@@ -28,15 +28,14 @@ use self::{
     keyed::{Claim, OtherKey, Unkeyed, false_claims},
 };
 use super::{
-    chain::{AFTER_HASH, BEFORE_HASH, Hash, Hasher, Head},
+    chain::{Hash, Hasher, Head},
+    format::{AFTER_HASH, BEFORE_HASH, VERSION},
     record::Line,
     segment,
 };
 
 /// The longest line that is read; ours are below 4 KiB.
 const LINE_BYTES_MAX: u64 = 64 << 10;
-/// The version of the format that this reader knows.
-const VERSION: u32 = 1;
 
 /// Which part of a trail is read, and how.
 #[derive(Debug, Clone, Default)]

@@ -26,9 +26,10 @@ use self::{
 };
 use super::{
     Collected,
-    chain::{AFTER_HASH, BEFORE_HASH, Hasher, Head},
+    chain::{Hasher, Head},
     disk::{Disk, Lock},
     event,
+    format::{AFTER_HASH, BEFORE_HASH, BEFORE_SEQ, BEFORE_TIME, MAC},
     inbox::Answer,
     queue::{Entry, Kind, Queue},
     record::{Fragment, write_time},
@@ -232,7 +233,7 @@ impl Writer {
         let fragment = Fragment::now(event::OPENED)
             .text("segment", &self.segment.name())
             .text("durability", self.settings.durability.as_str())
-            .optional("mac", mac.map(|_| "hmac-sha256"))
+            .optional("mac", mac.map(|_| MAC))
             .optional("mac_key", mac)
             .optional_number("open", self.open.first().copied())
             .optional_number("frozen", self.standing.count())
@@ -286,7 +287,7 @@ fn chain(buffer: &mut Vec<u8>, fragment: &Fragment, before: &Head, hasher: &Hash
     let start = buffer.len();
     let seq = before.seq + 1;
     let mut digits = itoa::Buffer::new();
-    for part in [r#"{"v":1,"seq":"#, digits.format(seq), r#","time":""#] {
+    for part in [BEFORE_SEQ, digits.format(seq), BEFORE_TIME] {
         buffer.extend_from_slice(part.as_bytes());
     }
     write_time(buffer, fragment.time_us);

@@ -18,7 +18,9 @@ use super::{
     write::text_of_column,
 };
 use crate::audit::{
-    self, End, Filter, Found, Head, Known, Line, LineCheck, Report, Row, Wrong, event,
+    self, End, Filter, Found, Head, Known, Line, LineCheck, Report, Row, Wrong,
+    event::{INTENT, OF_CALLS, OPENED, OUTCOME, SEALED},
+    format::MAC,
 };
 
 /// How much earlier than its beginning a call's end may be dated.
@@ -113,12 +115,7 @@ pub async fn ask(
 
 /// The statement that answers a question. Values are parameters, always.
 fn question(filter: &Filter, gateway: Option<&str>) -> (String, Vec<Parameter>) {
-    let mut sql = "\
-SELECT c.gateway, r.chain, r.line, o.line FROM alloy_gateway.record r
-LEFT JOIN alloy_gateway.chain c ON c.id = r.chain
-LEFT JOIN alloy_gateway.record o ON r.event = 'request.intent' AND o.request_id = r.request_id AND o.chain = r.chain AND o.intent = r.seq
-WHERE r.intent IS NULL AND r.event IN ('request.intent', 'request.refused', 'refusals.coalesced', 'connection.refused')"
-        .to_owned();
+    let mut sql = rows_of_all();
     let mut parameters: Vec<Parameter> = Vec::new();
     let mut next = |parameter: Parameter| {
         parameters.push(parameter);
@@ -153,8 +150,8 @@ WHERE r.intent IS NULL AND r.event IN ('request.intent', 'request.refused', 'ref
     }
     match filter.ended {
         None => {}
-        Some(End::Refused) => sql += " AND r.event <> 'request.intent'",
-        Some(End::Open) => sql += " AND r.event = 'request.intent' AND o.seq IS NULL",
+        Some(End::Refused) => sql += &format!(" AND r.event <> '{INTENT}'"),
+        Some(End::Open) => sql += &format!(" AND r.event = '{INTENT}' AND o.seq IS NULL"),
         Some(End::Outcome(kind)) => {
             // By its name, as the index has it: a name that nobody knows is in doubt too, and
             // asking for all others would read every outcome.
@@ -172,13 +169,26 @@ WHERE r.intent IS NULL AND r.event IN ('request.intent', 'request.refused', 'ref
     (sql, parameters)
 }
 
+/// The first record of each row, with the outcome of its call.
+fn rows_of_all() -> String {
+    let first = OF_CALLS.iter().filter(|event| **event != OUTCOME);
+    let first: Vec<_> = first.map(|event| format!("'{event}'")).collect();
+    let first = first.join(", ");
+    format!(
+        "\
+SELECT c.gateway, r.chain, r.line, o.line FROM alloy_gateway.record r
+LEFT JOIN alloy_gateway.chain c ON c.id = r.chain
+LEFT JOIN alloy_gateway.record o ON r.event = '{INTENT}' AND o.request_id = r.request_id AND o.chain = r.chain AND o.intent = r.seq
+WHERE r.intent IS NULL AND r.event IN ({first})"
+    )
+}
+
 async fn is_keyed(client: &Client, chain: Uuid) -> Result<bool, Failure> {
-    let rows = client
-        .query_typed(
-            "SELECT 1 FROM alloy_gateway.record WHERE chain = $1 AND event = 'trail.opened' AND line LIKE '%\"mac\":\"hmac-sha256\"%' ORDER BY seq LIMIT 1",
-            &[(&chain, Type::UUID)],
-        )
-        .await?;
+    // So written that the index of these records is used.
+    let sql = format!(
+        "SELECT 1 FROM alloy_gateway.record WHERE chain = $1 AND event = '{OPENED}' AND line LIKE '%\"mac\":\"{MAC}\"%' ORDER BY seq LIMIT 1"
+    );
+    let rows = client.query_typed(&sql, &[(&chain, Type::UUID)]).await?;
     Ok(!rows.is_empty())
 }
 
@@ -289,7 +299,7 @@ async fn verify_one(
         holds_expected: check.holds_expected(),
         report: check.finish(Some(&end)),
         silent_for: Duration::try_from_secs_f64(silent.unwrap_or_default()).unwrap_or_default(),
-        has_stopped: last_event.as_deref() == Some(event::SEALED),
+        has_stopped: last_event.as_deref() == Some(SEALED),
         is_fork,
         missing,
     })

@@ -2,7 +2,8 @@
 
 use std::fmt::{self, Write};
 
-use super::{LINE_BYTES_MAX, VERSION};
+use super::LINE_BYTES_MAX;
+use crate::audit::format::VERSION;
 
 /// Where a record stands.
 #[derive(Debug, Clone, Copy)]

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use serde::de::IgnoredAny;
 
-use super::{
-    Fault, Scan, VERSION, content, file_name, is_hashed, lines::Lines, rest::Rest, strict,
+use super::{Fault, Scan, content, file_name, is_hashed, lines::Lines, rest::Rest, strict};
+use crate::audit::{
+    chain::Hasher,
+    format::{BEFORE_SEQ, BEFORE_TIME},
 };
-use crate::audit::chain::Hasher;
 
 /// An unfinished line at the end of the last segment.
 #[derive(Debug)]
@@ -71,8 +72,8 @@ impl Scan {
     fn may_be_torn(&self, line: &[u8], is_rest_zeros: bool) -> bool {
         let written = without_zeros(line);
         let begins = match self.next_seq() {
-            Some(seq) => format!(r#"{{"v":{VERSION},"seq":{seq},"time":""#),
-            None => format!(r#"{{"v":{VERSION},"seq":"#),
+            Some(seq) => format!("{BEFORE_SEQ}{seq}{BEFORE_TIME}"),
+            None => BEFORE_SEQ.to_owned(),
         };
         let in_common = written.len().min(begins.len());
         let is_beginning = written.get(..in_common) == begins.as_bytes().get(..in_common);

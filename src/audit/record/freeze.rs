@@ -1,7 +1,10 @@
 //! The records of freezes and their ends.
 
 use super::{Fragment, Line, time};
-use crate::audit::event;
+use crate::audit::{
+    event,
+    format::{BEFORE_HASH, BEFORE_SEQ, BEFORE_TIME},
+};
 
 /// A tenant, or all of them, is frozen, or not any more.
 #[derive(Debug, Clone, Copy)]
@@ -60,7 +63,7 @@ impl Fragment {
     pub fn as_line(&self) -> String {
         let (time, event, fields) = (time(self.time_us), self.event, &self.fields);
         format!(
-            r#"{{"v":1,"seq":0,"time":"{time}","event":"{event}"{fields},"prev":"","hash":""}}"#
+            r#"{BEFORE_SEQ}0{BEFORE_TIME}{time}","event":"{event}"{fields},"prev":""{BEFORE_HASH}"}}"#
         )
     }
 }
