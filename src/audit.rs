@@ -84,7 +84,7 @@ pub use self::{
     reader::{Fault, Wrong},
     record::{
         FrozenRecord, IntentRecord, Line, OutcomeKind, OutcomeRecord, RefusedRecord, Sent,
-        TEXT_BYTES_MAX,
+        TEXT_BYTES_MAX, UNAVAILABLE_CODE, UNAVAILABLE_STATUS,
     },
     recover::Replayed,
     segment::is_begun,

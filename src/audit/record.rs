@@ -31,6 +31,12 @@ thread_local! {
     static SPARE: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
 
+/// The status that a caller gets whose intent was not durable in time.
+pub const UNAVAILABLE_STATUS: u16 = 503;
+/// The code that it gets. The trail says both of an intent that was durable later: they are
+/// what the pipeline answers with.
+pub const UNAVAILABLE_CODE: &str = "audit-unavailable";
+
 /// What is about to be sent.
 #[derive(Debug, Clone, Copy)]
 pub struct IntentRecord<'a> {
@@ -260,8 +266,8 @@ impl Fragment {
             .text("request_id", request_id.as_str())
             .number("intent", intent)
             .text("outcome", OutcomeKind::Failed.as_str())
-            .number("status", 503)
-            .text("code", "audit-unavailable")
+            .number("status", u64::from(UNAVAILABLE_STATUS))
+            .text("code", UNAVAILABLE_CODE)
             .number("attempts", 0)
             .text("sent", Sent::No.as_str())
     }

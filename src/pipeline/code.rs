@@ -1,6 +1,8 @@
 //! The stable names of what the gateway answers by itself, as a closed list:
 //! what counts answers can index an array with them.
 
+use crate::audit;
+
 /// How a request was answered: by the upstream, or by the gateway and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(
@@ -102,7 +104,7 @@ impl Code {
             Self::UpstreamUnreachable => "upstream-unreachable",
             Self::UpstreamProtocol => "upstream-protocol",
             Self::UpstreamRejectedKey => "upstream-rejected-key",
-            Self::AuditUnavailable => "audit-unavailable",
+            Self::AuditUnavailable => audit::UNAVAILABLE_CODE,
             Self::Overloaded => "overloaded",
             Self::Draining => "draining",
             Self::CircuitOpen => "circuit-open",

@@ -19,7 +19,7 @@ use super::{
     room::Room,
 };
 use crate::{
-    audit::{OutcomeWritten, Sent},
+    audit::{self, OutcomeWritten, Sent},
     server::Arrival,
 };
 
@@ -263,7 +263,13 @@ fn status_or_500(code: Code) -> StatusCode {
     status(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
-fn status(code: Code) -> Option<StatusCode> {
+/// The trail says it, too, of a call whose intent was durable too late.
+const _: () = assert!(matches!(
+    status(Code::AuditUnavailable),
+    Some(status) if status.as_u16() == audit::UNAVAILABLE_STATUS
+));
+
+const fn status(code: Code) -> Option<StatusCode> {
     Some(match code {
         Code::InvalidPath
         | Code::UnexpectedQuery
