@@ -68,7 +68,8 @@ pub const ALL: [&str; 21] = [
     CLOCK_STEPPED,
 ];
 
-/// Those that are about a call, or an attempt at one.
+/// Those that are about a call, or an attempt at one; [`COALESCED`] unless its `code` says
+/// otherwise.
 pub const OF_CALLS: [&str; 5] = [INTENT, OUTCOME, REFUSED, COALESCED, CONNECTION_REFUSED];
 
 #[cfg(test)]

@@ -14,8 +14,9 @@ use super::{
 };
 
 /// Gives each record to `each`, as it was written, that came at `since` or later and is
-/// about no call: freezes and their ends, configs, keys, starts, outages. `progress`
-/// hears the bytes read so far. Returns the first bad record of what was read.
+/// about no call: freezes and their ends, configs, keys, starts, outages, guesses at the
+/// admin token. `progress` hears the bytes read so far. Returns the first bad record of what
+/// was read.
 ///
 /// # Errors
 ///
@@ -44,8 +45,7 @@ pub fn events(
 
 /// Calls are for [`query`](super::query()), and checkpoints only number them.
 fn is_event(record: &Line<'_>) -> bool {
-    let event = &*record.event;
-    event != event::CHECKPOINT && !event::OF_CALLS.contains(&event)
+    &*record.event != event::CHECKPOINT && !record.is_of_calls()
 }
 
 /// What can't be dated must not be hidden.

@@ -43,6 +43,8 @@ mod tests {
                 BEFORE_HASH.trim_end_matches('"')
             ),
             format!("`mac` is `{MAC}` with a key"),
+            format!("\n| `{CODE_OF_CONNECTIONS}` | `connection.refused` "),
+            format!("\n| `{CODE_OF_GUESSES}` | `admin.refused`"),
         ] {
             assert!(format.contains(&word), "{word}");
         }

@@ -198,19 +198,35 @@ pub fn first_segment(directory: &Path, known: &Known, since: Option<Timestamp>) 
     Ok(before)
 }
 
-/// The row of a call, from its first line and, if it has one, that of its outcome, both
-/// without their ends; and what is wrong with one of them by itself. `None` if the first
-/// is no call's.
-pub fn row(first: &str, end: Option<&str>, known: &Known) -> Option<(Row, Option<Fault>)> {
+/// What the lines of a call come to.
+#[derive(Debug)]
+pub struct Joined {
+    /// The number of its first record.
+    pub seq: u64,
+    /// Its row; `None` if the first line is no call's.
+    pub row: Option<Row>,
+    /// What is wrong with one of them by itself.
+    pub fault: Option<Fault>,
+}
+
+/// Joins the first line of a call and, if it has one, that of its outcome, both without
+/// their ends. `None` if one of them can't be read.
+pub fn join(first: &str, end: Option<&str>, known: &Known) -> Option<Joined> {
     let mut joiner = Joiner::default();
     let mut row = None;
     let mut fault = None;
+    let mut seq = None;
     for line in [Some(first), end].into_iter().flatten() {
         let record: Line<'_> = serde_json::from_str(line).ok()?;
+        seq = seq.or(Some(record.seq));
         fault = fault.or(check_alone(line, &record, known).err());
         row = joiner.add(&record).or(row);
     }
-    Some((row.or_else(|| joiner.open().next())?, fault))
+    Some(Joined {
+        seq: seq?,
+        row: row.or_else(|| joiner.open().next()),
+        fault,
+    })
 }
 
 /// Joins the records of each call.
@@ -241,7 +257,8 @@ impl Joiner {
                 })
             }
             event::REFUSED | event::COALESCED | event::CONNECTION_REFUSED => {
-                Some(Row::of(record, End::Refused))
+                let row = || Row::of(record, End::Refused);
+                record.is_of_calls().then(row)
             }
             _ => None,
         }

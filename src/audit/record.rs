@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use self::text::escape;
 pub use self::{
     freeze::FrozenRecord,
-    line::Line,
+    line::{Line, Refused},
     text::{TEXT_BYTES_MAX, time, write_time},
 };
 use super::{coalesce::Who, event};

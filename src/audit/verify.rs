@@ -9,7 +9,7 @@ use super::{
     chain::{Hasher, Head},
     event,
     reader::{At, Fault, Scan, Scope, Torn, Wrong, scan},
-    record::{Line, OutcomeKind},
+    record::{Line, OutcomeKind, Refused},
 };
 use crate::secret::MacKey;
 
@@ -29,6 +29,10 @@ pub struct Report {
     pub open: u64,
     /// Requests that were refused, the coalesced ones included.
     pub refusals: u64,
+    /// Connections that ended before there was a request, the coalesced ones included.
+    pub connections_refused: u64,
+    /// Guesses at the admin token, the coalesced ones included.
+    pub guesses: u64,
     /// Records whose hash needed the key.
     pub keyed: u64,
     /// The first and the last of the records at the beginning that carry no key: the
@@ -200,6 +204,8 @@ struct Counts {
     intents: u64,
     outcomes: Outcomes,
     refusals: u64,
+    connections_refused: u64,
+    guesses: u64,
     open: HashSet<u64>,
 }
 
@@ -219,10 +225,17 @@ impl Counts {
                 }
                 self.outcomes.add(record.outcome.as_deref());
             }
-            event::REFUSED => self.refusals += 1,
-            event::COALESCED => self.refusals += record.count.unwrap_or(0),
             // Readers accept events that they don't know.
             _ => {}
+        }
+        if let Some((what, count)) = record.refused() {
+            let sum = match what {
+                Refused::Calls => &mut self.refusals,
+                Refused::Connections => &mut self.connections_refused,
+                Refused::Guesses => &mut self.guesses,
+            };
+            // Somebody may have written any number.
+            *sum = sum.saturating_add(count);
         }
     }
 }
@@ -248,6 +261,8 @@ impl Counts {
             outcomes: self.outcomes,
             open: self.open.len() as u64,
             refusals: self.refusals,
+            connections_refused: self.connections_refused,
+            guesses: self.guesses,
             segments: scan.segments,
             head: scan.head,
             wrong: scan.wrong,
@@ -312,6 +327,14 @@ impl fmt::Display for Report {
             ", {dry_run} dry-run, {} open), {} refusals",
             self.open, self.refusals
         )?;
+        for (count, what) in [
+            (self.connections_refused, "refused connections"),
+            (self.guesses, "guesses at the admin token"),
+        ] {
+            if count > 0 {
+                write!(f, ", {count} {what}")?;
+            }
+        }
         if self.torn_bytes > 0 {
             write!(f, ", an unfinished last line of {} bytes", self.torn_bytes)?;
         }

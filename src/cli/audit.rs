@@ -39,7 +39,8 @@ pub enum Verb {
     Query(query::Args),
     /// Show the last calls, and follow
     Tail(tail::Args),
-    /// Show what else happened: freezes, configs, keys, starts, outages of the trail
+    /// Show what else happened: freezes, configs, keys, starts, outages of the trail, guesses
+    /// at the admin token
     Events(events::Args),
     /// Make the tables of the database in which trails are collected (audit.ship)
     Migrate(migrate::Args),

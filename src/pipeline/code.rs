@@ -166,6 +166,7 @@ impl Code {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::format::{CODE_OF_CONNECTIONS, CODE_OF_GUESSES};
 
     #[test]
     fn each_code_stands_at_its_own_index_and_belongs_somewhere() {
@@ -175,6 +176,14 @@ mod tests {
                 code.comes_before_the_tenant() || code.comes_after_the_tenant(),
                 "{code:?}"
             );
+        }
+    }
+
+    /// In `refusals.coalesced` it stands beside them.
+    #[test]
+    fn no_refusal_has_the_code_of_what_is_no_call() {
+        for code in Code::ALL.map(Code::as_str) {
+            assert!(![CODE_OF_CONNECTIONS, CODE_OF_GUESSES].contains(&code));
         }
     }
 }

@@ -18,7 +18,7 @@ use super::{
     write::text_of_column,
 };
 use crate::audit::{
-    self, End, Filter, Found, Head, Known, Line, LineCheck, Report, Row, Wrong,
+    self, End, Filter, Found, Head, Joined, Known, Line, LineCheck, Report, Row, Wrong,
     event::{INTENT, OF_CALLS, OPENED, OUTCOME, SEALED},
     format::MAC,
 };
@@ -83,13 +83,17 @@ pub async fn ask(
     while let Some(columns) = rows.try_next().await? {
         let (gateway, chain): (Option<String>, Uuid) = (columns.try_get(0)?, columns.try_get(1)?);
         let (first, end): (&str, Option<&str>) = (columns.try_get(2)?, columns.try_get(3)?);
-        let Some((mut row, fault)) = audit::row(first, end, known) else {
+        let Some(Joined { seq, row, fault }) = audit::join(first, end, known) else {
             continue;
         };
         if let Some(fault) = fault {
-            let first = || (gateway.clone(), row.seq, fault);
+            let first = || (gateway.clone(), seq, fault);
             doubtful.entry(chain).or_insert_with(first);
         }
+        // Refusals that were counted together may be others than of calls.
+        let Some(mut row) = row else {
+            continue;
+        };
         row.gateway = gateway;
         if filter.wants(&row) {
             found.count(&row);

@@ -1,5 +1,7 @@
 //! Who may change a running gateway, and what is written down of it.
 
+pub mod guesses;
+
 use alloy_gateway::token::NewToken;
 
 use crate::support::{Connection, Gateway, Response, Setup, USER, assert_refusal, delete};

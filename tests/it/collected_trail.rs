@@ -2,6 +2,7 @@
 //! on disk hold, whoever is killed meanwhile, and that can be seen from it alone.
 
 mod access;
+mod guesses;
 mod killed;
 mod removed;
 mod set_back;

@@ -4,6 +4,11 @@ use std::{borrow::Cow, fmt, ops::Deref};
 
 use serde::Deserialize;
 
+use crate::audit::{
+    event,
+    format::{CODE_OF_CONNECTIONS, CODE_OF_GUESSES},
+};
+
 /// A line as a reader sees it. Unknown fields and events are accepted.
 #[derive(Debug, Deserialize)]
 pub struct Line<'a> {
@@ -112,6 +117,44 @@ pub struct Line<'a> {
     pub hash: Text<'a>,
 }
 
+/// What a record says was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// Calls, and requests that were none.
+    Calls,
+    /// Connections, before there was a request.
+    Connections,
+    /// Guesses at the admin token.
+    Guesses,
+}
+
+impl Line<'_> {
+    /// What it says was refused, and how often; `None` if nothing was.
+    pub fn refused(&self) -> Option<(Refused, u64)> {
+        match &*self.event {
+            event::REFUSED => Some((Refused::Calls, 1)),
+            event::CONNECTION_REFUSED => Some((Refused::Connections, 1)),
+            event::ADMIN_REFUSED => Some((Refused::Guesses, 1)),
+            event::COALESCED => {
+                let what = match self.code.as_deref() {
+                    Some(CODE_OF_CONNECTIONS) => Refused::Connections,
+                    Some(CODE_OF_GUESSES) => Refused::Guesses,
+                    _ => Refused::Calls,
+                };
+                Some((what, self.count.unwrap_or(0)))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether it is about calls, or attempts at one: `audit query` tells those, `audit
+    /// events` all else. What was counted together stands where each of it would.
+    pub fn is_of_calls(&self) -> bool {
+        let is_guess = matches!(self.refused(), Some((Refused::Guesses, _)));
+        event::OF_CALLS.contains(&&*self.event) && !is_guess
+    }
+}
+
 /// Text of a line, borrowed where nothing was escaped.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
@@ -127,5 +170,40 @@ impl Deref for Text<'_> {
 impl fmt::Display for Text<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(event: &str, code: &str) -> String {
+        let code = match code {
+            "" => String::new(),
+            code => format!(r#","code":"{code}","count":7"#),
+        };
+        format!(r#"{{"v":1,"seq":1,"time":"","event":"{event}"{code},"prev":"","hash":""}}"#)
+    }
+
+    #[test]
+    fn what_was_counted_together_is_told_where_each_of_it_would_be() {
+        for (single, code, what) in [
+            (event::REFUSED, "unauthenticated", Refused::Calls),
+            (event::REFUSED, "of-a-later-version", Refused::Calls),
+            (
+                event::CONNECTION_REFUSED,
+                CODE_OF_CONNECTIONS,
+                Refused::Connections,
+            ),
+            (event::ADMIN_REFUSED, CODE_OF_GUESSES, Refused::Guesses),
+        ] {
+            let (single, together) = (line(single, ""), line(event::COALESCED, code));
+            let single: Line<'_> = serde_json::from_str(&single).unwrap();
+            let together: Line<'_> = serde_json::from_str(&together).unwrap();
+            assert_eq!(single.refused(), Some((what, 1)));
+            assert_eq!(together.refused(), Some((what, 7)), "{code}");
+            assert_eq!(single.is_of_calls(), together.is_of_calls(), "{code}");
+            assert_eq!(single.is_of_calls(), what != Refused::Guesses, "{code}");
+        }
     }
 }

@@ -77,7 +77,7 @@ fn row(record: &str) -> String {
     let (time, named) = (tame(text("time")), tame(text("event")));
     let width = event::ALL
         .iter()
-        .filter(|name| !event::OF_CALLS.contains(name))
+        .filter(|&&name| name == event::COALESCED || !event::OF_CALLS.contains(&name))
         .map(|name| name.len())
         .max()
         .unwrap_or_default();
@@ -114,7 +114,7 @@ mod tests {
         let record = r#"{"event":"x\u001b[2J","t\u009b1A":"\u007f","list":["\u009b"]}"#;
         assert_eq!(
             row(record),
-            r#"-  x\u{1b}[2J        t\u{9b}1A="\u{7f}"  list=["\u{9b}"]"#
+            r#"-  x\u{1b}[2J          t\u{9b}1A="\u{7f}"  list=["\u{9b}"]"#
         );
     }
 
@@ -123,7 +123,7 @@ mod tests {
         let record = r#"{"v":1,"seq":7,"time":"2026-11-29T12:00:00.000000Z","event":"tenant.frozen","scope":"all","by":"uid:0","reason":"a \"stolen\" token\u0007","count":3,"prev":"00","hash":"11"}"#;
         assert_eq!(
             row(record),
-            r#"2026-11-29T12:00:00.000000Z  tenant.frozen     scope=all  by=uid:0  reason="a \"stolen\" token\u{7}"  count=3"#
+            r#"2026-11-29T12:00:00.000000Z  tenant.frozen       scope=all  by=uid:0  reason="a \"stolen\" token\u{7}"  count=3"#
         );
     }
 }
