@@ -169,3 +169,14 @@ fn the_unit_gives_the_drain_time_and_does_not_restart_what_cannot_work() {
     assert_eq!(value("Type"), "notify");
     assert_eq!(value("RestartPreventExitStatus"), "2 78");
 }
+
+/// A disk that fills up or a port that is taken is over some time: the unit must not have
+/// given up by then.
+#[test]
+fn the_unit_goes_on_trying_and_not_in_a_rush() {
+    let unit = text("deploy/systemd/alloy-gateway.service");
+    let (of_unit, of_service) = unit.split_once("\n[Service]\n").unwrap();
+    let has = |section: &str, line: &str| section.lines().any(|it| it == line);
+    assert!(has(of_unit, "StartLimitIntervalSec=0"), "{of_unit}");
+    assert!(has(of_service, "RestartSec=5s"), "{of_service}");
+}
