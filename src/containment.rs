@@ -14,6 +14,7 @@ mod replay;
 mod switch;
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     ops::Bound,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
@@ -126,7 +127,8 @@ impl Containment {
         tracing::warn!(
             tenant.id = scope.tenant().unwrap_or(ALL),
             by,
-            "thawed: calls are taken again"
+            "{}",
+            state.after_thaw(scope)
         );
         true
     }
@@ -347,6 +349,21 @@ impl State {
         self.apply(scope);
     }
 
+    /// Whether calls in `scope`, of which a freeze was just ended, are taken again, for
+    /// the log: if not, what still holds them up.
+    fn after_thaw(&self, scope: Scope<'_>) -> Cow<'static, str> {
+        match scope {
+            Scope::Tenant(_) if self.all.is_some() => {
+                "thawed; calls are still refused, since every tenant is frozen (thaw --all)".into()
+            }
+            Scope::All if !self.tenants.is_empty() => {
+                let left = listed(self.tenants.keys());
+                format!("thawed: calls are taken again, but not those of tenants that are frozen by themselves: {left}").into()
+            }
+            _ => "thawed: calls are taken again".into(),
+        }
+    }
+
     fn is_frozen(&self, tenant: &str) -> bool {
         self.all.is_some() || self.tenants.contains_key(tenant)
     }
@@ -379,6 +396,19 @@ impl State {
             }
         }
     }
+}
+
+/// The first of these tenants; a list of thousands helps nobody.
+pub fn listed<'a>(names: impl ExactSizeIterator<Item = &'a Box<str>>) -> String {
+    const SHOWN_MAX: usize = 20;
+    let more = names.len().saturating_sub(SHOWN_MAX);
+    let shown: Vec<_> = names.take(SHOWN_MAX).map(|name| &**name).collect();
+    let more = if more > 0 {
+        format!(" and {more} more")
+    } else {
+        String::new()
+    };
+    shown.join(", ") + &more
 }
 
 #[cfg(test)]

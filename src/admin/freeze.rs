@@ -12,7 +12,7 @@ use super::{Admin, door::Operator, text};
 use crate::{
     audit::Unwritable,
     config::{did_you_mean, quote},
-    containment::{Freeze, Scope, Unended},
+    containment::{Freeze, Scope, Unended, listed},
     fleet::Trouble,
 };
 
@@ -201,7 +201,7 @@ impl Admin {
             if !left.is_empty() {
                 said += &format!(
                     "still frozen by themselves, to be thawed by name: {}\n",
-                    listed(&left)
+                    listed(left.iter())
                 );
             }
         }
@@ -222,7 +222,7 @@ impl Admin {
         if order.tenant.is_none() && !frozen.is_empty() {
             said = format!(
                 "not frozen as a whole; frozen by themselves, to be thawed by name: {}\n",
-                listed(&frozen)
+                listed(frozen.iter())
             );
         } else if containment.standing(Scope::All).is_some() {
             said = format!(
@@ -242,17 +242,4 @@ fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Response<Ful
 
 fn because(writable: Result<(), Unwritable>) -> String {
     writable.map_or_else(|why| format!(" ({})", why.cause), |()| String::new())
-}
-
-/// The first of them; a list of thousands helps nobody.
-fn listed(names: &[Box<str>]) -> String {
-    const SHOWN_MAX: usize = 20;
-    let shown: Vec<_> = names.iter().take(SHOWN_MAX).map(|name| &**name).collect();
-    let more = names.len().saturating_sub(SHOWN_MAX);
-    let more = if more > 0 {
-        format!(" and {more} more")
-    } else {
-        String::new()
-    };
-    shown.join(", ") + &more
 }

@@ -451,10 +451,19 @@ fn the_freeze_of_all_holds_for_tenants_that_come_later_and_leaves_others_as_they
     let said = gateway.done("thaw", &["billing", "--reason", "it was ours"]);
     assert!(said.contains("every tenant is still frozen"), "{said}");
     assert_frozen(&gateway, "billing");
+    let logged = |what: &str| {
+        let log = gateway.process.output();
+        assert!(log.contains(&format!("\"{what}\"")), "{what} in\n{log}");
+        assert!(!log.contains("calls are taken again\""), "{log}");
+    };
+    logged("thawed; calls are still refused, since every tenant is frozen (thaw --all)");
     gateway.done("freeze", &["billing", "--reason", "it was not"]);
     let said = gateway.done("thaw", &["--all", "--reason", "it is over"]);
     assert!(said.contains("to be thawed by name: billing"), "{said}");
     assert_frozen(&gateway, "billing");
+    logged(
+        "thawed: calls are taken again, but not those of tenants that are frozen by themselves: billing",
+    );
     assert_eq!(delete_of(&gateway, OTHER, "c1").status, 200);
     let twice = gateway.verb("thaw", &["--all", "--reason", "again"]);
     assert_eq!(twice.status.code(), Some(1));
@@ -462,6 +471,9 @@ fn the_freeze_of_all_holds_for_tenants_that_come_later_and_leaves_others_as_they
         text(&twice.stderr).contains("not frozen as a whole"),
         "{twice:?}"
     );
+    gateway.done("thaw", &["billing", "--reason", "it is over"]);
+    let log = gateway.process.output();
+    assert!(log.contains("\"thawed: calls are taken again\""), "{log}");
 }
 
 #[test]
