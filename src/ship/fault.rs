@@ -103,6 +103,12 @@ impl Failure {
             what: what.into(),
         }
     }
+
+    /// Whether the database's role lacks the right to what was asked.
+    pub fn is_of_rights(&self) -> bool {
+        self.what
+            .contains(&sql_state(&SqlState::INSUFFICIENT_PRIVILEGE))
+    }
 }
 
 impl fmt::Display for Failure {
@@ -138,9 +144,14 @@ impl From<tokio_postgres::Error> for Failure {
             _ => Reason::Refused,
         };
         // Detail and hint can hold values of rows; the message names what went wrong.
-        let text = format!("{} (SQLSTATE {})", said.message(), said.code().code());
+        let text = format!("{} {}", said.message(), sql_state(said.code()));
         Self::new(reason, cut(&text))
     }
+}
+
+/// A code of the database, as it stands behind its message.
+fn sql_state(state: &SqlState) -> String {
+    format!("(SQLSTATE {})", state.code())
 }
 
 /// An error with what brought it about.

@@ -208,6 +208,13 @@ fn the_config_that_tells_the_database_tells_the_key_of_its_trails() {
     wait_until_whole(&gateway);
     assert_eq!(gateway.stop().code(), Some(0));
     // A gateway may not read what it wrote; an auditor's config names another role.
+    for verb in ["verify", "query"] {
+        let refused = gateway.verb("audit", &[verb, "--collected"]);
+        let words = said(&refused);
+        assert_eq!(refused.status.code(), Some(1), "{words}");
+        let right = "this role may not read what was collected: name an auditor's URL with --from: permission denied for table record";
+        assert!(words.contains(right), "{words}");
+    }
     fs::write(gateway.path("postgres-url"), postgres.url("owner")).unwrap();
     let verified = gateway.verb("audit", &["verify", "--collected"]);
     assert_eq!(verified.status.code(), Some(0), "{}", said(&verified));

@@ -7,13 +7,17 @@ use anyhow::anyhow;
 use super::{KEYED_FROM_NEEDS, Trail, stop::Stop, useful};
 use crate::{
     audit::Known,
+    cli::process::block_on,
     config::{
         self,
         settings::{SecretSource, Ship, Trust},
         snapshot,
     },
-    ship::Database,
+    ship::{Database, Failure},
 };
+
+const MAY_NOT_READ: &str =
+    "this role may not read what was collected: name an auditor's URL with --from";
 
 /// Which database.
 #[derive(Debug, clap::Args)]
@@ -24,7 +28,7 @@ pub struct Source {
     /// Certificate authorities of that database (PEM), instead of the system's
     #[arg(long, value_name = "FILE", requires = "from")]
     ca: Option<PathBuf>,
-    /// Read from the database of the config (`audit.ship`)
+    /// Read from the database of the config (`audit.ship`), as the role that its URL names: a gateway's may write alone, as docs/fleet.md sets it up, and an auditor has --from
     #[arg(long)]
     collected: bool,
 }
@@ -103,6 +107,22 @@ impl Source {
             Stop::Failure(anyhow!(problem.message).context(file.display().to_string()))
         })
     }
+}
+
+/// What a database answers that is asked for its trails. Of a role that may not read them
+/// it is said which one may.
+///
+/// # Errors
+///
+/// If it does not answer, or refuses.
+pub fn asked<T>(answer: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    block_on(answer).map_err(|error| {
+        let failure = error.downcast_ref::<Failure>();
+        match failure.is_some_and(Failure::is_of_rights) {
+            true => error.context(MAY_NOT_READ),
+            false => error,
+        }
+    })
 }
 
 fn of_config(path: &Path) -> Result<Database, Stop> {

@@ -7,12 +7,13 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use jiff::Timestamp;
 
 use super::{
+    database,
     format::{Format, Printer},
     stop::Stop,
 };
 use crate::{
     audit::{self, End, Filter, Found, OutcomeKind, Row},
-    cli::{Exit, output::errln, process::block_on, progress::Progress},
+    cli::{Exit, output::errln, progress::Progress},
     config::duration,
     ship::{self, Asked},
 };
@@ -23,7 +24,7 @@ pub struct Args {
     #[command(flatten)]
     trail: super::Trail,
     #[command(flatten)]
-    source: super::database::Source,
+    source: database::Source,
     /// In a database: only calls of the gateways of this name
     #[arg(long, value_name = "NAME")]
     gateway: Option<String>,
@@ -107,7 +108,7 @@ fn ask_database(args: &Args, filter: &Filter) -> Result<Exit, Stop> {
     let database = args.source.database(&args.trail.config.path)?;
     let known = args.source.known(&args.trail)?;
     let mut printer = Printer::new(args.format);
-    let Asked { found, wants_key } = block_on(async {
+    let Asked { found, wants_key } = database::asked(async {
         let connected = database.connect().await?;
         let gateway = args.gateway.as_deref();
         let each = |row: Row| printer.print(&row);

@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::stop::Stop;
+use super::{database, stop::Stop};
 use crate::{
     audit::{self, Head, Known, Report},
     cli::{
         Exit,
         output::{errln, outln, tame},
-        process::block_on,
         progress::Progress,
     },
     config::{duration, show_duration},
@@ -23,7 +22,7 @@ pub struct Args {
     #[command(flatten)]
     trail: super::Trail,
     #[command(flatten)]
-    source: super::database::Source,
+    source: database::Source,
     /// In a database: only chains of the gateways of this name
     #[arg(long, value_name = "NAME")]
     gateway: Option<String>,
@@ -91,7 +90,7 @@ fn verify_database(args: &Args) -> Result<Exit, Stop> {
         ..args.source.known(&args.trail)?
     };
     let mut found = Chains::default();
-    block_on(async {
+    database::asked(async {
         let mut connected = database.connect().await?;
         let gateway = args.gateway.as_deref();
         let each = |chain: ChainReport| found.add(&chain, args);
