@@ -9,6 +9,7 @@ use super::{
         Ship, Tenant, TokenEntry, Trust, Upstream, UpstreamUrl, Users, Window,
     },
     unit::show_duration,
+    validate::is_loopback,
 };
 use crate::{
     fleet,
@@ -45,6 +46,9 @@ pub fn show(settings: &Settings) -> String {
     if let (Some(shown), Some(store)) = (shown.as_object_mut(), &settings.limits_store) {
         shown.insert("limits_store".to_owned(), show_store(store));
     }
+    if let (Some(shown), true) = (shown.as_object_mut(), holds_secret(settings)) {
+        shown.insert("allow_inline_secrets".to_owned(), json!(true));
+    }
     let mut text = to_yaml(&shown);
     text.push_str("tenants:\n");
     // One by one: there may be very many.
@@ -52,6 +56,24 @@ pub fn show(settings: &Settings) -> String {
         text.push_str(&to_yaml(&json!([show_tenant(tenant, settings)])));
     }
     text
+}
+
+/// Whether a secret stands in the config itself.
+fn holds_secret(settings: &Settings) -> bool {
+    let keys = settings.keys.iter();
+    let keys = keys.flat_map(|key| [Some(&key.secret), key.next.as_ref()]);
+    let audit = &settings.audit;
+    let single = [
+        audit.mac_key.as_ref(),
+        audit.ship.as_ref().map(|ship| &ship.url),
+        settings.limits_store.as_ref().map(|store| &store.url),
+    ];
+    let headers = settings.otlp.iter().flat_map(|otlp| &otlp.headers);
+    let headers = headers.map(|(_, source)| Some(source));
+    keys.chain(single)
+        .chain(headers)
+        .flatten()
+        .any(|source| matches!(source, SecretSource::Inline(_)))
 }
 
 fn show_admin(admin: &Admin) -> Value {
@@ -173,6 +195,7 @@ fn show_otlp(otlp: &traces::Settings) -> Value {
     if let (Some(shown), false) = (shown.as_object_mut(), headers.is_empty()) {
         shown.insert("headers".to_owned(), Value::Object(headers));
     }
+    allow_plaintext_to(&otlp.url, &mut shown);
     shown
 }
 
@@ -195,6 +218,14 @@ fn show_url(url: &UpstreamUrl) -> String {
     format!("{scheme}://{}", url.authority())
 }
 
+/// Shows what lets this URL be plaintext, if anything has to.
+fn allow_plaintext_to(url: &UpstreamUrl, shown: &mut Value) {
+    let is_open = !url.tls && !is_loopback(&url.host);
+    if let (Some(shown), true) = (shown.as_object_mut(), is_open) {
+        shown.insert("allow_plaintext".to_owned(), json!(true));
+    }
+}
+
 fn show_trust(trust: &Trust) -> Value {
     match trust {
         Trust::System => json!("system"),
@@ -204,7 +235,7 @@ fn show_trust(trust: &Trust) -> Value {
 }
 
 fn show_upstream(upstream: &Upstream) -> Value {
-    json!({
+    let mut shown = json!({
         "url": show_url(&upstream.url),
         "api_version": upstream.api_version,
         "auth_scheme": upstream.auth_scheme,
@@ -223,7 +254,9 @@ fn show_upstream(upstream: &Upstream) -> Value {
         "idle_timeout": show_duration(upstream.idle_timeout),
         "connection_max_age": show_duration(upstream.connection_max_age),
         "idle_connections": upstream.idle_connections,
-    })
+    });
+    allow_plaintext_to(&upstream.url, &mut shown);
+    shown
 }
 
 fn show_key(key: &Key) -> Value {

@@ -71,6 +71,64 @@ fn what_the_config_leaves_out_has_the_documented_defaults() {
     }
 }
 
+/// One that leaves nothing out, and is taken only because it allows what it needs.
+const OPEN: &str = r#"version: 1
+listen:
+  - { address: "0.0.0.0:8080", allow_plaintext: true }
+  - { unix: { path: gateway.sock, group: apps } }
+  - { systemd: apps.socket, allow_plaintext: true }
+  - { address: "0.0.0.0:8443", tls: { certificate: { file: crt }, key: { file: key }, client_ca: { file: ca } } }
+admin:
+  address: 0.0.0.0:9465
+  hosts: [gateway.example]
+  socket: admin.sock
+  token: { id: ops, sha256: "0b7e9c1f5a2d8046e1c3b5a7990812f4d6e8fa0c2b4d6f8091a3c5e7f9b1d3a5" }
+  allow_plaintext: true
+upstream: { url: "http://alloy.example:8000", allow_plaintext: true, circuit_breaker: off }
+keys:
+  production: { secret: { value: an-inline-secret }, next: { env: NEXT }, limits: [ { requests: 5, per: 1m } ] }
+tenants:
+  - name: billing
+    key: production
+    users: [ana]
+    mode: dry_run
+    freeze_after: { deletions: 2, per: 1h }
+    tokens:
+      - { id: first, sha256: "3b7e9c1f5a2d8046e1c3b5a7990812f4d6e8fa0c2b4d6f8091a3c5e7f9b1d3a5", expires: 2127-02-01T00:00:00Z }
+audit:
+  retention: 90d
+  mac_key: { credential: mac-key }
+  ship: { gateway: billing-1, postgres: { url: { env: URL }, allow_plaintext: true } }
+limits_store: { redis: { url: { env: REDIS }, allow_plaintext: true }, replicas: 3 }
+log: { level: debug, format: json, access: failures }
+otlp: { endpoint: "http://collector.example:4318/x", headers: { authorization: { env: OTLP } }, allow_plaintext: true }
+workers: 2
+allow_inline_secrets: true
+"#;
+
+#[test]
+fn a_shown_config_has_the_same_effect() {
+    let full = include_str!("../../config/full.yaml");
+    let only_secret = OPEN.replace("{ value: an-inline-secret }", "{ file: key }");
+    for (inline, text) in [(false, full), (true, OPEN), (false, &only_secret)] {
+        let read = |text: &str| match parse("c.yaml", text, Path::new(""), |_| Vec::new()) {
+            Ok((settings, _)) => settings,
+            Err(problems) => panic!("{problems}\n{text}"),
+        };
+        let settings = read(text);
+        let shown = show(&settings);
+        // Only what is left out of the digests has to be put back.
+        let digests = text.split('"').filter(|part| part.len() == 64);
+        let whole = digests.fold(shown.clone(), |shown, digest| {
+            shown.replace(&format!("{}… (redacted)", &digest[..12]), digest)
+        });
+        let again = read(&whole);
+        assert_eq!(format!("{again:?}"), format!("{settings:?}"));
+        assert_eq!(show(&again), shown);
+        assert_eq!(shown.contains("allow_inline_secrets: true"), inline);
+    }
+}
+
 #[test]
 fn each_problem_has_its_place_its_field_and_what_would_be_right() {
     let cases = [
