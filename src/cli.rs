@@ -28,7 +28,7 @@ mod start; // what every gateway needs
 use std::process::ExitCode;
 
 use self::{
-    config_file::ConfigFile,
+    config_file::{ConfigFile, FileOrConfig},
     output::{Unwritable, errln},
 };
 use clap::{CommandFactory, Parser, Subcommand};

@@ -118,7 +118,7 @@ impl Trail {
     /// a config that the command line names.
     fn known(&self) -> Result<Known, Stop> {
         let named = self.is_config_named.0;
-        let loaded = named.then(|| config::load(&self.config.path));
+        let loaded = named.then(|| self.config.load());
         let loaded = loaded.transpose().map_err(Stop::of)?;
         self.known_with(loaded.as_ref())
     }
@@ -163,7 +163,7 @@ fn useful(known: Known) -> Result<Known, Stop> {
 
 /// The config where no directory is named.
 fn that_tells_the_directory(file: &ConfigFile) -> Result<Loaded, Stop> {
-    config::load(&file.path).map_err(|problems| {
+    file.load().map_err(|problems| {
         Stop::of(format_args!(
             "no directory is named, and the config does not tell one:\n{problems}"
         ))

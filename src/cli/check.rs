@@ -1,17 +1,15 @@
 //! `check`: every problem of a config at once.
 
-use std::path::PathBuf;
-
 use clap::ValueEnum;
 
 use super::{
-    ConfigFile, Exit, color, memory,
+    Exit, FileOrConfig, color, memory,
     output::{err, errln, out, outln},
     probe,
     start::Ready,
 };
 use crate::config::{
-    self, Loaded,
+    Loaded,
     problem::Problems,
     settings::{FreezeAfter, Mode, Settings, Tenant, Window},
     show_duration,
@@ -24,10 +22,8 @@ const CEILINGS_MAX: usize = 20;
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The config file, or - for standard input; instead of --config
-    file: Option<PathBuf>,
     #[command(flatten)]
-    config: ConfigFile,
+    config: FileOrConfig,
     /// How problems are printed
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -51,14 +47,10 @@ enum Format {
 
 /// Checks a config and everything it names.
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
-    let path = args.file.as_ref().unwrap_or(&args.config.path);
-    let loaded = match config::load(path) {
+    let loaded = match args.config.load() {
         Ok(loaded) => loaded,
         Err(problems) => {
             print(&problems, Severity::Error, args.format);
-            if args.file.is_none() {
-                args.config.hint();
-            }
             return Ok(Exit::Config);
         }
     };
@@ -74,7 +66,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     let is_refused = args.strict && !warnings.is_empty();
     if matches!(args.format, Format::Text) {
         let verdict = if is_refused { "not ok" } else { "ok" };
-        summary(&loaded, &path.display().to_string(), verdict);
+        summary(&loaded, &args.config.path().display().to_string(), verdict);
     }
     if is_refused {
         errln!("with --strict, warnings are errors");

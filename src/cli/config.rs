@@ -1,9 +1,7 @@
 //! `config schema`, `config reference` and `config show`.
 
-use std::path::PathBuf;
-
 use super::{
-    ConfigFile, Exit,
+    Exit, FileOrConfig,
     output::{err, out},
 };
 use crate::config;
@@ -16,16 +14,7 @@ pub enum Verb {
     /// Print the reference of the config, as docs/configuration.md holds it
     Reference,
     /// Print the effective config: defaults filled in, secrets left out
-    Show(ShowArgs),
-}
-
-/// Arguments of `config show`.
-#[derive(Debug, clap::Args)]
-pub struct ShowArgs {
-    /// The config file; instead of --config
-    file: Option<PathBuf>,
-    #[command(flatten)]
-    config: ConfigFile,
+    Show(FileOrConfig),
 }
 
 /// Prints the schema, the reference or the effective config.
@@ -33,7 +22,7 @@ pub fn run(verb: &Verb) -> anyhow::Result<Exit> {
     match verb {
         Verb::Schema => out!("{}", config::schema()),
         Verb::Reference => out!("{}", config::reference()),
-        Verb::Show(args) => match config::load(args.file.as_ref().unwrap_or(&args.config.path)) {
+        Verb::Show(file) => match file.load() {
             Ok(loaded) => out!("{}", config::show(&loaded.settings)),
             Err(problems) => {
                 err!("{problems}");

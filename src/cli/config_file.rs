@@ -1,6 +1,9 @@
 //! Which config file a verb reads.
 
-use std::{ffi::OsStr, path::PathBuf};
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+};
 
 use clap::{
     Arg, Args, Command, Error,
@@ -9,7 +12,7 @@ use clap::{
     parser::ValueSource,
 };
 
-use super::output::errln;
+use crate::config::{self, Loaded, problem::Problems};
 
 /// What `--config` falls back to.
 pub const DEFAULT_CONFIG: &str = "/etc/alloy-gateway/config.yaml";
@@ -24,11 +27,45 @@ pub struct ConfigFile {
 }
 
 impl ConfigFile {
-    /// Says how to name another file, if none was named and there is none where it is
-    /// looked for then.
-    pub fn hint(&self) {
-        if self.path.as_os_str() == DEFAULT_CONFIG && !self.path.exists() {
-            errln!("name another one with --config FILE, or in {VARIABLE}");
+    /// Reads it.
+    ///
+    /// # Errors
+    ///
+    /// Its problems; and how to name another file, if none was named and there is none
+    /// where it is looked for then.
+    pub fn load(&self) -> Result<Loaded, Problems> {
+        config::load(&self.path).map_err(|problems| {
+            if self.path.as_os_str() == DEFAULT_CONFIG && !self.path.exists() {
+                problems.with_hint(&format!(
+                    "; name another one with --config FILE, or in {VARIABLE}"
+                ))
+            } else {
+                problems
+            }
+        })
+    }
+}
+
+/// The same of a verb to which it can be named as an argument, too.
+#[derive(Debug, Args)]
+pub struct FileOrConfig {
+    /// The config file, or - for standard input; instead of --config
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigFile,
+}
+
+impl FileOrConfig {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.file.as_ref().unwrap_or(&self.config.path)
+    }
+
+    /// Reads it, as [`ConfigFile::load`] does.
+    pub fn load(&self) -> Result<Loaded, Problems> {
+        match &self.file {
+            Some(file) => config::load(file),
+            None => self.config.load(),
         }
     }
 }

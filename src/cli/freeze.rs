@@ -11,7 +11,6 @@ use super::{
     admin_socket::{Answer, post},
     output::{err, errln, outln},
 };
-use crate::config;
 
 /// What `freeze` ends with.
 pub const FREEZE_EXITS: &str = "\
@@ -66,7 +65,7 @@ fn order(args: &Args, freezes: bool) -> anyhow::Result<Exit> {
     if let (Some(socket), false) = (&args.socket, args.store) {
         return at_the_socket(args, socket, freezes);
     }
-    let loaded = match config::load(&args.config.path) {
+    let loaded = match args.config.load() {
         Ok(loaded) => loaded,
         Err(problems) => {
             err!("{problems}");

@@ -12,7 +12,6 @@ use super::{
     ConfigFile, Exit,
     output::{err, outln, tame},
 };
-use crate::config;
 
 /// By when the gateway must have answered.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,7 +37,7 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
     let address = match args.address {
         Some(address) => address,
-        None => match config::load(&args.config.path) {
+        None => match args.config.load() {
             Ok(loaded) => loaded
                 .settings
                 .admin

@@ -8,7 +8,6 @@ use super::{
     ConfigFile, Exit,
     output::{err, outln},
 };
-use crate::config;
 
 /// Verbs of `policy`.
 #[derive(Debug, clap::Subcommand)]
@@ -50,7 +49,7 @@ enum Format {
 /// Runs a verb of `policy`.
 pub fn run(verb: &Verb) -> anyhow::Result<Exit> {
     let Verb::Explain(args) = verb;
-    let loaded = match config::load(&args.config.path) {
+    let loaded = match args.config.load() {
         Ok(loaded) => loaded,
         Err(problems) => {
             err!("{problems}");

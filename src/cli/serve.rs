@@ -8,12 +8,12 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
 };
 
-use super::{ConfigFile, Exit, color, memory, output::errln, process, start::Ready};
+use super::{Exit, FileOrConfig, color, memory, output::errln, process, start::Ready};
 use crate::{
     admin::{self, Admin},
     audit::Trail,
     config::{
-        self, Loaded,
+        Loaded,
         settings::{self, Durability, Settings},
         show_duration,
     },
@@ -30,11 +30,12 @@ use crate::{
 
 /// Arguments of `serve`.
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("file", |file| file.help(
+    "The config file, or - for standard input, which is read once; instead of --config"
+)))]
 pub struct Args {
-    /// The config file, or - for standard input, which is read once; instead of --config
-    file: Option<PathBuf>,
     #[command(flatten)]
-    config: ConfigFile,
+    config: FileOrConfig,
 }
 
 /// Serves until it is told to stop.
@@ -43,16 +44,12 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     process::harden();
     // Before there is a second thread.
     let inherited = Inherited::from_env().context("a socket from systemd (LISTEN_FDS)")?;
-    let path = args.file.as_ref().unwrap_or(&args.config.path);
-    let loaded = match config::load(path) {
+    let loaded = match args.config.load() {
         Ok(loaded) => loaded,
         Err(problems) => {
             // Until a config says how, the terminal decides.
             let _logs = start_logging(&logging::Settings::default())?;
             give_up(&problems.lines());
-            if args.file.is_none() {
-                args.config.hint();
-            }
             return Ok(Exit::Config);
         }
     };

@@ -89,7 +89,7 @@ fn inspect(file: &ConfigFile) -> anyhow::Result<Exit> {
         .digest();
     outln!("form and checksum: good");
     outln!("sha256: {}", digest.to_hex());
-    let loaded = match config::load(&file.path) {
+    let loaded = match file.load() {
         Ok(loaded) => loaded,
         Err(problems) => {
             err!("{problems}");

@@ -163,6 +163,15 @@ impl Problems {
         Self::with_places(file, vec![(None, Problem::new(FieldPath::root(), message))])
     }
 
+    /// The same, with what to do about it behind each message.
+    #[must_use]
+    pub fn with_hint(mut self, hint: &str) -> Self {
+        for (_, problem) in &mut self.found {
+            problem.message.push_str(hint);
+        }
+        self
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.found.len()

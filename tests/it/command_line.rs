@@ -595,3 +595,52 @@ fn why_serve_ends_is_told_as_the_log_is() {
     let said = text(&run(&["serve", "-c", &Config::new(as_text).path()]).stderr);
     assert!(said.contains("\nalloy-gateway: cannot listen on"), "{said}");
 }
+
+/// Whoever named a config to `serve` alone asks a running gateway next, and must learn how
+/// to name it there.
+#[test]
+fn every_verb_that_finds_no_config_says_how_to_name_one() {
+    let looked_for = Path::new("/etc/alloy-gateway/config.yaml");
+    if looked_for.exists() {
+        return;
+    }
+    let how = "cannot be read: No such file or directory (os error 2); name another one with --config FILE, or in ALLOY_GATEWAY_CONFIG";
+    let verbs: [&[&str]; 13] = [
+        &["serve"],
+        &["check"],
+        &["check", "--format", "json"],
+        &["config", "show"],
+        &["policy", "explain", "--token-id", "a", "--user", "u"],
+        &["freeze", "billing", "--reason", "x"],
+        &["thaw", "--all", "--reason", "x"],
+        &["healthcheck"],
+        &["audit", "query"],
+        &["audit", "verify", "--collected"],
+        &["audit", "tail"],
+        &["audit", "events"],
+        &["audit", "migrate", "--collected"],
+    ];
+    for args in verbs {
+        let output = run(args);
+        let said = text(&output.stderr) + &text(&output.stdout);
+        assert_eq!(output.status.code(), Some(78), "{args:?}: {said}");
+        assert_eq!(said.matches(how).count(), 1, "{args:?}: {said}");
+    }
+    let token = NewToken::generate().unwrap();
+    let said = text(&with_stdin(&["token", "inspect"], token.reveal()).stderr);
+    assert!(said.contains(how), "{said}");
+    // To those who collect the log, too.
+    let said = text(&run(&["serve"]).stderr);
+    for line in said.lines() {
+        assert!(
+            serde_json::from_str::<serde_json::Value>(line).is_ok(),
+            "{said}"
+        );
+    }
+    // One that was named is there to be mended, not to be named anew.
+    let said = text(&run(&["config", "show", "-c", "/nonexistent"]).stderr);
+    assert!(
+        said.contains("cannot be read") && !said.contains("another"),
+        "{said}"
+    );
+}

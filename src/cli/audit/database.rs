@@ -7,9 +7,8 @@ use anyhow::anyhow;
 use super::{KEYED_FROM_NEEDS, Trail, stop::Stop, useful};
 use crate::{
     audit::Known,
-    cli::process::block_on,
+    cli::{ConfigFile, process::block_on},
     config::{
-        self,
         settings::{SecretSource, Ship, Trust},
         snapshot,
     },
@@ -71,7 +70,7 @@ impl Source {
     }
 
     /// Finds it.
-    pub fn database(&self, config: &Path) -> Result<Database, Stop> {
+    pub fn database(&self, config: &ConfigFile) -> Result<Database, Stop> {
         match &self.from {
             Some(file) => self.named(file),
             None => of_config(config),
@@ -81,7 +80,7 @@ impl Source {
     /// What is known of its trails: a config that tells it tells its key, too.
     pub fn known(&self, trail: &Trail) -> Result<Known, Stop> {
         useful(if self.collected {
-            let loaded = config::load(&trail.config.path).map_err(Stop::of)?;
+            let loaded = trail.config.load().map_err(Stop::of)?;
             trail.known_with(Some(&loaded))?
         } else {
             trail.known()?
@@ -125,14 +124,14 @@ pub fn asked<T>(answer: impl Future<Output = anyhow::Result<T>>) -> anyhow::Resu
     })
 }
 
-fn of_config(path: &Path) -> Result<Database, Stop> {
-    let loaded = config::load(path).map_err(|problems| {
+fn of_config(file: &ConfigFile) -> Result<Database, Stop> {
+    let loaded = file.load().map_err(|problems| {
         Stop::of(format_args!(
             "the config does not tell the database:\n{problems}"
         ))
     })?;
     let Some(ship) = &loaded.settings.audit.ship else {
-        return Err(anyhow!("{}: there is no audit.ship in it", path.display()).into());
+        return Err(anyhow!("{}: there is no audit.ship in it", file.path.display()).into());
     };
     snapshot::database(ship).map_err(|problem| Stop::of(loaded.locate(vec![problem])))
 }

@@ -105,7 +105,7 @@ pub fn run(args: &Args) -> Result<Exit, Stop> {
 /// The same of the collected trails. Each record is held against its own hash; whether
 /// some are missing tells `audit verify`.
 fn ask_database(args: &Args, filter: &Filter) -> Result<Exit, Stop> {
-    let database = args.source.database(&args.trail.config.path)?;
+    let database = args.source.database(&args.trail.config)?;
     let known = args.source.known(&args.trail)?;
     let mut printer = Printer::new(args.format);
     let Asked { found, wants_key } = database::asked(async {

@@ -84,7 +84,7 @@ const SILENT_AFTER: Duration = Duration::from_secs(15 * 60);
 
 /// The same of every collected chain.
 fn verify_database(args: &Args) -> Result<Exit, Stop> {
-    let database = args.source.database(&args.trail.config.path)?;
+    let database = args.source.database(&args.trail.config)?;
     let known = Known {
         head: args.expect,
         ..args.source.known(&args.trail)?
