@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::{
-    Arg, Args, Command, Error,
+    Arg, ArgMatches, Args, Command, Error, FromArgMatches,
     builder::{PathBufValueParser, TypedValueParser},
     error::ErrorKind,
     parser::ValueSource,
@@ -49,6 +49,8 @@ impl ConfigFile {
 /// The same of a verb to which it can be named as an argument, too.
 #[derive(Debug, Args)]
 pub struct FileOrConfig {
+    #[command(flatten)]
+    _named: NamedOnce,
     /// The config file, or - for standard input; instead of --config
     file: Option<PathBuf>,
     #[command(flatten)]
@@ -67,6 +69,39 @@ impl FileOrConfig {
             Some(file) => config::load(file),
             None => self.config.load(),
         }
+    }
+}
+
+/// That the command line names one config: of two, one would be left out in silence. What
+/// stands in the environment is for where it names none, and is none of two; clap's own
+/// `conflicts_with` takes it for one. It has no argument of its own, and stands before
+/// those it is about: clap takes out what it gives to a field.
+#[derive(Debug)]
+struct NamedOnce;
+
+impl FromArgMatches for NamedOnce {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
+        let is_named = |id| matches.value_source(id) == Some(ValueSource::CommandLine);
+        if is_named("file") && is_named("path") {
+            let message = "FILE and --config both name the config: name one of them\n";
+            return Err(Error::raw(ErrorKind::ArgumentConflict, message));
+        }
+        Ok(Self)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for NamedOnce {
+    fn augment_args(command: Command) -> Command {
+        command
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        command
     }
 }
 

@@ -152,3 +152,24 @@ fn a_socket_of_something_else_writes_nothing_to_the_terminal() {
     let second = text(&run(&args).stderr);
     assert!(second.contains("is no gateway"), "{second}");
 }
+
+/// Of two configs one would be left out in silence.
+#[test]
+fn a_config_is_named_once_on_the_command_line() {
+    let config = Config::new(|text| text);
+    let path = config.path();
+    for verb in [&["check"][..], &["serve"], &["config", "show"]] {
+        let output = run(&[verb, &["-c", "/nonexistent", &path]].concat());
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{verb:?}: {said}");
+        let expected = "error: FILE and --config both name the config: name one of them";
+        assert!(said.starts_with(expected), "{verb:?}: {said}");
+    }
+    // What stands in the environment is for where nothing is named.
+    let output = std::process::Command::new(crate::support::binary())
+        .args(["check", &path])
+        .env("ALLOY_GATEWAY_CONFIG", "/nonexistent")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+}
