@@ -5,6 +5,7 @@ mod store;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use clap::ArgGroup;
 
 use super::{
     ConfigFile, Exit,
@@ -28,12 +29,12 @@ const HERE_FIRST: &str = ": frozen here; the others are told when";
 
 /// Arguments of `freeze` and `thaw`.
 #[derive(Debug, clap::Args)]
+#[command(group(ArgGroup::new("whom").required(true).args(["tenant", "all"])))]
 pub struct Args {
     /// The tenant
-    #[arg(required_unless_present = "all")]
     tenant: Option<String>,
     /// Every tenant, those included that a later config brings. It is a freeze of its own: ended with thaw --all, after which tenants that were frozen by themselves still are
-    #[arg(long, conflicts_with = "tenant")]
+    #[arg(long)]
     all: bool,
     /// Why: it stands in the trail
     #[arg(long, value_name = "TEXT")]
@@ -41,7 +42,7 @@ pub struct Args {
     /// Who asks: a name for the trails, beside the user that the gateway sees on its socket
     #[arg(long, value_name = "NAME", required_if_eq("store", "true"))]
     by: Option<String>,
-    /// Tell all gateways of the fleet through the limits_store of the config; none need run here
+    /// Tell all gateways of the fleet through the limits_store of the config; none need run here. It needs --by: no gateway sees who asks
     #[arg(long, conflicts_with = "socket")]
     store: bool,
     /// The gateway's admin socket, if no config is to be read for it

@@ -651,6 +651,8 @@ fn what_cannot_be_done_is_said_with_what_to_do() {
     ] {
         assert_eq!(no("freeze", wrong).0, 2, "{wrong:?}");
     }
+    let (_, said) = no("freeze", &["--reason", "x"]);
+    assert!(said.contains("<TENANT|--all>"), "{said}");
     let (code, said) = no("freeze", &["billing", "--reason", " "]);
     assert_eq!(code, 1);
     assert!(said.contains("the trail says why"), "{said}");
@@ -693,6 +695,7 @@ fn how_freeze_and_thaw_end_stands_in_their_help() {
         freeze.contains("Exit codes: 0 it is frozen") && freeze.contains("lost with the process"),
         "{freeze}"
     );
+    assert!(freeze.contains("needs --by"), "{freeze}");
     let thaw = gateway.done("thaw", &["--help"]);
     assert!(thaw.contains("Exit codes: 0 it is thawed"), "{thaw}");
 }
