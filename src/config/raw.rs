@@ -1,6 +1,7 @@
 //! The shapes of the YAML, without meaning: every field is optional, every value
 //! is as it was written. The only place that names the YAML library.
 
+mod bounds;
 mod collect;
 mod described;
 mod fleet;

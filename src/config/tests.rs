@@ -272,7 +272,22 @@ fn each_problem_has_its_place_its_field_and_what_would_be_right() {
                 "    users: all",
                 "    users: all\n    limits: [ { requests: -5, per: 1s } ]",
             ),
-            "tenants[0].limits[0].requests: found a negative number, expected a whole number",
+            "tenants[0].limits[0].requests: found a negative number, expected a whole number from 1 to 1000000\n",
+        ),
+        (
+            with(
+                "    secret: { file: key }",
+                "    secret: { file: key }\n    limits: [ { requests: 1.5, per: 1s } ]",
+            ),
+            "keys.production.limits[0].requests: found a fraction, expected a whole number from 1 to 1000000\n",
+        ),
+        (
+            format!("{GOOD}bounds: {{ body_bytes: -1 }}\n"),
+            "bounds.body_bytes: found a negative number, expected a whole number from ",
+        ),
+        (
+            format!("{GOOD}bounds: {{ connections: -1 }}\n"),
+            "bounds.connections: found a negative number, expected a whole number from 1 to 1000000\n",
         ),
         (
             with(

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_path_to_error::{Path, Segment as PathSegment};
 use serde_yaml::Value;
 
-use super::{Raw, kind, locate, misread::Misread, parts};
+use super::{Raw, bounds, kind, locate, misread::Misread, parts};
 use crate::config::{
     problem::{FieldPath, Place, Problem, Segment},
     suggest::{did_you_mean, is_repeatable},
@@ -17,6 +17,9 @@ use crate::config::{
 const MISFITS_MAX: usize = 50;
 /// Each misfit takes another pass over the whole.
 const TIME_MAX: Duration = Duration::from_secs(5);
+
+/// What a count has to be.
+const WHOLE_NUMBER: &str = "a whole number";
 
 /// What could be read, and what did not fit.
 #[derive(Debug)]
@@ -110,8 +113,17 @@ fn take_out(
                 "found a YAML tag (!), which is not supported; a text that begins with ! is put into quotes".to_owned()
             }
             found => {
+                let is_number = matches!(found, Some(Value::Number(_)));
                 let found = found.map_or("something else", kind);
-                format!("found {found}, expected {}", plain(expected))
+                let expected = plain(expected);
+                // A number of bytes may be a text, too: the library names neither.
+                let bounds = (is_number || expected == WHOLE_NUMBER)
+                    .then(|| bounds::at(path.segments()))
+                    .flatten();
+                match bounds {
+                    Some(bounds) => format!("found {found}, expected {WHOLE_NUMBER} from {bounds}"),
+                    None => format!("found {found}, expected {expected}"),
+                }
             }
         };
         misfits.push(Problem::new(path.clone(), message));
@@ -142,7 +154,7 @@ fn plain(expected: &str) -> &str {
     let expected = expected.split(" at line ").next().unwrap_or(expected);
     match expected {
         "a string" | "string" => "a text",
-        "u64" | "u32" | "usize" => "a whole number",
+        "u64" | "u32" | "usize" => WHOLE_NUMBER,
         "a boolean" => "true or false",
         "a sequence" => "a list",
         other => other,
