@@ -264,6 +264,14 @@ fn each_problem_has_its_place_its_field_and_what_would_be_right() {
             "c.yaml:13:21: audit.directory: found \"off\", expected a path (./off, if that is one)",
         ),
         (
+            format!("{GOOD}audit: {{ retention: 30 }}\n"),
+            "audit.retention: found \"30\", expected a number with a unit: ms, s, m, h or d, as in 250ms or 5s; or forever\n",
+        ),
+        (
+            format!("{GOOD}audit: {{ retention: 1ms }}\n"),
+            "audit.retention: found \"1ms\", expected 1s to 36600d; or forever\n",
+        ),
+        (
             format!("{GOOD}workers: 0\n"),
             "workers: expected auto, or a whole number from 1 to 256",
         ),

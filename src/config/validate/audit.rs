@@ -7,6 +7,8 @@ use crate::config::{
     problem::FieldPath,
     ranges, raw,
     settings::{Audit, Checkpoint, Durability, Ship},
+    suggest::quote,
+    unit::duration,
 };
 
 /// How the trail is kept.
@@ -112,5 +114,12 @@ fn ship(check: &mut Check, at: &FieldPath, raw: raw::Ship, allow_inline: bool) -
 
 fn retention(check: &mut Check, at: FieldPath, raw: Option<String>) -> Option<Duration> {
     let text = raw.filter(|text| text != "forever")?;
-    Some(check.span(at, Some(text), "forever", ranges::AUDIT_RETENTION))
+    let allowed = ranges::AUDIT_RETENTION;
+    let expected = match duration(&text) {
+        Ok(span) if allowed.contains(&span) => return Some(span),
+        Ok(_) => format!("expected {allowed}"),
+        Err(expected) => expected,
+    };
+    check.problem(at, format!("found {}, {expected}; or forever", quote(&text)));
+    None
 }
