@@ -551,6 +551,26 @@ fn the_committed_schema_is_fresh() {
     );
 }
 
+/// What did not fit was there: nothing is missing, and nothing stands beside it.
+#[test]
+fn of_what_is_one_of_several_a_misfit_is_told_alone() {
+    let unix = problems(&with("address: 127.0.0.1:8080", "unix: x.sock"));
+    assert_eq!(
+        unix,
+        "c.yaml:3:11: listen[0].unix: found a text, expected a map with a path\n"
+    );
+    let secret = problems(&with("{ file: key }", "{ file: [key] }"));
+    assert_eq!(
+        secret,
+        "c.yaml:6:21: keys.production.secret.file: found a list, expected a text\n"
+    );
+    let both = with(
+        "address: 127.0.0.1:8080",
+        "unix: x.sock\n    address: 127.0.0.1:8080",
+    );
+    assert!(problems(&both).starts_with("c.yaml:3:11: listen[0].unix: found a text"));
+}
+
 #[test]
 fn a_shown_config_holds_no_inline_secret() {
     let text = format!(

@@ -120,6 +120,9 @@ fn retention(check: &mut Check, at: FieldPath, raw: Option<String>) -> Option<Du
         Ok(_) => format!("expected {allowed}"),
         Err(expected) => expected,
     };
-    check.problem(at, format!("found {}, {expected}; or forever", quote(&text)));
+    check.problem(
+        at,
+        format!("found {}, {expected}; or forever", quote(&text)),
+    );
     None
 }

@@ -79,6 +79,16 @@ impl<'a> Check<'a> {
         self.problems.push(Problem::new(path, message));
     }
 
+    /// Whether one of these keys of `at` was there and did not fit, so that it is not
+    /// missing.
+    pub fn is_misfit(&self, at: &FieldPath, keys: &[&'static str]) -> bool {
+        let misfits = || self.problems.iter().take(self.misfits);
+        keys.iter().any(|key| {
+            let at = at.clone().key(*key);
+            misfits().any(|known| at.contains(&known.path))
+        })
+    }
+
     pub fn warning(&mut self, path: FieldPath, message: impl Into<String>) {
         if matches!(path.segments().first(), Some(Segment::Key(key)) if key == TENANTS) {
             self.of_tenants += 1;

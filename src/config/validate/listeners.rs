@@ -57,6 +57,7 @@ pub fn data(check: &mut Check, raw: Option<Vec<Option<raw::Listen>>>) -> Vec<Lis
                 };
                 (address, at)
             }
+            (None, None, None) if check.is_misfit(&at, &["address", "unix", "systemd"]) => continue,
             _ => {
                 check.problem(at, "expected exactly one of address, unix, systemd");
                 continue;

@@ -54,6 +54,11 @@ pub fn source(
             }
             SecretSource::Inline(InlineSecret::new(value))
         }
+        (None, None, None, None)
+            if check.is_misfit(at, &["file", "env", "credential", "value"]) =>
+        {
+            SecretSource::Env(String::new())
+        }
         _ => {
             check.problem(at.clone(), "expected exactly one of file, env, credential");
             SecretSource::Env(String::new())
