@@ -27,11 +27,19 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 /// What a URL looks like.
 const FORM: &str = "expected postgres://USER:PASSWORD@HOST:5432/DATABASE, with what is special in the password percent-encoded; of options sslmode=require and sslmode=disable are taken, certificate authorities stand in trust beside it";
 
+/// So the library says that the server was asked for TLS, and has none.
+const WITHOUT_TLS: &str = "server does not support TLS";
+/// What would do where nobody can listen on the way.
+const WITHOUT_TLS_HERE: &str =
+    "; as it is on this machine, sslmode=disable in its URL will do (…/DATABASE?sslmode=disable)";
+
 /// Where the database is, and how it is spoken to. It holds a password, and shows none.
 #[derive(Clone)]
 pub struct Database {
     config: Config,
     tls: Option<ClientTls>,
+    /// Each of its hosts is this machine.
+    is_local: bool,
     shown: String,
 }
 
@@ -127,6 +135,7 @@ impl Database {
         Ok(Self {
             config,
             tls: None,
+            is_local: stays_here,
             shown,
         })
     }
@@ -158,10 +167,14 @@ impl Database {
     pub async fn connect(&self) -> Result<Connected, Failure> {
         match timeout(READY_TIMEOUT, self.connect_at_leisure()).await {
             Ok(Ok(connected)) => Ok(connected),
-            Ok(Err(failure)) => Err(Failure::new(
-                Reason::Connect,
-                format!("{}: {failure}", self.shown),
-            )),
+            Ok(Err(failure)) => {
+                let hint = match self.is_local && failure.what.ends_with(WITHOUT_TLS) {
+                    true => WITHOUT_TLS_HERE,
+                    false => "",
+                };
+                let what = format!("{}: {failure}{hint}", self.shown);
+                Err(Failure::new(Reason::Connect, what))
+            }
             Err(_) => Err(Failure::new(
                 Reason::Timeout,
                 format!("{}: not ready within {READY_TIMEOUT:?}", self.shown),

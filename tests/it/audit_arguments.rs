@@ -3,8 +3,11 @@
 
 use std::{
     fs,
+    io::{Read, Write},
+    net::TcpListener,
     path::Path,
     process::{Command, Output},
+    thread,
 };
 
 use crate::{
@@ -174,4 +177,29 @@ fn a_secret_that_was_taken_for_a_file_is_not_repeated() {
         assert!(!said.contains("s3cret"), "{args:?}: {said}");
         assert!(said.contains("file"), "{args:?}: {said}");
     }
+}
+
+/// As a database of the same machine is set up by default; TLS is what it is asked for first.
+#[test]
+fn a_database_without_tls_on_this_machine_is_told_with_what_would_do() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = [0; 8];
+        stream.read_exact(&mut request).unwrap();
+        stream.write_all(b"N").unwrap();
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let (url, ca) = (directory.path().join("url"), directory.path().join("ca"));
+    fs::write(&url, format!("postgres://u:p@127.0.0.1:{port}/audit")).unwrap();
+    let authority = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    fs::write(&ca, authority.cert.pem()).unwrap();
+    let (url, ca) = (url.to_str().unwrap(), ca.to_str().unwrap());
+    let output = run(&["audit", "query", "--from", url, "--ca", ca]);
+    let said = assert_code(&output, 1);
+    assert!(
+        said.contains("server does not support TLS; as it is on this machine, sslmode=disable in its URL will do"),
+        "{said}"
+    );
 }
