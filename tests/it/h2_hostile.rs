@@ -8,8 +8,8 @@ use serde_json::Value;
 use crate::support::{
     Gateway, Setup, USER,
     raw_h2::{
-        CONTINUATION, END_HEADERS, END_STREAM, GOAWAY, HEADERS, RST_STREAM, Raw, SETTINGS, block,
-        call, status,
+        CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, NO_ERROR, RST_STREAM, Raw,
+        SETTINGS, block, call, status,
     },
 };
 
@@ -137,6 +137,72 @@ fn what_http_2_forbids_is_refused_and_nothing_arrives() {
     );
     assert_eq!(raw.fate(1), Some(200));
     assert_eq!(gateway.alloy.received().len(), 1);
+}
+
+/// RFC 9113 §8.1: only END_STREAM ends a request. A server may ask with NO_ERROR that the
+/// rest of one be kept; hyper takes the same word from a client for the end of the body.
+#[test]
+fn a_body_that_a_reset_cuts_is_not_taken_for_whole() {
+    let gateway = Gateway::start();
+    let bearer = format!("Bearer {}", gateway.token());
+    let ends = |flags: u8| flags | END_HEADERS;
+    let trailer = block(&[("x-checksum", "1")]);
+    // With the flags of DATA and of the trailers that it ends with, if there are any.
+    type Body<'a> = (&'a str, Option<(&'a [u8], u8)>, Option<u8>);
+    let bodies: [Body<'_>; 7] = [
+        ("none", None, None),
+        ("a part", Some((b"{", 0)), None),
+        ("all but END_STREAM", Some((b"{}", 0)), None),
+        ("nothing but no END_STREAM", Some((b"", 0)), None),
+        ("whole", Some((b"{}", END_STREAM)), None),
+        ("whole, with trailers", Some((b"{}", 0)), Some(END_STREAM)),
+        ("trailers only", None, Some(END_STREAM)),
+    ];
+    let mut raw = Raw::open(gateway.data);
+    let mut stream = 1;
+    let mut whole = 0;
+    for (name, data, trailers) in bodies {
+        for length in [None, Some("2")] {
+            for pause in [Duration::ZERO, Duration::from_millis(30)] {
+                let ended = data.map_or(0, |(_, flags)| flags) | trailers.unwrap_or(0);
+                let is_whole = ended & END_STREAM != 0;
+                if is_whole && length.is_some() && data.is_none() {
+                    // Contradicts its length: that is told of above.
+                    continue;
+                }
+                let credential = format!("c{stream}");
+                let path = format!("/users/{USER}/credentials/{credential}");
+                let mut fields = call(&path, &bearer);
+                fields.extend(length.map(|length| ("content-length", length)));
+                raw.send(HEADERS, ends(0), stream, &block(&fields));
+                std::thread::sleep(pause);
+                if let Some((data, flags)) = data {
+                    raw.send(DATA, flags, stream, data);
+                }
+                if let Some(flags) = trailers {
+                    raw.send(HEADERS, ends(flags), stream, &trailer);
+                }
+                std::thread::sleep(pause);
+                if is_whole {
+                    assert_eq!(raw.fate(stream), Some(200), "{name}, {length:?}");
+                    whole += 1;
+                } else {
+                    raw.send(RST_STREAM, 0, stream, &NO_ERROR.to_be_bytes());
+                }
+                // The connection goes on, and its next call comes after the one before.
+                raw.headers(stream + 2, &call("/nowhere", &bearer));
+                assert_eq!(raw.fate(stream + 2), Some(404), "{name}, {length:?}");
+                stream += 4;
+                let is_its_intent = |record: &Value| {
+                    record["event"] == "request.intent" && record["credential"] == credential
+                };
+                let has_intent = gateway.trail().iter().any(is_its_intent);
+                assert_eq!(has_intent, is_whole, "{name}, {length:?}");
+                assert_eq!(gateway.alloy.received().len(), whole, "{name}, {length:?}");
+            }
+        }
+    }
+    assert_eq!(whole, 10);
 }
 
 /// The `http` crate cuts a fragment off before anybody sees it. What is left must be the
