@@ -1,4 +1,8 @@
 //! The circuit breaker of one key.
+//!
+//! Only calls that passed while it was closed open it, and only a probe ends what is open:
+//! closed by one that worked, opened again by one that failed. A call that was sent before
+//! it opened may end much later, and says how the upstream was, not how it is.
 
 use std::{
     sync::{
@@ -35,6 +39,8 @@ pub struct Breaker {
 pub struct Pass {
     breaker: Arc<Breaker>,
     probe: bool,
+    /// How often the breaker had opened when the call passed.
+    opened: u64,
 }
 
 /// What a breaker does with calls.
@@ -86,22 +92,19 @@ impl Breaker {
     ///
     /// How long until a call may probe; a second if another call just does.
     pub fn pass(self: &Arc<Self>) -> Result<Pass, Duration> {
-        let open_until = self.open_until_ns.load(Ordering::Acquire);
-        let probe = open_until != 0;
-        if probe {
-            let rest = Duration::from_nanos(open_until).saturating_sub(self.start.elapsed());
-            if !rest.is_zero() {
-                return Err(rest);
-            }
-            if self.probing.swap(true, Ordering::AcqRel) {
-                return Err(PROBE);
-            }
-            self.came_to(BreakerState::HalfOpen);
+        if !self.wants_probe()? {
+            return Ok(self.let_pass(false));
         }
-        Ok(Pass {
-            breaker: Arc::clone(self),
-            probe,
-        })
+        if self.probing.swap(true, Ordering::AcqRel) {
+            return Err(PROBE);
+        }
+        let probe = self.let_pass(true);
+        // The probe before may have ended since the first look.
+        if !self.wants_probe()? {
+            return Ok(self.let_pass(false));
+        }
+        self.came_to(BreakerState::HalfOpen);
+        Ok(probe)
     }
 
     /// Lets a call pass that won't be sent, where one that will be would pass. It has
@@ -117,18 +120,35 @@ impl Breaker {
         if self.probing.load(Ordering::Acquire) {
             return Err(PROBE);
         }
-        Ok(Pass {
+        Ok(self.let_pass(false))
+    }
+
+    fn let_pass(self: &Arc<Self>, probe: bool) -> Pass {
+        Pass {
             breaker: Arc::clone(self),
-            probe: false,
-        })
+            probe,
+            opened: self.times_opened(),
+        }
     }
 
     /// How long calls are refused from now on, without a look at the upstream; `None` if
     /// they pass, or one may probe.
     pub fn open_for(&self) -> Option<Duration> {
+        self.wants_probe().err()
+    }
+
+    /// Whether a call has to find out whether it may close; else it is closed.
+    ///
+    /// # Errors
+    ///
+    /// How long it stays open before that.
+    fn wants_probe(&self) -> Result<bool, Duration> {
         let open_until = self.open_until_ns.load(Ordering::Acquire);
+        if open_until == 0 {
+            return Ok(false);
+        }
         let rest = Duration::from_nanos(open_until).saturating_sub(self.start.elapsed());
-        (!rest.is_zero()).then_some(rest)
+        if rest.is_zero() { Ok(true) } else { Err(rest) }
     }
 
     /// Whether calls are being refused or probed.
@@ -138,10 +158,10 @@ impl Breaker {
 
     /// What it does with calls just now.
     pub fn state(&self) -> BreakerState {
-        match self.open_until_ns.load(Ordering::Acquire) {
-            0 => BreakerState::Closed,
-            until if self.start.elapsed() < Duration::from_nanos(until) => BreakerState::Open,
-            _ => BreakerState::HalfOpen,
+        match self.wants_probe() {
+            Ok(false) => BreakerState::Closed,
+            Ok(true) => BreakerState::HalfOpen,
+            Err(_) => BreakerState::Open,
         }
     }
 
@@ -159,14 +179,34 @@ impl Breaker {
         }
     }
 
-    fn open(&self, bounds: &CircuitBreaker, is_probe: bool) {
-        let until = self.start.elapsed() + bounds.open_for;
-        let until = u64::try_from(until.as_nanos()).unwrap_or(u64::MAX).max(1);
-        let before = self.open_until_ns.swap(until, Ordering::AcqRel);
-        // Calls that were sent before it opened may fail later.
-        if before == 0 || is_probe {
+    fn times_opened(&self) -> u64 {
+        let [_, opened, _] = &self.transitions;
+        opened.load(Ordering::Relaxed)
+    }
+
+    /// Opens it if it is closed.
+    fn open(&self, bounds: &CircuitBreaker) {
+        let until = self.until(bounds);
+        let was_closed =
+            self.open_until_ns
+                .compare_exchange(0, until, Ordering::AcqRel, Ordering::Relaxed);
+        // Of calls that fail at once, each may have been the last that was needed.
+        if was_closed.is_ok() {
             self.came_to(BreakerState::Open);
         }
+    }
+
+    /// Opens it again, in the name of its probe: nobody else changes what is open.
+    fn reopen(&self, bounds: &CircuitBreaker) {
+        self.open_until_ns
+            .store(self.until(bounds), Ordering::Release);
+        self.came_to(BreakerState::Open);
+    }
+
+    /// When it would half open if it opened now, in ns since `start`; never zero.
+    fn until(&self, bounds: &CircuitBreaker) -> u64 {
+        let until = self.start.elapsed() + bounds.open_for;
+        u64::try_from(until.as_nanos()).unwrap_or(u64::MAX).max(1)
     }
 }
 
@@ -176,13 +216,10 @@ impl Pass {
         self.probe
     }
 
-    /// Whether its call may still be sent: the breaker was not opened since then. Once it
-    /// probes, a call from before it opened is not the one to do so.
+    /// Whether its call may still be sent: the breaker is not open, or this is its probe. A
+    /// call from before it opened is not the one to probe.
     pub fn is_good(&self) -> bool {
-        match self.probe {
-            true => self.breaker.open_for().is_none(),
-            false => !self.breaker.is_open(),
-        }
+        self.probe || !self.breaker.is_open()
     }
 
     /// The upstream answered the call, whatever it said.
@@ -199,13 +236,16 @@ impl Pass {
         let Some(bounds) = &self.breaker.bounds else {
             return;
         };
-        let failures = self
-            .breaker
-            .failures
-            .fetch_add(1, Ordering::AcqRel)
-            .saturating_add(1);
-        if self.probe || failures >= bounds.failures.get() {
-            self.breaker.open(bounds, self.probe);
+        if self.probe {
+            return self.breaker.reopen(bounds);
+        }
+        if self.opened != self.breaker.times_opened() {
+            // It was sent before the breaker opened: be it open, half open or closed again.
+            return;
+        }
+        let before = self.breaker.failures.fetch_add(1, Ordering::AcqRel);
+        if before.saturating_add(1) >= bounds.failures.get() {
+            self.breaker.open(bounds);
         }
     }
 }
@@ -266,8 +306,10 @@ mod tests {
         let probe = breaker.pass().unwrap();
         assert!(breaker.pass().is_err());
         assert!(probe.is_good() && !before.is_good());
+        // The failure of a call from before it opened is none of the probe's.
         before.failed();
-        assert!(!probe.is_good());
+        assert!(probe.is_good());
+        assert_eq!(breaker.state(), BreakerState::HalfOpen);
         probe.failed();
         assert_eq!(breaker.pass().unwrap_err(), Duration::from_secs(5));
         assert_eq!(breaker.state(), BreakerState::Open);
@@ -278,6 +320,39 @@ mod tests {
         let _both = (breaker.pass().unwrap(), breaker.pass().unwrap());
         let changes: Vec<_> = breaker.transitions().map(|(_, count)| count).collect();
         assert_eq!(changes, [1, 2, 2], "closed, open, half open");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_from_before_it_opened_move_nothing_whenever_they_end() {
+        let breaker = breaker();
+        let mut before: Vec<_> = (0..40).map(|_| breaker.pass().unwrap()).collect();
+        let mut fail = |many: usize| {
+            let late = before.split_off(before.len() - many);
+            late.into_iter().for_each(Pass::failed);
+        };
+        fail(3);
+        for seconds_left in (1..=5).rev() {
+            fail(5);
+            let rest = Duration::from_secs(seconds_left);
+            assert_eq!(breaker.pass().unwrap_err(), rest);
+            advance(Duration::from_secs(1)).await;
+        }
+        let probe = breaker.pass().unwrap();
+        fail(5);
+        assert!(probe.is_probe() && probe.is_good());
+        probe.worked();
+        // Nor do they say how the upstream is now that it works again.
+        fail(5);
+        assert_eq!(breaker.state(), BreakerState::Closed);
+        for _ in 0..3 {
+            assert_eq!(breaker.state(), BreakerState::Closed);
+            breaker.pass().unwrap().failed();
+        }
+        // One that worked, long ago, does not close it.
+        before.pop().unwrap().worked();
+        assert_eq!(breaker.pass().unwrap_err(), Duration::from_secs(5));
+        let changes: Vec<_> = breaker.transitions().map(|(_, count)| count).collect();
+        assert_eq!(changes, [1, 2, 1], "closed, open, half open");
     }
 
     #[tokio::test(start_paused = true)]
