@@ -11,6 +11,8 @@
 //! The guard counts them against what an honest client does. It only ever ends
 //! the connection: what it lets pass is still read by the library.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::progress::Seen;
@@ -27,6 +29,12 @@ const CREDIT_A_SECOND: f64 = 50.0;
 const CREDIT_A_STREAM: f64 = 4.0;
 /// What resetting a stream costs: more than beginning it gave.
 const RESET_COSTS: f64 = 6.0;
+/// What it costs if the stream lived long: what beginning it gave. A client whose call took
+/// too long cancels it, and so many at once as it may have; no stream is cheaper for it.
+const LATE_RESET_COSTS: f64 = CREDIT_A_STREAM;
+/// A reset before that is the rapid one, which leaves us work and the peer none; one after
+/// twice of it is late.
+const LONG: Duration = Duration::from_millis(100);
 /// DATA below this many bytes is more head than content.
 const DATA_MIN: u32 = 64;
 
@@ -50,21 +58,70 @@ pub struct FrameGuard {
     is_flood: bool,
     /// Whether a header block was begun and has not ended.
     is_in_block: bool,
-    last_stream: u32,
+    streams: Streams,
+}
+
+/// Which streams a peer began, and roughly when. Their numbers only grow (RFC 9113 §5.1.1):
+/// so it is enough to know how far they had come a while ago.
+#[derive(Debug)]
+struct Streams {
+    last: u32,
+    last_began: Instant,
+    /// One that began some time ago, with when that was. It is moved on once it is old.
+    mark: (u32, Instant),
+    /// All up to this one are [`LONG`] old.
+    old: u32,
+}
+
+impl Streams {
+    fn none(now: Instant) -> Self {
+        Self {
+            last: 0,
+            last_began: now,
+            mark: (0, now),
+            old: 0,
+        }
+    }
+
+    /// Notes HEADERS on this stream.
+    fn begin(&mut self, stream: u32, now: Instant) {
+        if stream > self.last {
+            self.look(now);
+            (self.last, self.last_began) = (stream, now);
+        }
+    }
+
+    /// Whether this stream began long ago; whether it is over is not known here.
+    fn is_old(&mut self, stream: u32, now: Instant) -> bool {
+        self.look(now);
+        stream <= self.old
+    }
+
+    fn look(&mut self, now: Instant) {
+        // Twice: with the mark, what has begun last may be old.
+        for _ in 0..2 {
+            let (stream, began) = self.mark;
+            if now.duration_since(began) >= LONG {
+                self.old = stream;
+                self.mark = (self.last, self.last_began);
+            }
+        }
+    }
 }
 
 impl FrameGuard {
     /// A connection of which nothing was read yet.
     pub fn new() -> Self {
+        let now = Instant::now();
         Self {
             head: [0; HEAD],
             have: 0,
             skip: PREFACE,
             credit: CREDIT_MAX,
-            at: Instant::now(),
+            at: now,
             is_flood: false,
             is_in_block: false,
-            last_stream: 0,
+            streams: Streams::none(now),
         }
     }
 
@@ -110,23 +167,24 @@ impl FrameGuard {
     fn frame(&mut self) {
         let [l2, l1, l0, kind, flags, s3, s2, s1, s0] = self.head;
         let len = u32::from_be_bytes([0, l2, l1, l0]);
+        let stream = u32::from_be_bytes([s3 & 0x7f, s2, s1, s0]);
+        let now = Instant::now();
         self.skip = len.into();
         if matches!(kind, HEADERS | CONTINUATION) {
             self.is_in_block = flags & END_HEADERS == 0;
         }
         let cost = match kind {
             HEADERS => {
-                let stream = u32::from_be_bytes([s3 & 0x7f, s2, s1, s0]);
-                self.last_stream = self.last_stream.max(stream);
+                self.streams.begin(stream, now);
                 -CREDIT_A_STREAM
             }
             DATA if len >= DATA_MIN => return,
             // The frames of one header block are bounded by the library.
             CONTINUATION => return,
+            RST_STREAM if self.streams.is_old(stream, now) => LATE_RESET_COSTS,
             RST_STREAM => RESET_COSTS,
             _ => 1.0,
         };
-        let now = Instant::now();
         let back = now.duration_since(self.at).as_secs_f64() * CREDIT_A_SECOND;
         self.at = now;
         self.credit = (self.credit + back - cost).min(CREDIT_MAX);
@@ -135,13 +193,17 @@ impl FrameGuard {
 
     /// What tells the peer why: GOAWAY with ENHANCE_YOUR_CALM (RFC 9113 §6.8, §7).
     pub fn go_away(&self) -> [u8; HEAD + 8] {
-        let [s3, s2, s1, s0] = self.last_stream.to_be_bytes();
+        let [s3, s2, s1, s0] = self.streams.last.to_be_bytes();
         [0, 0, 8, 7, 0, 0, 0, 0, 0, s3, s2, s1, s0, 0, 0, 0, 0x0b]
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::time::advance;
+
     use super::*;
 
     const PRIORITY: u8 = 2;
@@ -218,6 +280,60 @@ mod tests {
             guard.see(&frame(DATA, 0, 19_999, &[0; DATA_MIN as usize]));
             assert!(!guard.is_flood());
         }
+    }
+
+    fn begin(stream: u32) -> Vec<u8> {
+        frame(HEADERS, 5, stream, &[0; 40])
+    }
+
+    fn reset(stream: u32) -> Vec<u8> {
+        frame(RST_STREAM, 0, stream, &[0, 0, 0, 8])
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_that_a_client_gives_up_are_no_flood_however_many_it_has_at_once() {
+        for lived in [200, 1000, 20_000] {
+            let mut guard = FrameGuard::new();
+            guard.see(&preface());
+            let streams = (0..100).map(|round| (0..30).map(move |n| 2 * (30 * round + n) + 1));
+            for some in streams {
+                some.clone().for_each(|n| _ = guard.see(&begin(n)));
+                advance(Duration::from_millis(lived)).await;
+                some.for_each(|n| _ = guard.see(&reset(n)));
+                assert!(!guard.is_flood(), "after {lived} ms");
+            }
+            // As a time-out for each of them would have it: one begins, another one ends.
+            for n in 3000..6000 {
+                guard.see(&begin(2 * n + 1));
+                if n >= 3030 {
+                    guard.see(&reset(2 * (n - 30) + 1));
+                }
+                advance(Duration::from_millis(lived) / 30).await;
+                assert!(!guard.is_flood(), "{n}, after {lived} ms");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn resets_of_young_streams_and_of_one_again_and_again_are_a_flood_also_much_later() {
+        let is_flood = |lived: u64, again: bool| async move {
+            let mut guard = FrameGuard::new();
+            guard.see(&preface());
+            guard.see(&begin(1));
+            advance(Duration::from_secs(60)).await;
+            for n in 1..2000 {
+                guard.see(&begin(2 * n + 1));
+                advance(Duration::from_millis(lived)).await;
+                guard.see(&reset(if again { 1 } else { 2 * n + 1 }));
+                if again {
+                    guard.see(&reset(1));
+                }
+            }
+            guard.is_flood()
+        };
+        assert!(is_flood(0, false).await);
+        assert!(is_flood(10, false).await);
+        assert!(is_flood(0, true).await);
     }
 
     #[tokio::test(start_paused = true)]

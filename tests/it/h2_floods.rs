@@ -1,5 +1,9 @@
 //! Floods of HTTP/2 frames that cost a peer nothing: each ends in GOAWAY.
 
+use std::time::Duration;
+
+use alloy_gateway::simulated_alloy::Behaviour;
+
 use crate::support::{
     Setup, USER,
     raw_h2::{
@@ -129,6 +133,39 @@ fn floods_end_in_goaway_enhance_your_calm_and_others_are_served_meanwhile() {
     assert!(ended >= count - 1, "{ended} of {count} are in the trail");
 }
 
+/// A client whose calls time out cancels each of them: that is no rapid reset, and must not
+/// cost a call its answer that goes on over the same connection.
+#[test]
+fn calls_that_time_out_one_after_another_do_not_end_the_connection_of_those_that_go_on() {
+    const ROUNDS: u32 = 6;
+    const AT_ONCE: u32 = 30;
+    let gateway = Setup::default()
+        .upstream("circuit_breaker: off")
+        .tenant("hasty", &["users: all", "in_flight: 1000"])
+        .start();
+    let (release, held) = tokio::sync::watch::channel(false);
+    gateway.alloy.always(Behaviour::Held(held));
+    let bearer = format!("Bearer {}", gateway.token_of("hasty"));
+    let mut raw = Raw::open(gateway.data);
+    assert!(raw.headers(1, &call(&format!("/users/{USER}/credentials/c1"), &bearer)));
+    for round in 0..ROUNDS {
+        let streams = (0..AT_ONCE).map(|n| 2 * (round * AT_ONCE + n) + 3);
+        for stream in streams.clone() {
+            let path = format!("/users/{USER}/credentials/c{stream}");
+            assert!(raw.headers(stream, &call(&path, &bearer)), "{round}");
+        }
+        let sent = usize::try_from((round + 1) * AT_ONCE + 1).unwrap();
+        let came = gateway.alloy.wait_for(sent, Duration::from_secs(20));
+        assert!(came, "{round}: {:?}", gateway.trail().last());
+        std::thread::sleep(Duration::from_millis(250));
+        for stream in streams {
+            assert!(raw.send(RST_STREAM, 0, stream, &[0, 0, 0, 8]), "{round}");
+        }
+    }
+    release.send(true).unwrap();
+    assert_eq!(raw.fate(1), Some(200));
+}
+
 /// RFC 9113 §6.9: without a window no answer can be written; a PING each moment is
 /// no request.
 #[test]
@@ -142,7 +179,7 @@ fn a_peer_that_never_opens_its_window_ends_as_an_idle_one_however_much_it_pings(
     }
     let pings_max = 100;
     let pings = (0..pings_max).take_while(|_| {
-        std::thread::sleep(std::time::Duration::from_millis(200));
+        std::thread::sleep(Duration::from_millis(200));
         raw.send(PING, 0, 0, &[0; 8])
     });
     let pings = pings.count();
