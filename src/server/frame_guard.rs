@@ -83,12 +83,14 @@ impl Streams {
         }
     }
 
-    /// Notes HEADERS on this stream.
-    fn begin(&mut self, stream: u32, now: Instant) {
-        if stream > self.last {
+    /// Notes HEADERS on this stream; whether they begin it.
+    fn begins(&mut self, stream: u32, now: Instant) -> bool {
+        let begins = stream > self.last;
+        if begins {
             self.look(now);
             (self.last, self.last_began) = (stream, now);
         }
+        begins
     }
 
     /// Whether this stream began long ago; whether it is over is not known here.
@@ -174,10 +176,8 @@ impl FrameGuard {
             self.is_in_block = flags & END_HEADERS == 0;
         }
         let cost = match kind {
-            HEADERS => {
-                self.streams.begin(stream, now);
-                -CREDIT_A_STREAM
-            }
+            // Those of a trailer begin nothing.
+            HEADERS if self.streams.begins(stream, now) => -CREDIT_A_STREAM,
             DATA if len >= DATA_MIN => return,
             // The frames of one header block are bounded by the library.
             CONTINUATION => return,
@@ -200,8 +200,6 @@ impl FrameGuard {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::time::advance;
 
     use super::*;
@@ -334,6 +332,19 @@ mod tests {
         assert!(is_flood(0, false).await);
         assert!(is_flood(10, false).await);
         assert!(is_flood(0, true).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn trailers_give_nothing_that_a_reset_could_be_paid_with() {
+        let mut guard = FrameGuard::new();
+        guard.see(&preface());
+        let is_flood = (0..200).any(|n| {
+            guard.see(&frame(HEADERS, END_HEADERS, 2 * n + 1, &[0; 40]));
+            guard.see(&begin(2 * n + 1));
+            guard.see(&reset(2 * n + 1));
+            guard.is_flood()
+        });
+        assert!(is_flood);
     }
 
     #[tokio::test(start_paused = true)]
