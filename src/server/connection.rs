@@ -188,7 +188,8 @@ fn drive<C: Future<Output = hyper::Result<()>>>(
             leave(connection.as_mut());
             ended = connection.as_mut().poll(cx);
         }
-        ended.map(|ended| ended.map_err(|error| ConnectionEnd::of(&error)))
+        // Now: with the connection, hyper drops what works on its requests.
+        ended.map(|ended| ended.map_err(|error| ConnectionEnd::of(&error, progress.has_served())))
     })
 }
 

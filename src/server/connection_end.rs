@@ -1,5 +1,7 @@
 //! Why connections end without an answer, in words that metrics and trail share.
 
+use std::{error::Error, io};
+
 /// Why a connection ended without an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConnectionEnd {
@@ -9,6 +11,9 @@ pub enum ConnectionEnd {
     TlsHandshake,
     /// Nothing was to be done for too long.
     IdleTimeout,
+    /// The peer left while a request of it was worked on, or later. What came of that stands
+    /// in records of its own.
+    CallerLeft,
     /// A head, or the handshake before it, took too long.
     HeaderTimeout,
     /// The peer left while it was not yet clear which protocol it speaks.
@@ -17,7 +22,7 @@ pub enum ConnectionEnd {
     HeadTooLarge,
     /// hyper can't parse it.
     NotHttp,
-    /// The peer left within a message.
+    /// The peer left within a head.
     CutShort,
     /// The peer floods us with frames, or empty lines, that cost it nothing.
     Flood,
@@ -31,10 +36,11 @@ pub enum ConnectionEnd {
 
 impl ConnectionEnd {
     /// All of them, each at its own index.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::PerPeer,
         Self::TlsHandshake,
         Self::IdleTimeout,
+        Self::CallerLeft,
         Self::HeaderTimeout,
         Self::CutHead,
         Self::HeadTooLarge,
@@ -52,6 +58,7 @@ impl ConnectionEnd {
             Self::PerPeer => "connections-per-peer",
             Self::TlsHandshake => "tls-handshake",
             Self::IdleTimeout => "idle-timeout",
+            Self::CallerLeft => "caller-left",
             Self::HeaderTimeout => "header-timeout",
             Self::CutHead => "cut-head",
             Self::HeadTooLarge => "head-too-large",
@@ -64,12 +71,15 @@ impl ConnectionEnd {
         }
     }
 
-    /// What hyper says of it.
-    pub fn of(error: &hyper::Error) -> Self {
+    /// What hyper says of it. `was_served`: a request was worked on, and it is not the next
+    /// one that is not whole.
+    pub fn of(error: &hyper::Error, was_served: bool) -> Self {
         if error.is_parse_too_large() {
             Self::HeadTooLarge
         } else if error.is_parse() {
             Self::NotHttp
+        } else if was_served && is_departure(error) {
+            Self::CallerLeft
         } else if error.is_incomplete_message() {
             Self::CutShort
         } else if error.is_timeout() {
@@ -79,11 +89,16 @@ impl ConnectionEnd {
         }
     }
 
-    /// Whether the peer was turned away. A connection that was idle was not: it is counted
-    /// alone, and does not stand in the trail.
+    /// Whether the peer was turned away. A connection that was idle was not, nor was a peer
+    /// that left by itself: that is counted alone, and does not stand in the trail.
     pub fn is_refusal(self) -> bool {
-        self != Self::IdleTimeout
+        !matches!(self, Self::IdleTimeout | Self::CallerLeft)
     }
+}
+
+/// Whether the peer is gone: it ended the connection, or the system says so.
+fn is_departure(error: &hyper::Error) -> bool {
+    error.is_incomplete_message() || error.source().is_some_and(|cause| cause.is::<io::Error>())
 }
 
 #[cfg(test)]

@@ -30,6 +30,8 @@ pub struct Progress {
     /// Since when a head is open, in ms since `start`, plus one; 0 if none is.
     head_ms: AtomicU64,
     requests: AtomicU32,
+    /// Whether there ever was a request.
+    had_request: AtomicBool,
     turns: Turns,
     malformed: Malformed,
     flooded: AtomicBool,
@@ -105,6 +107,7 @@ impl Progress {
             moved_ms: AtomicU64::new(0),
             head_ms: AtomicU64::new(0),
             requests: AtomicU32::new(0),
+            had_request: AtomicBool::new(false),
             turns: Turns::new(is_http2),
             malformed: Malformed::default(),
             flooded: AtomicBool::new(false),
@@ -128,6 +131,12 @@ impl Progress {
         self.requests.load(Ordering::Acquire) > 0
     }
 
+    /// Whether a request is being worked on, or was and no other one has begun.
+    pub fn has_served(&self) -> bool {
+        let is_within_next = self.head_ms.load(Ordering::Acquire) > 0 || self.malformed().is_some();
+        self.is_busy() || self.had_request.load(Ordering::Acquire) && !is_within_next
+    }
+
     /// Whether the peer was found to flood us with what costs it nothing.
     pub fn is_flooded(&self) -> bool {
         self.flooded.load(Ordering::Acquire)
@@ -145,6 +154,7 @@ impl Progress {
 
     /// Notes that a request is being worked on.
     pub fn busy(self: &Arc<Self>) -> Busy {
+        self.had_request.store(true, Ordering::Release);
         self.requests.fetch_add(1, Ordering::AcqRel);
         Busy(Arc::clone(self))
     }

@@ -1,7 +1,8 @@
 //! Start, end, and what a caller's leaving does to a call.
 
 use std::{
-    net::TcpStream,
+    io::Write,
+    net::{Shutdown, TcpStream},
     process::Command,
     thread,
     time::{Duration, Instant},
@@ -9,9 +10,14 @@ use std::{
 
 use alloy_gateway::simulated_alloy::Behaviour;
 use rustix::process::Signal;
+use serde_json::Value;
+use socket2::SockRef;
 
 use crate::support::{
-    Gateway, Setup, USER, assert_refusal, binary, delete, fault_points, gateway::Process, h2,
+    Gateway, Setup, USER, assert_refusal, binary, delete, fault_points,
+    gateway::Process,
+    h2,
+    raw_h2::{Raw, call},
 };
 
 #[test]
@@ -225,6 +231,64 @@ fn no_delete_is_sent_before_its_intent_is_on_disk() {
         let trail = gateway.trail();
         assert_eq!(trail.last().unwrap()["event"], "request.outcome");
     }
+}
+
+/// docs/audit-format.md: `connection.refused` is of a connection that ended before there was
+/// a request. Of one that was worked on, the trail tells otherwise.
+#[test]
+fn a_caller_that_leaves_while_its_call_is_worked_on_was_not_turned_away() {
+    let gateway = Gateway::start();
+    let (release, held) = tokio::sync::watch::channel(false);
+    gateway.alloy.always(Behaviour::Held(held));
+    let leaves: [fn(TcpStream) -> Option<TcpStream>; 3] = [
+        |_closed| None,
+        |half_closed| {
+            half_closed.shutdown(Shutdown::Write).unwrap();
+            Some(half_closed)
+        },
+        |reset| {
+            let linger = SockRef::from(&reset).set_linger(Some(Duration::ZERO));
+            linger.unwrap();
+            None
+        },
+    ];
+    let left_are = |count: usize| {
+        let left = "connections_refused_total{reason=\"caller-left\"}";
+        let end = Instant::now() + Duration::from_secs(10);
+        while gateway.scrape().get(left) != count as f64 {
+            assert!(Instant::now() < end, "{count}: {}", gateway.trail_text());
+            thread::sleep(Duration::from_millis(20));
+        }
+    };
+    for (n, leave) in leaves.into_iter().enumerate() {
+        let mut caller = TcpStream::connect(gateway.data).unwrap();
+        let bytes = delete(USER, &format!("c{n}"), gateway.token());
+        caller.write_all(bytes.as_bytes()).unwrap();
+        assert!(gateway.alloy.wait_for(n + 1, Duration::from_secs(10)));
+        let _half_closed = leave(caller);
+        left_are(n + 1);
+    }
+    let calls = leaves.len() + 1;
+    let mut over_http2 = Raw::open(gateway.data);
+    let path = format!("/users/{USER}/credentials/c{}", leaves.len());
+    over_http2.headers(1, &call(&path, &format!("Bearer {}", gateway.token())));
+    assert!(gateway.alloy.wait_for(calls, Duration::from_secs(10)));
+    drop(over_http2);
+    left_are(calls);
+    release.send(true).unwrap();
+    for n in 0..calls {
+        let is_it = |record: &Value| record["credential"] == format!("c{n}");
+        let intent = gateway.record("the intent", is_it);
+        gateway.record("the outcome", |record| record["intent"] == intent["seq"]);
+    }
+    let is_refused = |record: &Value| record["event"] == "connection.refused";
+    assert!(!gateway.trail().iter().any(is_refused));
+    // A head that is not whole is none of a request.
+    let mut caller = TcpStream::connect(gateway.data).unwrap();
+    caller.write_all(b"DELETE / HTTP/1.1\r\nHost").unwrap();
+    drop(caller);
+    let refused = gateway.record("the end", is_refused);
+    assert_eq!(refused["reason"], "cut-short");
 }
 
 #[test]
