@@ -17,7 +17,6 @@ mod validate;
 
 use std::{
     collections::HashMap,
-    fs::File,
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -38,7 +37,7 @@ pub use self::{
     validate::expected_id,
     validate::name,
 };
-use crate::{background, secret::hex};
+use crate::{background, named_file, secret::hex};
 
 /// The longest config that is read; 100,000 tenants take some 20 MiB.
 const CONFIG_BYTES_MAX: u64 = 32 << 20;
@@ -193,7 +192,7 @@ fn read(path: &Path) -> Result<String, String> {
     let bytes = if is_stdin(path) {
         background::read(io::stdin().lock(), 0, CONFIG_BYTES_MAX)
     } else {
-        read_file(path)
+        named_file::read(path, CONFIG_BYTES_MAX)
     };
     let bytes = bytes.map_err(|error| format!("cannot be read: {error}"))?;
     if bytes.len() as u64 > CONFIG_BYTES_MAX {
@@ -213,12 +212,6 @@ fn read(path: &Path) -> Result<String, String> {
     nests_sanely(&text)?;
     names_anchors_once(&text)?;
     Ok(text)
-}
-
-fn read_file(path: &Path) -> io::Result<Vec<u8>> {
-    let file = File::open(path)?;
-    let length = file.metadata()?.len();
-    background::read(file, length, CONFIG_BYTES_MAX)
 }
 
 /// YAML lets an anchor be defined anew, and the parser (yaml_serde 0.10) then confuses

@@ -73,6 +73,7 @@ pub mod systemd;
 // What several of these are built on.
 mod background;
 pub mod fault_point;
+mod named_file;
 pub mod one_write;
 pub mod timers;
 pub mod tls;

@@ -40,6 +40,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Looking takes at most about this part of the time, however many files there are.
 /// Reading those that changed comes to it, in spare time if they are long.
 const LOOK_SHARE: u32 = 100;
+/// What brings about a load of what was found on the disk.
+const FOUND: &str = "file";
 /// Problems, and warnings, that are logged one by one.
 const LOGGED_MAX: usize = 20;
 
@@ -167,7 +169,7 @@ impl Reloader {
         let loading = self.loading();
         if self.state().loaded != *found {
             // Its problems are told where it is refused.
-            let _ = self.reload_now(&loading, "file");
+            let _ = self.reload_now(&loading, FOUND);
         }
     }
 
@@ -242,7 +244,11 @@ impl Reloader {
             }
             Err(problems) => {
                 last.problems = problems.lines();
-                self.reject(&last);
+                // What cannot be read now and then is told once, until that changes.
+                let is_known = by == FOUND && read.has_missed_files;
+                if !(is_known && last.problems == self.state().last.problems) {
+                    self.reject(&last);
+                }
                 Err(problems)
             }
         };

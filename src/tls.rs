@@ -3,7 +3,11 @@
 
 mod pem;
 
-use std::{fs, io, path::PathBuf, sync::Arc};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use rustls::{
     ClientConfig, Error, InconsistentKeys, RootCertStore, ServerConfig,
@@ -21,7 +25,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
 pub use self::pem::{Validity, validities};
-use crate::config::settings::Trust;
+use crate::{config::settings::Trust, named_file};
 
 /// The longest file of certificate authorities that is read: the system's own
 /// bundle has some 220 KiB.
@@ -311,19 +315,18 @@ fn system_roots() -> Result<RootCertStore, TrustError> {
     Ok(roots)
 }
 
-fn file_roots(path: &PathBuf) -> Result<(RootCertStore, Option<Validity>), String> {
-    let length = fs::metadata(path).map_err(|error| error.to_string())?.len();
-    if length > ROOTS_BYTES_MAX {
-        return Err(format!(
-            "it has {length} bytes, at most {ROOTS_BYTES_MAX} are read"
-        ));
+fn file_roots(path: &Path) -> Result<(RootCertStore, Option<Validity>), String> {
+    let pem = named_file::read(path, ROOTS_BYTES_MAX).map_err(|error| error.to_string())?;
+    if pem.len() as u64 > ROOTS_BYTES_MAX {
+        return Err(format!("it is longer than {ROOTS_BYTES_MAX} bytes"));
     }
-    let pem = fs::read(path).map_err(|error| error.to_string())?;
     Ok((pem::authorities(&pem)?, pem::last_to_end(&pem)))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
     use tokio::net::TcpListener;
 

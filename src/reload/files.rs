@@ -1,6 +1,7 @@
 //! Noticing that a file has another content, at the cost of a `stat`.
 
 use std::{
+    collections::HashSet,
     fs::{self, File},
     io::Read,
     os::unix::fs::MetadataExt,
@@ -29,7 +30,9 @@ struct Seen {
     stamp: Option<Stamp>,
     /// The SHA-256 of its content; `None` if it can't be read.
     content: Option<[u8; SHA256_OUTPUT_LEN]>,
-    /// Whether the stamp alone tells that it is still the same.
+    /// Whether the stamp alone tells that it is still the same. Never of a file that is
+    /// there and can't be read: that passes (no descriptor was left, a network's disk was
+    /// away) and leaves no trace in the stamp.
     is_settled: bool,
 }
 
@@ -80,6 +83,18 @@ impl Files {
         })
     }
 
+    /// As if these could not be read: found readable, they are other files.
+    pub fn without(mut self, unread: &[PathBuf]) -> Self {
+        let unread: HashSet<_> = unread.iter().collect();
+        for seen in &mut self.0 {
+            if unread.contains(&seen.path) {
+                seen.content = None;
+                seen.is_settled = false;
+            }
+        }
+        self
+    }
+
     fn of(
         paths: &[PathBuf],
         before: Option<&Self>,
@@ -111,7 +126,7 @@ impl Seen {
             path: path.to_owned(),
             stamp,
             content,
-            is_settled: stamp.is_none_or(|stamp| stamp.is_older_than(now)),
+            is_settled: stamp.is_none_or(|it| content.is_some() && it.is_older_than(now)),
         }
     }
 }
@@ -222,6 +237,37 @@ mod tests {
         before.0[0].is_settled = true;
         before.0[0].content = None;
         assert!(Files::look(&paths, Some(&before)) == before);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_never_settled_and_one_that_is_missing_is() {
+        let directory = tempfile::tempdir().unwrap();
+        // A regular file; at its beginning no memory is mapped, so reading fails (EIO).
+        let unreadable = Path::new("/proc/self/mem");
+        assert!(stamp(unreadable).is_some() && content(unreadable).is_none());
+        let later = SystemTime::now() + 2 * UNSETTLED + Duration::from_secs(1);
+        let is_settled = |path: &Path| Seen::look(path, None, later).is_settled;
+        assert!(!is_settled(unreadable));
+        assert!(is_settled(&directory.path().join("missing")));
+    }
+
+    #[test]
+    fn a_file_that_a_load_could_not_read_is_another_one_once_it_can_be_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let paths = ["a", "b"].map(|name| directory.path().join(name));
+        for path in &paths {
+            fs::write(path, "one").unwrap();
+        }
+        let later = SystemTime::now() + 2 * UNSETTLED + Duration::from_secs(1);
+        let see = |path: &Path, known: Option<&Seen>| Seen::look(path, known, later);
+        let settled = Files::of(&paths, None, see);
+        let missed = settled.clone().without(&paths[1..]);
+        assert!(!missed.are_still(&paths));
+        let again = Files::look(&paths, Some(&missed));
+        assert!(again != missed && again == settled);
+        let missed_what_is_gone = settled.without(&paths[..1]);
+        fs::remove_file(&paths[0]).unwrap();
+        assert!(Files::look(&paths, Some(&missed_what_is_gone)) == missed_what_is_gone);
     }
 
     #[test]

@@ -8,11 +8,14 @@ use std::{
 };
 
 use super::files::Files;
-use crate::config::{
-    self, Loaded, named,
-    problem::{Problem, Problems},
-    settings::Settings,
-    snapshot::{self, Built, Snapshot},
+use crate::{
+    config::{
+        self, Loaded, named,
+        problem::{Problem, Problems},
+        settings::Settings,
+        snapshot::{self, Built, Snapshot},
+    },
+    named_file,
 };
 
 /// What a config is read against.
@@ -36,10 +39,24 @@ pub struct Read {
     /// What is worth a warning, as lines for people; nothing if it is invalid.
     pub warnings: Vec<String>,
     pub built: Result<(Arc<Settings>, Built), Problems>,
+    /// Whether a file could not be read.
+    pub has_missed_files: bool,
 }
 
 impl Basis {
+    /// A file that the load missed is tried again, whatever the look at it found.
     pub fn read(&self) -> Read {
+        let (mut read, missed) = named_file::while_running(|| self.read_whatever_is_there());
+        if read.built.is_err() {
+            read.found = read.found.without(&missed);
+        }
+        Read {
+            has_missed_files: !missed.is_empty(),
+            ..read
+        }
+    }
+
+    fn read_whatever_is_there(&self) -> Read {
         let at = SystemTime::now();
         let files = |named| watched(&self.path, std::iter::once(&*self.settings).chain(named));
         // Before it is read: what changes meanwhile is seen by the next look.
@@ -66,6 +83,7 @@ impl Basis {
             named,
             warnings,
             built,
+            has_missed_files: false,
         }
     }
 

@@ -14,7 +14,7 @@ use std::{
 
 use alloy_gateway::{simulated_alloy::Behaviour, token::NewToken};
 use http_body_util::Full;
-use rustix::process::Signal;
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 use serde_json::Value;
 
 use crate::support::{
@@ -605,4 +605,39 @@ fn a_config_from_standard_input_is_read_once_and_what_it_names_again() {
         .iter()
         .any(|record| record["event"] == "config.rejected");
     assert!(!refused, "{}", gateway.trail_text());
+}
+
+/// Descriptors run out in a flood of connections, say; nobody touches the files again.
+#[test]
+fn a_revocation_that_could_not_be_read_at_first_takes_effect_once_it_can_be() {
+    let gateway = Gateway::start();
+    let second = NewToken::generate().unwrap();
+    let open = gateway.delete(USER, "c1");
+    assert_eq!(open.status, 200);
+    let id = Pid::from_raw(i32::try_from(gateway.process.id()).unwrap());
+    let few = Rlimit {
+        current: Some(5),
+        maximum: getrlimit(Resource::Nofile).maximum,
+    };
+    let before = prlimit(id, Resource::Nofile, few).unwrap();
+    gateway.edit_config(|text| with_token(&text, &second));
+    let is_unreadable = |line: &Value| {
+        let problem = line["problem"].as_str();
+        problem.is_some_and(|it| it.contains("Too many open files"))
+    };
+    gateway.process.wait_for(is_unreadable);
+    // Longer than a file takes to settle.
+    thread::sleep(Duration::from_secs(5));
+    prlimit(id, Resource::Nofile, before).unwrap();
+    wait_until("the revocation", || {
+        gateway.delete(USER, "c1").status == 401
+    });
+    let told = gateway.process.output();
+    let told = told
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok());
+    assert_eq!(told.filter(is_unreadable).count(), 1, "told once");
+    let rejected = gateway.trail().into_iter();
+    let rejected = rejected.filter(|record| record["event"] == "config.rejected");
+    assert_eq!(rejected.count(), 1, "{}", gateway.trail_text());
 }

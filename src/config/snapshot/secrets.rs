@@ -1,18 +1,18 @@
 //! Reading the secrets that settings name.
 
 use std::{
-    env, fs, io,
+    env,
     path::{Path, PathBuf},
 };
 
 use super::Snapshot;
 use crate::{
-    background,
     config::{
         problem::{FieldPath, Problem, Segment},
         settings::{Audit, SecretSource, Settings},
         suggest::is_repeatable,
     },
+    named_file,
     secret::{ApiKey, MacKey},
     token::looks_like_token,
 };
@@ -129,7 +129,7 @@ fn read_credential(name: &str) -> Result<Vec<u8>, String> {
         "CREDENTIALS_DIRECTORY is not set: systemd sets it for a unit with LoadCredential=; to check by hand, set it to the directory in which a file of that name stands",
     )?;
     let path = PathBuf::from(directory).join(name);
-    contents(&path, SECRET_BYTES_MAX).map_err(|error| match is_repeatable(name) {
+    named_file::read(&path, SECRET_BYTES_MAX).map_err(|error| match is_repeatable(name) {
         true => format!("cannot read {}: {error}", path.display()),
         false => format!("cannot read the credential that is named there (a long name is not repeated: it may be the secret): {error}"),
     })
@@ -137,11 +137,6 @@ fn read_credential(name: &str) -> Result<Vec<u8>, String> {
 
 /// A file to its end, or to somewhat beyond `bytes_max`, so that the reader sees the excess.
 pub fn read_file(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String> {
-    contents(path, bytes_max).map_err(|error| format!("cannot read {}: {error}", path.display()))
-}
-
-fn contents(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
-    let file = fs::File::open(path)?;
-    let length = file.metadata()?.len();
-    background::read(file, length, bytes_max)
+    named_file::read(path, bytes_max)
+        .map_err(|error| format!("cannot read {}: {error}", path.display()))
 }
