@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashSet,
-    fs::{self, File},
+    fs,
     io::Read,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -11,7 +11,7 @@ use std::{
 
 use aws_lc_rs::digest::SHA256_OUTPUT_LEN;
 
-use crate::background;
+use crate::{background, named_file};
 
 /// The most that is read of a file; the largest that a config may name.
 const BYTES_MAX: u64 = 64 << 20;
@@ -154,7 +154,7 @@ fn stamp(path: &Path) -> Option<Stamp> {
 }
 
 fn content(path: &Path) -> Option<[u8; SHA256_OUTPUT_LEN]> {
-    let file = File::open(path).ok()?;
+    let file = named_file::open_regular(path).ok()?;
     background::sha256_of(file.take(BYTES_MAX + 1)).ok()
 }
 

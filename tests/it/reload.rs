@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     os::unix::fs::{PermissionsExt, symlink},
+    path::Path,
     process::Command,
     sync::{
         Arc,
@@ -640,4 +641,31 @@ fn a_revocation_that_could_not_be_read_at_first_takes_effect_once_it_can_be() {
     let rejected = gateway.trail().into_iter();
     let rejected = rejected.filter(|record| record["event"] == "config.rejected");
     assert_eq!(rejected.count(), 1, "{}", gateway.trail_text());
+}
+
+#[test]
+fn a_pipe_in_the_place_of_a_file_is_refused_and_holds_up_no_reload() {
+    let gateway = Gateway::start();
+    let pipe = |path: &Path| {
+        fs::rename(path, path.with_extension("kept")).unwrap();
+        let made = Command::new("mkfifo").arg(path).status();
+        assert!(made.unwrap().success());
+    };
+    let put_back = |path: &Path| fs::rename(path.with_extension("kept"), path).unwrap();
+    let files = [gateway.path("api-key"), gateway.config_path()];
+    for (path, credential) in files.into_iter().zip(["c1", "c2"]) {
+        pipe(&path);
+        let is_told = |line: &Value| {
+            let problem = line["problem"].as_str().unwrap_or_default();
+            let file = path.file_name().unwrap().to_str().unwrap();
+            problem.contains("a pipe is read at a start alone") && problem.contains(file)
+        };
+        gateway.process.wait_for(is_told);
+        let (status, said) = gateway.admin_socket("POST", "/-/reload");
+        assert_eq!(status, 400);
+        assert!(said.contains("it is no regular file"), "{said}");
+        assert_eq!(gateway.delete(USER, credential).status, 200);
+        put_back(&path);
+        reload(&gateway);
+    }
 }
