@@ -81,14 +81,17 @@ impl<'a> Token<'a> {
 /// repeated.
 pub fn looks_like_token(text: &str) -> bool {
     let bytes = text.as_bytes();
-    bytes.starts_with(PREFIX) || (bytes.len() >= TOKEN_LEN && holds_token(bytes))
+    bytes.starts_with(PREFIX) || holds_token(bytes)
 }
 
-fn holds_token(bytes: &[u8]) -> bool {
-    memmem::find_iter(bytes, PREFIX).any(|at| {
-        let rest = bytes.get(at + PREFIX.len()..at + TOKEN_LEN);
-        rest.is_some_and(|rest| rest.iter().all(u8::is_ascii_alphanumeric))
-    })
+/// Whether what may be a whole token stands anywhere in a text.
+pub fn holds_token(bytes: &[u8]) -> bool {
+    // Looked for in every id, and few are as long.
+    bytes.len() >= TOKEN_LEN
+        && memmem::find_iter(bytes, PREFIX).any(|at| {
+            let rest = bytes.get(at + PREFIX.len()..at + TOKEN_LEN);
+            rest.is_some_and(|rest| rest.iter().all(u8::is_ascii_alphanumeric))
+        })
 }
 
 impl fmt::Debug for Token<'_> {

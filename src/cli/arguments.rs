@@ -5,7 +5,7 @@ use std::env;
 use clap::Parser;
 
 use super::{Cli, Exit, output::errln};
-use crate::token::{Token, looks_like_token};
+use crate::token::{holds_token, looks_like_token};
 
 /// Parses the command line of this process.
 ///
@@ -22,7 +22,7 @@ pub fn parsed() -> Result<Cli, Exit> {
         let values = values.map(|(_, value)| value);
         arguments.iter().map(String::as_str).chain(values)
     };
-    if words().any(|word| Token::parse(word.as_bytes()).is_ok()) {
+    if words().any(|word| holds_token(word.as_bytes())) {
         return Err(refused(TOKEN));
     }
     Cli::try_parse().map_err(|error| {

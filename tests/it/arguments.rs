@@ -41,9 +41,11 @@ fn a_token_in_the_command_line_is_refused_and_not_repeated() {
     }
     // Also where it would do as what is asked for.
     let equals = format!("--token={whole}");
+    let within = format!("who found {whole} told us");
     for args in [
         &["check", whole][..],
         &["freeze", whole, "--reason", "x"],
+        &["freeze", "billing", "--reason", &within],
         &["audit", "query", &equals],
     ] {
         let output = run(args);

@@ -663,6 +663,24 @@ fn what_cannot_be_done_is_said_with_what_to_do() {
         gateway.admin_socket_with("POST", "/-/freeze", "billing").0,
         400
     );
+    let token = gateway.token();
+    for (field, value) in [
+        ("reason", token.to_owned()),
+        ("by", format!("who found {token}")),
+    ] {
+        let mut order = serde_json::json!({ "tenant": "billing", "reason": "leaked" });
+        order[field] = value.into();
+        for path in ["/-/freeze", "/-/thaw"] {
+            let (status, said) = gateway.admin_socket_with("POST", path, &order.to_string());
+            assert_eq!(status, 400, "{said}");
+            assert!(
+                said.contains("a token stands in it") && !said.contains(token),
+                "{said}"
+            );
+        }
+    }
+    assert!(!gateway.trail_text().contains(token));
+    assert!(!gateway.process.output().contains(token));
     // Over TCP nobody may without the admin token.
     let request = format!(
         "POST /-/freeze HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\n\r\n",

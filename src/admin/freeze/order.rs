@@ -11,11 +11,15 @@ use crate::{
     audit::TEXT_BYTES_MAX,
     config::quote,
     containment::Scope,
+    token::holds_token,
 };
 
 /// What a body looks like.
 const EXPECTED: &str =
     "expected { \"tenant\": NAME, \"reason\": WHY }, or \"all\": true in place of the tenant";
+
+/// What is told for good must not hold what lets a caller in.
+const HOLDS_TOKEN: &str = "a token stands in it, which log and trail would keep: name it by its id, which `token inspect` reads from standard input";
 
 /// What an operator asks for.
 #[derive(Debug, Default)]
@@ -62,6 +66,13 @@ impl Order {
             return Err(format!(
                 "reason and by are texts of 1 to {TEXT_BYTES_MAX} bytes; the reason has to be there: the trail says why"
             ));
+        }
+        if texts
+            .into_iter()
+            .flatten()
+            .any(|text| holds_token(text.as_bytes()))
+        {
+            return Err(HOLDS_TOKEN.to_owned());
         }
         Ok(order)
     }
