@@ -499,6 +499,41 @@ fn a_key_with_quotes_or_a_name_around_it_is_worth_a_warning_that_does_not_repeat
     }
 }
 
+#[test]
+fn a_key_in_the_place_of_its_files_path_is_never_repeated_and_a_path_is() {
+    let with_file = |path: &str| Config::new(|text| text.replace("api-key", path));
+    let hidden = "keys.production.secret.file: cannot read the file that is named there (a long name is not repeated";
+    for key in [
+        "sk_live_0123456789abcdefghijklmnop",
+        "0123456789abcdefghijklmnop/xyz",
+        "xyz/0123456789abcdefghijklmnop",
+        "eyJhbGciOiJIUzI1NiIsInR5cCI6.eyJzdWIiOiIxMjM0NTY3ODkw.c2lnbmF0dXJlIQ",
+    ] {
+        let config = with_file(key);
+        for verb in ["check", "serve"] {
+            let output = Command::new(binary())
+                .args([verb, &config.path()])
+                .output()
+                .unwrap();
+            let said = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(78), "{said}");
+            assert!(said.contains(hidden), "{said}");
+            assert!(
+                !said.contains("0123456789") && !said.contains("eyJ"),
+                "{said}"
+            );
+        }
+    }
+    for path in [
+        "the-key",
+        "secrets/the-key.txt",
+        "/run/alloy-gateway-in-production/key.v2",
+    ] {
+        let told = format!("{path}: No such file or directory");
+        assert_ends(&with_file(path), 78, &told);
+    }
+}
+
 /// Whoever hands a key over through a pipe writes it once.
 #[test]
 fn a_key_that_comes_through_a_pipe_is_read_once() {

@@ -92,7 +92,7 @@ fn field(source: &SecretSource) -> &'static str {
 pub fn read(source: &SecretSource) -> Result<(&'static str, Vec<u8>), (&'static str, String)> {
     let field = field(source);
     let raw = match source {
-        SecretSource::File(path) => read_file(path, SECRET_BYTES_MAX),
+        SecretSource::File(path) => read_secret(path),
         SecretSource::Env(name) => env::var(name).map(String::into_bytes).map_err(|_| {
             format!(
                 "the environment variable {} is not set, or not UTF-8",
@@ -132,6 +132,25 @@ fn read_credential(name: &str) -> Result<Vec<u8>, String> {
     named_file::read(&path, SECRET_BYTES_MAX).map_err(|error| match is_repeatable(name) {
         true => format!("cannot read {}: {error}", path.display()),
         false => format!("cannot read the credential that is named there (a long name is not repeated: it may be the secret): {error}"),
+    })
+}
+
+fn read_secret(path: &Path) -> Result<Vec<u8>, String> {
+    named_file::read(path, SECRET_BYTES_MAX).map_err(|error| match is_repeatable_path(path) {
+        true => format!("cannot read {}: {error}", path.display()),
+        false => format!("cannot read the file that is named there (a long name is not repeated: it may be the secret): {error}"),
+    })
+}
+
+/// Whether a path may be told, for which somebody may have put the secret itself: what of
+/// it is on the disk is none, and neither is a name that is short, or of words alone.
+fn is_repeatable_path(path: &Path) -> bool {
+    let missing = path.ancestors().take_while(|part| !part.exists());
+    let mut names = missing.filter_map(Path::file_name);
+    names.all(|name| {
+        let is_wordy = |b: &u8| b.is_ascii_lowercase() || b"-_.".contains(b);
+        let is_words = name.as_encoded_bytes().iter().all(is_wordy);
+        is_words || name.to_str().is_some_and(is_repeatable)
     })
 }
 
