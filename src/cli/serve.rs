@@ -160,27 +160,46 @@ async fn serve(loaded: Loaded, ready: Ready, mut inherited: Inherited) -> anyhow
         drain_timeout = show_duration(drain.timeout),
         "stopping; a second signal ends it at once"
     );
-    let stopped = gateway.stop(drain, async || signals.next().await).await;
-    if let Some(life) = life {
-        life.end().await;
-    }
-    if let Some(exporter) = beside.exporter {
-        exporter.close().await;
-    }
-    if let Some(shipper) = beside.shipper {
-        shipper.close().await;
-    }
+    let mut is_urged = false;
+    let cut = async || {
+        signals.next().await;
+        is_urged = true;
+    };
+    let stopped = gateway.stop(drain, cut).await;
+    let is_clean = !is_urged
+        && tokio::select! {
+            () = close(life, beside.exporter, beside.shipper) => stopped == Stopped::Clean,
+            () = signals.next() => false,
+        };
     let head = trail.status().head;
     tracing::info!(
         trail.seq = head.seq,
         trail.hash = head.hash.as_str(),
-        clean = (stopped == Stopped::Clean),
+        clean = is_clean,
         "stopped"
     );
-    Ok(match stopped {
-        Stopped::Clean => Exit::Ok,
-        Stopped::Cut => Exit::Failure,
-    })
+    Ok(if is_clean { Exit::Ok } else { Exit::Failure })
+}
+
+/// Says what is left to say to the store, the collector of spans and the database, which
+/// wait for each other no longer than for the slowest.
+async fn close(life: Option<Life>, exporter: Option<Exporter>, shipper: Option<Shipper>) {
+    let leave = async {
+        if let Some(life) = life {
+            life.end().await;
+        }
+    };
+    let export = async {
+        if let Some(exporter) = exporter {
+            exporter.close().await;
+        }
+    };
+    let ship = async {
+        if let Some(shipper) = shipper {
+            shipper.close().await;
+        }
+    };
+    tokio::join!(leave, export, ship);
 }
 
 /// Begins to listen. The trail's lock was taken before: a second gateway must not touch

@@ -2,7 +2,7 @@
 
 use std::{
     io::Write,
-    net::{Shutdown, TcpStream},
+    net::{Shutdown, TcpListener, TcpStream},
     process::Command,
     thread,
     time::{Duration, Instant},
@@ -14,7 +14,7 @@ use serde_json::Value;
 use socket2::SockRef;
 
 use crate::support::{
-    Gateway, Setup, USER, assert_refusal, binary, delete, fault_points,
+    CREDENTIAL, Gateway, Setup, USER, assert_refusal, binary, delete, fault_points,
     gateway::Process,
     h2,
     raw_h2::{Raw, call},
@@ -134,6 +134,30 @@ fn a_second_signal_ends_it_at_once_with_exit_1_and_the_call_in_doubt() {
     let report = gateway.verify();
     assert!(report.is_intact(), "{report}");
     assert_eq!((report.outcomes.in_doubt, report.open), (1, 0), "{report}");
+}
+
+/// Whoever is told of the end beside the callers may not answer.
+#[test]
+fn a_second_signal_ends_it_at_once_also_when_all_calls_are_answered() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let collector = silent.local_addr().unwrap();
+    let mut gateway = Setup::default()
+        .lines(&format!("otlp:\n  endpoint: http://{collector}\n"))
+        .start();
+    assert_eq!(gateway.delete(USER, CREDENTIAL).status, 200);
+    let start = Instant::now();
+    gateway.process.signal(Signal::TERM);
+    while TcpStream::connect(gateway.data).is_ok() {
+        assert!(start.elapsed() < Duration::from_secs(20));
+        thread::sleep(Duration::from_millis(5));
+    }
+    // Long enough for the trail to be sealed, and not for the collector.
+    thread::sleep(Duration::from_secs(1));
+    assert!(gateway.trail_text().contains("trail.sealed"));
+    assert!(!gateway.process.has_ended());
+    gateway.process.signal(Signal::TERM);
+    assert_eq!(gateway.process.wait().code(), Some(1));
+    assert!(gateway.verify().is_intact());
 }
 
 #[test]
