@@ -123,6 +123,7 @@ async fn serve(loaded: Loaded, ready: Ready, mut inherited: Inherited) -> anyhow
             return Err(error);
         }
     };
+    close_unnamed(inherited);
     let reloader = &beside.reloader;
     if let Some(life) = &life {
         Fleet::join(gateway.shared(), life.client());
@@ -200,6 +201,18 @@ async fn close(life: Option<Life>, exporter: Option<Exporter>, shipper: Option<S
         }
     };
     tokio::join!(leave, export, ship);
+}
+
+/// Callers who wait at a socket that nobody listens to would wait for ever, and nobody
+/// would know.
+fn close_unnamed(inherited: Inherited) {
+    for (name, socket) in inherited.left() {
+        tracing::warn!(
+            name,
+            address = socket.place(),
+            "systemd handed over a socket that listen does not name: nobody is served there, and it is closed"
+        );
+    }
 }
 
 /// Begins to listen. The trail's lock was taken before: a second gateway must not touch

@@ -64,6 +64,12 @@ impl Inherited {
         }
         Ok(self.0.swap_remove(at).1)
     }
+
+    /// What nobody took, by name.
+    pub fn left(self) -> impl Iterator<Item = (String, ListeningSocket)> {
+        let left = self.0.into_iter();
+        left.map(|(name, listening)| (name, listening.socket))
+    }
 }
 
 fn take(handed: &mut ListenFd, at: usize) -> io::Result<Option<ListeningSocket>> {

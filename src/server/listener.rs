@@ -56,6 +56,20 @@ pub enum ListeningSocket {
     Unix(UnixListener),
 }
 
+impl ListeningSocket {
+    /// Where it listens, for people; empty if the system does not say.
+    pub fn place(&self) -> String {
+        match self {
+            Self::Tcp(socket) => socket.local_addr().map(|address| address.to_string()),
+            Self::Unix(socket) => socket.local_addr().map(|address| {
+                let path = address.as_pathname();
+                path.map_or_else(String::new, |path| path.display().to_string())
+            }),
+        }
+        .unwrap_or_default()
+    }
+}
+
 /// Whose are the connections that wait to be accepted when the gateway stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backlog {

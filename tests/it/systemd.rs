@@ -17,6 +17,7 @@ use std::{
 
 use alloy_gateway::simulated_alloy::Behaviour;
 use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::support::{
     Connection, Gateway, Setup, USER, assert_refusal, binary, delete, gateway::Process,
@@ -238,6 +239,27 @@ fn a_socket_that_was_not_handed_over_ends_the_start_and_the_message_names_those_
         "{}",
         process.output()
     );
+}
+
+#[test]
+fn a_socket_that_the_config_does_not_name_is_told_and_closed() {
+    let mut gateway = Gateway::start();
+    assert!(gateway.stop().success());
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let process = serve(&gateway.config_path(), &socket);
+    drop(socket);
+    process.listening("admin");
+    let is_told = |line: &Value| {
+        let said = line["message"].as_str().unwrap_or_default();
+        said.contains("a socket that listen does not name") && line["level"] == "warn"
+    };
+    let told = process.wait_for(is_told);
+    assert_eq!(
+        (&told["name"], &told["address"]),
+        (&"callers".into(), &address.to_string().into())
+    );
+    assert!(TcpStream::connect(address).is_err());
 }
 
 #[test]
