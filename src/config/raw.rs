@@ -8,6 +8,7 @@ mod fleet;
 pub mod locate;
 mod misread;
 mod observe;
+mod odd_keys;
 mod one_of;
 mod pairs;
 mod parts;

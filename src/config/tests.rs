@@ -305,6 +305,30 @@ fn each_problem_has_its_place_its_field_and_what_would_be_right() {
             "tenants[0].limits[0].requests: found a text, since it is in quotes, expected a whole number",
         ),
         (
+            with("    users: all", "    users: all\n    1: x"),
+            "c.yaml:11:5: tenants[0].1: unknown key; allowed here: name,",
+        ),
+        (
+            format!("{GOOD}true: 1\n"),
+            "c.yaml:13:1: true: unknown key; allowed here: version,",
+        ),
+        (
+            with("{ file: key }", "{{ .Values.key }}"),
+            "c.yaml:6:13: keys.production.secret: a key must be a text, and a map stands there: was a template, {{ … }}, not filled in?",
+        ),
+        (
+            with("    users: all", "    users: all\n    {{ v }}: 1"),
+            "c.yaml:8:5: tenants[0]: a key must be a text, and a map stands there: was a template",
+        ),
+        (
+            format!("{GOOD}{{{{ v }}}}: 1\n"),
+            "c.yaml: line 13: a key must be a text, and a map stands there: was a template",
+        ),
+        (
+            with("    users: all", "    users: all\n    ? [ a ]\n    : 1"),
+            "c.yaml:8:5: tenants[0]: a key must be a text, and a list stands there\n",
+        ),
+        (
             with("127.0.0.1:8080", "127.0.0.1:8080\n    allow_plaintext: yes"),
             "listen[0].allow_plaintext: found a text (YAML 1.2 says true), expected true or false",
         ),
@@ -395,6 +419,31 @@ fn each_problem_has_its_place_its_field_and_what_would_be_right() {
             found.contains(expected),
             "expected {expected}\nfound    {found}"
         );
+    }
+}
+
+#[test]
+fn a_key_that_is_no_text_hides_no_other_problem() {
+    let text = with("{ file: key }", "{{ .Values.key }}").replace("users: all", "usres: all");
+    let text = format!("{text}{{{{ v }}}}: 1\nnonsense: 1\n");
+    let found = problems(&text);
+    let lines: Vec<_> = found.lines().collect();
+    assert_eq!(lines.len(), 5, "{found}");
+    for (at, field) in [
+        ("c.yaml: line 13:", "a key must be a text"),
+        (
+            "c.yaml:6:13:",
+            "keys.production.secret: a key must be a text",
+        ),
+        ("c.yaml:8:5:", "tenants[0].users: is missing"),
+        (
+            "c.yaml:10:5:",
+            "tenants[0].usres: unknown key, did you mean users?",
+        ),
+        ("c.yaml:14:1:", "nonsense: unknown key"),
+    ] {
+        let is_told = |line: &&str| line.starts_with(at) && line.contains(field);
+        assert!(lines.iter().any(is_told), "{at} {field} in {found}");
     }
 }
 

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_path_to_error::{Path, Segment as PathSegment};
 use serde_yaml::Value;
 
-use super::{Raw, bounds, kind, locate, misread::Misread, parts};
+use super::{Raw, bounds, kind, locate, misread::Misread, odd_keys, parts};
 use crate::config::{
     problem::{FieldPath, Place, Problem, Segment},
     suggest::{did_you_mean, is_repeatable},
@@ -46,7 +46,7 @@ pub fn collect(text: &str) -> Result<Collected, Box<(Option<Place>, Problem)>> {
     }
     let mut tree: Value =
         serde_yaml::from_str(text).map_err(|error| Box::new(not_yaml(text, &error)))?;
-    let mut misfits = Vec::new();
+    let mut misfits = odd_keys::take_out(text, &mut tree);
     let end = Instant::now() + TIME_MAX;
     while let Err(error) = serde_path_to_error::deserialize::<_, Raw>(&tree) {
         let (path, taken_out) = take_out(
@@ -177,14 +177,14 @@ fn find<'a>(tree: &'a Value, path: &[Segment]) -> Option<&'a Value> {
     })
 }
 
-fn find_mut<'a>(tree: &'a mut Value, path: &[Segment]) -> Option<&'a mut Value> {
+pub(super) fn find_mut<'a>(tree: &'a mut Value, path: &[Segment]) -> Option<&'a mut Value> {
     path.iter().try_fold(tree, |value, segment| match segment {
         Segment::Key(key) => value.as_mapping_mut()?.get_mut(&**key),
         Segment::Index(index) => value.as_sequence_mut()?.get_mut(*index),
     })
 }
 
-fn remove(tree: &mut Value, path: &[Segment]) -> bool {
+pub(super) fn remove(tree: &mut Value, path: &[Segment]) -> bool {
     let Some((last, before)) = path.split_last() else {
         *tree = Value::Mapping(serde_yaml::Mapping::new());
         return true;
