@@ -1,5 +1,7 @@
 //! What the process asks of the system at its start, and how a verb waits for others.
 
+use std::{io, os::fd::AsFd};
+
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, setrlimit};
 
 use super::output::errln;
@@ -7,6 +9,9 @@ use crate::config::settings::Bounds;
 
 /// Descriptors for everything but connections: listeners, runtimes, the trail, logs.
 const OTHERS: u64 = 64;
+
+/// Descriptors that a runtime and its signals take, and some more.
+const FEWEST: u32 = 16;
 
 /// Key material must not end up in a core dump, nor be read by a debugger of
 /// the same user.
@@ -23,6 +28,19 @@ pub fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Res
         .enable_all()
         .build()?;
     runtime.block_on(work)
+}
+
+/// Makes sure that a start gets as far as to saying what it lacks: the runtime ends the
+/// process where it cannot have the few descriptors that it begins with.
+///
+/// # Errors
+///
+/// If there are not even these.
+pub fn has_few_descriptors() -> io::Result<()> {
+    let few: io::Result<Vec<_>> = (0..FEWEST)
+        .map(|_| io::stderr().as_fd().try_clone_to_owned())
+        .collect();
+    few.map(drop)
 }
 
 /// Takes all file descriptors that the process may have, and says so if the

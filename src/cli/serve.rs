@@ -65,6 +65,12 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     reload::warn(&loaded.all_warnings(&ready.snapshot, None).lines());
     process::take_descriptors(&loaded.settings.bounds);
     memory::warn_if_short(&loaded.settings.bounds);
+    if let Err(error) = process::has_few_descriptors() {
+        give_up(&[format!(
+            "alloy-gateway: too few file descriptors to start (ulimit -n, LimitNOFILE): {error}"
+        )]);
+        return Ok(Exit::Failure);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

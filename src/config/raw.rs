@@ -58,10 +58,17 @@ fn kind(value: &Value) -> &'static str {
         Value::String(word) if matches!(word.as_str(), "no" | "off") => {
             "a text (YAML 1.2 says false)"
         }
-        Value::String(word) if word.parse::<u64>().is_ok() => "a text, since it is in quotes",
+        Value::String(word) if word.len() > 1 && is_digits(word) && word.starts_with('0') => {
+            "a text, since no number begins with 0"
+        }
+        Value::String(word) if is_digits(word) => "a text, since it is in quotes",
         Value::String(_) => "a text",
         Value::Sequence(_) => "a list",
         Value::Mapping(_) => "a map",
         Value::Tagged(_) => "a YAML tag",
     }
+}
+
+fn is_digits(word: &str) -> bool {
+    word.parse::<u64>().is_ok() && word.bytes().all(|b| b.is_ascii_digit())
 }

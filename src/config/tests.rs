@@ -305,6 +305,18 @@ fn each_problem_has_its_place_its_field_and_what_would_be_right() {
             "tenants[0].limits[0].requests: found a text, since it is in quotes, expected a whole number",
         ),
         (
+            format!("{GOOD}bounds: {{ connections: 017 }}\n"),
+            "bounds.connections: found a text, since no number begins with 0, expected a whole number",
+        ),
+        (
+            with("name: billing", "name: \"bil\u{1}ling\""),
+            "c.yaml:8:15: not YAML: a control character stands here",
+        ),
+        (
+            format!("# é\r\n{}", with("name: billing", "name: \"ü\u{1}\"")),
+            "c.yaml:9:13: not YAML: a control character stands here",
+        ),
+        (
             with("    users: all", "    users: all\n    1: x"),
             "c.yaml:11:5: tenants[0].1: unknown key; allowed here: name,",
         ),
@@ -327,6 +339,24 @@ fn each_problem_has_its_place_its_field_and_what_would_be_right() {
         (
             with("    users: all", "    users: all\n    ? [ a ]\n    : 1"),
             "c.yaml:8:5: tenants[0]: a key must be a text, and a list stands there\n",
+        ),
+        (
+            with(
+                "127.0.0.1:8080",
+                "127.0.0.1:8080\n  - { address: \"0.0.0.0:8080\", allow_plaintext: true }",
+            ),
+            "c.yaml:4:16: listen[1].address: 0.0.0.0:8080 and 127.0.0.1:8080, where another listener is, overlap",
+        ),
+        (
+            with(
+                "127.0.0.1:8080",
+                "127.0.0.1:8080\n  - { address: \"[::]:8080\", allow_plaintext: true }",
+            ),
+            "c.yaml:4:16: listen[1].address: [::]:8080 and 127.0.0.1:8080, where another listener is, overlap",
+        ),
+        (
+            with("127.0.0.1:8080", "0.0.0.0:9465\n    allow_plaintext: true"),
+            "admin.address: 127.0.0.1:9465 and 0.0.0.0:9465, where another listener is, overlap",
         ),
         (
             with("127.0.0.1:8080", "127.0.0.1:8080\n    allow_plaintext: yes"),
@@ -445,6 +475,17 @@ fn a_key_that_is_no_text_hides_no_other_problem() {
         let is_told = |line: &&str| line.starts_with(at) && line.contains(field);
         assert!(lines.iter().any(is_told), "{at} {field} in {found}");
     }
+}
+
+#[test]
+fn listeners_that_do_not_overlap_may_have_one_port() {
+    for other in ["127.0.0.2:8080", "[::1]:8080", "0.0.0.0:8081"] {
+        let more = format!("127.0.0.1:8080\n  - {{ address: \"{other}\", allow_plaintext: true }}");
+        assert_eq!(problems(&with("127.0.0.1:8080", &more)), "");
+    }
+    let both = "\"[::1]:8080\"\n  - { address: \"[::]:8080\", allow_plaintext: true }";
+    let found = problems(&with("127.0.0.1:8080", both));
+    assert!(found.contains("[::]:8080 and [::1]:8080"), "{found}");
 }
 
 #[test]

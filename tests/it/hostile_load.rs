@@ -92,6 +92,31 @@ fn out_of_descriptors_it_pauses_accepting_and_recovers() {
 }
 
 #[test]
+fn a_start_without_descriptors_says_so_and_exits_1() {
+    let mut gateway = Gateway::start();
+    assert!(gateway.stop().success());
+    for few in 5..=20 {
+        let mut command = Command::new("sh");
+        let limiting = "ulimit -n $2; exec \"$0\" serve -c \"$1\"";
+        command
+            .args(["-c", limiting])
+            .arg(binary())
+            .arg(gateway.config_path())
+            .arg(few.to_string());
+        let mut process = Process::run(command);
+        let code = process.wait().code();
+        let output = process.output();
+        // With the fewest not even the config can be read.
+        assert!(matches!(code, Some(1 | 78)), "{few}: {code:?} {output}");
+        assert!(!output.contains("panicked"), "{few}: {output}");
+        assert!(
+            output.contains("Too many open files") || output.contains("os error 24"),
+            "{few}: {output}"
+        );
+    }
+}
+
+#[test]
 fn it_takes_the_descriptors_it_may_have_and_says_if_they_are_too_few() {
     let gateway = Setup::default().bound("connections: 100").start();
     let limited = |soft: u32, hard: u32| {

@@ -230,6 +230,10 @@ fn not_yaml(whole: &str, error: &serde_yaml::Error) -> (Option<Place>, Problem) 
             place = second_document(whole);
             "a second document begins here (---): a config is one document".to_owned()
         }
+        Misread::Control(at) => {
+            place = Some(place_at(whole, at));
+            "not YAML: a control character stands here".to_owned()
+        }
         Misread::TooDeep => "nested too deeply".to_owned(),
         Misread::TooManyAliases => "too many aliases".to_owned(),
         Misread::Said(words, slip) => format!("not YAML: {words}{}", slip.hint()),
@@ -242,6 +246,22 @@ fn place_of(error: &serde_yaml::Error) -> Option<Place> {
     error.location().map(|at| Place {
         line: at.line(),
         column: at.column(),
+    })
+}
+
+/// The place of what stands so many bytes from the beginning.
+fn place_at(text: &str, at: usize) -> Place {
+    let before = text.char_indices().take_while(|(begin, _)| *begin < at);
+    let begin = Place { line: 1, column: 1 };
+    before.fold(begin, |place, (_, c)| match c {
+        '\n' => Place {
+            line: place.line + 1,
+            column: 1,
+        },
+        _ => Place {
+            column: place.column + 1,
+            ..place
+        },
     })
 }
 

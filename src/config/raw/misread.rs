@@ -13,6 +13,8 @@ pub enum Misread<'a> {
     TooDeep,
     /// Too many aliases.
     TooManyAliases,
+    /// A character that no text has, so many bytes from the beginning.
+    Control(usize),
     /// Words that quote nothing of the text, and what mostly brings them about.
     Said(&'a str, Slip),
     /// Words that quote from the text, in which a secret may stand.
@@ -50,6 +52,8 @@ impl<'a> Misread<'a> {
             Self::TooDeep
         } else if says("repetition limit") {
             Self::TooManyAliases
+        } else if let Some(at) = control(text) {
+            Self::Control(at)
         } else {
             let words = text.split(" at line ").next().unwrap_or_default();
             match words.contains(['"', '`']) {
@@ -58,6 +62,13 @@ impl<'a> Misread<'a> {
             }
         }
     }
+}
+
+/// Where the library met a control character: in words alone.
+fn control(text: &str) -> Option<usize> {
+    let (_, at) = text.split_once("control characters are not allowed at position ")?;
+    let digits = at.split(|c: char| !c.is_ascii_digit()).next()?;
+    digits.parse().ok()
 }
 
 impl Slip {

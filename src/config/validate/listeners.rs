@@ -64,8 +64,13 @@ pub fn data(check: &mut Check, raw: Option<Vec<Option<raw::Listen>>>) -> Vec<Lis
             }
         };
         let is_free = matches!(&address, ListenAddress::Tcp(address) if address.port() == 0);
-        if !is_free && listen.iter().any(|known| is_same(&known.address, &address)) {
+        let mut others = listen.iter().map(|known| &known.address);
+        if is_free {
+            // Another port each time.
+        } else if others.clone().any(|known| is_same(known, &address)) {
             check.problem(address_at, "another listener has this address");
+        } else if let Some(other) = others.find(|known| overlaps(known, &address)) {
+            check.problem(address_at, overlap(&address, other));
         }
         listen.push(Listen { address, tls });
     }
@@ -80,8 +85,13 @@ pub fn both(check: &mut Check, listen: &[Listen], admin: &Admin) {
     let callers = "callers are listened to there: operators need an address of their own";
     // Port 0 is another one each time.
     let address = admin.address.filter(|address| address.port() != 0);
-    if address.is_some_and(|address| is_taken(&ListenAddress::Tcp(address))) {
-        check.problem(at("address"), callers);
+    if let Some(address) = address.map(ListenAddress::Tcp) {
+        let mut others = listen.iter().map(|known| &known.address);
+        if is_taken(&address) {
+            check.problem(at("address"), callers);
+        } else if let Some(other) = others.find(|known| overlaps(known, &address)) {
+            check.problem(at("address"), overlap(&address, other));
+        }
     }
     let socket = admin.socket.as_ref().map(|path| ListenAddress::Unix {
         path: path.clone(),
@@ -104,6 +114,24 @@ fn is_same(one: &ListenAddress, other: &ListenAddress) -> bool {
         }
         _ => false,
     }
+}
+
+/// Whether one of two addresses is every address of the machine, the other's too: the
+/// system binds only one of them. `[::]` takes IPv4 as well, unless the machine forbids it.
+fn overlaps(one: &ListenAddress, other: &ListenAddress) -> bool {
+    let (ListenAddress::Tcp(one), ListenAddress::Tcp(other)) = (one, other) else {
+        return false;
+    };
+    let takes = |all: &SocketAddr, other: &SocketAddr| {
+        all.ip().is_unspecified() && (all.is_ipv6() || other.is_ipv4())
+    };
+    one.port() == other.port() && (takes(one, other) || takes(other, one))
+}
+
+fn overlap(address: &ListenAddress, other: &ListenAddress) -> String {
+    format!(
+        "{address} and {other}, where another listener is, overlap: one port is listened to once, or by single addresses of the machine"
+    )
 }
 
 fn unix(check: &mut Check, at: &FieldPath, raw: raw::UnixSocket) -> ListenAddress {
