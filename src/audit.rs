@@ -79,7 +79,7 @@ pub use self::{
     events::events,
     flusher::Flusher,
     follow::Follower,
-    query::{End, Filter, Found, Joined, Row, join, query},
+    query::{End, Filter, Found, Row, query, row},
     queue::ENTRIES_MAX as QUEUE_CAPACITY,
     reader::{Fault, Wrong},
     record::{

@@ -10,7 +10,9 @@ pub use self::end::End;
 use super::{
     chain::Hasher,
     event,
-    reader::{Fault, Opening, SEQ_MAX, Scope, Wrong, check_alone, opened_as_known, scan},
+    reader::{
+        Fault, Opening, SEQ_MAX, Scope, Wrong, check_alone, opened_as_known, read_alone, scan,
+    },
     record::{Line, OutcomeKind},
     segment,
     verify::Known,
@@ -198,35 +200,24 @@ pub fn first_segment(directory: &Path, known: &Known, since: Option<Timestamp>) 
     Ok(before)
 }
 
-/// What the lines of a call come to.
-#[derive(Debug)]
-pub struct Joined {
-    /// The number of its first record.
-    pub seq: u64,
-    /// Its row; `None` if the first line is no call's.
-    pub row: Option<Row>,
-    /// What is wrong with one of them by itself.
-    pub fault: Option<Fault>,
-}
-
-/// Joins the first line of a call and, if it has one, that of its outcome, both without
-/// their ends. `None` if one of them can't be read.
-pub fn join(first: &str, end: Option<&str>, known: &Known) -> Option<Joined> {
+/// The row of a call, from its first line and, if it has one, that of its outcome, both
+/// without their ends; and what is wrong with one of them by itself. From what can be read:
+/// no row if the first is no call's, and one without its end if only that can't be.
+pub fn row(first: &str, end: Option<&str>, known: &Known) -> (Option<Row>, Option<Fault>) {
     let mut joiner = Joiner::default();
     let mut row = None;
     let mut fault = None;
-    let mut seq = None;
     for line in [Some(first), end].into_iter().flatten() {
-        let record: Line<'_> = serde_json::from_str(line).ok()?;
-        seq = seq.or(Some(record.seq));
-        fault = fault.or(check_alone(line, &record, known).err());
-        row = joiner.add(&record).or(row);
+        match read_alone(line) {
+            Ok(record) => {
+                fault = fault.or(check_alone(line, &record, known).err());
+                row = joiner.add(&record).or(row);
+            }
+            // What is known to be no record is wrong with or without a key.
+            Err(unreadable) => fault = Some(unreadable),
+        }
     }
-    Some(Joined {
-        seq: seq?,
-        row: row.or_else(|| joiner.open().next()),
-        fault,
-    })
+    (row.or_else(|| joiner.open().next()), fault)
 }
 
 /// Joins the records of each call.

@@ -21,6 +21,7 @@ pub use self::{
     first::{Opening, first_own, first_record, opened, opened_as_known, own_seq, restates},
     keyed::check_alone,
     lines::{Lines, Next},
+    strict::read_alone,
     torn::{Left, Torn},
 };
 use self::{

@@ -18,7 +18,7 @@ use super::{
     write::text_of_column,
 };
 use crate::audit::{
-    self, End, Filter, Found, Head, Joined, Known, Line, LineCheck, Report, Row, Wrong,
+    self, End, Fault, Filter, Found, Head, Known, Line, LineCheck, Report, Row, Wrong,
     event::{INTENT, OF_CALLS, OPENED, OUTCOME, SEALED},
     format::MAC,
 };
@@ -80,15 +80,23 @@ pub async fn ask(
     let mut found = Found::none();
     // The first one of each chain: that one has a key says nothing of another.
     let mut doubtful = BTreeMap::new();
+    // What is so whatever the key is.
+    let mut unreadable = None;
     while let Some(columns) = rows.try_next().await? {
         let (gateway, chain): (Option<String>, Uuid) = (columns.try_get(0)?, columns.try_get(1)?);
         let (first, end): (&str, Option<&str>) = (columns.try_get(2)?, columns.try_get(3)?);
-        let Some(Joined { seq, row, fault }) = audit::join(first, end, known) else {
-            continue;
-        };
-        if let Some(fault) = fault {
-            let first = || (gateway.clone(), seq, fault);
-            doubtful.entry(chain).or_insert_with(first);
+        let seq = u64::try_from(columns.try_get::<_, i64>(4)?).unwrap_or_default();
+        let (row, fault) = audit::row(first, end, known);
+        match fault {
+            None => {}
+            Some(fault @ Fault::Unreadable(_)) => {
+                let wrong = || wrong_at(gateway.as_deref(), chain, seq, fault);
+                unreadable.get_or_insert_with(wrong);
+            }
+            Some(fault) => {
+                let first = || (gateway.clone(), seq, fault);
+                doubtful.entry(chain).or_insert_with(first);
+            }
         }
         // Refusals that were counted together may be others than of calls.
         let Some(mut row) = row else {
@@ -101,17 +109,14 @@ pub async fn ask(
         }
     }
     let mut wants_key = false;
+    found.wrong = unreadable;
     for (chain, (gateway, seq, fault)) in doubtful {
         if known.mac_key.is_none() && is_keyed(client, chain).await? {
             wants_key = true;
             continue;
         }
-        found.wrong = Some(Wrong {
-            file: name(gateway.as_deref(), chain),
-            line: seq,
-            seq: Some(seq),
-            fault,
-        });
+        let wrong = || wrong_at(gateway.as_deref(), chain, seq, fault);
+        found.wrong.get_or_insert_with(wrong);
         break;
     }
     Ok(Asked { found, wants_key })
@@ -180,7 +185,7 @@ fn rows_of_all() -> String {
     let first = first.join(", ");
     format!(
         "\
-SELECT c.gateway, r.chain, r.line, o.line FROM alloy_gateway.record r
+SELECT c.gateway, r.chain, r.line, o.line, r.seq FROM alloy_gateway.record r
 LEFT JOIN alloy_gateway.chain c ON c.id = r.chain
 LEFT JOIN alloy_gateway.record o ON r.event = '{INTENT}' AND o.request_id = r.request_id AND o.chain = r.chain AND o.intent = r.seq
 WHERE r.intent IS NULL AND r.event IN ({first})"
@@ -396,6 +401,16 @@ fn differing(columns: &Columns, record: &Line<'_>) -> Option<&'static str> {
     ]
     .into_iter()
     .find_map(|(name, is_same)| (!is_same).then_some(name))
+}
+
+/// What is wrong with a call that begins with this record.
+fn wrong_at(gateway: Option<&str>, chain: Uuid, seq: u64, fault: Fault) -> Wrong {
+    Wrong {
+        file: name(gateway, chain),
+        line: seq,
+        seq: Some(seq),
+        fault,
+    }
 }
 
 /// How a chain is called in messages.

@@ -1,6 +1,7 @@
 //! What a line must be to be a record, before anything is held against the chain: the
 //! same for each verifier, so that none is talked into another verdict.
 
+use super::Fault;
 use crate::audit::record::Line;
 
 /// How deep the values of a record nest at most; ours are flat.
@@ -14,6 +15,11 @@ pub fn read(line: &[u8]) -> Result<Line<'_>, String> {
         return Err(format!("its values nest more than {DEPTH_MAX} deep"));
     }
     serde_json::from_str(text).map_err(|error| format!("column {}", error.column()))
+}
+
+/// The same of a line that is given without its end.
+pub fn read_alone(line: &str) -> Result<Line<'_>, Fault> {
+    read(line.as_bytes()).map_err(Fault::Unreadable)
 }
 
 /// Whether a line nests deeper than any record. The JSON of what nobody asks for is passed

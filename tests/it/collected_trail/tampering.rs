@@ -181,6 +181,45 @@ fn a_trail_with_a_key_hides_no_row_of_another_that_was_changed() {
     assert!(said(&asked).contains("plain"), "{}", said(&asked));
 }
 
+/// An auditor who is shown nothing takes it that nothing happened.
+#[test]
+fn a_line_that_is_no_record_is_named_and_hides_no_call() {
+    let Some(postgres) = Postgres::start() else {
+        return;
+    };
+    let postgres = postgres.with_tables();
+    let keyed = shipping(&postgres, "keyed")
+        .audit("mac_key: { file: mac-key }")
+        .file("mac-key", "0123456789abcdef0123456789abcdef\n")
+        .start();
+    let plain = shipping(&postgres, "plain").start();
+    for gateway in [&keyed, &plain] {
+        assert_eq!(gateway.delete(USER, "c1").status, 200);
+        wait_until_whole(gateway);
+    }
+    postgres.sql("CREATE TABLE kept AS SELECT * FROM alloy_gateway.record");
+    for chain in [chain_of(&keyed), chain_of(&plain)] {
+        for (event, is_shown) in [("request.outcome", true), ("request.intent", false)] {
+            postgres.sql(&format!(
+                "UPDATE alloy_gateway.record SET line = 'x' || line WHERE event = '{event}' AND chain = '{chain}'; \
+                 DELETE FROM alloy_gateway.record WHERE chain <> '{chain}'"
+            ));
+            let asked = postgres.audit("query", &["--credential", "c1", "-o", "json"]);
+            let text = said(&asked);
+            assert_eq!(asked.status.code(), Some(3), "{event}: {text}");
+            assert!(
+                text.contains("not a record: column 1") && text.contains(&chain),
+                "{event}: {text}"
+            );
+            let rows = String::from_utf8_lossy(&asked.stdout);
+            assert_eq!(rows.contains("\"c1\""), is_shown, "{event}: {text}");
+            postgres.sql(
+                "TRUNCATE alloy_gateway.record; INSERT INTO alloy_gateway.record SELECT * FROM kept",
+            );
+        }
+    }
+}
+
 /// The database refuses to index a text of more than some 2,700 bytes, and with it the
 /// row: whoever can write the trail's directory could end the collecting for good.
 #[test]
