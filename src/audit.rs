@@ -81,7 +81,7 @@ pub use self::{
     follow::Follower,
     query::{End, Filter, Found, Row, query, row},
     queue::ENTRIES_MAX as QUEUE_CAPACITY,
-    reader::{Fault, Wrong},
+    reader::{Fault, LINE_BYTES_MAX, Wrong},
     record::{
         FrozenRecord, IntentRecord, Line, OutcomeKind, OutcomeRecord, RefusedRecord, Sent,
         TEXT_BYTES_MAX, UNAVAILABLE_CODE, UNAVAILABLE_STATUS,

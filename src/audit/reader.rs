@@ -21,7 +21,7 @@ pub use self::{
     first::{Opening, first_own, first_record, opened, opened_as_known, own_seq, restates},
     keyed::check_alone,
     lines::{Lines, Next},
-    strict::read_alone,
+    strict::{is_too_long, read_alone},
     torn::{Left, Torn},
 };
 use self::{
@@ -36,7 +36,7 @@ use super::{
 };
 
 /// The longest line that is read; ours are below 4 KiB.
-const LINE_BYTES_MAX: u64 = 64 << 10;
+pub const LINE_BYTES_MAX: u64 = 64 << 10;
 
 /// Which part of a trail is read, and how.
 #[derive(Debug, Clone, Default)]

@@ -8,7 +8,7 @@ use self::expected::{Expected, Noted};
 use super::{
     chain::{Hasher, Head},
     event,
-    reader::{At, Fault, Scan, Scope, Torn, Wrong, scan},
+    reader::{At, Fault, Scan, Scope, Torn, Wrong, is_too_long, scan},
     record::{Line, OutcomeKind, Refused},
 };
 use crate::secret::MacKey;
@@ -146,6 +146,11 @@ impl LineCheck {
             bytes: 0,
             raw: line.as_bytes(),
         };
+        if is_too_long(line) {
+            let seq = self.scan.head.seq.checked_add(1);
+            self.scan.note(&self.name, self.line, seq, Fault::TooLong);
+            return;
+        }
         let whole = [line.as_bytes(), b"\n"].concat();
         let Some(record) = self.scan.line(at, &whole, &self.hasher) else {
             return;

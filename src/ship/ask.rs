@@ -15,10 +15,11 @@ use uuid::Uuid;
 use super::{
     cursor::{head, number},
     fault::Failure,
-    write::text_of_column,
+    write::{TEXT_MAX, text_of_column},
 };
 use crate::audit::{
-    self, End, Fault, Filter, Found, Head, Known, Line, LineCheck, Report, Row, Wrong,
+    self, End, Fault, Filter, Found, Head, Known, LINE_BYTES_MAX, Line, LineCheck, Report, Row,
+    Wrong,
     event::{INTENT, OF_CALLS, OPENED, OUTCOME, SEALED},
     format::MAC,
 };
@@ -89,7 +90,7 @@ pub async fn ask(
         let (row, fault) = audit::row(first, end, known);
         match fault {
             None => {}
-            Some(fault @ Fault::Unreadable(_)) => {
+            Some(fault @ (Fault::Unreadable(_) | Fault::TooLong)) => {
                 let wrong = || wrong_at(gateway.as_deref(), chain, seq, fault);
                 unreadable.get_or_insert_with(wrong);
             }
@@ -183,9 +184,10 @@ fn rows_of_all() -> String {
     let first = OF_CALLS.iter().filter(|event| **event != OUTCOME);
     let first: Vec<_> = first.map(|event| format!("'{event}'")).collect();
     let first = first.join(", ");
+    let [gateway, line, end] = [text("c.gateway"), line("r.line"), line("o.line")];
     format!(
         "\
-SELECT c.gateway, r.chain, r.line, o.line, r.seq FROM alloy_gateway.record r
+SELECT {gateway}, r.chain, {line}, {end}, r.seq FROM alloy_gateway.record r
 LEFT JOIN alloy_gateway.chain c ON c.id = r.chain
 LEFT JOIN alloy_gateway.record o ON r.event = '{INTENT}' AND o.request_id = r.request_id AND o.chain = r.chain AND o.intent = r.seq
 WHERE r.intent IS NULL AND r.event IN ({first})"
@@ -267,7 +269,11 @@ async fn verify_one(
         .await?;
     let row = transaction
         .query_typed(
-            "SELECT gateway, origin, last_seq, last_hash, last_event, extract(epoch FROM now() - seen_at)::float8 FROM alloy_gateway.chain WHERE id = $1",
+            &format!(
+                "SELECT {}, origin, last_seq, {HASH_OF_CHAIN}, {}, extract(epoch FROM now() - seen_at)::float8 FROM alloy_gateway.chain WHERE id = $1",
+                text("gateway"),
+                text("last_event"),
+            ),
             &[(&chain, Type::UUID)],
         )
         .await?;
@@ -282,7 +288,7 @@ async fn verify_one(
     let silent: Option<f64> = row.map(|row| row.try_get(5)).transpose()?;
     let mut check = LineCheck::new(name(gateway.as_deref(), chain), known);
     let records = transaction
-        .query_typed_raw(RECORDS, vec![(chain, Type::UUID)])
+        .query_typed_raw(&records_of_chain(), vec![(chain, Type::UUID)])
         .await?;
     let mut records = pin!(records);
     while let Some(columns) = records.try_next().await? {
@@ -352,9 +358,42 @@ async fn missing_until(
     Ok(last.map(|last| (last + 1, until)))
 }
 
-const RECORDS: &str = "\
-SELECT seq, time, event, request_id, caller_request_id, tenant, token, user_id, credential_id, intent, outcome, status, hash, line
-FROM alloy_gateway.record WHERE chain = $1 ORDER BY seq";
+/// All that is held against the line of each record, and the line.
+fn records_of_chain() -> String {
+    let texts = [
+        "event",
+        "caller_request_id",
+        "tenant",
+        "token",
+        "user_id",
+        "credential_id",
+        "outcome",
+    ];
+    let texts = texts.map(|name| format!("{} AS {name}", text(name)));
+    format!(
+        "\
+SELECT seq, time, request_id, {}, intent, status, substr(hash, 1, 33) AS hash, {} AS line
+FROM alloy_gateway.record WHERE chain = $1 ORDER BY seq",
+        texts.join(", "),
+        line("line"),
+    )
+}
+
+/// A chain's last hash, or what is none: who put it there may have put much there.
+const HASH_OF_CHAIN: &str = "substr(last_hash, 1, 33)";
+
+/// A column as far as any of ours goes, and a little further, so that another one differs:
+/// bytes, where the database counts those.
+fn text(column: &str) -> String {
+    format!("left({column}, {})", 4 * TEXT_MAX + 1)
+}
+
+/// A line, or, instead of one that is too long to be read, one that is so, too.
+fn line(column: &str) -> String {
+    format!(
+        "CASE WHEN octet_length({column}) < {LINE_BYTES_MAX} THEN {column} WHEN {column} IS NOT NULL THEN rpad('', {LINE_BYTES_MAX}) END"
+    )
+}
 
 /// The column that says something else than its line: whoever asks would be misled.
 fn differing(columns: &Columns, record: &Line<'_>) -> Option<&'static str> {

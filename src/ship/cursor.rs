@@ -49,11 +49,14 @@ pub enum Anew {
     },
 }
 
+/// More than one begins only where a trail was set back, copied or cut. What any gateway
+/// may put in must fill nobody's memory: neither with rows, nor with hashes that are none.
 const CHAINS: &str = "\
-SELECT id, last_seq, last_hash FROM alloy_gateway.chain WHERE origin = $1 ORDER BY last_seq DESC";
-/// The hashes of a chain's records between two numbers.
+SELECT id, last_seq, last_hash FROM alloy_gateway.chain WHERE origin = $1 AND octet_length(last_hash) = 32 ORDER BY last_seq DESC LIMIT 1000";
+/// The hashes of a chain's records between two numbers, of those with these numbers; one
+/// that is none is not there. Both: the span leads to the index, the numbers are bounded.
 pub const HASHES: &str = "\
-SELECT seq, hash FROM alloy_gateway.record WHERE chain = $1 AND seq BETWEEN $2 AND $3";
+SELECT seq, hash FROM alloy_gateway.record WHERE chain = $1 AND seq BETWEEN $2 AND $3 AND seq = ANY ($4) AND octet_length(hash) = 32";
 
 /// Asks the database where it stands with the trail in `directory`, which carries the id
 /// `origin` and was acknowledged up to `acknowledged`. Each question is bounded in time,
@@ -134,7 +137,7 @@ async fn last_in_common(
     let mut begins = first_heads(directory).map_err(unreadable)?;
     begins.retain(|begin| begin.seq <= acknowledged.seq);
     let is_there = async |head: Head| {
-        let there = hashes(client, chain, head.seq, head.seq).await?;
+        let there = hashes(client, chain, &[head]).await?;
         Ok(is_among(&there, &head))
     };
     let begin = last_there(&begins, is_there).await?;
@@ -147,10 +150,10 @@ async fn last_in_common(
             .iter()
             .filter_map(|line| line_head(line))
             .collect();
-        let (Some(first), Some(end)) = (heads.first(), heads.last()) else {
+        if heads.is_empty() {
             return Ok(last);
-        };
-        let there = hashes(client, chain, first.seq, end.seq).await?;
+        }
+        let there = hashes(client, chain, &heads).await?;
         for head in &heads {
             if !is_among(&there, head) {
                 return Ok(last);
@@ -186,16 +189,42 @@ async fn last_there(
 async fn hashes(
     client: &Client,
     chain: Uuid,
-    first: u64,
-    end: u64,
+    heads: &[Head],
 ) -> Result<HashMap<i64, Vec<u8>>, Failure> {
-    let (first, end) = (number(first), number(end));
-    let asked = [
-        (&chain as &(dyn ToSql + Sync), Type::UUID),
-        (&first, Type::INT8),
-        (&end, Type::INT8),
-    ];
+    let numbers: Vec<_> = heads.iter().map(|head| number(head.seq)).collect();
+    let asked = Numbered::of(&chain, &numbers);
+    let asked = asked.parameters();
     by_number(&in_time(client.query_typed(HASHES, &asked)).await?)
+}
+
+/// Records of a chain by their numbers, as [`HASHES`] asks for them.
+pub struct Numbered<'a> {
+    chain: &'a Uuid,
+    numbers: &'a [i64],
+    first: i64,
+    end: i64,
+}
+
+impl<'a> Numbered<'a> {
+    /// About records with these numbers.
+    pub fn of(chain: &'a Uuid, numbers: &'a [i64]) -> Self {
+        Self {
+            chain,
+            numbers,
+            first: numbers.iter().copied().min().unwrap_or_default(),
+            end: numbers.iter().copied().max().unwrap_or_default(),
+        }
+    }
+
+    /// The parameters of the statement.
+    pub fn parameters(&self) -> [(&(dyn ToSql + Sync), Type); 4] {
+        [
+            (self.chain, Type::UUID),
+            (&self.first, Type::INT8),
+            (&self.end, Type::INT8),
+            (&self.numbers, Type::INT8_ARRAY),
+        ]
+    }
 }
 
 fn is_among(there: &HashMap<i64, Vec<u8>>, head: &Head) -> bool {

@@ -8,7 +8,7 @@ use tokio_postgres::{
 use uuid::Uuid;
 
 use super::{
-    cursor::{Cursor, HASHES, by_number, number},
+    cursor::{Cursor, HASHES, Numbered, by_number, number},
     fault::{Failure, Reason},
 };
 use crate::audit::{Batch, Hash, Line};
@@ -81,12 +81,8 @@ pub async fn write(
         .await?;
     if written != batch.lines.len() as u64 {
         // What is there already must be the same.
-        let (first, end) = columns.bounds();
-        let asked = [
-            (&cursor.chain as &(dyn ToSql + Sync), Type::UUID),
-            (&first, Type::INT8),
-            (&end, Type::INT8),
-        ];
+        let asked = Numbered::of(&cursor.chain, &columns.seq);
+        let asked = asked.parameters();
         let there = by_number(&transaction.query_typed(HASHES, &asked).await?)?;
         let ours = columns.seq.iter().zip(&columns.hash);
         if let Some((seq, _)) = ours
@@ -121,7 +117,7 @@ pub async fn seen(client: &Client, cursor: &Cursor, gateway: &str) -> Result<(),
 
 /// Characters of a text in a column: ours have fewer, and the database refuses to index
 /// what has more than some 2,700 bytes.
-const TEXT_MAX: usize = 512;
+pub const TEXT_MAX: usize = 512;
 
 /// A text as it stands in its column. The database knows no NUL in a text, and an index
 /// takes no long one; the line has it as it was.
@@ -207,12 +203,5 @@ impl<'a> Columns<'a> {
         let event = self.event.last().cloned();
         let time = self.time.last().copied();
         (event.unwrap_or_default(), time.unwrap_or_default())
-    }
-
-    /// The first number and the last.
-    fn bounds(&self) -> (i64, i64) {
-        let first = self.seq.first().copied();
-        let end = self.seq.last().copied();
-        (first.unwrap_or_default(), end.unwrap_or_default())
     }
 }

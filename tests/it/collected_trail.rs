@@ -52,6 +52,17 @@ fn wait_until_whole(gateway: &Gateway) {
     }
 }
 
+/// Waits until records could not be collected, for this reason.
+#[track_caller]
+fn wait_for_error(gateway: &Gateway, reason: &str) {
+    let errors = format!("audit_ship_errors_total{{reason=\"{reason}\"}}");
+    let end = Instant::now() + PATIENCE;
+    while gateway.scrape().get(&errors) == 0.0 {
+        assert!(Instant::now() < end, "{}", gateway.process.output());
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
 /// The id that the trail carries.
 fn chain_of(gateway: &Gateway) -> String {
     let trail = gateway.trail();

@@ -1,7 +1,7 @@
 //! What a line must be to be a record, before anything is held against the chain: the
 //! same for each verifier, so that none is talked into another verdict.
 
-use super::Fault;
+use super::{Fault, LINE_BYTES_MAX};
 use crate::audit::record::Line;
 
 /// How deep the values of a record nest at most; ours are flat.
@@ -17,9 +17,17 @@ pub fn read(line: &[u8]) -> Result<Line<'_>, String> {
     serde_json::from_str(text).map_err(|error| format!("column {}", error.column()))
 }
 
-/// The same of a line that is given without its end.
+/// The same of a line that is given without its end, and may be longer than any.
 pub fn read_alone(line: &str) -> Result<Line<'_>, Fault> {
+    if is_too_long(line) {
+        return Err(Fault::TooLong);
+    }
     read(line.as_bytes()).map_err(Fault::Unreadable)
+}
+
+/// Whether a line without its end is longer than any that is read of a segment.
+pub fn is_too_long(line: &str) -> bool {
+    line.len() as u64 >= LINE_BYTES_MAX
 }
 
 /// Whether a line nests deeper than any record. The JSON of what nobody asks for is passed

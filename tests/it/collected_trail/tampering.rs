@@ -1,14 +1,11 @@
 //! Rows that somebody changes, removes or puts in.
 
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
+use std::fs;
 
 use super::{
-    PATIENCE, assert_collected, assert_verifies, chain_of, said, shipping, wait_until_whole,
+    assert_collected, assert_verifies, chain_of, said, shipping, wait_for_error, wait_until_whole,
 };
-use crate::support::{USER, postgres::Postgres};
+use crate::support::{Gateway, USER, postgres::Postgres};
 
 /// What somebody may do to the rows, and what is said of it.
 #[test]
@@ -115,15 +112,7 @@ fn another_record_under_our_number_stops_the_shipper_and_is_never_taken_for_ours
          SELECT chain, seq + 1, time, event, hash, line FROM alloy_gateway.record ORDER BY seq DESC LIMIT 1",
     );
     assert_eq!(gateway.delete(USER, "c1").status, 200);
-    let end = Instant::now() + PATIENCE;
-    while gateway
-        .scrape()
-        .get("audit_ship_errors_total{reason=\"conflict\"}")
-        == 0.0
-    {
-        assert!(Instant::now() < end, "{}", gateway.process.output());
-        thread::sleep(Duration::from_millis(50));
-    }
+    wait_for_error(&gateway, "conflict");
     assert!(gateway.scrape().get("audit_ship_lag_records") > 0.0);
     // Taken away, it goes on by itself.
     postgres.sql("DELETE FROM alloy_gateway.record r USING alloy_gateway.chain c WHERE c.id = r.chain AND r.seq > c.last_seq");
@@ -217,6 +206,75 @@ fn a_line_that_is_no_record_is_named_and_hides_no_call() {
                 "TRUNCATE alloy_gateway.record; INSERT INTO alloy_gateway.record SELECT * FROM kept",
             );
         }
+    }
+}
+
+/// Any gateway may put rows in, and what it puts there every other one is shown.
+#[test]
+fn what_another_gateway_puts_in_fills_no_gateways_memory() {
+    let Some(postgres) = Postgres::start() else {
+        return;
+    };
+    let postgres = postgres.with_tables();
+    let mut gateway = shipping(&postgres, "billing-1").start();
+    wait_until_whole(&gateway);
+    assert!(gateway.stop().success());
+    let long = "repeat('x', 50 << 20)::bytea";
+    let put_in = format!(
+        "INSERT INTO alloy_gateway.chain (id, origin, gateway, version, last_seq, last_hash, last_event, last_time) \
+         SELECT gen_random_uuid(), origin, gateway, version, last_seq + n, {long}, last_event, now() \
+         FROM alloy_gateway.chain, generate_series(1, 8) n"
+    );
+    postgres.try_sql("gateway", &put_in).unwrap();
+    gateway.start_again();
+    wait_until_whole(&gateway);
+    let peak = peak_kib(&gateway);
+    assert!(peak < 200 << 10, "{peak} KiB");
+    let put_in = format!(
+        "INSERT INTO alloy_gateway.record (chain, seq, time, event, hash, line) \
+         SELECT id, last_seq + n, now(), '', {long}, '' FROM alloy_gateway.chain, generate_series(1, 2) n WHERE id = origin"
+    );
+    postgres.try_sql("gateway", &put_in).unwrap();
+    assert_eq!(gateway.delete(USER, "c1").status, 200);
+    wait_for_error(&gateway, "conflict");
+    let peak = peak_kib(&gateway);
+    assert!(peak < 200 << 10, "{peak} KiB");
+}
+
+/// The most memory that it ever had.
+fn peak_kib(gateway: &Gateway) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", gateway.process.id())).unwrap();
+    let peak = status.lines().find(|line| line.starts_with("VmHWM:"));
+    let peak = peak.unwrap().split_whitespace().nth(1);
+    peak.unwrap().parse().unwrap()
+}
+
+/// A trail on disk is read line by line, up to a length; so is what is collected of it.
+#[test]
+fn an_auditor_is_told_of_a_line_that_is_too_long_and_does_not_read_it() {
+    let Some(postgres) = Postgres::start() else {
+        return;
+    };
+    let postgres = postgres.with_tables();
+    let mut gateway = shipping(&postgres, "billing-1").start();
+    assert_eq!(gateway.delete(USER, "c1").status, 200);
+    wait_until_whole(&gateway);
+    assert!(gateway.stop().success());
+    let long = "repeat('x', 20 << 20)";
+    postgres.sql(&format!(
+        "DROP INDEX alloy_gateway.chain_gateway; UPDATE alloy_gateway.chain SET gateway = {long}, last_event = {long}; \
+         UPDATE alloy_gateway.record SET line = {long}, token = {long}, hash = {long}::bytea WHERE event IN ('request.intent', 'request.outcome')"
+    ));
+    for verb in ["verify", "query"] {
+        let ended = postgres.audit(verb, &[]);
+        let text = said(&ended);
+        let shown: String = text.chars().take(2000).collect();
+        assert_eq!(ended.status.code(), Some(3), "{verb}: {shown}");
+        assert!(
+            text.contains("a line of more than 65536 bytes"),
+            "{verb}: {shown}"
+        );
+        assert!(text.len() < 10_000, "{verb}: {}", text.len());
     }
 }
 
