@@ -19,8 +19,9 @@ use super::{
     Way,
     address::{Address, Login},
     board::Trouble,
+    link::Role,
     resp::{self, Reply},
-    script::{LIMITS, SEEN},
+    script::{Answer, LIMITS, SEEN},
 };
 use crate::tls::ClientStream;
 
@@ -48,29 +49,62 @@ pub enum Stream {
 /// Why there is no connection, and details for people.
 pub type Failed = (Trouble, String);
 
-/// Connects to a node, logs in, shows it the scripts, and looks whether it answers
-/// in time by writing under the name `probe`, if there is one.
-pub async fn open(way: &Way, address: &Address, probe: Option<&str>) -> Result<Stream, Failed> {
+/// Connects to a node, logs in, shows it the scripts, and looks whether it does in time
+/// what it is to do over a connection of this role, under the name beside it: what can
+/// only be written to decides nothing. Without one nothing is looked at.
+pub async fn open(
+    way: &Way,
+    address: &Address,
+    probe: Option<(Role, &str)>,
+) -> Result<Stream, Failed> {
     let opened = timeout(CONNECT_MAX, connect_and_log_in(way, address)).await;
     let mut stream = opened.map_err(|_| {
         let detail = format!("{address}: no connection within {CONNECT_MAX:?}");
         (Trouble::Connect, detail)
     })??;
-    let Some(probe) = probe else {
+    let Some((role, probe)) = probe else {
         return Ok(stream);
     };
-    let mut out = BytesMut::new();
-    resp::command(&mut out, &[b"SET", probe.as_bytes(), b"1", b"PX", PROBE_MS]);
-    let answered = timeout(way.timeout, exchange(&mut stream, &out, 1)).await;
-    let late = || format!("{address}: no answer within {:?}", way.timeout);
-    let replies = answered
-        .map_err(|_| (Trouble::Timeout, late()))?
-        .map_err(|error| (Trouble::Closed, format!("{address}: {error}")))?;
-    match replies.first() {
+    let mut ask = async |out: &[u8]| answer(&mut stream, address, out, way.timeout).await;
+    let reply = match role {
+        Role::Calls => match ask(&decision(probe, false)).await? {
+            forgotten if forgotten.error_kind() == Some("NOSCRIPT") => {
+                ask(&decision(probe, true)).await?
+            }
+            reply => reply,
+        },
+        // Freezes are heard also where limits can't be shared.
+        Role::Beside => ask(&note(probe)).await?,
+    };
+    match reply {
         // Its slot has moved: the node is there all the same.
-        Some(Reply::Error(text)) if !is_moved(text) => Err(refused(address, text)),
+        Reply::Error(text) if is_moved(&text) => Ok(stream),
+        Reply::Error(text) => Err(refused(address, &text)),
+        reply if role == Role::Calls && Answer::read(&reply, 1).is_none() => {
+            let detail = format!("{address}: what it answers to the script decides nothing");
+            Err((Trouble::Error, detail))
+        }
         _ => Ok(stream),
     }
+}
+
+/// What takes a unit of a bucket that nobody else has.
+fn decision(name: &str, as_text: bool) -> BytesMut {
+    let mut out = BytesMut::new();
+    LIMITS.call(&mut out, as_text, 1, 3);
+    resp::part(&mut out, name.as_bytes());
+    // One unit, back within a microsecond; none is known to be spent.
+    for number in [1, 1, 0] {
+        resp::number(&mut out, number);
+    }
+    out
+}
+
+/// What writes under a name, for a while.
+fn note(name: &str) -> BytesMut {
+    let mut out = BytesMut::new();
+    resp::command(&mut out, &[b"SET", name.as_bytes(), b"1", b"PX", PROBE_MS]);
+    out
 }
 
 /// Asks a node one thing over a connection of its own.
@@ -78,16 +112,28 @@ pub async fn once(way: &Way, address: &Address, command: &[&[u8]]) -> Result<Rep
     let mut stream = open(way, address, None).await?;
     let mut out = BytesMut::new();
     resp::command(&mut out, command);
-    let answered = timeout(CONNECT_MAX, exchange(&mut stream, &out, 1)).await;
-    let late = || (Trouble::Timeout, format!("{address}: no answer"));
+    match answer(&mut stream, address, &out, CONNECT_MAX).await? {
+        Reply::Error(text) => Err(refused(address, &text)),
+        reply => Ok(reply),
+    }
+}
+
+/// The one answer to a command, within `span`; it may be an error.
+async fn answer(
+    stream: &mut Stream,
+    address: &Address,
+    out: &[u8],
+    span: Duration,
+) -> Result<Reply, Failed> {
+    let late = || {
+        let detail = format!("{address}: no answer within {span:?}");
+        (Trouble::Timeout, detail)
+    };
+    let answered = timeout(span, exchange(stream, out, 1)).await;
     let replies = answered
         .map_err(|_| late())?
         .map_err(|error| (Trouble::Closed, format!("{address}: {error}")))?;
-    match replies.into_iter().next() {
-        Some(Reply::Error(text)) => Err(refused(address, &text)),
-        Some(reply) => Ok(reply),
-        None => Err(late()),
-    }
+    replies.into_iter().next().ok_or_else(late)
 }
 
 /// Whether an error says that another node of the cluster is to be asked, now or soon,
@@ -157,7 +203,9 @@ async fn connect_and_log_in(way: &Way, address: &Address) -> Result<Stream, Fail
     });
     match error {
         // With `AUTH`, `ERR` says that there is no such password or user, or none is wanted.
-        Some(text) if way.url.login.is_some() => Err((Trouble::Auth, refused(address, text).1)),
+        Some(text) if way.url.login.is_some() => {
+            Err((Trouble::Auth, refused(address, text).1))
+        }
         Some(text) => Err(refused(address, text)),
         None => Ok(stream),
     }

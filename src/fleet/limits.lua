@@ -15,11 +15,15 @@ local spent, anew, refused, wait = {}, {}, 0, 0
 for i = 1, #KEYS do
   local unit, burst, known = ARGV[3 * i - 2] + 0, ARGV[3 * i - 1] + 0, ARGV[3 * i] + 0
   local refill = unit * burst
-  if stored[i] then known = stored[i] - now end
+  -- What stands here and is none of ours, as a text or an infinity, would fail every call
+  -- under this name: it counts as not there, and is written over.
+  local full_at = tonumber(stored[i])
+  if full_at and full_at - full_at ~= 0 then full_at = nil end
+  if full_at then known = full_at - now end
   -- A clock that was set back empties a bucket, and no more. That is written even if
   -- the call is refused: else the wait that is told would begin anew with each retry.
   spent[i] = math.min(math.max(known, 0), refill)
-  anew[i] = not stored[i] or known > refill
+  anew[i] = not full_at or known > refill
   local lacking = spent[i] + unit - refill
   if lacking > 0 and (refused > 0 or lacking > 0.5) then
     if refused == 0 then refused = i end

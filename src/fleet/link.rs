@@ -7,6 +7,7 @@ mod drive;
 use std::{
     collections::VecDeque,
     fmt,
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::Waker,
     time::Duration,
@@ -16,7 +17,7 @@ use bytes::BytesMut;
 use tokio::{
     sync::{Notify, oneshot},
     task::AbortHandle,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 
 use self::drive::Driver;
@@ -26,6 +27,9 @@ use super::{
 
 /// Calls that may wait for answers over one connection.
 const WAITING_MAX: usize = 4096;
+
+/// How long it is in doubt whether a connection is good over which nothing fails.
+const DOUBT_MAX: Duration = Duration::from_secs(30);
 
 /// One connection to the store, or the tries to have it. Ends when dropped.
 pub struct Link {
@@ -51,6 +55,10 @@ struct Inner(Mutex<State>);
 #[derive(Default)]
 struct State {
     is_good: bool,
+    /// Operators were told that it is.
+    is_told: bool,
+    /// Something was decided over it.
+    has_decided: bool,
     /// What is to be written.
     out: BytesMut,
     /// Those who wait for answers, in the order in which they asked.
@@ -139,6 +147,12 @@ impl Link {
         answer.await.unwrap_or(Err(Trouble::Closed))
     }
 
+    /// Something was decided over it: now it is good without a doubt.
+    pub fn decided(&self) {
+        self.inner.state().has_decided = true;
+        self.inner.tell(&self.store, self.role);
+    }
+
     /// Gives the connection up, and opens another. `said` is what the store answered,
     /// for people.
     pub fn fail(&self, trouble: Trouble, said: Option<&str>) {
@@ -154,9 +168,9 @@ impl Link {
 impl Drop for Link {
     fn drop(&mut self) {
         self.task.abort();
-        let was_good = self.inner.close(Trouble::Closed);
+        let was_told = self.inner.close(Trouble::Closed);
         if self.role == Role::Calls {
-            self.store.board.dropped(was_good);
+            self.store.board.dropped(was_told);
         }
     }
 }
@@ -172,14 +186,22 @@ impl Inner {
         state.is_good = true;
     }
 
-    /// Nothing is asked any more; those who wait are told. Whether it was good.
+    /// Tells operators that it is good, once.
+    fn tell(&self, store: &Store, role: Role) {
+        let mut state = self.state();
+        if role == Role::Calls && state.is_good && !std::mem::replace(&mut state.is_told, true) {
+            store.board.came_up();
+        }
+    }
+
+    /// Nothing is asked any more; those who wait are told. Whether it was told to be good.
     fn close(&self, trouble: Trouble) -> bool {
         let before = std::mem::take(&mut *self.state());
         for waiting in before.waiting {
             // Whoever asked may have left.
             let _ = waiting.answer.send(Err(trouble));
         }
-        before.is_good
+        before.is_told
     }
 }
 
@@ -192,34 +214,56 @@ async fn keep(
     on_trouble: Option<Arc<Notify>>,
 ) {
     let mut health = LinkHealth::new(spread());
+    // The last one failed with what it answered, before it had decided anything: that a try
+    // is answered says little then, and else it would be told good and bad in turns.
+    let mut is_doubtful = false;
     let begun = Instant::now();
     loop {
         sleep_until(begun + health.try_at()).await;
-        let opened = connect::open(&store.way, &address, Some(&probe)).await;
+        let opened = connect::open(&store.way, &address, Some((role, &probe))).await;
+        let mut was_told = false;
         let (trouble, detail) = match opened {
             Ok(stream) => {
                 health.answered(begun.elapsed());
                 inner.open();
-                if role == Role::Calls {
-                    store.board.came_up();
-                }
-                let trouble = Driver::new(&inner, stream, store.way.timeout).run().await;
-                let said = inner.state().said.take();
-                inner.close(trouble);
+                let trouble = drive(&inner, &store, role, stream, is_doubtful).await;
+                let (said, has_decided) = {
+                    let mut state = inner.state();
+                    (state.said.take(), state.has_decided)
+                };
+                is_doubtful = trouble == Trouble::Error && !has_decided;
+                was_told = inner.close(trouble);
                 let said = said.map(|said| format!("{address}: {said}"));
                 (trouble, said.unwrap_or_else(|| address.to_string()))
             }
             Err(failed) => failed,
         };
-        let was_good = health.failed(begun.elapsed());
+        health.failed(begun.elapsed());
         match role {
-            Role::Calls => store.board.failed(was_good, trouble, &detail),
+            Role::Calls => store.board.failed(was_told, trouble, &detail),
             Role::Beside => store.board.failed_beside(trouble, &detail),
         }
         if let Some(on_trouble) = &on_trouble {
             on_trouble.notify_one();
         }
     }
+}
+
+/// Carries questions and answers until something fails.
+async fn drive(
+    inner: &Inner,
+    store: &Store,
+    role: Role,
+    stream: connect::Stream,
+    is_doubtful: bool,
+) -> Trouble {
+    let mut driving = pin!(Driver::new(inner, stream, store.way.timeout).run());
+    // Nobody may ask anything for hours, and end the doubt.
+    if is_doubtful && let Ok(trouble) = timeout(DOUBT_MAX, &mut driving).await {
+        return trouble;
+    }
+    inner.tell(store, role);
+    driving.await
 }
 
 /// A number that differs between gateways and connections.

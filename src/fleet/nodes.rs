@@ -106,6 +106,7 @@ impl Client {
             link.fail(Trouble::Error, None);
             return Err(Trouble::Error);
         };
+        link.decided();
         self.store.board.took(began.elapsed());
         Ok(answer)
     }

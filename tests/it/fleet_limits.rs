@@ -485,6 +485,81 @@ fn a_store_that_forgot_the_script_is_shown_it_again() {
     assert!(scrape.sum("rate_limit_backend_errors_total") == 0.0);
 }
 
+/// What can be written to and decides nothing is no store of limits.
+#[test]
+fn a_store_whose_script_fails_is_degraded_all_the_time_and_told_once() {
+    needs_redis!();
+    let rights = [
+        // The script may not be run on anything.
+        "~* +@all -time",
+        // Nor may it, on what calls ask for.
+        "~alloy-gateway:probe ~alloy-gateway:live +@all",
+    ];
+    for rights in rights {
+        let redis = Redis::start();
+        let user = ["ACL", "SETUSER", "limited", "on", ">s3cret"];
+        let user: Vec<_> = user.into_iter().chain(rights.split(' ')).collect();
+        assert_eq!(redis.ask(&user).text(), Some("OK"));
+        let gateway = Setup::default()
+            .key_limits("[ { requests: 900, per: 1s } ]")
+            .workers(1)
+            .file(
+                "redis-url",
+                format!("redis://limited:s3cret@127.0.0.1:{}", redis.port()),
+            )
+            .lines(
+                "limits_store: { redis: { url: { file: redis-url } }, timeout: 1s, replicas: 1 }\n",
+            )
+            .start();
+        gateway.process.wait_for(|line| {
+            let message = line["message"].as_str().unwrap_or_default();
+            // With calls, if it takes one to find out.
+            assert_ne!(gateway.delete(USER, "c1").status, 429);
+            message.contains("the limits store does not decide")
+        });
+        let end = Instant::now() + Duration::from_secs(4);
+        let mut shared = 0;
+        while Instant::now() < end {
+            assert_ne!(gateway.delete(USER, "c1").status, 429);
+            let degraded = gateway.scrape().get("rate_limit_backend_degraded");
+            shared += usize::from(degraded == 0.0);
+            thread::sleep(Duration::from_millis(20));
+        }
+        let output = gateway.process.output();
+        let told = output.matches("the limits store does not decide").count();
+        // One flaw is enough for one call, and a try in between.
+        assert!(
+            told <= 2 && shared <= 20,
+            "{rights}: {told}, {shared}: {output}"
+        );
+        // With the rights, it comes back with the calls.
+        redis.ask(&["ACL", "SETUSER", "limited", "~*", "+@all"]);
+        until("limits are shared", || {
+            assert_ne!(gateway.delete(USER, "c1").status, 429);
+            gateway.scrape().get("rate_limit_backend_degraded") == 0.0
+        });
+    }
+}
+
+#[test]
+fn what_stands_in_the_place_of_a_bucket_and_is_none_is_a_bucket_that_is_not_there() {
+    needs_redis!();
+    let redis = Redis::start();
+    let fleet = Fleet::start(1, &redis.url(), LIMITS, "}, timeout: 1s, replicas: 1 }");
+    for (count, odd) in (1..).zip(["garbage", "", "nan", "-nan", "inf", "-inf", "0x1p9999"]) {
+        redis.ask(&["SET", KEY_BUCKET, odd]);
+        assert_ne!(fleet.0[0].delete(USER, "c1").status, 429, "{odd}");
+        assert_eq!(fleet.by_store("allowed"), f64::from(count), "{odd}");
+        let full_at = redis.ask(&["GET", KEY_BUCKET]);
+        let full_at: f64 = full_at.text().unwrap().parse().unwrap();
+        assert!(full_at.is_finite(), "{odd}: {full_at}");
+        assert!(redis.ask(&["PTTL", KEY_BUCKET]).number() > Some(0), "{odd}");
+    }
+    let scrape = fleet.0[0].scrape();
+    assert_eq!(scrape.sum("rate_limit_backend_errors_total"), 0.0);
+    assert_eq!(scrape.get("rate_limit_backend_degraded"), 0.0);
+}
+
 #[test]
 fn all_windows_of_tenant_and_key_are_taken_or_none_and_the_one_that_refuses_is_named() {
     needs_redis!();
