@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{
     State,
-    cursor::{self, Anew},
+    cursor::{self, Anew, Cursor},
     database::{Database, in_time},
     fault::{Failure, Reason},
     host_name, schema, write,
@@ -45,8 +45,9 @@ pub struct Work {
 enum Ended {
     /// All is written, and it is to end.
     Closing,
-    /// Somebody else wrote: ask anew.
-    Moved,
+    /// Somebody else wrote, or the database seems to stand elsewhere: ask anew. If that
+    /// does not help, this is why.
+    Moved(Failure),
 }
 
 impl Work {
@@ -70,19 +71,23 @@ impl Work {
     pub async fn run(mut self) {
         let state = Arc::clone(&self.state);
         let _guard = Guard(&state);
-        let mut failures = 0;
+        let (mut failures, mut has_moved) = (0, false);
         while !*self.closing.borrow() {
             let before = self.state.records();
-            match self.session().await {
+            let ended = self.session().await;
+            // Whoever wrote something begins with short pauses again.
+            let has_worked = self.state.records() > before;
+            failures = if has_worked { 1 } else { failures + 1 };
+            // Once it may be so; again, without a record in between, it will stay so.
+            has_moved = match ended {
                 Ok(Ended::Closing) => return,
-                Ok(Ended::Moved) => failures = 1,
-                Err(failure) => {
+                Ok(Ended::Moved(_)) if has_worked || !has_moved => true,
+                Ok(Ended::Moved(failure)) | Err(failure) => {
+                    let stays = has_moved && !has_worked;
                     self.state.failed(&failure);
-                    // Whoever wrote something begins with short pauses again.
-                    let has_worked = self.state.records() > before;
-                    failures = if has_worked { 1 } else { failures + 1 };
+                    stays
                 }
-            }
+            };
             tokio::select! {
                 () = sleep(back_off(failures)) => {}
                 _ = self.closing.wait_for(|closing| *closing) => {}
@@ -126,7 +131,7 @@ impl Work {
                 let Some(last) = batch.last else { break };
                 let written = write::write(client, &mut cursor, &self.gateway, &batch);
                 if !in_time(written).await? {
-                    return Ok(Ended::Moved);
+                    return Ok(Ended::Moved(moved(&cursor)));
                 }
                 self.state.wrote(batch.lines.len(), last.seq);
                 self.say_it_works(&mut unsaid, &database);
@@ -195,6 +200,25 @@ impl Work {
             );
         }
     }
+}
+
+/// Why a record does not get behind where the database said that it stands.
+fn moved(cursor: &Cursor) -> Failure {
+    let chain = cursor.chain;
+    if cursor.is_new {
+        return Failure::new(
+            Reason::Conflict,
+            format!(
+                "alloy_gateway.chain takes no row for chain {chain} of this trail: it has one that says it is of another trail, so somebody changed its origin, or put it there, and it is to be treated as an incident; or a trigger or a rule keeps rows out"
+            ),
+        );
+    }
+    Failure::new(
+        Reason::Refused,
+        format!(
+            "the database takes the change of this trail's row in alloy_gateway.chain (chain {chain}), and changes nothing: a policy (row level security), a trigger or a rule keeps it as it is, or another program writes it"
+        ),
+    )
 }
 
 /// However the thread ends, the metrics must not say that it works.

@@ -121,6 +121,50 @@ fn another_record_under_our_number_stops_the_shipper_and_is_never_taken_for_ours
     assert_verifies(&postgres);
 }
 
+/// What is changed as if nobody did, and is not: the database has no error for that.
+#[test]
+fn a_row_that_the_database_does_not_let_move_on_is_told_and_counted() {
+    let Some(postgres) = Postgres::start() else {
+        return;
+    };
+    let postgres = postgres.with_tables();
+    let chain = "alloy_gateway.chain";
+    let cases = [
+        (
+            "refused",
+            format!(
+                "ALTER TABLE {chain} ENABLE ROW LEVEL SECURITY; CREATE POLICY seen ON {chain} FOR SELECT USING (true)"
+            ),
+            format!("DROP POLICY seen ON {chain}; ALTER TABLE {chain} DISABLE ROW LEVEL SECURITY"),
+        ),
+        (
+            "conflict",
+            format!(
+                "CREATE TABLE kept AS SELECT id, origin FROM {chain}; UPDATE {chain} SET origin = gen_random_uuid()"
+            ),
+            format!("UPDATE {chain} c SET origin = k.origin FROM kept k WHERE k.id = c.id"),
+        ),
+    ];
+    for (reason, change, back) in cases {
+        let mut gateway = shipping(&postgres, "billing-1").start();
+        wait_until_whole(&gateway);
+        assert!(gateway.stop().success());
+        postgres.sql(&change);
+        gateway.start_again();
+        assert_eq!(gateway.delete(USER, "c1").status, 200);
+        wait_for_error(&gateway, reason);
+        assert_eq!(gateway.scrape().get("audit_ship_up"), 0.0);
+        gateway.process.wait_for(|line| {
+            let message = line["message"].as_str().unwrap_or_default();
+            line["reason"] == reason && message.contains("alloy_gateway.chain")
+        });
+        // Left alone, it goes on by itself.
+        postgres.sql(&back);
+        wait_until_whole(&gateway);
+        assert_collected(&postgres, &gateway);
+    }
+}
+
 #[test]
 fn a_gateway_can_neither_read_nor_change_what_it_wrote() {
     let Some(postgres) = Postgres::start() else {
