@@ -27,6 +27,10 @@ use crate::audit::{
 /// How much earlier than its beginning a call's end may be dated.
 const SLACK: SignedDuration = SignedDuration::from_hours(1);
 
+/// How far the time at which a gateway was heard of may lie ahead: the clock of a database
+/// that another one takes the place of differs a little.
+const AHEAD_MAX: Duration = Duration::from_secs(5 * 60);
+
 /// What stands in the database of one chain.
 #[derive(Debug)]
 pub struct ChainReport {
@@ -36,8 +40,9 @@ pub struct ChainReport {
     pub chain: Uuid,
     /// What its records say, and whether they are as they were written.
     pub report: Report,
-    /// How long the gateway has not been heard of, by the database's clock.
-    pub silent_for: Duration,
+    /// How long the gateway has not been heard of, by the database's clock; `None` if it is
+    /// said to have been heard of at a time that has not been.
+    pub silent_for: Option<Duration>,
     /// Its last record is that of an orderly end.
     pub has_stopped: bool,
     /// The head that was noted elsewhere is in it.
@@ -270,7 +275,7 @@ async fn verify_one(
     let row = transaction
         .query_typed(
             &format!(
-                "SELECT {}, origin, last_seq, {HASH_OF_CHAIN}, {}, extract(epoch FROM now() - seen_at)::float8 FROM alloy_gateway.chain WHERE id = $1",
+                "SELECT {}, origin, last_seq, {HASH_OF_CHAIN}, {}, CASE WHEN isfinite(seen_at) THEN extract(epoch FROM now() - seen_at)::float8 END FROM alloy_gateway.chain WHERE id = $1",
                 text("gateway"),
                 text("last_event"),
             ),
@@ -285,7 +290,9 @@ async fn verify_one(
         .transpose()?
         .flatten();
     let last_event: Option<String> = row.map(|row| row.try_get(4)).transpose()?;
-    let silent: Option<f64> = row.map(|row| row.try_get(5)).transpose()?;
+    let silent = row
+        .map(|row| row.try_get::<_, Option<f64>>(5))
+        .transpose()?;
     let mut check = LineCheck::new(name(gateway.as_deref(), chain), known);
     let records = transaction
         .query_typed_raw(&records_of_chain(), vec![(chain, Type::UUID)])
@@ -313,11 +320,18 @@ async fn verify_one(
         chain,
         holds_expected: check.holds_expected(),
         report: check.finish(Some(&end)),
-        silent_for: Duration::try_from_secs_f64(silent.unwrap_or_default()).unwrap_or_default(),
+        // Without a row nobody says it: that is wrong already.
+        silent_for: silent_for(silent.unwrap_or(Some(0.0))),
         has_stopped: last_event.as_deref() == Some(SEALED),
         is_fork,
         missing,
     })
+}
+
+/// How long it is since a gateway was heard of so many seconds ago.
+fn silent_for(seconds: Option<f64>) -> Option<Duration> {
+    let seconds = seconds.filter(|seconds| *seconds > -AHEAD_MAX.as_secs_f64())?;
+    Duration::try_from_secs_f64(seconds.max(0.0)).ok()
 }
 
 /// Whether some chain of a trail has this record.

@@ -131,13 +131,23 @@ impl Chains {
             );
         }
         let silent_after = args.silent_after.unwrap_or(SILENT_AFTER);
-        if chain.silent_for > silent_after && !chain.has_stopped {
-            self.silent += 1;
-            errln!(
-                "silent: {gateway} {} has not been heard of for {}, and was not stopped",
-                chain.chain,
-                show_duration(Duration::from_secs(chain.silent_for.as_secs()))
-            );
+        match chain.silent_for {
+            Some(silent_for) if silent_for > silent_after && !chain.has_stopped => {
+                self.silent += 1;
+                errln!(
+                    "silent: {gateway} {} has not been heard of for {}, and was not stopped",
+                    chain.chain,
+                    show_duration(Duration::from_secs(silent_for.as_secs()))
+                );
+            }
+            Some(_) => {}
+            None => {
+                self.silent += 1;
+                errln!(
+                    "silent: {gateway} {} was heard of at a time that has not been, says its seen_at: somebody changed it, and nobody can tell how long it has been silent",
+                    chain.chain
+                );
+            }
         }
     }
 

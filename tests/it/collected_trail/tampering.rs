@@ -322,6 +322,37 @@ fn an_auditor_is_told_of_a_line_that_is_too_long_and_does_not_read_it() {
     }
 }
 
+/// One row that makes no sense must not hide what is told of the others.
+#[test]
+fn a_chain_that_was_heard_of_at_no_possible_time_is_named_beside_the_others() {
+    let Some(postgres) = Postgres::start() else {
+        return;
+    };
+    let postgres = postgres.with_tables();
+    let [one, two] = ["one", "two"].map(|name| {
+        let mut gateway = shipping(&postgres, name).start();
+        wait_until_whole(&gateway);
+        // It says nothing more.
+        gateway.kill();
+        chain_of(&gateway)
+    });
+    for time in ["'infinity'", "'-infinity'", "now() + interval '1 day'"] {
+        postgres.sql(&format!(
+            "UPDATE alloy_gateway.chain SET seen_at = {time} WHERE id = '{one}'"
+        ));
+        let verified = postgres.audit("verify", &["--silent-after", "1h"]);
+        let text = said(&verified);
+        assert_eq!(verified.status.code(), Some(1), "{time}: {text}");
+        assert!(
+            text.contains(&format!("silent: one {one}")),
+            "{time}: {text}"
+        );
+        assert!(text.contains(&format!("two {two}")), "{time}: {text}");
+        assert!(!text.contains("silent: two"), "{time}: {text}");
+        assert_eq!(postgres.audit("verify", &[]).status.code(), Some(0));
+    }
+}
+
 /// The database refuses to index a text of more than some 2,700 bytes, and with it the
 /// row: whoever can write the trail's directory could end the collecting for good.
 #[test]
