@@ -149,6 +149,11 @@ impl Store {
         })
     }
 
+    /// Whether both are reached by the same URL, as the same user.
+    pub fn has_url_of(&self, other: &Self) -> bool {
+        self.way.url == other.way.url
+    }
+
     /// How it stands.
     pub fn board(&self) -> &Board {
         &self.board

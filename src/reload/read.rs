@@ -98,12 +98,14 @@ impl Basis {
     /// Also what only the next start would meet is told now, while somebody looks.
     fn build(&self, loaded: &Loaded) -> Result<Built, Vec<Problem>> {
         let built = snapshot::build(&loaded.settings, &loaded.digest, Some(&self.snapshot));
-        let unbindable = named::unbindable_after(&loaded.settings, &self.settings);
+        let mut of_next = named::unbindable_after(&loaded.settings, &self.settings);
+        let ship = snapshot::ship(&loaded.settings.audit);
+        of_next.extend(ship.err().into_iter().flatten());
         match built {
-            Ok(built) if unbindable.is_empty() => Ok(built),
+            Ok(built) if of_next.is_empty() => Ok(built),
             built => {
                 let mut problems = built.err().unwrap_or_default();
-                problems.extend(unbindable);
+                problems.extend(of_next);
                 Err(problems)
             }
         }

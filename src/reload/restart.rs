@@ -37,7 +37,10 @@ impl Reloader {
             ("workers", before.workers != *workers),
             ("audit", !is_same_trail),
             ("audit.mac_key", is_same_trail && mac_key() != self.mac_key),
-            ("limits_store", !is_same_store(before, after)),
+            (
+                "limits_store",
+                !is_same_store(before, after) || self.names_another_store(after),
+            ),
             ("otlp", before.otlp != *otlp),
             ("log.format", before.log.format != log.format),
         ];
@@ -47,6 +50,19 @@ impl Reloader {
             .into_iter()
             .filter_map(|(field, differs)| differs.then_some(field))
             .collect()
+    }
+}
+
+impl Reloader {
+    /// Whether the URL of the store is another than at the start, be it only its password:
+    /// the connections are made with that one.
+    fn names_another_store(&self, after: &Settings) -> bool {
+        let named = after.limits_store.as_ref();
+        // What is wrong with it was told before.
+        let named = named.and_then(|store| snapshot::store(store, &mut Vec::new()));
+        let in_use = &self.shared.snapshot().store;
+        let both = in_use.as_ref().zip(named);
+        both.is_some_and(|(in_use, named)| !in_use.has_url_of(&named))
     }
 }
 

@@ -53,6 +53,54 @@ fn with_token(text: &str, token: &NewToken) -> String {
     )
 }
 
+/// The connections to the store are those of the start; the next start needs its URL again.
+#[test]
+fn another_url_of_the_store_waits_for_a_restart_and_what_is_no_url_is_told() {
+    let gateway = Setup::default()
+        .key_limits("[ { requests: 600, per: 60s, burst: 50 } ]")
+        .file("redis-url", "redis://:one@127.0.0.1:1")
+        .lines("limits_store: { redis: { url: { file: redis-url } }, replicas: 1 }\n")
+        .audit("ship: { postgres: { url: { file: postgres-url } } }")
+        .file(
+            "postgres-url",
+            "postgres://u:p@127.0.0.1:1/a?sslmode=disable",
+        )
+        .start();
+    let load = |file: &str, text: &str| {
+        secret(&gateway.path(file), text);
+        gateway.admin_socket("POST", "/-/reload")
+    };
+    let waits = || status(&gateway)["config"]["needs_restart"].to_string();
+    let (code, said) = load("redis-url", "redis://:one@127.0.0.1:1\n");
+    assert_eq!(code, 200, "{said}");
+    assert!(!waits().contains("limits_store"), "{}", waits());
+    let (code, said) = load("redis-url", "redis://:two@127.0.0.1:1");
+    assert_eq!(code, 200, "{said}");
+    gateway.process.wait_for(|line| {
+        let message = line["message"].as_str().unwrap_or_default();
+        line["field"] == "limits_store" && message.contains("only after a restart")
+    });
+    assert!(waits().contains("limits_store"), "{}", waits());
+    for (file, field, good) in [
+        (
+            "redis-url",
+            "limits_store.redis.url",
+            "redis://:one@127.0.0.1:1",
+        ),
+        (
+            "postgres-url",
+            "audit.ship.postgres.url",
+            "postgres://u:p@127.0.0.1:1/a?sslmode=disable",
+        ),
+    ] {
+        let (code, said) = load(file, "s3cret://that is none");
+        assert_ne!(code, 200, "{file}: {said}");
+        assert!(said.contains(field) && !said.contains("s3cret"), "{said}");
+        let (code, said) = load(file, good);
+        assert_eq!(code, 200, "{said}");
+    }
+}
+
 #[test]
 fn the_warnings_of_a_config_are_logged_in_the_words_of_check_and_told_to_who_loads_it() {
     let gateway = Setup::default()
