@@ -46,8 +46,10 @@ pub fn sql() -> String {
 ///
 /// # Errors
 ///
-/// If the tables are newer than this program, or the database refuses.
+/// If the tables are newer than this program, or the database refuses, or cannot hold
+/// every text.
 pub async fn migrate(client: &mut Client) -> Result<Migrated, Failure> {
+    holds_all_texts(client).await?;
     let transaction = client.transaction().await?;
     transaction
         .query_typed("SELECT pg_advisory_xact_lock($1)", &[(&LOCK, Type::INT8)])
@@ -83,8 +85,9 @@ pub async fn migrate(client: &mut Client) -> Result<Migrated, Failure> {
 ///
 /// # Errors
 ///
-/// If they are not, or not there.
+/// If they are not, or not there, or the database cannot hold every text.
 pub async fn check(client: &Client) -> Result<(), Failure> {
+    holds_all_texts(client).await?;
     let found = client.query_typed(LATEST, &[]).await.map_err(|error| {
         let failure = Failure::from(error);
         match failure.reason {
@@ -102,6 +105,25 @@ pub async fn check(client: &Client) -> Result<(), Failure> {
             Reason::Schema,
             format!(
                 "the database's tables are of version {older}, this program needs {VERSION}: {ADVICE}"
+            ),
+        )),
+    }
+}
+
+/// Whether the database can hold every text: one that it has no characters for would end
+/// the collecting for good, and whoever can write a trail's directory could put it there.
+async fn holds_all_texts(client: &Client) -> Result<(), Failure> {
+    let found = client
+        .query_typed("SELECT current_setting('server_encoding')", &[])
+        .await?;
+    let encoding: Option<String> = found.first().map(|row| row.try_get(0)).transpose()?;
+    match encoding.as_deref() {
+        // The other one keeps bytes as they come.
+        Some("UTF8" | "SQL_ASCII") | None => Ok(()),
+        Some(other) => Err(Failure::new(
+            Reason::Schema,
+            format!(
+                "the database's encoding is {other}, which has no place for some characters of a trail: make one with ENCODING 'UTF8'"
             ),
         )),
     }

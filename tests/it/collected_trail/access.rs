@@ -128,6 +128,31 @@ fn what_keeps_the_tables_from_being_made_is_told_apart_by_exit_codes() {
     assert!(told.contains("Connection refused"), "{told}");
 }
 
+/// One text that it has no characters for would end the collecting for good.
+#[test]
+fn a_database_that_cannot_hold_every_text_is_refused() {
+    let Some(postgres) = Postgres::start() else {
+        return;
+    };
+    let postgres = postgres.with_tables();
+    postgres.sql("CREATE DATABASE narrow ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0");
+    let narrow = |user: &str| postgres.url(user).replace("/postgres?", "/narrow?");
+    let url = tempfile::NamedTempFile::new().unwrap();
+    fs::write(url.path(), narrow("owner")).unwrap();
+    let migrated = run(&["audit", "migrate", "--from", url.path().to_str().unwrap()]);
+    let told = said(&migrated);
+    assert_eq!(migrated.status.code(), Some(1), "{told}");
+    assert!(told.contains("LATIN1") && told.contains("UTF8"), "{told}");
+    let gateway = Setup::default()
+        .audit("ship: { postgres: { url: { file: postgres-url } } }")
+        .file("postgres-url", narrow("gateway"))
+        .start();
+    gateway.process.wait_for(|line| {
+        let message = line["message"].as_str().unwrap_or_default();
+        line["reason"] == "schema" && message.contains("LATIN1")
+    });
+}
+
 #[test]
 fn the_password_of_the_database_is_told_nowhere() {
     let Some(postgres) = Postgres::start() else {
