@@ -5,7 +5,7 @@ use std::{fmt, net::IpAddr, str, time::Duration};
 use tokio::{task::AbortHandle, time::timeout};
 use tokio_postgres::{
     Client, Config, NoTls,
-    config::{Host, SslMode},
+    config::{Host, SslMode, TargetSessionAttrs},
 };
 
 use super::{
@@ -129,6 +129,14 @@ impl Database {
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_user_timeout(UNACKNOWLEDGED_MAX)
             .keepalives_idle(KEEPALIVE);
+        // Of several the first that answers may be one that only follows another.
+        let is_any_named = text.contains("target_session_attrs=any");
+        if config.get_hosts().len() > 1
+            && config.get_target_session_attrs() == TargetSessionAttrs::Any
+            && !is_any_named
+        {
+            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        }
         if config.get_application_name().is_none() {
             config.application_name("alloy-gateway");
         }
@@ -276,6 +284,24 @@ mod tests {
         assert!(parse(far, false).is_err());
         assert!(!parse(far, true).unwrap().wants_tls());
         assert!(parse("postgres://u@%2Frun,db.example/a", true).is_err());
+    }
+
+    #[test]
+    fn of_several_hosts_the_one_that_takes_records_is_looked_for() {
+        let attributes = |url: &str| {
+            let database = Database::parse(url.as_bytes(), false).unwrap();
+            database.config.get_target_session_attrs()
+        };
+        assert_eq!(attributes("postgres://u@a/d"), TargetSessionAttrs::Any);
+        let both = "postgres://u@a,b/d";
+        assert_eq!(attributes(both), TargetSessionAttrs::ReadWrite);
+        for (named, attribute) in [
+            ("any", TargetSessionAttrs::Any),
+            ("read-only", TargetSessionAttrs::ReadOnly),
+        ] {
+            let url = format!("{both}?target_session_attrs={named}");
+            assert_eq!(attributes(&url), attribute);
+        }
     }
 
     #[test]
