@@ -79,7 +79,7 @@ pub async fn open(
     match reply {
         // Its slot has moved: the node is there all the same.
         Reply::Error(text) if is_moved(&text) => Ok(stream),
-        Reply::Error(text) => Err(refused(address, &text)),
+        Reply::Error(text) => Err(refused(way, address, &text)),
         reply if role == Role::Calls && Answer::read(&reply, 1).is_none() => {
             let detail = format!("{address}: what it answers to the script decides nothing");
             Err((Trouble::Error, detail))
@@ -113,7 +113,7 @@ pub async fn once(way: &Way, address: &Address, command: &[&[u8]]) -> Result<Rep
     let mut out = BytesMut::new();
     resp::command(&mut out, command);
     match answer(&mut stream, address, &out, CONNECT_MAX).await? {
-        Reply::Error(text) => Err(refused(address, &text)),
+        Reply::Error(text) => Err(refused(way, address, &text)),
         reply => Ok(reply),
     }
 }
@@ -144,20 +144,25 @@ pub fn is_moved(error: &str) -> bool {
     matches!(kind, "MOVED" | "ASK" | "TRYAGAIN")
 }
 
-fn refused(address: &Address, text: &str) -> Failed {
+fn refused(way: &Way, address: &Address, text: &str) -> Failed {
     let kind = text.split(' ').next().unwrap_or_default();
     let trouble = match kind {
         "NOAUTH" | "WRONGPASS" | "NOPERM" => Trouble::Auth,
         _ => Trouble::Error,
     };
-    (trouble, format!("{address}: {}", shortened(text)))
+    let told = shortened(text, way.url.login.as_ref());
+    (trouble, format!("{address}: {told}"))
 }
 
 /// As much of an error of the store as is told: nothing of what it was sent. Redis
 /// repeats the arguments of a command that it does not know, and those of a renamed
-/// `AUTH` are the user and the password.
-pub fn shortened(text: &str) -> String {
+/// `AUTH` are the user and the password; others say it in words of their own.
+pub fn shortened(text: &str, login: Option<&Login>) -> String {
     let (told, _) = text.split_once(ARGUMENTS_FOLLOW).unwrap_or((text, ""));
+    let kind = told.split(' ').next().unwrap_or_default();
+    let password = login.map_or("", |login| &login.password);
+    let is_fit = |told: &&str| password.is_empty() || !told.contains(password);
+    let told = [told, kind].into_iter().find(is_fit).unwrap_or_default();
     told.chars().take(DETAIL_CHARS_MAX).collect()
 }
 
@@ -204,9 +209,9 @@ async fn connect_and_log_in(way: &Way, address: &Address) -> Result<Stream, Fail
     match error {
         // With `AUTH`, `ERR` says that there is no such password or user, or none is wanted.
         Some(text) if way.url.login.is_some() => {
-            Err((Trouble::Auth, refused(address, text).1))
+            Err((Trouble::Auth, refused(way, address, text).1))
         }
-        Some(text) => Err(refused(address, text)),
+        Some(text) => Err(refused(way, address, text)),
         None => Ok(stream),
     }
 }
@@ -279,9 +284,17 @@ mod tests {
     fn an_error_of_the_store_repeats_nothing_of_what_it_was_sent() {
         // What redis-server 7 answers where `AUTH` was renamed.
         let redis = "ERR unknown command 'AUTH', with args beginning with: 'gateway' 's3cret' ";
-        assert_eq!(shortened(redis), "ERR unknown command 'AUTH'");
+        let login = Login {
+            user: None,
+            password: "s3cret".to_owned(),
+        };
+        let told = |text: &str| shortened(text, Some(&login));
+        assert_eq!(told(redis), "ERR unknown command 'AUTH'");
         let wrong = "WRONGPASS invalid username-password pair or user is disabled.";
-        assert_eq!(shortened(wrong), wrong);
-        assert_eq!(shortened(&"x".repeat(9_999)).len(), DETAIL_CHARS_MAX);
+        assert_eq!(told(wrong), wrong);
+        assert_eq!(told(&"x".repeat(9_999)).len(), DETAIL_CHARS_MAX);
+        // What is no Redis has words of its own.
+        assert_eq!(told("ERR no such user with password s3cret"), "ERR");
+        assert_eq!(told("s3cret"), "");
     }
 }

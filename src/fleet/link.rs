@@ -158,7 +158,8 @@ impl Link {
     pub fn fail(&self, trouble: Trouble, said: Option<&str>) {
         let mut state = self.inner.state();
         state.failed = Some(trouble);
-        state.said = said.map(connect::shortened);
+        let login = self.store.way.url.login.as_ref();
+        state.said = said.map(|said| connect::shortened(said, login));
         if let Some(driver) = &state.driver {
             driver.wake_by_ref();
         }
