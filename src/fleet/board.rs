@@ -170,6 +170,16 @@ impl Board {
     /// A connection is good to ask over from now on.
     pub(super) fn came_up(&self) {
         self.good.fetch_add(1, Ordering::AcqRel);
+        self.tell_if_shared();
+    }
+
+    /// One that was wanted and could not even be tried is wanted no more.
+    pub(super) fn found(&self) {
+        self.dropped(false);
+        self.tell_if_shared();
+    }
+
+    fn tell_if_shared(&self) {
         let mut told = self.told();
         if !self.is_degraded() && told.is_shared != Some(true) {
             told.is_shared = Some(true);

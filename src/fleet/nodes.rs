@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -48,7 +48,10 @@ enum Nodes {
 
 #[derive(Debug)]
 struct Cluster {
+    role: Role,
     map: Mutex<Arc<Map>>,
+    /// A slot that was asked for, and that no node has.
+    lacking: Mutex<Option<u16>>,
     /// Something went wrong that another map may mend.
     is_stale: Arc<Notify>,
 }
@@ -64,10 +67,12 @@ impl Client {
     pub fn start(store: &Arc<Store>, role: Role) -> Self {
         let nodes = if store.way.is_cluster {
             let cluster = Arc::new(Cluster {
+                role,
                 map: Mutex::default(),
+                lacking: Mutex::default(),
                 is_stale: Arc::default(),
             });
-            let keeping = keep_map(Arc::clone(store), Arc::clone(&cluster), role);
+            let keeping = keep_map(Arc::clone(store), Arc::clone(&cluster));
             Nodes::Many(cluster, tokio::spawn(keeping).abort_handle())
         } else {
             let (address, probe) = (
@@ -134,7 +139,7 @@ impl Client {
     fn link(&self, slot: u16) -> Result<Arc<Link>, Trouble> {
         match &self.nodes {
             Nodes::One(link) => Ok(Arc::clone(link)),
-            Nodes::Many(cluster, _) => cluster.map().link(slot).ok_or(Trouble::Connect),
+            Nodes::Many(cluster, _) => cluster.link(&self.store, slot),
         }
     }
 
@@ -164,8 +169,11 @@ impl Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        if let Nodes::Many(_, keeping) = &self.nodes {
+        if let Nodes::Many(cluster, keeping) = &self.nodes {
             keeping.abort();
+            if cluster.lacking().take().is_some() {
+                self.store.board.dropped(false);
+            }
         }
     }
 }
@@ -196,8 +204,36 @@ impl Cluster {
         Arc::clone(&self.map.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    fn lacking(&self) -> MutexGuard<'_, Option<u16>> {
+        self.lacking.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn link(&self, store: &Store, slot: u16) -> Result<Arc<Link>, Trouble> {
+        let map = self.map();
+        let link = map.link(slot);
+        // Before the first map nothing is known of any slot.
+        if link.is_none() && !map.ranges.is_empty() {
+            self.lacks(store, slot);
+        }
+        link.ok_or(Trouble::Connect)
+    }
+
+    /// Calls of this slot are decided by the fair share for as long as no node has it: as if
+    /// there were a connection for it, which is not good.
+    fn lacks(&self, store: &Store, slot: u16) {
+        let mut lacking = self.lacking();
+        if self.role != Role::Calls || lacking.is_some() {
+            return;
+        }
+        *lacking = Some(slot);
+        store.board.opened();
+        let detail = format!("no node of the cluster has slot {slot}");
+        store.board.failed(false, Trouble::Connect, &detail);
+        self.is_stale.notify_one();
+    }
+
     /// Another map: connections to nodes that stay masters stay.
-    fn adopt(&self, store: &Arc<Store>, role: Role, ranges: Vec<Range>) {
+    fn adopt(&self, store: &Arc<Store>, ranges: Vec<Range>) {
         let before = self.map();
         let is_same = before.ranges.len() == ranges.len()
             && before
@@ -218,7 +254,7 @@ impl Cluster {
                 let is_stale = Some(Arc::clone(&self.is_stale));
                 Arc::new(Link::start(
                     store,
-                    role,
+                    self.role,
                     range.master.clone(),
                     probe,
                     is_stale,
@@ -230,12 +266,16 @@ impl Cluster {
         let map = Arc::new(Map {
             ranges: ranges.collect(),
         });
-        *self.map.lock().unwrap_or_else(PoisonError::into_inner) = map;
+        *self.map.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&map);
+        let found = self.lacking().take_if(|slot| map.link(*slot).is_some());
+        if found.is_some() {
+            store.board.found();
+        }
     }
 }
 
 /// Keeps the map of a cluster up to date, as long as the task lives.
-async fn keep_map(store: Arc<Store>, cluster: Arc<Cluster>, role: Role) {
+async fn keep_map(store: Arc<Store>, cluster: Arc<Cluster>) {
     let mut first = 0;
     loop {
         let looked = Instant::now();
@@ -256,7 +296,7 @@ async fn keep_map(store: Arc<Store>, cluster: Arc<Cluster>, role: Role) {
             match ranges {
                 Ok(ranges) => {
                     failed = None;
-                    cluster.adopt(&store, role, ranges);
+                    cluster.adopt(&store, ranges);
                     break;
                 }
                 Err(why) => failed = Some(why),
@@ -264,7 +304,7 @@ async fn keep_map(store: Arc<Store>, cluster: Arc<Cluster>, role: Role) {
         }
         let mut again = looked + LOOK_EVERY;
         if let Some((trouble, detail)) = failed {
-            if role == Role::Calls {
+            if cluster.role == Role::Calls {
                 store.board.failed(false, trouble, &detail);
             }
             again = looked + LOOK_MAX;

@@ -90,6 +90,42 @@ fn counted(fleet: &Fleet, reason: &str) -> f64 {
     counts.sum()
 }
 
+/// Whoever looks at nothing but its nodes sees a cluster in good order.
+#[test]
+fn a_key_that_no_node_has_is_told_and_counted_for_as_long_as_that_is_so() {
+    needs_redis!();
+    let cluster = Cluster::start();
+    let master = cluster.master_of(KEY_BUCKET);
+    let slot = cluster.slot_of(KEY_BUCKET);
+    let fleet = Fleet::start(
+        1,
+        &cluster.url(),
+        LIMITS,
+        "cluster: true }, timeout: 1s, replicas: 1 }",
+    );
+    for node in &cluster.nodes[..3] {
+        node.ask(&["CLUSTER", "DELSLOTS", &slot]);
+    }
+    // Asked, and looked for: from then on nobody is asked.
+    fleet.load(&[20.0], Duration::from_secs(3), || {});
+    let before = fleet.by_store("allowed");
+    fleet.load(&[20.0], Duration::from_secs(2), || {
+        pause(1.0);
+        assert!(are_degraded(&fleet));
+    });
+    assert_eq!(fleet.by_store("allowed"), before);
+    assert!(are_degraded(&fleet));
+    assert!(counted(&fleet, "connect") >= 1.0);
+    let added = cluster.nodes[master].ask(&["CLUSTER", "ADDSLOTS", &slot]);
+    assert_eq!(added.text(), Some("OK"), "{added:?}");
+    // Until it is known where the slot is.
+    until("the store decides again", || {
+        fleet.load(&[20.0], Duration::from_secs(1), || {});
+        fleet.by_store("allowed") > before
+    });
+    assert_comes_back(&fleet);
+}
+
 #[test]
 fn a_cluster_shares_and_survives_the_loss_of_the_master() {
     needs_redis!();

@@ -321,7 +321,7 @@ impl Cluster {
         range.unwrap()[0].number().unwrap().to_string()
     }
 
-    fn slot_of(&self, key: &str) -> String {
+    pub fn slot_of(&self, key: &str) -> String {
         let slot = self.nodes[0].ask(&["CLUSTER", "KEYSLOT", key]);
         slot.number().unwrap().to_string()
     }
