@@ -72,6 +72,7 @@ pub mod systemd;
 
 // What several of these are built on.
 mod background;
+mod closed_list;
 pub mod fault_point;
 mod named_file;
 pub mod one_write;

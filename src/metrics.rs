@@ -32,7 +32,7 @@ pub use self::{
     left_open::LeftOpen,
     recent::{Incident, is_failure},
     render::render,
-    shard::{Ended, OpenConnection, Shard, UpstreamError},
+    shard::{ConnectFailure, Ended, OpenConnection, Shard, UpstreamError},
     tenant::{Counted, OpenCall, TenantCounts},
     text::Format,
     trail::{TrailCounts, TrailOp},

@@ -18,7 +18,7 @@ pub use self::{
     text::{TEXT_BYTES_MAX, time, write_time},
 };
 use super::{coalesce::Who, event};
-use crate::{ids::RequestId, secret::UpstreamKey};
+use crate::{closed_list::closed_list, ids::RequestId, secret::UpstreamKey};
 
 /// Room for what nearly every record holds.
 const FIELDS_BYTES: usize = 320;
@@ -108,46 +108,29 @@ pub struct RefusedRecord<'a> {
     pub peer: &'a str,
 }
 
-/// What is known of the credential after a call, over all attempts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum OutcomeKind {
-    /// The upstream answered 200 with `"success": true`.
-    Deleted,
-    /// It may have been deleted, and that was never confirmed.
-    InDoubt,
-    /// The upstream said no.
-    NotDeleted,
-    /// Nothing reached the upstream.
-    Failed,
-    /// Nothing was to be sent.
-    DryRun,
+closed_list! {
+    /// What is known of the credential after a call, over all attempts, as the trail
+    /// names it.
+    #[derive(Hash)]
+    pub enum OutcomeKind {
+        /// The upstream answered 200 with `"success": true`.
+        Deleted => "deleted",
+        /// It may have been deleted, and that was never confirmed.
+        InDoubt => "in-doubt",
+        /// The upstream said no.
+        NotDeleted => "not-deleted",
+        /// Nothing reached the upstream.
+        Failed => "failed",
+        /// Nothing was to be sent.
+        DryRun => "dry-run",
+    }
 }
 
 impl OutcomeKind {
-    /// All of them, each at its own index.
-    pub const ALL: [Self; 5] = [
-        Self::Deleted,
-        Self::InDoubt,
-        Self::NotDeleted,
-        Self::Failed,
-        Self::DryRun,
-    ];
-
     /// The one with this name in the trail; a name that is not known confirms nothing.
     pub fn read(name: &str) -> Self {
         let known = Self::ALL.into_iter().find(|kind| kind.as_str() == name);
         known.unwrap_or(Self::InDoubt)
-    }
-
-    /// Its name in the trail.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Deleted => "deleted",
-            Self::InDoubt => "in-doubt",
-            Self::NotDeleted => "not-deleted",
-            Self::Failed => "failed",
-            Self::DryRun => "dry-run",
-        }
     }
 
     /// Whether the credential was deleted, or may have been.

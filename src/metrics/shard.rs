@@ -17,6 +17,7 @@ use super::{
     tenant::{Block, OpenCall, TenantCounts},
 };
 use crate::{
+    closed_list::closed_list,
     pipeline::{
         code::Code,
         limit::Backend,
@@ -25,48 +26,42 @@ use crate::{
     server::ConnectionEnd,
 };
 
-/// Why an upstream attempt has no answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "see `AttemptEnd`")]
-pub enum UpstreamError {
-    Dns,
-    Connect,
-    Tls,
-    Timeout,
-    Reset,
-    Protocol,
+closed_list! {
+    /// Why an upstream attempt has no answer, for metrics.
+    #[expect(missing_docs, reason = "see `AttemptEnd`")]
+    pub enum UpstreamError {
+        Dns => "dns",
+        Connect => "connect",
+        Tls => "tls",
+        Timeout => "timeout",
+        Reset => "reset",
+        Protocol => "protocol",
+    }
 }
 
-impl UpstreamError {
-    /// All of them, each at its own index.
-    pub const ALL: [Self; 6] = [
-        Self::Dns,
-        Self::Connect,
-        Self::Tls,
-        Self::Timeout,
-        Self::Reset,
-        Self::Protocol,
-    ];
+closed_list! {
+    /// Why there is no connection to the upstream, for metrics.
+    #[expect(missing_docs, reason = "see `ConnectError`")]
+    pub enum ConnectFailure {
+        Dns => "dns",
+        Connect => "connect",
+        Tls => "tls",
+        Timeout => "timeout",
+    }
+}
 
-    /// Its name in the metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Dns => "dns",
-            Self::Connect => "connect",
-            Self::Tls => "tls",
-            Self::Timeout => "timeout",
-            Self::Reset => "reset",
-            Self::Protocol => "protocol",
-        }
+closed_list! {
+    /// What a further attempt is counted by that followed no error, for metrics.
+    pub enum OtherRetry {
+        /// An answer that asked for one.
+        Status => "status",
+        /// A key that was refused while there is a next one.
+        Key => "key",
     }
 }
 
 /// How an attempt ended, as far as it is counted.
 pub type Ended = Result<u16, UpstreamError>;
-
-/// What retries are counted by, beside the errors: an answer that asked for one,
-/// and a key that was refused while there is a next one.
-pub const OTHER_RETRIES: [&str; 2] = ["status", "key"];
 
 /// What one worker counts.
 #[derive(Debug)]
@@ -77,12 +72,12 @@ pub struct Shard {
     pub(super) durations: [Histogram<17>; Code::COUNT],
     pub(super) overhead: Histogram<11>,
     pub(super) waits: Histogram<9>,
-    pub(super) auth_failures: [AtomicU64; AuthFailure::ALL.len()],
+    pub(super) auth_failures: [AtomicU64; AuthFailure::COUNT],
     pub(super) panics: AtomicU64,
     pub(super) failures: AtomicU64,
     pub(super) recent: Recent,
     pub(super) connections: Box<[Connections]>,
-    pub(super) connections_refused: [AtomicU64; ConnectionEnd::ALL.len()],
+    pub(super) connections_refused: [AtomicU64; ConnectionEnd::COUNT],
     pub(super) upstream: Upstream,
 }
 
@@ -97,13 +92,13 @@ pub struct Connections {
 #[derive(Debug)]
 pub struct Upstream {
     pub(super) answers: [AtomicU64; STATUSES.len()],
-    pub(super) errors: [AtomicU64; UpstreamError::ALL.len()],
+    pub(super) errors: [AtomicU64; UpstreamError::COUNT],
     pub(super) durations: Histogram<17>,
     pub(super) connected: AtomicU64,
-    pub(super) connect_errors: [AtomicU64; UpstreamError::ALL.len()],
+    pub(super) connect_errors: [AtomicU64; ConnectFailure::COUNT],
     pub(super) connect_durations: Histogram<17>,
-    pub(super) retries: [AtomicU64; UpstreamError::ALL.len()],
-    pub(super) other_retries: [AtomicU64; OTHER_RETRIES.len()],
+    pub(super) retries: [AtomicU64; UpstreamError::COUNT],
+    pub(super) other_retries: [AtomicU64; OtherRetry::COUNT],
     pub(super) budget_exhausted: AtomicU64,
 }
 
@@ -205,7 +200,7 @@ impl Shard {
 
     /// Counts a failed authentication.
     pub fn auth_failed(&self, why: AuthFailure) {
-        add_one(&self.auth_failures, why as usize);
+        add_one(&self.auth_failures, why.index());
     }
 
     /// Counts a bug that was caught.
@@ -226,25 +221,25 @@ impl Shard {
 
     /// Counts a connection that ended without an answer.
     pub fn connection_ended(&self, end: ConnectionEnd) {
-        add_one(&self.connections_refused, end as usize);
+        add_one(&self.connections_refused, end.index());
     }
 
     /// Counts an attempt at the upstream.
     pub fn attempted(&self, ended: Ended, took: Duration) {
         match ended {
             Ok(status) => add_one(&self.upstream.answers, status::slot(status)),
-            Err(error) => add_one(&self.upstream.errors, error as usize),
+            Err(error) => add_one(&self.upstream.errors, error.index()),
         }
         self.upstream.durations.observe_span(took);
     }
 
     /// Counts a try to open an upstream connection.
-    pub fn connection_tried(&self, ended: Result<(), UpstreamError>, took: Duration) {
+    pub fn connection_tried(&self, ended: Result<(), ConnectFailure>, took: Duration) {
         match ended {
             Ok(()) => {
                 self.upstream.connected.fetch_add(1, Ordering::Relaxed);
             }
-            Err(error) => add_one(&self.upstream.connect_errors, error as usize),
+            Err(failure) => add_one(&self.upstream.connect_errors, failure.index()),
         }
         self.upstream.connect_durations.observe_span(took);
     }
@@ -252,14 +247,14 @@ impl Shard {
     /// Counts a further attempt, by how the one before ended.
     pub fn retried(&self, after: Ended) {
         match after {
-            Ok(_) => add_one(&self.upstream.other_retries, 0),
-            Err(error) => add_one(&self.upstream.retries, error as usize),
+            Ok(_) => add_one(&self.upstream.other_retries, OtherRetry::Status.index()),
+            Err(error) => add_one(&self.upstream.retries, error.index()),
         }
     }
 
     /// Counts a further attempt with the next key.
     pub fn retried_with_the_next_key(&self) {
-        add_one(&self.upstream.other_retries, 1);
+        add_one(&self.upstream.other_retries, OtherRetry::Key.index());
     }
 
     /// Counts a further attempt that was not made, since there were too many.

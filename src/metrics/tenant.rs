@@ -14,8 +14,6 @@ use crate::{
 
 /// Answers passed on, by status, and then refusals, by code.
 const SLOTS: usize = STATUSES.len() + Code::COUNT;
-/// How calls end.
-const ENDS: usize = OutcomeKind::ALL.len();
 
 /// The counts of one tenant: for each worker a part of its own, made when it is
 /// first needed. Workers never share a cache line.
@@ -29,9 +27,9 @@ pub struct TenantCounts(Arc<[OnceLock<Box<Block>>]>);
 pub struct Block {
     allowed: AtomicU64,
     delayed: AtomicU64,
-    outcomes: [AtomicU64; ENDS],
+    outcomes: [AtomicU64; OutcomeKind::COUNT],
     answers: [AtomicU64; SLOTS],
-    limited: [AtomicU64; 4],
+    limited: [AtomicU64; LimitedBy::COUNT],
     store: InStore<AtomicU64>,
 }
 
@@ -86,7 +84,7 @@ impl Block {
 
     /// Counts calls with an intent, by how they ended.
     pub fn ended(&self, kind: OutcomeKind, calls: u64) {
-        if let Some(count) = self.outcomes.get(kind as usize) {
+        if let Some(count) = self.outcomes.get(kind.index()) {
             count.fetch_add(calls, Ordering::Relaxed);
         }
     }
@@ -128,25 +126,25 @@ impl Block {
 #[derive(Debug, Clone)]
 pub struct Counted {
     answers: [u64; SLOTS],
-    outcomes: [u64; ENDS],
+    outcomes: [u64; OutcomeKind::COUNT],
     /// Calls that passed every limit of this gateway at once, and no other's.
     pub allowed: u64,
     /// Calls that passed every limit of this gateway after a wait, and no other's.
     pub delayed: u64,
     /// What the store of a fleet decided.
     pub store: InStore<u64>,
-    limited: [u64; 4],
+    limited: [u64; LimitedBy::COUNT],
 }
 
 impl Default for Counted {
     fn default() -> Self {
         Self {
             answers: [0; SLOTS],
-            outcomes: [0; ENDS],
+            outcomes: [0; OutcomeKind::COUNT],
             allowed: 0,
             delayed: 0,
             store: InStore::default(),
-            limited: [0; 4],
+            limited: [0; LimitedBy::COUNT],
         }
     }
 }

@@ -6,28 +6,15 @@ use std::{
 };
 
 use super::histogram::{BATCH, Histogram, SYNC};
-use crate::audit::event;
+use crate::{audit::event, closed_list::closed_list};
 
-/// What the writer was doing when it failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names say it")]
-pub enum TrailOp {
-    Write,
-    Fsync,
-    Rotate,
-}
-
-impl TrailOp {
-    /// All of them, each at its own index.
-    pub const ALL: [Self; 3] = [Self::Write, Self::Fsync, Self::Rotate];
-
-    /// Its name in the metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Write => "write",
-            Self::Fsync => "fsync",
-            Self::Rotate => "rotate",
-        }
+closed_list! {
+    /// What the writer was doing when it failed, for metrics.
+    #[expect(missing_docs, reason = "the names say it")]
+    pub enum TrailOp {
+        Write => "write",
+        Fsync => "fsync",
+        Rotate => "rotate",
     }
 }
 
@@ -36,7 +23,7 @@ impl TrailOp {
 pub struct TrailCounts {
     /// By their event; the last one of all that have none of ours.
     events: [AtomicU64; event::ALL.len() + 1],
-    errors: [AtomicU64; TrailOp::ALL.len()],
+    errors: [AtomicU64; TrailOp::COUNT],
     /// How long syncs took, in ns.
     pub syncs: Histogram<12>,
     /// How many records each write held.
@@ -64,7 +51,7 @@ impl TrailCounts {
 
     /// Counts that something could not be done.
     pub fn failed(&self, op: TrailOp) {
-        let count = self.errors.get(op as usize);
+        let count = self.errors.get(op.index());
         count.map(|count| count.fetch_add(1, Ordering::Relaxed));
     }
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{code::Code, forward::Failure};
-use crate::audit::Sent;
+use crate::{audit::Sent, closed_list::closed_list};
 
 /// Why the gateway answers by itself. The names are those of the `code` field.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,74 +69,36 @@ pub enum Refusal {
     },
 }
 
-/// Why a token was refused: for the trail and the metrics, never for the caller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum AuthFailure {
-    /// No `Authorization` field.
-    Missing,
-    /// Several of them, another scheme, or not a token's form.
-    Malformed,
-    /// A token's form with a wrong checksum.
-    Checksum,
-    /// No tenant has it.
-    Unknown,
-    /// Its `expires` has passed.
-    Expired,
-    /// Its `not_before` is yet to come.
-    NotYetValid,
-}
-
-impl AuthFailure {
-    /// All of them, for metrics that exist from the start.
-    pub const ALL: [Self; 6] = [
-        Self::Missing,
-        Self::Malformed,
-        Self::Checksum,
-        Self::Unknown,
-        Self::Expired,
-        Self::NotYetValid,
-    ];
-
-    /// Its name in trail and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Missing => "missing",
-            Self::Malformed => "malformed",
-            Self::Checksum => "checksum",
-            Self::Unknown => "unknown",
-            Self::Expired => "expired",
-            Self::NotYetValid => "not_yet_valid",
-        }
+closed_list! {
+    /// Why a token was refused: for the trail and the metrics, never for the caller.
+    #[derive(PartialOrd, Ord, Hash)]
+    pub enum AuthFailure {
+        /// No `Authorization` field.
+        Missing => "missing",
+        /// Several of them, another scheme, or not a token's form.
+        Malformed => "malformed",
+        /// A token's form with a wrong checksum.
+        Checksum => "checksum",
+        /// No tenant has it.
+        Unknown => "unknown",
+        /// Its `expires` has passed.
+        Expired => "expired",
+        /// Its `not_before` is yet to come.
+        NotYetValid => "not_yet_valid",
     }
 }
 
-/// Whose limit refused a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LimitedBy {
-    /// The tenant's own.
-    Tenant,
-    /// The one shared by all tenants of a key.
-    Key,
-    /// The upstream's: it answered 429 and closed the key's gate.
-    Upstream,
-    /// The one on failed authentications of a peer.
-    Unauthenticated,
-}
-
-impl LimitedBy {
-    /// Its place in the order above.
-    pub fn index(self) -> usize {
-        self as usize
-    }
-
-    /// Its name in problems and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Tenant => "tenant",
-            Self::Key => "key",
-            Self::Upstream => "upstream",
-            Self::Unauthenticated => "unauthenticated",
-        }
+closed_list! {
+    /// Whose limit refused a call, as problems and metrics name it.
+    pub enum LimitedBy {
+        /// The tenant's own.
+        Tenant => "tenant",
+        /// The one shared by all tenants of a key.
+        Key => "key",
+        /// The upstream's: it answered 429 and closed the key's gate.
+        Upstream => "upstream",
+        /// The one on failed authentications of a peer.
+        Unauthenticated => "unauthenticated",
     }
 }
 

@@ -4,64 +4,34 @@ use std::{error::Error, fmt};
 
 use tokio_postgres::error::SqlState;
 
+use crate::closed_list::closed_list;
+
 /// The longest text of an error that is shown, in bytes.
 const TEXT_BYTES_MAX: usize = 300;
 
-/// Why records do not get into the database, for metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "as_str says it")]
-pub enum Reason {
-    Config,
-    Connect,
-    Timeout,
-    Lost,
-    Schema,
-    Refused,
-    Conflict,
-    Diverged,
-    Removed,
-    Trail,
-}
-
-impl Reason {
-    /// All of them, each at its own index.
-    pub const ALL: [Self; 10] = [
-        Self::Config,
-        Self::Connect,
-        Self::Timeout,
-        Self::Lost,
-        Self::Schema,
-        Self::Refused,
-        Self::Conflict,
-        Self::Diverged,
-        Self::Removed,
-        Self::Trail,
-    ];
-
-    /// Its name in the metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            // The URL can't be read any more.
-            Self::Config => "config",
-            // No connection, or not let in.
-            Self::Connect => "connect",
-            // No answer in time.
-            Self::Timeout => "timeout",
-            // The connection broke.
-            Self::Lost => "lost",
-            // The tables are missing, or of another version.
-            Self::Schema => "schema",
-            // The database does not want to: rights, disk, read-only.
-            Self::Refused => "refused",
-            // Other records stand there under our numbers.
-            Self::Conflict => "conflict",
-            // The database has records of this trail that are not in it.
-            Self::Diverged => "diverged",
-            // The trail does not have any more what the database lacks.
-            Self::Removed => "removed",
-            // The trail on disk is not as it was written.
-            Self::Trail => "trail",
-        }
+closed_list! {
+    /// Why records do not get into the database, for metrics.
+    pub enum Reason {
+        /// The URL can't be read any more.
+        Config => "config",
+        /// No connection, or not let in.
+        Connect => "connect",
+        /// No answer in time.
+        Timeout => "timeout",
+        /// The connection broke.
+        Lost => "lost",
+        /// The tables are missing, or of another version.
+        Schema => "schema",
+        /// The database does not want to: rights, disk, read-only.
+        Refused => "refused",
+        /// Other records stand there under our numbers.
+        Conflict => "conflict",
+        /// The database has records of this trail that are not in it.
+        Diverged => "diverged",
+        /// The trail does not have any more what the database lacks.
+        Removed => "removed",
+        /// The trail on disk is not as it was written.
+        Trail => "trail",
     }
 }
 

@@ -17,7 +17,7 @@ pub struct State {
     collected: Arc<Collected>,
     is_up: AtomicBool,
     records: AtomicU64,
-    errors: [AtomicU64; Reason::ALL.len()],
+    errors: [AtomicU64; Reason::COUNT],
     /// When the database last had everything, in ms since `born`.
     whole_ms: AtomicU64,
     born: Instant,
@@ -104,7 +104,7 @@ impl State {
 
     /// Something is wrong that does not keep records from the database.
     pub(super) fn count(&self, reason: Reason, times: u64) {
-        let count = self.errors.get(reason as usize);
+        let count = self.errors.get(reason.index());
         count.map(|count| count.fetch_add(times, Ordering::Relaxed));
     }
 

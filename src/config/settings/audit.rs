@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::{SecretSource, Trust};
+use crate::closed_list::closed_list;
 
 /// The trail.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,24 +53,13 @@ pub struct Checkpoint {
     pub every: Duration,
 }
 
-/// Whether records are synced before anything follows from them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Durability {
-    /// Synced before sending and before answering.
-    Strict,
-    /// Written, not synced: survives the process, not the machine.
-    Relaxed,
-}
-
-impl Durability {
-    /// All of them.
-    pub const ALL: [Self; 2] = [Self::Strict, Self::Relaxed];
-
-    /// Its name in config, trail and status.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Strict => "strict",
-            Self::Relaxed => "relaxed",
-        }
+closed_list! {
+    /// Whether records are synced before anything follows from them, as config, trail
+    /// and status name it.
+    pub enum Durability {
+        /// Synced before sending and before answering.
+        Strict => "strict",
+        /// Written, not synced: survives the process, not the machine.
+        Relaxed => "relaxed",
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroU32, path::PathBuf, sync::Arc, time::Duration};
 
-use crate::{ids::UserId, token::TokenDigest};
+use crate::{closed_list::closed_list, ids::UserId, token::TokenDigest};
 
 /// A named owner of tokens, limits and a set of Alloy users.
 #[derive(Debug, Clone)]
@@ -98,28 +98,15 @@ impl Window {
     }
 }
 
-/// What happens with a call that is allowed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// It is sent.
-    Enforce,
-    /// Everything but sending; answered 403 `dry-run`.
-    DryRun,
-    /// Refused with 403 `tenant-suspended`.
-    Suspended,
-}
-
-impl Mode {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Enforce, Self::DryRun, Self::Suspended];
-
-    /// Its name in config and status.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Enforce => "enforce",
-            Self::DryRun => "dry_run",
-            Self::Suspended => "suspended",
-        }
+closed_list! {
+    /// What happens with a call that is allowed, as config and status name it.
+    pub enum Mode {
+        /// It is sent.
+        Enforce => "enforce",
+        /// Everything but sending; answered 403 `dry-run`.
+        DryRun => "dry_run",
+        /// Refused with 403 `tenant-suspended`.
+        Suspended => "suspended",
     }
 }
 

@@ -5,7 +5,7 @@ use crate::{
     config::snapshot::Snapshot,
     metrics::{
         histogram::{self, Merged},
-        shard::{OTHER_RETRIES, UpstreamError},
+        shard::{ConnectFailure, OtherRetry, UpstreamError},
         status::STATUSES,
         text::{Kind, Text},
     },
@@ -53,7 +53,7 @@ pub fn upstream(text: &mut Text, shared: &Shared) {
         .sum();
     text.number(&[("result", "ok")], connected);
     let failed = sum_all(shared, |shard| &shard.upstream.connect_errors);
-    for (result, count) in UpstreamError::ALL.into_iter().take(4).zip(failed) {
+    for (result, count) in ConnectFailure::ALL.into_iter().zip(failed) {
         text.number(&[("result", result.as_str())], count);
     }
     text.family(
@@ -73,8 +73,8 @@ pub fn upstream(text: &mut Text, shared: &Shared) {
         text.number(&[("reason", reason.as_str())], count);
     }
     let others = sum_all(shared, |shard| &shard.upstream.other_retries);
-    for (reason, count) in OTHER_RETRIES.into_iter().zip(others) {
-        text.number(&[("reason", reason)], count);
+    for (reason, count) in OtherRetry::ALL.into_iter().zip(others) {
+        text.number(&[("reason", reason.as_str())], count);
     }
     text.family(
         "upstream_retry_budget_exhausted",

@@ -228,17 +228,11 @@ impl Forwarder {
         deadline: Instant,
     ) -> Result<Connection, Attempt> {
         let began = Instant::now();
-        let connected = self
-            .pool
-            .connect(target, deadline)
-            .await
-            .map_err(unreachable);
-        let ended = match &connected {
-            Ok(_) => Ok(()),
-            Err(broken) => broken.end.counted().unwrap_or(Ok(0)).map(|_| ()),
-        };
-        self.counts.connection_tried(ended, began.elapsed());
-        let mut connection = connected?;
+        let connected = self.pool.connect(target, deadline).await;
+        let ended = connected.as_ref().map(|_| ());
+        self.counts
+            .connection_tried(ended.map_err(ConnectError::counted), began.elapsed());
+        let mut connection = connected.map_err(unreachable)?;
         if !connection.is_open() {
             return Err(Attempt::failed(
                 AttemptEnd::Closed,

@@ -12,7 +12,7 @@ use super::{
     connection::{Connection, Stream},
     look_up::{LookUps, dial},
 };
-use crate::{config::snapshot::Target, one_write::Together};
+use crate::{config::snapshot::Target, metrics::ConnectFailure, one_write::Together};
 
 /// Why there is no connection; nothing was written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -29,6 +29,18 @@ pub enum ConnectError {
     /// Look-up, TCP and TLS took longer than `connect_timeout`, or than the call may.
     #[error("no connection within the time allowed")]
     Timeout,
+}
+
+impl ConnectError {
+    /// What it counts as.
+    pub fn counted(&self) -> ConnectFailure {
+        match self {
+            Self::Dns(_) => ConnectFailure::Dns,
+            Self::Tcp(_) => ConnectFailure::Connect,
+            Self::Tls(_) => ConnectFailure::Tls,
+            Self::Timeout => ConnectFailure::Timeout,
+        }
+    }
 }
 
 /// The unused connections of one worker, and its way to new ones.

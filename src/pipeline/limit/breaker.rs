@@ -14,7 +14,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::config::settings::CircuitBreaker;
+use crate::{closed_list::closed_list, config::settings::CircuitBreaker};
 
 /// What a call is told to wait while another one probes.
 const PROBE: Duration = Duration::from_secs(1);
@@ -26,7 +26,7 @@ pub struct Breaker {
     start: Instant,
     failures: AtomicU32,
     /// How often it came to each state.
-    transitions: [AtomicU64; 3],
+    transitions: [AtomicU64; BreakerState::COUNT],
     /// Zero while closed.
     open_until_ns: AtomicU64,
     probing: AtomicBool,
@@ -43,28 +43,15 @@ pub struct Pass {
     opened: u64,
 }
 
-/// What a breaker does with calls.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BreakerState {
-    /// They pass.
-    Closed,
-    /// They are refused.
-    Open,
-    /// One at a time probes.
-    HalfOpen,
-}
-
-impl BreakerState {
-    /// All of them, each at its own index.
-    pub const ALL: [Self; 3] = [Self::Closed, Self::Open, Self::HalfOpen];
-
-    /// Its name in metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::Open => "open",
-            Self::HalfOpen => "half_open",
-        }
+closed_list! {
+    /// What a breaker does with calls, for metrics.
+    pub enum BreakerState {
+        /// They pass.
+        Closed => "closed",
+        /// They are refused.
+        Open => "open",
+        /// One at a time probes.
+        HalfOpen => "half_open",
     }
 }
 
@@ -174,7 +161,7 @@ impl Breaker {
     }
 
     fn came_to(&self, state: BreakerState) {
-        if let Some(count) = self.transitions.get(state as usize) {
+        if let Some(count) = self.transitions.get(state.index()) {
             count.fetch_add(1, Ordering::Relaxed);
         }
     }
