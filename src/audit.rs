@@ -72,7 +72,7 @@ use std::{
 
 pub use self::{
     board::Totals,
-    cause::Unwritable,
+    cause::{Cause, Unwritable},
     chain::{Hash, Head},
     coalesce::Who,
     collected::{Collected, new_chain},

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::get;
 use crate::{
-    audit::{self, DiskSpace, Unwritable},
+    audit::{self, Cause, DiskSpace},
     config::snapshot::Snapshot,
     logging,
     metrics::{
@@ -89,7 +89,7 @@ pub fn trail(text: &mut Text, shared: &Shared, disk: Option<DiskSpace>) {
         "Why the trail can't be written just now: 1 for the cause",
     );
     let cause_now = status.writable.err().map(|why| why.cause);
-    for cause in Unwritable::CAUSES {
+    for cause in Cause::ALL.map(Cause::as_str) {
         text.flag(&[("cause", cause)], cause_now == Some(cause));
     }
     if let Some(disk) = disk {
