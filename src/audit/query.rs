@@ -117,8 +117,7 @@ impl Found {
     /// Counts a row.
     pub fn count(&mut self, row: &Row) {
         self.rows += 1;
-        let counts = End::ALL.into_iter().zip(&mut self.ended);
-        for (_, count) in counts.filter(|(end, _)| *end == row.ended) {
+        if let Some(count) = self.ended.get_mut(row.ended.index()) {
             *count += 1;
         }
     }

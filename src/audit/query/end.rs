@@ -15,8 +15,8 @@ pub enum End {
 }
 
 impl End {
-    /// Each, in the order in which they are told.
-    pub const ALL: [Self; 7] = {
+    /// Each at its own index, in the order in which they are told.
+    pub const ALL: [Self; OutcomeKind::COUNT + 2] = {
         let [first, second, third, fourth, fifth] = OutcomeKind::ALL;
         [
             Self::Outcome(first),
@@ -29,12 +29,33 @@ impl End {
         ]
     };
 
+    /// Its place in [`ALL`](Self::ALL).
+    pub fn index(self) -> usize {
+        match self {
+            Self::Outcome(kind) => kind.index(),
+            Self::Refused => OutcomeKind::COUNT,
+            Self::Open => OutcomeKind::COUNT + 1,
+        }
+    }
+
     /// What it is called where it is asked for and told.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Outcome(kind) => kind.as_str(),
             Self::Refused => "refused",
             Self::Open => "open",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_end_stands_at_its_own_index() {
+        for (at, end) in End::ALL.into_iter().enumerate() {
+            assert_eq!(end.index(), at, "{end:?}");
         }
     }
 }
