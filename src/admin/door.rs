@@ -145,8 +145,5 @@ fn is_good(known: &TokenEntry, presented: &[u8]) -> bool {
     };
     let (known_sum, sum) = (known.digest.as_bytes(), token.digest());
     let is_same = constant_time::verify_slices_are_equal(known_sum, sum.as_bytes()).is_ok();
-    let now = Timestamp::now();
-    is_same
-        && known.not_before.is_none_or(|from| now >= from)
-        && known.expires.is_none_or(|until| now < until)
+    is_same && known.is_valid(Timestamp::now())
 }

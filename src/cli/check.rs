@@ -131,9 +131,9 @@ fn summary(loaded: &Loaded, file: &str, verdict: &str) {
         match &settings.limits_store {
             Some(store) => of_fleet(&name, window, store.replicas),
             None => {
-                let most = u64::from(window.requests.get()) + u64::from(window.burst.get());
                 outln!(
-                    "  {name}: at most {most} in any {}, {} at once",
+                    "  {name}: at most {} in any {}, {} at once",
+                    window.ceiling(),
                     show_duration(window.per),
                     window.burst
                 );

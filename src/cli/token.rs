@@ -109,13 +109,7 @@ fn inspect(file: &ConfigFile) -> anyhow::Result<Exit> {
         outln!("tenant: none in {}", file.path.display());
         return Ok(Exit::Failure);
     };
-    let now = Timestamp::now();
-    let state = match (entry.not_before, entry.expires) {
-        (Some(from), _) if now < from => format!("not valid before {from}"),
-        (_, Some(until)) if now >= until => format!("expired at {until}"),
-        (_, Some(until)) => format!("valid until {until}"),
-        (_, None) => "valid, does not expire".to_owned(),
-    };
+    let state = entry.state(Timestamp::now());
     outln!("{whose}\ntoken id: {}\nstate: {state}", entry.id);
     Ok(Exit::Ok)
 }

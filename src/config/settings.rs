@@ -12,7 +12,7 @@ use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, thread, time::Durat
 pub use self::{
     audit::{Audit, Checkpoint, Durability, Ship},
     listen::{Listen, ListenAddress, ListenTls},
-    tenant::{FreezeAfter, Mode, Tenant, TokenEntry, Users, Window},
+    tenant::{FreezeAfter, Mode, Tenant, TokenEntry, TokenState, Users, Window},
     upstream::{CircuitBreaker, InlineSecret, Key, SecretSource, Trust, Upstream, UpstreamUrl},
 };
 use crate::{fleet, logging, traces};

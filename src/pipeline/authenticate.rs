@@ -9,7 +9,7 @@ pub use self::failures::FailedAuth;
 use super::refusal::{AuthFailure, LimitedBy, Refusal};
 use crate::{
     config::{
-        settings::TokenEntry,
+        settings::{TokenEntry, TokenState},
         snapshot::{Snapshot, Tenant},
     },
     server::Peer,
@@ -48,14 +48,11 @@ impl<'a> Owner<'a> {
     }
 
     fn at(self, now: Timestamp) -> Result<Identity<'a>, AuthFailure> {
-        let token = self.token;
-        if token.not_before.is_some_and(|from| now < from) {
-            return Err(AuthFailure::NotYetValid);
+        match self.token.state(now) {
+            TokenState::Good(_) => Ok(Identity(self)),
+            TokenState::NotYet(_) => Err(AuthFailure::NotYetValid),
+            TokenState::Expired(_) => Err(AuthFailure::Expired),
         }
-        if token.expires.is_some_and(|until| now >= until) {
-            return Err(AuthFailure::Expired);
-        }
-        Ok(Identity(self))
     }
 }
 

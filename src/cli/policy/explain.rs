@@ -10,7 +10,9 @@ use super::Args;
 use crate::{
     config::{
         did_you_mean, expected_id, quote,
-        settings::{FreezeAfter, Key, Mode, Settings, Tenant, TokenEntry, Users, Window},
+        settings::{
+            FreezeAfter, Key, Mode, Settings, Tenant, TokenEntry, TokenState, Users, Window,
+        },
         show_duration, snapshot,
     },
     fleet::share::Ceilings,
@@ -177,11 +179,10 @@ fn may_touch(tenant: &Tenant, user: &UserId, grammar: IdGrammar) -> anyhow::Resu
 }
 
 fn validity(token: &TokenEntry, now: Timestamp) -> Finding {
-    match (token.not_before, token.expires) {
-        (Some(from), _) if now < from => Finding::bad(format!("not valid before {from}")),
-        (_, Some(until)) if now >= until => Finding::bad(format!("expired at {until}")),
-        (_, Some(until)) => Finding::good(format!("valid until {until}")),
-        (_, None) => Finding::good("valid, does not expire"),
+    let state = token.state(now);
+    match state {
+        TokenState::Good(_) => Finding::good(state.to_string()),
+        TokenState::NotYet(_) | TokenState::Expired(_) => Finding::bad(state.to_string()),
     }
 }
 
@@ -256,7 +257,7 @@ impl Explained<'_> {
                 if at == 0 { "limits" } else { "" },
                 &format!(
                     "{name}: at most {} in any {per}, {burst} at once{shared}{}",
-                    ceiling(limit),
+                    limit.ceiling(),
                     self.of_fleet(limit).map_or_else(String::new, |in_part| format!(
                         "; over all gateways, and at most {in_part} while only some see the store"
                     )),
@@ -287,7 +288,7 @@ impl Explained<'_> {
                 "requests": limit.requests,
                 "per_seconds": limit.per.as_secs_f64(),
                 "burst": limit.burst,
-                "ceiling": ceiling(limit),
+                "ceiling": limit.ceiling(),
                 "ceiling_while_some_see_the_store": self.of_fleet(limit),
             })
         });
@@ -327,9 +328,4 @@ fn finding(id: &str, name: &str, finding: &Finding) -> Value {
         shown.insert(name.to_owned(), finding.is_good.into());
     }
     shown
-}
-
-/// The most that any span of the limit admits.
-fn ceiling(limit: &Window) -> u64 {
-    u64::from(limit.requests.get()) + u64::from(limit.burst.get())
 }

@@ -1,6 +1,8 @@
 //! Tenants: whose tokens are whose, and what limits them.
 
-use std::{num::NonZeroU32, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, num::NonZeroU32, path::PathBuf, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
 
 use crate::{closed_list::closed_list, ids::UserId, token::TokenDigest};
 
@@ -57,21 +59,53 @@ pub struct TokenEntry {
     /// The SHA-256 of the whole token.
     pub digest: TokenDigest,
     /// Not accepted before.
-    pub not_before: Option<jiff::Timestamp>,
+    pub not_before: Option<Timestamp>,
     /// Not accepted from then on.
-    pub expires: Option<jiff::Timestamp>,
+    pub expires: Option<Timestamp>,
 }
 
 impl TokenEntry {
+    /// Whether it is accepted at this time, and until when or why not.
+    #[inline]
+    pub fn state(&self, now: Timestamp) -> TokenState {
+        // Each call asks: what it does not need is not copied.
+        match (&self.not_before, &self.expires) {
+            (Some(from), _) if now < *from => TokenState::NotYet(*from),
+            (_, Some(until)) if now >= *until => TokenState::Expired(*until),
+            (_, until) => TokenState::Good(*until),
+        }
+    }
+
     /// Whether it is accepted at this time.
-    pub fn is_valid(&self, now: jiff::Timestamp) -> bool {
-        self.not_before.is_none_or(|from| now >= from)
-            && self.expires.is_none_or(|until| now < until)
+    pub fn is_valid(&self, now: Timestamp) -> bool {
+        matches!(self.state(now), TokenState::Good(_))
+    }
+}
+
+/// How a token stands at some time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenState {
+    /// It is accepted: before this time, or for ever.
+    Good(Option<Timestamp>),
+    /// It is not accepted before this time.
+    NotYet(Timestamp),
+    /// It has not been accepted since this time.
+    Expired(Timestamp),
+}
+
+impl fmt::Display for TokenState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Good(Some(until)) => write!(f, "valid until {until}"),
+            Self::Good(None) => f.write_str("valid, does not expire"),
+            Self::NotYet(from) => write!(f, "not valid before {from}"),
+            Self::Expired(until) => write!(f, "expired at {until}"),
+        }
     }
 }
 
 /// A limit: a bucket (GCRA) that holds `burst` and regains one every
-/// `per / requests`. Any span of `per` admits at most `requests + burst`.
+/// `per / requests`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Window {
     /// How many units come back in `per`.
@@ -83,6 +117,11 @@ pub struct Window {
 }
 
 impl Window {
+    /// The most units that any span of `per` admits.
+    pub fn ceiling(&self) -> u64 {
+        u64::from(self.requests.get()) + u64::from(self.burst.get())
+    }
+
     /// Its name in headers and problems, such as `key-60s` or `tenant-1d`; `of` says whose
     /// it is. No two limits of one owner have the same span, so none have the same name.
     pub fn name(&self, of: &str) -> String {
@@ -114,6 +153,41 @@ closed_list! {
 mod tests {
     use super::*;
     use crate::config::settings::testing::window;
+
+    #[test]
+    fn a_token_is_good_from_its_first_moment_until_before_its_last() {
+        let at = |seconds| Timestamp::from_second(seconds).unwrap();
+        let token = |not_before: Option<i64>, expires: Option<i64>| TokenEntry {
+            id: "t".into(),
+            digest: TokenDigest::from_hex(&"0".repeat(64)).unwrap(),
+            not_before: not_before.map(at),
+            expires: expires.map(at),
+        };
+        let (from, until) = (at(10), at(20));
+        let good = TokenState::Good(Some(until));
+        let bounded = token(Some(10), Some(20));
+        for (now, expected, words) in [
+            (
+                9,
+                TokenState::NotYet(from),
+                format!("not valid before {from}"),
+            ),
+            (10, good, format!("valid until {until}")),
+            (19, good, format!("valid until {until}")),
+            (
+                20,
+                TokenState::Expired(until),
+                format!("expired at {until}"),
+            ),
+        ] {
+            let state = bounded.state(at(now));
+            assert_eq!((state, state.to_string()), (expected, words), "{now}");
+            assert_eq!(bounded.is_valid(at(now)), expected == good, "{now}");
+        }
+        let endless = token(None, None).state(from);
+        assert_eq!(endless, TokenState::Good(None));
+        assert_eq!(endless.to_string(), "valid, does not expire");
+    }
 
     #[test]
     fn a_limit_is_named_by_its_span_and_none_is_rounded() {
