@@ -14,6 +14,7 @@ use std::{
 };
 
 use aws_lc_rs::{digest, rand};
+use http::{HeaderMap, header};
 use memchr::memmem;
 
 use crate::secret::hex;
@@ -28,6 +29,38 @@ pub const TOKEN_LEN: usize = PREFIX.len() + RANDOM_LEN + CHECKSUM_LEN;
 
 /// How long before its end a token is pointed out wherever it is seen.
 pub const EXPIRES_SOON: Duration = Duration::from_secs(14 * 24 * 3600);
+
+/// Why a request presents nothing that could be a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoBearer {
+    /// It has no `Authorization` field.
+    Missing,
+    /// It has several of them, or one of another scheme.
+    Malformed,
+}
+
+/// What a request presents: the credentials of exactly one `Authorization: Bearer …`, the
+/// scheme in any case and followed by spaces (RFC 9110 §11.4). Spaces behind them are part
+/// of them; HTTP/1 leaves none.
+///
+/// # Errors
+///
+/// See [`NoBearer`].
+pub fn bearer(fields: &HeaderMap) -> Result<&[u8], NoBearer> {
+    let mut values = fields.get_all(header::AUTHORIZATION).iter();
+    let value = values.next().ok_or(NoBearer::Missing)?;
+    if values.next().is_some() {
+        return Err(NoBearer::Malformed);
+    }
+    let (scheme, rest) = value
+        .as_bytes()
+        .split_at_checked("Bearer".len())
+        .ok_or(NoBearer::Malformed)?;
+    if !scheme.eq_ignore_ascii_case(b"Bearer") || rest.first() != Some(&b' ') {
+        return Err(NoBearer::Malformed);
+    }
+    Ok(rest.trim_ascii_start())
+}
 
 /// A well-formed token with a right checksum, borrowed from what was presented.
 #[derive(Clone, Copy)]

@@ -5,13 +5,16 @@ use std::net::SocketAddr;
 
 use aws_lc_rs::constant_time;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header, request::Parts};
+use http::{HeaderValue, Response, StatusCode, header, request::Parts};
 use http_body_util::Full;
 use jiff::Timestamp;
 
 use super::{Admin, text};
 use crate::{
-    config::settings::TokenEntry, pipeline::limit::seconds_up, server::Peer, token::Token,
+    config::settings::TokenEntry,
+    pipeline::limit::seconds_up,
+    server::Peer,
+    token::{Token, bearer},
 };
 
 /// How a request came in.
@@ -53,7 +56,7 @@ impl Operator {
 impl Admin {
     /// Whether a request that needs none comes with an admin token, and there is one.
     pub(super) fn is_token_sent(&self, request: &Parts) -> bool {
-        self.reloader.settings().admin.token.is_some() && bearer(&request.headers).is_some()
+        self.reloader.settings().admin.token.is_some() && bearer(&request.headers).is_ok()
     }
 
     /// Who it is that asks for more than there is to see for everybody.
@@ -80,7 +83,7 @@ impl Admin {
                 "only on admin.socket, or with the admin.token that the config does not have\n";
             return Err(Box::new(text(StatusCode::FORBIDDEN, no)));
         };
-        let Some(presented) = bearer(&request.headers) else {
+        let Ok(presented) = bearer(&request.headers) else {
             return Err(Box::new(challenge()));
         };
         if is_good(known, presented) {
@@ -127,15 +130,6 @@ fn challenge() -> Response<Full<Bytes>> {
     let fields = response.headers_mut();
     fields.insert(header::WWW_AUTHENTICATE, bearer);
     response
-}
-
-/// What stands behind `Bearer`, if there is one such field.
-fn bearer(fields: &HeaderMap) -> Option<&[u8]> {
-    let mut values = fields.get_all(header::AUTHORIZATION).iter();
-    let value = values.next().filter(|_| values.next().is_none())?;
-    let (scheme, rest) = value.as_bytes().split_at_checked("Bearer ".len())?;
-    let is_bearer = scheme.eq_ignore_ascii_case(b"Bearer ");
-    is_bearer.then(|| rest.trim_ascii())
 }
 
 /// Takes as long for a token that is nearly right as for any other.

@@ -2,7 +2,7 @@
 
 mod failures;
 
-use http::{HeaderMap, header};
+use http::HeaderMap;
 use jiff::Timestamp;
 
 pub use self::failures::FailedAuth;
@@ -13,7 +13,7 @@ use crate::{
         snapshot::{Snapshot, Tenant},
     },
     server::Peer,
-    token::{BadToken, Token},
+    token::{BadToken, NoBearer, Token, bearer},
 };
 
 /// Whose token was presented. It may be one of another time, and proves nothing.
@@ -105,7 +105,11 @@ fn refusal(failure: AuthFailure, snapshot: &Snapshot, peer: &Peer) -> Refusal {
 }
 
 fn look_up<'a>(fields: &HeaderMap, snapshot: &'a Snapshot) -> Result<Owner<'a>, AuthFailure> {
-    let token = Token::parse(bearer(fields)?).map_err(|bad| match bad {
+    let presented = bearer(fields).map_err(|none| match none {
+        NoBearer::Missing => AuthFailure::Missing,
+        NoBearer::Malformed => AuthFailure::Malformed,
+    })?;
+    let token = Token::parse(presented).map_err(|bad| match bad {
         BadToken::Malformed => AuthFailure::Malformed,
         BadToken::Checksum => AuthFailure::Checksum,
     })?;
@@ -114,22 +118,4 @@ fn look_up<'a>(fields: &HeaderMap, snapshot: &'a Snapshot) -> Result<Owner<'a>, 
         .ok_or(AuthFailure::Unknown)?;
     tenant.prefetch(token);
     Ok(Owner { tenant, token })
-}
-
-/// The credentials of exactly one `Authorization: Bearer …`, the scheme in any
-/// case and followed by spaces (RFC 9110 §11.4).
-fn bearer(fields: &HeaderMap) -> Result<&[u8], AuthFailure> {
-    let mut values = fields.get_all(header::AUTHORIZATION).iter();
-    let value = values.next().ok_or(AuthFailure::Missing)?;
-    if values.next().is_some() {
-        return Err(AuthFailure::Malformed);
-    }
-    let (scheme, rest) = value
-        .as_bytes()
-        .split_at_checked("Bearer".len())
-        .ok_or(AuthFailure::Malformed)?;
-    if !scheme.eq_ignore_ascii_case(b"Bearer") || rest.first() != Some(&b' ') {
-        return Err(AuthFailure::Malformed);
-    }
-    Ok(rest.trim_ascii_start())
 }

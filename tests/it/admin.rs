@@ -32,7 +32,8 @@ fn ask(gateway: &Gateway, method: &str, path: &str, authorization: &[&str]) -> R
 #[test]
 fn the_admin_token_allows_over_tcp_what_the_socket_allows_and_is_named_in_the_trail() {
     let gateway = Gateway::start();
-    let bearer = format!("bearer {}", with_token(&gateway).reveal());
+    // As HTTP has it: the scheme in any case, and spaces around the value.
+    let bearer = format!(" bearer   {} \t", with_token(&gateway).reveal());
     let config = ask(&gateway, "GET", "/config", &[&bearer]);
     assert_eq!(config.status, 200);
     assert!(config.text().contains("id: ops"), "{}", config.text());
