@@ -11,8 +11,18 @@ use crate::{
     ids::{CredentialId, UserId},
 };
 
+/// [`ROUTE`] where only a literal will do.
+macro_rules! route_text {
+    () => {
+        "/users/{userId}/credentials/{credentialId}"
+    };
+}
+pub(super) use route_text;
+
 /// The path of the one operation, for log and traces.
-pub const ROUTE: &str = "/users/{userId}/credentials/{credentialId}";
+pub const ROUTE: &str = route_text!();
+/// The one operation, as the contract has it.
+pub const OPERATION: &str = concat!("DELETE ", route_text!());
 
 const X_API_VERSION: HeaderName = HeaderName::from_static("x-api-version");
 

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::{
     code::Code,
+    contract::route_text,
     forward::{Failure, Outcome, UpstreamAnswer},
     limit::{Limits, seconds_up},
     refusal::{LimitedBy, Refusal},
@@ -323,7 +324,7 @@ fn detail(refusal: &Refusal) -> &'static str {
         Refusal::TenantSuspended => "The operator of this gateway has suspended your tenant.",
         Refusal::UserNotAllowed => "Your tenant may not touch this user.",
         Refusal::NoSuchRoute => {
-            "The only route is DELETE /users/{userId}/credentials/{credentialId}."
+            concat!("The only route is DELETE ", route_text!(), ".")
         }
         Refusal::MethodNotAllowed => "The only method here is DELETE.",
         Refusal::RequestTimeout => "The request did not arrive in time. Nothing was sent.",

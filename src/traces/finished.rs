@@ -19,7 +19,7 @@ use crate::{
     ids::RequestId,
     pipeline::{
         Answer,
-        contract::ROUTE,
+        contract::{OPERATION, ROUTE},
         forward::{Attempt, Upstream},
         respond::Body,
     },
@@ -108,7 +108,7 @@ impl Finished {
             let began = upstream.began + attempt.after;
             scope.message(2, |span| {
                 self.begin(span, new_span(), Some(self.context.span_id));
-                span.bytes(5, format!("DELETE {ROUTE}"));
+                span.bytes(5, OPERATION);
                 span.number(6, CLIENT);
                 span.fixed64(7, self.nanos(began));
                 span.fixed64(8, self.nanos(began + attempt.took));

@@ -7,10 +7,13 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::without_nulls;
-use crate::audit::{
-    End,
-    OutcomeKind::{Deleted, DryRun, Failed, InDoubt, NotDeleted},
-    Row,
+use crate::{
+    audit::{
+        End,
+        OutcomeKind::{Deleted, DryRun, Failed, InDoubt, NotDeleted},
+        Row,
+    },
+    pipeline::contract::OPERATION,
 };
 
 /// The version of the schema: the first whose `api` knows a token.
@@ -89,10 +92,7 @@ fn actor(row: &Row) -> Value {
 fn api(row: &Row) -> Value {
     let token = row.token.as_ref();
     without_nulls([
-        (
-            "operation",
-            json!("DELETE /users/{userId}/credentials/{credentialId}"),
-        ),
+        ("operation", json!(OPERATION)),
         (
             "request",
             json!(row.request_id.as_ref().map(|id| json!({ "uid": id }))),
