@@ -37,6 +37,9 @@ pub const REVISION: &str = match option_env!("ALLOY_GATEWAY_REVISION") {
     None => "unknown",
 };
 
+/// How the gateway names itself to the servers that it asks.
+pub const USER_AGENT: &str = concat!("alloy-gateway/", env!("CARGO_PKG_VERSION"));
+
 // What is named everywhere: ids, tokens, and secrets that can't be printed.
 pub mod ids;
 pub mod secret;

@@ -5,10 +5,9 @@ use std::fmt;
 use http::HeaderValue;
 
 use super::record::Recorded;
-use crate::{config::snapshot::Target, ids::RequestId, secret::UpstreamKey, server::Arrival};
-
-/// The `user-agent` of every upstream request.
-const USER_AGENT: &str = concat!("alloy-gateway/", env!("CARGO_PKG_VERSION"));
+use crate::{
+    USER_AGENT, config::snapshot::Target, ids::RequestId, secret::UpstreamKey, server::Arrival,
+};
 
 /// Room for a request with a key and ids of the usual length, in bytes.
 const USUAL_BYTES: usize = 512;

@@ -113,10 +113,7 @@ impl Collector {
         let mut request = Request::post(format!("{}/v1/traces", settings.prefix))
             .header(header::HOST, settings.url.authority())
             .header(header::CONTENT_TYPE, "application/x-protobuf")
-            .header(
-                header::USER_AGENT,
-                concat!("alloy-gateway/", env!("CARGO_PKG_VERSION")),
-            )
+            .header(header::USER_AGENT, crate::USER_AGENT)
             .body(Full::new(body))
             .map_err(io::Error::other)?;
         request
