@@ -46,9 +46,6 @@ pub const CONNECTIONS_MAX: usize = 32;
 /// By when a request head must be in, and how long a connection may idle.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What there is to see, for those who look elsewhere.
-const PAGES: &str = "here are /livez /readyz /metrics /status /status.json /version /log-level, and for admin.socket or admin.token /config, PUT /log-level, POST /-/reload, /-/drain, /-/rotate-key/NAME, /-/freeze and /-/thaw\n";
-
 /// The open connections of one admin listener, oldest first. Who comes when all
 /// places are taken gets that of the oldest: somebody who opens them and never reads
 /// must not keep out the probe that decides whether we are restarted.
@@ -145,7 +142,7 @@ impl Admin {
         }
         // Before anybody is asked for a token: what there is is no secret.
         let Some(route) = Route::of(head.uri.path()) else {
-            return text(StatusCode::NOT_FOUND, PAGES);
+            return text(StatusCode::NOT_FOUND, &route::all());
         };
         if !route.takes(&head.method) {
             return not_allowed(route.methods());
@@ -159,6 +156,10 @@ impl Admin {
             },
             Route::Change(change) => match self.let_in(door, &head) {
                 Ok(operator) => self.change(change, body, &operator).await,
+                Err(refused) => *refused,
+            },
+            Route::RotateKey(name) => match self.let_in(door, &head) {
+                Ok(operator) => self.rotate_key(name, &operator),
                 Err(refused) => *refused,
             },
         }

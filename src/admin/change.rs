@@ -19,7 +19,7 @@ impl Admin {
     /// Does what a `POST` asks for.
     pub(super) async fn change(
         self: &Arc<Self>,
-        change: Change<'_>,
+        change: Change,
         body: Incoming,
         operator: &Operator,
     ) -> Response<Full<Bytes>> {
@@ -36,7 +36,6 @@ impl Admin {
             }
             Change::Freeze => self.freeze(body, operator).await,
             Change::Thaw => self.thaw(body, operator).await,
-            Change::RotateKey(name) => self.rotate_key(name, operator),
         }
     }
 
@@ -68,7 +67,7 @@ impl Admin {
     }
 
     /// Moves to the next key of this name.
-    fn rotate_key(&self, name: &str, operator: &Operator) -> Response<Full<Bytes>> {
+    pub(super) fn rotate_key(&self, name: &str, operator: &Operator) -> Response<Full<Bytes>> {
         let snapshot = self.shared.snapshot();
         let Some(keys) = snapshot.key(name) else {
             return text(StatusCode::NOT_FOUND, "there is no key of that name\n");

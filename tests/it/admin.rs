@@ -152,11 +152,15 @@ fn a_method_that_a_path_does_not_take_is_405_and_an_unknown_path_404_before_any_
         }
         for method in ["GET", "POST", "PUT", "OPTIONS"] {
             for path in ["/", "/-/", "/-/reload/", "/livezz", "/-/rotate-key"] {
-                assert_eq!(
-                    ask(&gateway, method, path, &[]).status,
-                    404,
-                    "{method} {path}"
-                );
+                let answer = ask(&gateway, method, path, &[]);
+                assert_eq!(answer.status, 404, "{method} {path}");
+                // It says what there is.
+                let said = answer.text();
+                let words: Vec<_> = said.split([' ', ',', '\n']).collect();
+                for (path, ..) in cases.clone() {
+                    let path = path.replace("production", "NAME");
+                    assert!(words.contains(&path.as_str()), "{path}: {said}");
+                }
             }
         }
     };
