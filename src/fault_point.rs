@@ -1,19 +1,54 @@
 //! Places where tests end the process, as a kill would, or panic, as a bug would:
 //! only in debug builds, and only if the environment names the place.
 
-/// Between which stages of a call. Beside them there are `worker-starts` and
-/// `worker-serves`, where no call is under way.
-pub const POINTS: [&str; 6] = [
-    "admitted",
-    "intent-durable",
-    "request-built",
-    "answer-read",
-    "outcome-durable",
-    "answer-made",
-];
+use crate::closed_list::closed_list;
 
-/// Ends the process here if `ALLOY_GATEWAY_ABORT_AT` names this place, panics if
-/// `ALLOY_GATEWAY_PANIC_AT` does. In a release build there is nothing here.
+closed_list! {
+    /// A place where a test can make the process fail, as the environment names it.
+    pub enum FaultPoint {
+        /// A call passed all limits.
+        Admitted => "admitted",
+        /// Its intent is durable.
+        IntentDurable => "intent-durable",
+        /// Its request is made, and nothing of it is sent.
+        RequestBuilt => "request-built",
+        /// What became of it is known.
+        AnswerRead => "answer-read",
+        /// Its outcome is durable.
+        OutcomeDurable => "outcome-durable",
+        /// Its answer is made, and nothing of it is sent.
+        AnswerMade => "answer-made",
+        /// A worker begins, and does not serve yet.
+        WorkerStarts => "worker-starts",
+        /// A worker serves, and no call is under way.
+        WorkerServes => "worker-serves",
+    }
+}
+
+impl FaultPoint {
+    /// Whether it lies between two stages of a call.
+    pub fn is_of_a_call(self) -> bool {
+        match self {
+            Self::Admitted
+            | Self::IntentDurable
+            | Self::RequestBuilt
+            | Self::AnswerRead
+            | Self::OutcomeDurable
+            | Self::AnswerMade => true,
+            Self::WorkerStarts | Self::WorkerServes => false,
+        }
+    }
+
+    /// Ends the process here if `ALLOY_GATEWAY_ABORT_AT` names this place, panics if
+    /// `ALLOY_GATEWAY_PANIC_AT` does. In a release build there is nothing here.
+    #[inline]
+    pub fn reach(self) {
+        reach(self.as_str());
+    }
+}
+
+/// The same of a place by its name, which must be that of a [`FaultPoint`]: a debug build
+/// panics at another one, whatever the environment says.
 #[inline]
 #[cfg_attr(
     debug_assertions,
@@ -25,6 +60,11 @@ pub fn reach(point: &'static str) {
         use std::sync::OnceLock;
         static ABORT: OnceLock<Option<String>> = OnceLock::new();
         static PANIC: OnceLock<Option<String>> = OnceLock::new();
+        let mut known = FaultPoint::ALL.into_iter().map(FaultPoint::as_str);
+        assert!(
+            known.any(|known| known == point),
+            "{point} is no FaultPoint"
+        );
         let is_named = |named: &OnceLock<Option<String>>, variable| {
             named
                 .get_or_init(|| std::env::var(variable).ok())
@@ -41,4 +81,23 @@ pub fn reach(point: &'static str) {
     }
     #[cfg(not(debug_assertions))]
     let _ = point;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_known_by_its_name() {
+        for point in FaultPoint::ALL {
+            reach(point.as_str());
+        }
+    }
+
+    #[cfg(debug_assertions)]
+    #[test]
+    #[should_panic(expected = "elsewhere is no FaultPoint")]
+    fn a_name_that_no_list_has_fails_where_it_is_reached() {
+        reach("elsewhere");
+    }
 }

@@ -55,7 +55,8 @@ use crate::{
         settings::Mode,
         snapshot::{Snapshot, Target, Tenant},
     },
-    fault_point, fleet,
+    fault_point::FaultPoint,
+    fleet,
     metrics::{Incident, Shard, is_failure},
     server::Arrival,
 };
@@ -195,10 +196,10 @@ impl Pipeline {
             return Err(Refusal::TenantFrozen);
         }
         self.counts.admitted(&tenant.counts, waited, backend);
-        fault_point::reach("admitted");
+        FaultPoint::Admitted.reach();
         let (trail, counts) = (&self.trail, &self.counts);
         let recorded = record::intent(admitted, trail, counts, arrival, &snapshot.digest).await?;
-        fault_point::reach("intent-durable");
+        FaultPoint::IntentDurable.reach();
         Ok((recorded, limited_for))
     }
 
@@ -225,7 +226,7 @@ impl Pipeline {
             let record = |record: FrozenRecord<'_>| self.trail.frozen(&record);
             snapshot.containment().count(tenant, credential, record);
         }
-        fault_point::reach("answer-read");
+        FaultPoint::AnswerRead.reach();
         if let Some(span) = outcome.upstream_asks_to_wait() {
             tenant.limits.gate().close_for(span);
         }
@@ -235,14 +236,14 @@ impl Pipeline {
         let (status, code) = (respond::status_of_outcome(&outcome), outcome.code());
         let seen = (status, code);
         let written = record::outcome(recorded, &self.trail, arrival, &outcome, seen).await;
-        fault_point::reach("outcome-durable");
+        FaultPoint::OutcomeDurable.reach();
         let now = Instant::now();
         let took = now.duration_since(arrival.started);
         let own = took.saturating_sub(limited_for + outcome.took());
         self.counts.overhead(own);
         self.note(arrival, Some(tenant), seen, took);
         let response = respond::outcome(arrival, &outcome, written, (&tenant.limits, now), room);
-        fault_point::reach("answer-made");
+        FaultPoint::AnswerMade.reach();
         Answer {
             response,
             tenant: Some(&tenant.name),
@@ -268,7 +269,7 @@ impl Pipeline {
         let retries = target.settings.retries;
         let key = Arc::clone(keys.current());
         let request = inject::request(recorded, &key, target, arrival);
-        fault_point::reach("request-built");
+        FaultPoint::RequestBuilt.reach();
         if recorded.is_probe() {
             // A connection from before would say how that one is.
             self.forwarder.distrust(target, began);

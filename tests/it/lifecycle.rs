@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use alloy_gateway::simulated_alloy::Behaviour;
+use alloy_gateway::{fault_point::FaultPoint, simulated_alloy::Behaviour};
 use rustix::process::Signal;
 use serde_json::Value;
 use socket2::SockRef;
@@ -354,7 +354,7 @@ fn a_worker_that_cannot_serve_ends_the_start_and_one_that_is_gone_is_told() {
         return;
     }
     let mut gateway = Setup::default()
-        .env("ALLOY_GATEWAY_PANIC_AT", "worker-serves")
+        .env("ALLOY_GATEWAY_PANIC_AT", FaultPoint::WorkerServes.as_str())
         .workers(1)
         .start();
     let end = Instant::now() + Duration::from_secs(30);
@@ -381,7 +381,7 @@ fn a_worker_that_cannot_serve_ends_the_start_and_one_that_is_gone_is_told() {
     again
         .args(["serve", "-c"])
         .arg(gateway.config_path())
-        .env("ALLOY_GATEWAY_PANIC_AT", "worker-starts");
+        .env("ALLOY_GATEWAY_PANIC_AT", FaultPoint::WorkerStarts.as_str());
     let mut again = Process::run(again);
     assert_eq!(again.wait().code(), Some(1));
     let said = again.output();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use alloy_gateway::{simulated_alloy::Behaviour, token::NewToken};
+use alloy_gateway::{fault_point::FaultPoint, simulated_alloy::Behaviour, token::NewToken};
 
 use crate::support::{
     CREDENTIAL, FOREIGN_USER, Gateway, KEY, Response, Setup, USER, assert_refusal,
@@ -510,21 +510,28 @@ fn row_503_audit_unavailable_sends_nothing_and_ends_by_itself() {
 fn row_500_a_bug_at_any_stage_is_an_answer_and_a_record_and_the_next_call_goes_well() {
     for point in fault_points() {
         let mut gateway = Setup::default()
-            .env("ALLOY_GATEWAY_PANIC_AT", point)
+            .env("ALLOY_GATEWAY_PANIC_AT", point.as_str())
             .start();
-        let sent = if point == "admitted" { "no" } else { "unknown" };
+        let sent = if point == FaultPoint::Admitted {
+            "no"
+        } else {
+            "unknown"
+        };
         let response = gateway.delete(USER, "c1");
         assert_refusal(&response, 500, "internal-error", sent);
         gateway.record("refusal", |record| {
             record["event"] == "request.refused" && record["code"] == "internal-error"
         });
-        let has_arrived = ["answer-read", "outcome-durable", "answer-made"].contains(&point);
+        let has_arrived = matches!(
+            point,
+            FaultPoint::AnswerRead | FaultPoint::OutcomeDurable | FaultPoint::AnswerMade
+        );
         assert_eq!(gateway.alloy.received().len(), usize::from(has_arrived));
         // Another call is none the worse for it.
         let unauthenticated = gateway.send(delete(USER, "c1", "agw_x"));
         assert_refusal(&unauthenticated, 401, "unauthenticated", "no");
         let metrics = gateway.scrape();
-        assert_eq!(metrics.get("panics_total"), 1.0, "{point}");
+        assert_eq!(metrics.get("panics_total"), 1.0, "{point:?}");
         assert!(gateway.stop().success());
         let line = gateway
             .process
@@ -532,21 +539,24 @@ fn row_500_a_bug_at_any_stage_is_an_answer_and_a_record_and_the_next_call_goes_w
         assert_eq!(line["what"], "a bug that a test asked for");
         let logs = gateway.process.output();
         for unwanted in ["panicked at", KEY, gateway.token()] {
-            assert!(!logs.contains(unwanted), "{point}: {logs}");
+            assert!(!logs.contains(unwanted), "{point:?}: {logs}");
         }
         let report = gateway.verify();
-        assert!(report.is_intact() && report.open == 0, "{point}: {report}");
+        assert!(
+            report.is_intact() && report.open == 0,
+            "{point:?}: {report}"
+        );
         let ends = (
             report.intents,
             report.outcomes.in_doubt,
             report.outcomes.deleted,
         );
         let expected = match point {
-            "admitted" => (0, 0, 0),
-            "outcome-durable" | "answer-made" => (1, 0, 1),
+            FaultPoint::Admitted => (0, 0, 0),
+            FaultPoint::OutcomeDurable | FaultPoint::AnswerMade => (1, 0, 1),
             _ => (1, 1, 0),
         };
-        assert_eq!(ends, expected, "{point}: {report}");
+        assert_eq!(ends, expected, "{point:?}: {report}");
         let counted = ["in-doubt", "deleted"].map(|outcome| {
             metrics.get(&format!(
                 "outcomes_total{{tenant=\"billing\",outcome=\"{outcome}\"}}"
@@ -556,7 +566,7 @@ fn row_500_a_bug_at_any_stage_is_an_answer_and_a_record_and_the_next_call_goes_w
         assert_eq!(
             counted,
             [in_doubt, deleted].map(|calls| calls as f64),
-            "{point}"
+            "{point:?}"
         );
     }
 }

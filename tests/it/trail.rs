@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use alloy_gateway::{simulated_alloy::Behaviour, token::NewToken};
+use alloy_gateway::{fault_point::FaultPoint, simulated_alloy::Behaviour, token::NewToken};
 use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::Value;
 
@@ -111,18 +111,21 @@ fn fifty_kills_under_load_lose_nothing() {
 fn a_kill_between_any_two_stages_loses_nothing() {
     for point in fault_points() {
         let mut gateway = Setup::default()
-            .env("ALLOY_GATEWAY_ABORT_AT", point)
+            .env("ALLOY_GATEWAY_ABORT_AT", point.as_str())
             .start();
         let mut connection = gateway.connect();
         connection.send(delete(USER, "c1", gateway.token()));
         assert!(
             connection.try_receive().is_none(),
-            "{point} was never reached"
+            "{point:?} was never reached"
         );
         assert!(!gateway.process.wait().success());
         let was_sent = !sent(&gateway).is_empty();
-        let expected = ["answer-read", "outcome-durable", "answer-made"].contains(&point);
-        assert_eq!(was_sent, expected, "{point}");
+        let expected = matches!(
+            point,
+            FaultPoint::AnswerRead | FaultPoint::OutcomeDurable | FaultPoint::AnswerMade
+        );
+        assert_eq!(was_sent, expected, "{point:?}");
         gateway.start_again();
         let found = gateway.scrape();
         assert!(gateway.stop().success());
@@ -130,15 +133,15 @@ fn a_kill_between_any_two_stages_loses_nothing() {
         let trail = by_credential(&gateway.trail());
         let ended = trail.get("c1").map(|ended| ended[0].as_str());
         let expected = match point {
-            "admitted" => None,
-            "outcome-durable" | "answer-made" => Some("deleted"),
+            FaultPoint::Admitted => None,
+            FaultPoint::OutcomeDurable | FaultPoint::AnswerMade => Some("deleted"),
             _ => Some("in-doubt"),
         };
-        assert_eq!(ended, expected, "{point}");
+        assert_eq!(ended, expected, "{point:?}");
         let in_doubt = found.get("outcomes_total{tenant=\"billing\",outcome=\"in-doubt\"}");
         let expected = f64::from(u8::from(expected == Some("in-doubt")));
-        assert_eq!(in_doubt, expected, "{point}");
-        assert_eq!(found.sum("outcomes_total"), expected, "{point}");
+        assert_eq!(in_doubt, expected, "{point:?}");
+        assert_eq!(found.sum("outcomes_total"), expected, "{point:?}");
     }
 }
 

@@ -15,7 +15,8 @@ use std::{
 };
 
 use alloy_gateway::{
-    audit, fault_point,
+    audit,
+    fault_point::FaultPoint,
     simulated_alloy::{Options, SimulatedAlloy},
     token::NewToken,
 };
@@ -35,13 +36,15 @@ pub fn binary() -> PathBuf {
     named.unwrap_or_else(|| env!("CARGO_BIN_EXE_alloy-gateway").into())
 }
 
-/// Where a binary can be made to fail; one that is shipped can't.
-pub fn fault_points() -> impl Iterator<Item = &'static str> {
+/// Where a binary can be made to fail in a call; one that is shipped can't.
+pub fn fault_points() -> impl Iterator<Item = FaultPoint> {
     let has_some = std::env::var_os("ALLOY_GATEWAY_BINARY").is_none();
     if !has_some {
         eprintln!("left out: what needs a binary that can be made to fail");
     }
-    let points = fault_point::POINTS.iter().copied();
+    let points = FaultPoint::ALL
+        .into_iter()
+        .filter(|point| point.is_of_a_call());
     points.filter(move |_| has_some)
 }
 
