@@ -42,62 +42,27 @@ impl FaultPoint {
     /// Ends the process here if `ALLOY_GATEWAY_ABORT_AT` names this place, panics if
     /// `ALLOY_GATEWAY_PANIC_AT` does. In a release build there is nothing here.
     #[inline]
+    #[cfg_attr(
+        debug_assertions,
+        allow(clippy::panic, reason = "only where a test asks for it")
+    )]
     pub fn reach(self) {
-        reach(self.as_str());
-    }
-}
-
-/// The same of a place by its name, which must be that of a [`FaultPoint`]: a debug build
-/// panics at another one, whatever the environment says.
-#[inline]
-#[cfg_attr(
-    debug_assertions,
-    allow(clippy::panic, reason = "only where a test asks for it")
-)]
-pub fn reach(point: &'static str) {
-    #[cfg(debug_assertions)]
-    {
-        use std::sync::OnceLock;
-        static ABORT: OnceLock<Option<String>> = OnceLock::new();
-        static PANIC: OnceLock<Option<String>> = OnceLock::new();
-        let mut known = FaultPoint::ALL.into_iter().map(FaultPoint::as_str);
-        assert!(
-            known.any(|known| known == point),
-            "{point} is no FaultPoint"
-        );
-        let is_named = |named: &OnceLock<Option<String>>, variable| {
-            named
-                .get_or_init(|| std::env::var(variable).ok())
-                .as_deref()
-                == Some(point)
-        };
-        if is_named(&ABORT, "ALLOY_GATEWAY_ABORT_AT") {
-            // Like SIGKILL: nothing is flushed, dropped or unwound.
-            std::process::abort();
+        #[cfg(debug_assertions)]
+        {
+            use std::sync::OnceLock;
+            static ABORT: OnceLock<Option<String>> = OnceLock::new();
+            static PANIC: OnceLock<Option<String>> = OnceLock::new();
+            let is_named = |named: &OnceLock<Option<String>>, variable| {
+                let named = named.get_or_init(|| std::env::var(variable).ok());
+                named.as_deref() == Some(self.as_str())
+            };
+            if is_named(&ABORT, "ALLOY_GATEWAY_ABORT_AT") {
+                // Like SIGKILL: nothing is flushed, dropped or unwound.
+                std::process::abort();
+            }
+            if is_named(&PANIC, "ALLOY_GATEWAY_PANIC_AT") {
+                std::panic::panic_any("a bug that a test asked for");
+            }
         }
-        if is_named(&PANIC, "ALLOY_GATEWAY_PANIC_AT") {
-            std::panic::panic_any("a bug that a test asked for");
-        }
-    }
-    #[cfg(not(debug_assertions))]
-    let _ = point;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_place_is_known_by_its_name() {
-        for point in FaultPoint::ALL {
-            reach(point.as_str());
-        }
-    }
-
-    #[cfg(debug_assertions)]
-    #[test]
-    #[should_panic(expected = "elsewhere is no FaultPoint")]
-    fn a_name_that_no_list_has_fails_where_it_is_reached() {
-        reach("elsewhere");
     }
 }
