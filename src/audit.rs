@@ -1,10 +1,11 @@
 //! The trail: what was to be done, what came of it, and what was refused, as
 //! hash-chained JSON lines.
 //!
-//! Workers hand records to one writer thread and wait for it where the order of
+//! Workers hand records to one writer and wait for it where the order of
 //! events depends on it: an intent is durable before its DELETE is sent, an
 //! outcome before its answer. The writer takes all that waits at once (group
-//! commit): the more callers, the fewer syncs a record.
+//! commit): the more callers, the fewer syncs a record. It has a thread of its own; with
+//! `relaxed`, whoever handed over a record and has nothing else to do writes it.
 //!
 //! What its lines look like is in docs/audit-format.md; the names of events are in `event`,
 //! the words around them in `format`.
@@ -13,7 +14,7 @@
 //!
 //! - To the writer: `worker` is the trail as a worker sees it, and has `record` make the
 //!   middle of the line. The record waits in `queue`, where `coalesce` counts the refusals
-//!   of a flood together; `flusher` says when the writer is told.
+//!   of a flood together; `flusher` says when it is written, and `holder` who writes.
 //! - To the disk: `writer` takes all that waits, `chain` hashes each line over the one
 //!   before, `segment` appends them to a file, by way of `disk`. `cause` says why it can't.
 //! - Back: `ticket` is what a call waits with, `inbox` hands a worker all answers of a
@@ -31,6 +32,7 @@ pub mod format;
 // From a worker to the writer.
 mod coalesce;
 mod flusher;
+mod holder;
 mod queue;
 mod record;
 mod worker;
@@ -79,6 +81,7 @@ pub use self::{
     events::events,
     flusher::Flusher,
     follow::Follower,
+    holder::Relief,
     query::{End, Filter, Found, Row, query, row},
     queue::ENTRIES_MAX as QUEUE_CAPACITY,
     reader::{Fault, LINE_BYTES_MAX, Wrong},
@@ -97,10 +100,10 @@ use self::{
     queue::Queue,
     record::Fragment,
     worker::Waits,
-    writer::Writer,
+    writer::{SharedWriter, Writer},
 };
 use crate::{
-    config::settings::Audit,
+    config::settings::{Audit, Durability},
     metrics::TrailCounts,
     secret::{MacKey, UpstreamKey},
 };
@@ -145,7 +148,10 @@ struct Inner {
     queue: Arc<Queue>,
     waits: Waits,
     collected: Option<Arc<Collected>>,
-    writer: Mutex<Option<thread::JoinHandle<()>>>,
+    /// What workers write with themselves; `None` with `strict`, where each write is synced,
+    /// and a worker would sleep for as long.
+    by_workers: Option<Arc<SharedWriter>>,
+    writer: Mutex<Option<thread::JoinHandle<bool>>>,
 }
 
 /// How the trail is.
@@ -215,17 +221,21 @@ impl Trail {
             .ok_or_else(|| OpenError::Locked(directory.clone()))?;
         let queue = Arc::new(Queue::new(waits.intent));
         let collected = options.collected.clone();
+        let is_relaxed = options.settings.durability == Durability::Relaxed;
         let writer =
             Writer::open(disk, lock, options, Arc::clone(&queue), replay).map_err(unusable)?;
+        let shared = Arc::new(SharedWriter::new(writer));
+        let by_workers = is_relaxed.then(|| Arc::clone(&shared));
         let writer = thread::Builder::new()
             .name("trail".to_owned())
-            .spawn(move || writer.run())
+            .spawn(move || shared.run())
             .map_err(unusable)?;
         Ok(Self(Arc::new(Inner {
             directory,
             queue,
             waits,
             collected,
+            by_workers,
             writer: Mutex::new(Some(writer)),
         })))
     }
@@ -235,9 +245,10 @@ impl Trail {
         WorkerTrail::new(Arc::clone(&self.0.queue), self.0.waits)
     }
 
-    /// What tells the writer of one worker's records; see [`WorkerTrail::flushed_by`].
+    /// What has one worker's records written; see [`WorkerTrail::flushed_by`].
     pub fn flusher(&self) -> Arc<Flusher> {
-        Arc::new(Flusher::new(Arc::clone(&self.0.queue)))
+        let queue = Arc::clone(&self.0.queue);
+        Arc::new(Flusher::new(queue, self.0.by_workers.clone()))
     }
 
     /// How the trail is.
@@ -351,7 +362,7 @@ impl Trail {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        if writer.is_some_and(|writer| writer.join().is_err()) {
+        if writer.is_some_and(|writer| !writer.join().unwrap_or(false)) {
             tracing::error!("the trail's writer ended with a bug");
         }
     }

@@ -18,7 +18,7 @@
 //! different credentials that it deletes ([`containment`]).
 //!
 //! [`config`] turns one YAML file into the immutable snapshot that a request
-//! sees. [`audit`] is the trail: one thread that writes hash-chained records.
+//! sees. [`audit`] is the trail: one writer of hash-chained records.
 //! [`containment`] is what stops a tenant.
 #![cfg_attr(
     test,

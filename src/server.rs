@@ -13,6 +13,9 @@ mod listener;
 mod slots;
 mod worker;
 
+// Which thread runs a worker.
+pub mod driver;
+
 // One connection, and who ends it.
 mod connection;
 mod connection_end;

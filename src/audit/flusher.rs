@@ -1,26 +1,47 @@
-//! When the writer is told of what a worker handed over.
+//! When what a worker handed over is written, and by whom: the writer's thread is told, or
+//! the worker does it itself.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
 };
 
+use futures_util::task::AtomicWaker;
 use tokio::sync::Notify;
 
-use super::queue::{BATCH_MIN, Queue};
+use super::{
+    holder::Relief,
+    inbox::Inbox,
+    queue::{BATCH_MIN, Queue},
+    writer::SharedWriter,
+};
 
 /// With so few records the writer is told at once: nobody else seems to be calling.
 const FEW_MAX: usize = 3;
 
-/// Tells the writer of one worker's records when the worker has nothing else to do.
+/// Sees to it that one worker's records are written when the worker has nothing else to do.
 ///
-/// To wake the writer, and to be woken by it, costs about as much as half a call. So a
-/// worker that is about to sleep looks for more work first, without sleeping, for as
-/// long as each look brings more records, and these go with the same write and sync. It
-/// ends with 64 records: the first wait as long as these take.
+/// A write costs about as much as half a call, and so does to wake the writer's thread, and
+/// to be woken by it. So a worker that is about to sleep looks for more work first,
+/// without sleeping, for as long as each look brings more records, and these go with the
+/// same write and sync. It ends with 64 records: the first wait as long as these take.
+///
+/// With `relaxed`, a worker that [can be relieved](Self::write_by) writes itself: whoever
+/// drives it is [asked](Self::poll_asked) to let it [`write`](Self::write), outside of its
+/// runtime, with which another thread can go on should the disk hang.
 #[derive(Debug)]
 pub struct Flusher {
     queue: Arc<Queue>,
+    /// What a worker can write with itself; `None` if it is not to.
+    writer: Option<Arc<SharedWriter>>,
+    relief: OnceLock<Weak<dyn Relief>>,
+    inbox: OnceLock<Arc<Inbox>>,
+    /// The worker is to write.
+    is_asked: AtomicBool,
+    asked: AtomicWaker,
     /// Records that were handed over since the writer was told last.
     handed: AtomicUsize,
     /// How many these were at the last look.
@@ -30,9 +51,14 @@ pub struct Flusher {
 
 impl Flusher {
     /// For one worker.
-    pub(super) fn new(queue: Arc<Queue>) -> Self {
+    pub(super) fn new(queue: Arc<Queue>, writer: Option<Arc<SharedWriter>>) -> Self {
         Self {
             queue,
+            writer,
+            relief: OnceLock::new(),
+            inbox: OnceLock::new(),
+            is_asked: AtomicBool::new(false),
+            asked: AtomicWaker::new(),
             handed: AtomicUsize::new(0),
             looked_at: AtomicUsize::new(0),
             look: Notify::new(),
@@ -54,19 +80,86 @@ impl Flusher {
             return false;
         }
         self.flush();
-        true
+        !self.writes()
     }
 
-    /// Tells the writer of what was handed over.
+    /// Has what was handed over written.
     pub(super) fn flush(&self) {
-        self.handed.store(0, Ordering::Relaxed);
+        let handed = self.handed.swap(0, Ordering::Relaxed);
         self.looked_at.store(0, Ordering::Relaxed);
-        self.queue.flush();
+        match handed > 0 && self.writes() {
+            true => self.ask(),
+            false => self.queue.flush(),
+        }
     }
 
     /// The worker handed over a record.
     pub(super) fn handed_over(&self) {
-        self.handed.fetch_add(1, Ordering::Relaxed);
+        let before = self.handed.fetch_add(1, Ordering::Relaxed);
+        if before + 1 >= BATCH_MIN && self.writes() {
+            self.flush();
+        }
+    }
+
+    /// The worker's calls wait for answers in this.
+    pub(super) fn answers_to(&self, inbox: &Arc<Inbox>) {
+        // There is one worker.
+        let _ = self.inbox.set(Arc::clone(inbox));
+    }
+
+    /// The worker writes itself from now on, if the trail is relaxed, since `relief` can
+    /// go on with its calls.
+    pub fn write_by(&self, relief: Weak<dyn Relief>) {
+        let _ = self.relief.set(relief);
+    }
+
+    /// Whether the worker writes itself.
+    pub(super) fn writes(&self) -> bool {
+        self.writer.is_some() && self.relief.get().is_some()
+    }
+
+    fn ask(&self) {
+        if !self.is_asked.swap(true, Ordering::AcqRel) {
+            self.asked.wake();
+        }
+    }
+
+    /// Resolves when the worker is to [`write`](Self::write).
+    pub fn poll_asked(&self, cx: &Context<'_>) -> Poll<()> {
+        self.asked.register(cx.waker());
+        match self.is_asked.swap(false, Ordering::AcqRel) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    }
+
+    /// Writes what was handed over, or has it written. Blocks as the disk does: call it
+    /// where somebody else can go on with the worker's calls. Its answers wait for
+    /// [`hand_out`](Self::hand_out).
+    pub fn write(&self) {
+        let Some(((writer, inbox), relief)) =
+            (self.writer.as_ref().zip(self.inbox.get())).zip(self.relief.get())
+        else {
+            return;
+        };
+        if !writer.write_for(inbox, relief) {
+            self.queue.flush();
+        }
+    }
+
+    /// Hands the answers to what was [written](Self::write) to the calls that wait. Call it
+    /// within the worker's runtime.
+    pub fn hand_out(&self) {
+        if let Some(inbox) = self.inbox.get() {
+            inbox.hand_out(&self.queue);
+        }
+    }
+
+    /// The same from outside.
+    pub fn tell(&self) {
+        if let Some(inbox) = self.inbox.get() {
+            inbox.wake();
+        }
     }
 
     /// Runs on the worker, and never ends. It has nothing to do but to be woken: a
@@ -94,7 +187,7 @@ mod tests {
     }
 
     fn flusher() -> Flusher {
-        Flusher::new(Arc::new(Queue::new(Duration::from_secs(1))))
+        Flusher::new(Arc::new(Queue::new(Duration::from_secs(1))), None)
     }
 
     #[test]
@@ -122,7 +215,7 @@ mod tests {
     #[test]
     fn a_worker_that_is_to_look_does_not_sleep() {
         let queue = Arc::new(Queue::new(LONG));
-        let flusher = Arc::new(Flusher::new(Arc::clone(&queue)));
+        let flusher = Arc::new(Flusher::new(Arc::clone(&queue), None));
         let (told, tells) = mpsc::channel();
         let parking = Arc::clone(&flusher);
         let runtime = runtime::Builder::new_current_thread()

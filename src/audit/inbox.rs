@@ -57,26 +57,38 @@ impl Inbox {
         self.filled.notify_one();
     }
 
-    /// Hands each answer to the call that waits for it, on the worker's own
-    /// thread. Never ends.
-    pub async fn hand_out(&self, queue: &Queue) {
-        let mut answers = Vec::new();
+    /// Hands out answers whenever there are some, on the worker's own thread. Never ends.
+    pub async fn serve(&self, queue: &Queue) {
         loop {
             self.filled.notified().await;
-            mem::swap(&mut *self.answers(), &mut answers);
-            for Answer {
-                teller,
-                intent_of,
-                seq,
-                written,
-            } in answers.drain(..)
-            {
-                written.recycle();
-                let is_late = !teller.tell(seq);
-                if let (true, Some(request_id)) = (is_late, intent_of) {
-                    queue.push_too_late(request_id, seq);
-                }
+            self.hand_out(queue);
+        }
+    }
+
+    /// Hands each answer to the call that waits for it.
+    pub fn hand_out(&self, queue: &Queue) {
+        let mut answers = mem::take(&mut *self.answers());
+        for Answer {
+            teller,
+            intent_of,
+            seq,
+            written,
+        } in answers.drain(..)
+        {
+            written.recycle();
+            let is_late = !teller.tell(seq);
+            if let (true, Some(request_id)) = (is_late, intent_of) {
+                queue.push_too_late(request_id, seq);
             }
+        }
+        self.keep(answers);
+    }
+
+    /// Memory for the next answers, unless there are some by now.
+    fn keep(&self, spare: Vec<Answer>) {
+        let mut answers = self.answers();
+        if answers.capacity() == 0 {
+            *answers = spare;
         }
     }
 

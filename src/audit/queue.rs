@@ -1,14 +1,18 @@
 //! What workers hand to the writer.
 
+mod taking;
+
 use std::{
     mem,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
+pub use self::taking::Taken;
 use super::{
     board::Board,
     coalesce::{Coalesced, Key, Who},
+    holder::Holder,
     inbox::{Inbox, Reply, reply_to},
     record::{Fragment, RefusedRecord},
     ticket::{Ticket, Waiting, wait_with},
@@ -23,8 +27,6 @@ pub const ENTRIES_MAX: usize = 8192;
 pub const CHANGES_MAX: usize = 4096;
 /// Records that wake the writer even if their worker has more to do.
 pub const BATCH_MIN: usize = 64;
-/// Room for so many records is kept when they are written; what a flood took is given back.
-const SPARE_MAX: usize = 512;
 
 /// The records that wait for the writer.
 #[derive(Debug)]
@@ -83,8 +85,12 @@ struct State {
     changes: usize,
     not_kept: u64,
     closed: bool,
+    holder: Holder,
+    /// The writer's thread waits.
     writer_sleeps: bool,
     coalesced: Coalesced,
+    /// Memory for the next records.
+    spare: Vec<Entry>,
 }
 
 /// When the writer is told of a record.
@@ -95,6 +101,8 @@ pub enum Wake {
     /// When the worker that hands it over has nothing else to do, and says so:
     /// what else it has until then goes with the same write.
     OnPark,
+    /// Not at all: the worker that hands it over writes it, or tells.
+    ByWorker,
 }
 
 impl Queue {
@@ -271,44 +279,6 @@ impl Queue {
         }
     }
 
-    /// Puts everything that waits into `entries`, which is empty, and keeps the memory of
-    /// that for what comes next; blocks until there is something, or for `wait_max`.
-    /// Returns whether the queue is closed: then nothing will come any more.
-    pub fn take(&self, wait_max: Duration, entries: &mut Vec<Entry>) -> bool {
-        debug_assert!(entries.is_empty(), "they would be written twice");
-        if entries.capacity() > SPARE_MAX {
-            *entries = Vec::new();
-        }
-        // Refusals stay coalesced while the trail can't be written.
-        let is_broken = self.board.is_broken();
-        let mut state = lock(&self.state);
-        let until = Instant::now() + wait_max;
-        let due = |state: &State| state.coalesced.due().filter(|_| !is_broken);
-        let is_due = |state: &State| due(state).is_some_and(|at| at <= Instant::now());
-        while state.entries.is_empty() && !state.closed && !is_due(&state) {
-            let wake_at = due(&state).map_or(until, |at| at.min(until));
-            let wait = wake_at.saturating_duration_since(Instant::now());
-            if wait.is_zero() {
-                break;
-            }
-            state.writer_sleeps = true;
-            let woken = self.wake.wait_timeout(state, wait);
-            state = woken.unwrap_or_else(PoisonError::into_inner).0;
-            state.writer_sleeps = false;
-        }
-        let closed = state.closed;
-        mem::swap(&mut state.entries, entries);
-        state.changes = 0;
-        if closed || is_due(&state) {
-            entries.extend(state.coalesced.take().map(|fragment| Entry {
-                fragment,
-                reply: None,
-                kind: Kind::Kept,
-            }));
-        }
-        closed
-    }
-
     /// No intents any more; the writer ends once all is written.
     pub fn close(&self) {
         lock(&self.state).closed = true;
@@ -320,15 +290,25 @@ impl Queue {
         lock(&self.state).entries.len()
     }
 
-    /// Tells the writer of what waits, if it sleeps.
+    /// Tells the writer's thread of what waits, if it sleeps, or whoever has the writer
+    /// now, to tell it when he is done.
     pub fn flush(&self) {
-        let state = lock(&self.state);
-        let is_time = !state.entries.is_empty();
-        self.wake_if(state, is_time);
+        let mut state = lock(&self.state);
+        if state.entries.is_empty() {
+            return;
+        }
+        match state.holder.is_worker() {
+            true => state.holder.want(),
+            false => self.wake_if(state, true),
+        }
     }
 
     fn wake(&self, state: MutexGuard<'_, State>, wake: Wake) {
-        let is_time = wake == Wake::Now || state.entries.len() >= BATCH_MIN;
+        let is_time = match wake {
+            Wake::Now => true,
+            Wake::OnPark => state.entries.len() >= BATCH_MIN,
+            Wake::ByWorker => false,
+        };
         self.wake_if(state, is_time);
     }
 

@@ -10,6 +10,7 @@ use crate::{
 };
 
 mod asked;
+mod by_worker;
 mod claims;
 mod edits;
 mod faults;
@@ -189,17 +190,18 @@ async fn written(directory: &Path) -> RequestId {
 #[test]
 fn what_was_taken_from_the_queue_is_gone_and_what_a_flood_took_is_given_back() {
     let queue = Queue::new(Duration::from_secs(1));
-    let mut entries = Vec::new();
     for flood in [1, 2, 1000, 3] {
         (0..flood).for_each(|_| queue.push_own(Fragment::now("x")));
-        assert!(!queue.take(Duration::ZERO, &mut entries));
-        assert_eq!((entries.len(), queue.depth()), (flood, 0));
-        entries.clear();
+        let taken = queue.take(Duration::ZERO).unwrap();
+        assert!(!taken.is_closed);
+        assert_eq!((taken.entries.len(), queue.depth()), (flood, 0));
+        queue.done(taken.entries, false);
     }
     // The one list, and the other.
     for _ in 0..2 {
-        queue.take(Duration::ZERO, &mut entries);
-        assert!(entries.capacity() < 1000, "{}", entries.capacity());
+        let taken = queue.take(Duration::ZERO).unwrap();
+        assert!(taken.entries.capacity() < 1000);
+        queue.done(taken.entries, false);
     }
 }
 

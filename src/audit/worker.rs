@@ -62,7 +62,7 @@ impl WorkerTrail {
     pub(super) fn new(queue: Arc<Queue>, waits: Waits) -> Self {
         let inbox = Arc::new(Inbox::default());
         let answers = (Arc::clone(&inbox), Arc::clone(&queue));
-        tokio::spawn(async move { answers.0.hand_out(&answers.1).await });
+        tokio::spawn(async move { answers.0.serve(&answers.1).await });
         Self {
             queue,
             inbox,
@@ -77,6 +77,7 @@ impl WorkerTrail {
     /// at a tick. Call it within the worker's runtime.
     #[must_use]
     pub fn flushed_by(self, flusher: Arc<Flusher>) -> Self {
+        flusher.answers_to(&self.inbox);
         let (looking, at_tick) = (Arc::clone(&flusher), Arc::clone(&flusher));
         tokio::spawn(async move { looking.look().await });
         self.timers.at_tick(move || at_tick.flush());
@@ -88,7 +89,8 @@ impl WorkerTrail {
 
     /// When the writer is told of a record.
     fn wake(&self) -> Wake {
-        match self.flusher {
+        match &self.flusher {
+            Some(flusher) if flusher.writes() => Wake::ByWorker,
             Some(_) => Wake::OnPark,
             None => Wake::Now,
         }
@@ -201,7 +203,7 @@ impl Promised {
     pub async fn durable(self) -> Result<(), Unavailable> {
         tokio::select! {
             written = self.waiting => written.map(drop).map_err(|_| Unavailable),
-            () = self.inbox.hand_out(&self.queue) => Err(Unavailable),
+            () = self.inbox.serve(&self.queue) => Err(Unavailable),
         }
     }
 }

@@ -1,9 +1,10 @@
-//! The writer: one thread that takes all records that wait, chains them, writes
-//! and syncs them at once, and tells each worker once.
+//! The writer: takes all records that wait, chains them, writes and syncs them at once,
+//! and tells each worker once. One thread at a time has it, see `shared`.
 
 mod outage;
 mod pruning;
 mod settling;
+mod shared;
 mod start;
 mod upkeep;
 
@@ -18,6 +19,7 @@ use std::{
 use smallvec::SmallVec;
 use uuid::Uuid;
 
+pub use self::shared::SharedWriter;
 use self::{
     outage::Outage,
     pruning::Pruning,
@@ -30,7 +32,7 @@ use super::{
     disk::{Disk, Lock},
     event,
     format::{AFTER_HASH, BEFORE_HASH, BEFORE_SEQ, BEFORE_TIME, MAC},
-    inbox::Answer,
+    inbox::{Answer, Inbox},
     queue::{Entry, Kind, Queue},
     record::{Fragment, write_time},
     segment::Segment,
@@ -84,30 +86,44 @@ pub struct Writer {
     clock: WallClock,
     /// What it is at, should that fail.
     doing: TrailOp,
+    /// The worker whose turn it is.
+    worker: Option<Arc<Inbox>>,
     buffer: Vec<u8>,
 }
 
 impl Writer {
-    /// Writes until the queue is closed and all is written.
-    pub fn run(mut self) {
-        let mut entries = Vec::new();
-        loop {
-            let is_closed = self.queue.take(TICK, &mut entries);
-            let is_idle = entries.is_empty();
-            self.queue.board.begin_work();
-            if self.outage.is_some() {
-                self.keep(entries.drain(..));
-                self.try_again(is_closed);
-            } else {
-                self.write(&mut entries, is_idle);
-                self.upkeep(is_idle);
-            }
-            let stalled = self.queue.board.end_work();
-            self.note_stall(stalled);
-            if is_closed {
-                return self.close();
-            }
+    /// One turn of the writer's thread.
+    fn take_turn(&mut self, entries: &mut Vec<Entry>, is_closed: bool) {
+        let is_idle = entries.is_empty();
+        self.queue.board.begin_work();
+        if self.outage.is_some() {
+            self.keep(entries.drain(..));
+            self.try_again(is_closed);
+        } else {
+            self.write(entries, is_idle);
+            self.upkeep(is_idle);
         }
+        let stalled = self.queue.board.end_work();
+        let not_kept = self.queue.not_kept();
+        self.note_stall(stalled, not_kept);
+    }
+
+    /// One turn of a worker, which is not woken for its own records. Whether the writer's
+    /// thread has something to do, too.
+    fn take_turn_of(&mut self, worker: &Arc<Inbox>, entries: &mut Vec<Entry>) -> bool {
+        self.queue.board.begin_work();
+        if self.outage.is_some() {
+            self.keep(entries.drain(..));
+        } else {
+            self.worker = Some(Arc::clone(worker));
+            self.write(entries, false);
+            self.worker = None;
+        }
+        let stalled = self.queue.board.end_work();
+        // What was not kept is told by the thread, at its next turn.
+        self.note_stall(stalled, 0);
+        let has_failed = self.outage.is_some() || self.shortage.is_some();
+        has_failed || self.is_full() || self.checkpoints.are_enough()
     }
 
     /// Writes a batch. What nobody waits for is synced with what somebody waits
@@ -214,7 +230,10 @@ impl Writer {
             }
         }
         for inbox in inboxes {
-            inbox.wake();
+            let is_mine = |worker| Arc::ptr_eq(worker, &inbox);
+            if !self.worker.as_ref().is_some_and(is_mine) {
+                inbox.wake();
+            }
         }
     }
 
@@ -251,8 +270,7 @@ impl Writer {
     /// Writes what is left and seals the segment.
     fn close(mut self) {
         // What the last batch brought about.
-        let mut left = Vec::new();
-        self.queue.take(Duration::ZERO, &mut left);
+        let mut left = self.queue.take_rest();
         if self.outage.is_none() {
             self.write(&mut left, true);
         } else {

@@ -1,4 +1,4 @@
-//! What the trail's writer counts: once for each batch, on its own thread.
+//! What the trail's writer counts, once for each batch.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},

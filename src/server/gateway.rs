@@ -275,10 +275,10 @@ fn spawn(
     let (says_ready, ready) = mpsc::sync_channel(1);
     let (go, may_go) = mpsc::sync_channel(1);
     let thread = thread::Builder::new()
-        .name(format!("worker-{number}"))
+        .name(worker::name(number))
         .spawn(move || {
             let together = Together { says_ready, may_go };
-            worker::run(&shared, number, sockets, starting, together, finish)
+            worker::run(shared, number, sockets, starting, together, finish)
         })?;
     Ok(Starting { thread, ready, go })
 }

@@ -11,7 +11,6 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
-    runtime,
     sync::watch,
     time::{Instant, timeout_at},
 };
@@ -20,6 +19,7 @@ use super::{
     arrival::Peer,
     connection::{self, ConnectionContext},
     connection_end::ConnectionEnd,
+    driver,
     listener::{Backlog, Listening, ListeningSocket},
     phases::Phase,
     rim::Rim,
@@ -27,10 +27,9 @@ use super::{
     watchdog::Watchdog,
 };
 use crate::{
-    audit::WorkerTrail,
-    fault_point,
+    audit::{Flusher, WorkerTrail},
+    fault_point::FaultPoint,
     fleet::{Client, Role},
-    logging::access,
     metrics::Shard,
     pipeline::Pipeline,
 };
@@ -58,38 +57,68 @@ pub struct Together {
 ///
 /// If the system gives no runtime or takes a socket back.
 pub fn run(
-    shared: &Arc<Shared>,
+    shared: Arc<Shared>,
     number: usize,
     sockets: Vec<Listening>,
     starting: Accepting,
     together: Together,
-    mut finish: watch::Receiver<bool>,
+    finish: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let counts = shared.metrics().shards().get(number);
     let counts = counts.ok_or_else(|| io::Error::other("more workers than were to be"))?;
-    fault_point::reach("worker-starts");
+    let counts = Arc::clone(counts);
+    FaultPoint::WorkerStarts.reach();
     let flusher = shared.trail().flusher();
-    let before_park = Arc::clone(&flusher);
-    let runtime = runtime::Builder::new_current_thread()
-        .enable_all()
-        // All records and log lines of one round of work go at once.
-        .on_thread_park(move || {
-            if before_park.before_park() {
-                access::flush();
-            }
-        })
-        .build()?;
-    let ended = runtime.block_on(async {
+    let worker = Worker {
+        shared,
+        number,
+        counts,
+        flusher: Arc::clone(&flusher),
+    };
+    driver::run(
+        &name(number),
+        flusher,
+        worker.serve(sockets, starting, together, finish),
+    )?
+}
+
+/// What the threads of a worker are called.
+pub fn name(number: usize) -> String {
+    format!("worker-{number}")
+}
+
+/// What a worker has of its own.
+struct Worker {
+    shared: Arc<Shared>,
+    number: usize,
+    counts: Arc<Shard>,
+    flusher: Arc<Flusher>,
+}
+
+impl Worker {
+    async fn serve(
+        self,
+        sockets: Vec<Listening>,
+        starting: Accepting,
+        together: Together,
+        mut finish: watch::Receiver<bool>,
+    ) -> io::Result<()> {
+        let Self {
+            shared,
+            number,
+            counts,
+            flusher,
+        } = self;
         let trail = shared.trail().for_worker().flushed_by(flusher);
         let store = shared.snapshot().store.clone();
         let store = store.map(|store| Client::start(&store, Role::Calls));
         let budget = Arc::clone(shared.retry_budget());
-        let pipeline = Pipeline::new(trail.clone(), Arc::clone(counts), budget, store);
+        let pipeline = Pipeline::new(trail.clone(), Arc::clone(&counts), budget, store);
         let pipeline = Arc::new(pipeline);
         let rim = Rim::new(
-            Arc::clone(shared),
+            Arc::clone(&shared),
             Arc::clone(&pipeline),
-            Arc::clone(counts),
+            Arc::clone(&counts),
         );
         let context = ConnectionContext {
             rim: Arc::new(rim),
@@ -108,10 +137,10 @@ pub fn run(
         let _lives = shared.worker_lives(number);
         for (listener, (socket, backlog)) in sockets.into_iter().enumerate() {
             let acceptor = Acceptor {
-                shared: Arc::clone(shared),
+                shared: Arc::clone(&shared),
                 context: context.clone(),
                 trail: trail.clone(),
-                counts: Arc::clone(counts),
+                counts: Arc::clone(&counts),
                 listener,
             };
             let accepting = shared.accepting();
@@ -133,7 +162,7 @@ pub fn run(
         };
         // Each listener has its own by now.
         drop(starting);
-        fault_point::reach("worker-serves");
+        FaultPoint::WorkerServes.reach();
         tokio::select! {
             // An error means that the gateway is gone: then there is nothing left to do either.
             _ = finish.wait_for(|finish| *finish) => {}
@@ -141,10 +170,7 @@ pub fn run(
             () = context.watchdog.run(shared.phase()) => {}
         }
         Ok(())
-    });
-    // A look-up that is under way can't be cut, and nobody waits for it any more.
-    runtime.shutdown_background();
-    ended
+    }
 }
 
 /// A socket that the runtime of this worker tells of.

@@ -1,24 +1,41 @@
-//! A disk that hangs in one sync, for as long as it likes.
+//! A disk that hangs in one sync or write, for as long as it likes.
 
 use std::sync::Condvar;
 
 use super::*;
 use crate::audit::{disk::Disk, queue::CHANGES_MAX};
 
-/// A disk whose syncs wait while it hangs.
+/// A disk whose syncs, or writes, wait while it hangs.
 #[derive(Debug, Default, Clone)]
-struct Hanging(Arc<(Mutex<State>, Condvar)>);
+pub(super) struct Hanging(Arc<(Mutex<State>, Condvar)>);
 
 #[derive(Debug, Default)]
 struct State {
+    in_writes: bool,
     hangs: bool,
     is_held: bool,
 }
 
 impl Hanging {
-    fn hang(&self, hangs: bool) {
+    /// One whose writes wait.
+    pub(super) fn in_writes() -> Self {
+        let disk = Self::default();
+        disk.0.0.lock().unwrap().in_writes = true;
+        disk
+    }
+
+    pub(super) fn hang(&self, hangs: bool) {
         self.0.0.lock().unwrap().hangs = hangs;
         self.0.1.notify_all();
+    }
+
+    fn hold(&self, in_writes: bool) {
+        let mut state = self.0.0.lock().unwrap();
+        if state.in_writes == in_writes {
+            state.is_held = state.hangs;
+            self.0.1.notify_all();
+            drop(self.0.1.wait_while(state, |state| state.hangs).unwrap());
+        }
     }
 
     /// Waits until the writer is in such a sync.
@@ -30,12 +47,13 @@ impl Hanging {
 }
 
 impl Disk for Hanging {
+    fn append(&mut self, file: &fs::File, bytes: &[u8]) -> io::Result<()> {
+        self.hold(true);
+        System.append(file, bytes)
+    }
+
     fn sync(&mut self, file: &fs::File) -> io::Result<()> {
-        let mut state = self.0.0.lock().unwrap();
-        state.is_held = state.hangs;
-        self.0.1.notify_all();
-        let hung = self.0.1.wait_while(state, |state| state.hangs);
-        drop(hung.unwrap());
+        self.hold(false);
         System.sync(file)
     }
 

@@ -255,9 +255,8 @@ impl Writer {
     }
 
     /// A write took so long that intents were refused meanwhile, if `stalled` says so,
-    /// or that records of changes found no room.
-    pub(super) fn note_stall(&mut self, stalled: Option<Duration>) {
-        let not_kept = self.queue.not_kept();
+    /// or so many records of changes found no room.
+    pub(super) fn note_stall(&mut self, stalled: Option<Duration>, not_kept: u64) {
         if let Some(outage) = &mut self.outage {
             outage.not_kept += not_kept;
             return;

@@ -97,6 +97,7 @@ impl Writer {
             collected,
             clock,
             doing: TrailOp::Write,
+            worker: None,
             buffer: Vec::new(),
             settings,
         };

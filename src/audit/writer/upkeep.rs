@@ -46,7 +46,12 @@ impl Checkpoints {
 
     fn is_due(&self) -> bool {
         let is_time = self.records > 0 && self.since.elapsed() >= self.settings.every;
-        is_time || self.records >= u64::from(self.settings.records)
+        is_time || self.are_enough()
+    }
+
+    /// Whether there are enough records for the next, whatever the time.
+    pub(super) fn are_enough(&self) -> bool {
+        self.records >= u64::from(self.settings.records)
     }
 
     fn restart(&mut self) {
@@ -107,14 +112,18 @@ impl Writer {
             self.checkpoint()?;
         }
         self.settling.look();
-        let is_full = self.segment.len() >= self.settings.segment_size
-            || self.segment.age() >= self.settings.segment_age;
+        let is_full = self.is_full() || self.segment.age() >= self.settings.segment_age;
         // A new segment begins without the reserve of the old one, and on a full disk gets
         // none: the outcomes of calls that were sent would find no room.
         if is_full && self.shortage.is_none() {
             self.rotate()?;
         }
         self.prune()
+    }
+
+    /// Whether the segment is as long as it is to be.
+    pub(super) fn is_full(&self) -> bool {
+        self.segment.len() >= self.settings.segment_size
     }
 
     /// Whoever removed the lock may have begun to write the same trail, also while calls
