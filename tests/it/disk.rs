@@ -209,12 +209,24 @@ fn a_limit_on_file_sizes_is_like_a_full_disk_and_no_reason_to_die() {
 
 #[test]
 fn a_frozen_disk_refuses_calls_and_lets_answers_go_unrecorded() {
+    on_a_frozen_disk("strict");
+}
+
+/// There the worker writes itself, and hangs with the disk: its calls go on all the same.
+#[test]
+fn a_frozen_disk_holds_up_no_call_with_relaxed_either() {
+    on_a_frozen_disk("relaxed");
+}
+
+fn on_a_frozen_disk(durability: &str) {
     let Some(mount) = Mount::of("ext4", 32) else {
         return;
     };
     let gateway = generous(
         Setup::default()
+            .workers(1)
             .audit_directory(&mount.at.join("audit"))
+            .audit(&format!("durability: {durability}"))
             .audit("intent_wait: 1500ms")
             .audit("outcome_wait: 300ms"),
     );
@@ -240,6 +252,10 @@ fn a_frozen_disk_refuses_calls_and_lets_answers_go_unrecorded() {
         Some("unrecorded")
     );
     assert_unready(&gateway, "slow");
+    // What needs no disk is decided as ever.
+    let mut stranger = gateway.connect();
+    let stranger = stranger.send(delete(USER, "c5", "agw_nobody")).receive();
+    assert_refusal(&stranger, 401, "unauthenticated", "no");
     // Once the disk is known not to answer, nobody waits for it any more.
     let start = Instant::now();
     assert_eq!(gateway.delete(USER, "c4").status, 503);
