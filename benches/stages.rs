@@ -196,7 +196,8 @@ fn worker(trail: &Trail) -> (Runtime, WorkerTrail) {
 }
 
 /// Both records of a call, from the worker to the file and back (`relaxed`), of so
-/// many calls at once.
+/// many calls at once. By way of the trail's thread, as with `strict`: a worker of the
+/// gateway would write them itself.
 #[divan::bench(args = [1, 64])]
 fn record_intent_and_outcome(bencher: Bencher, calls: usize) {
     let directory = tempfile::tempdir_in(concat!(env!("CARGO_MANIFEST_DIR"), "/target"))

@@ -11,7 +11,7 @@
 )]
 
 use std::{
-    fs,
+    fmt, fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::Arc,
@@ -19,9 +19,10 @@ use std::{
 };
 
 use alloy_gateway::{
-    audit::{Flusher, IntentRecord, Options, OutcomeKind, OutcomeRecord, Sent, Trail, WorkerTrail},
+    audit::{IntentRecord, Options, OutcomeKind, OutcomeRecord, Sent, Trail, WorkerTrail},
     config::settings::{Audit, Checkpoint, Durability},
     ids::RequestId,
+    server::driver,
 };
 
 /// How long each number of callers is measured.
@@ -121,24 +122,23 @@ async fn call(trail: &WorkerTrail) {
         .await;
 }
 
-/// As a worker of the gateway has it: the writer is told of the records of a round
-/// of work when the thread is about to sleep.
-fn runtime(flusher: &Arc<Flusher>) -> tokio::runtime::Runtime {
-    let before_park = Arc::clone(flusher);
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .on_thread_park(move || _ = before_park.before_park())
-        .build()
-        .expect("a runtime")
+/// Makes calls on a worker, as the gateway has it.
+fn on_worker<T, F>(trail: &Trail, calls: impl FnOnce(WorkerTrail) -> F + Send + 'static) -> T
+where
+    T: fmt::Debug + Send + 'static,
+    F: Future<Output = T> + Send,
+{
+    let (trail, flusher) = (trail.clone(), trail.flusher());
+    let main = Arc::clone(&flusher);
+    let made = async move { calls(trail.for_worker().flushed_by(main)).await };
+    driver::run("worker", flusher, made).expect("a runtime")
 }
 
 fn write(directory: &Path, durability: Durability, callers: u32) {
     let trail = Trail::open(options(directory, durability), &mut |_| {}).expect("a trail");
     let before = trail.status().totals;
     let start = Instant::now();
-    let flusher = trail.flusher();
-    let calls: u64 = runtime(&flusher).block_on(async {
-        let worker = trail.for_worker().flushed_by(flusher);
+    let calls: u64 = on_worker(&trail, async move |worker| {
         let tasks: Vec<_> = (0..callers)
             .map(|_| {
                 let worker = worker.clone();
@@ -184,9 +184,7 @@ fn write(directory: &Path, durability: Durability, callers: u32) {
 
 fn make(directory: &Path, records: u64) {
     let trail = Trail::open(options(directory, Durability::Relaxed), &mut |_| {}).expect("a trail");
-    let flusher = trail.flusher();
-    runtime(&flusher).block_on(async {
-        let worker = trail.for_worker().flushed_by(flusher);
+    on_worker(&trail, async move |worker| {
         let tasks: Vec<_> = (0..256)
             .map(|_| {
                 let worker = worker.clone();
