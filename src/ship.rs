@@ -7,6 +7,7 @@
 //! batch whose end was not heard is not written twice.
 
 mod ask;
+mod columns;
 mod cursor;
 mod database;
 mod fault;
@@ -14,6 +15,7 @@ mod run;
 mod schema;
 mod state;
 mod stream;
+mod verify;
 mod write;
 
 use std::{io, sync::Arc, thread, time::Duration};
@@ -21,11 +23,12 @@ use std::{io, sync::Arc, thread, time::Duration};
 use tokio::sync::watch;
 
 pub use self::{
-    ask::{Asked, ChainReport, ask, verify},
+    ask::{Asked, ask},
     database::{Connected, Database},
     fault::{Failure, Reason},
     schema::{Migrated, VERSION as SCHEMA_VERSION, migrate, sql as schema_sql},
     state::State,
+    verify::{ChainReport, verify},
 };
 use crate::{audit::Trail, background, config::settings::Ship};
 
