@@ -82,7 +82,7 @@ pub use self::{
     flusher::Flusher,
     follow::Follower,
     holder::Relief,
-    query::{End, Filter, Found, Row, query, row},
+    query::{End, Filter, Row, Summary, query, row},
     queue::ENTRIES_MAX as QUEUE_CAPACITY,
     reader::{Fault, LINE_BYTES_MAX, Wrong},
     record::{

@@ -7,7 +7,7 @@
 
 mod budget;
 mod ending;
-mod fleet;
+mod fleet_freezes;
 mod freeze;
 pub mod register;
 mod replay;
@@ -23,7 +23,7 @@ use std::{
 
 pub use self::{
     ending::{Ending, Unended},
-    fleet::Fleet,
+    fleet_freezes::FleetFreezes,
     freeze::{Freeze, Scope},
     replay::Replay,
     switch::Switch,
@@ -53,7 +53,7 @@ pub struct Containment {
     /// The freezes that are being ended, by id.
     ending: ending::Claimed,
     /// The other gateways, if a store leads to them.
-    fleet: OnceLock<Arc<Fleet>>,
+    fleet: OnceLock<Arc<FleetFreezes>>,
 }
 
 #[derive(Debug, Default)]
@@ -176,7 +176,7 @@ impl Containment {
     }
 
     /// The other gateways, if a store leads to them.
-    pub fn fleet(&self) -> Option<&Arc<Fleet>> {
+    pub fn fleet(&self) -> Option<&Arc<FleetFreezes>> {
         self.fleet.get()
     }
 

@@ -43,7 +43,7 @@ use self::{
     authenticate::{Identity, Owner},
     code::Code,
     contract::Call,
-    forward::{Forwarder, Outcome, RetryBudget, Upstream},
+    forward::{Attempts, Forwarder, Outcome, RetryBudget},
     limit::{Entered, Limits},
     record::Recorded,
     refusal::Refusal,
@@ -89,7 +89,7 @@ pub struct Answer<'a> {
     /// Whether the path was that of the one operation.
     pub is_on_route: bool,
     /// The way to the upstream, if anything was sent there.
-    pub upstream: Option<Upstream>,
+    pub upstream: Option<Attempts>,
 }
 
 /// What is known of a request when it is refused.

@@ -95,7 +95,7 @@ const OPEN_MAX: usize = 1 << 16;
 
 /// What is to be said beside the rows.
 #[derive(Debug)]
-pub struct Found {
+pub struct Summary {
     /// How many rows there were.
     pub rows: u64,
     /// How many rows ended in each way of [`End::ALL`].
@@ -104,7 +104,7 @@ pub struct Found {
     pub wrong: Option<Wrong>,
 }
 
-impl Found {
+impl Summary {
     /// Nothing so far.
     pub fn none() -> Self {
         Self {
@@ -136,9 +136,9 @@ pub fn query(
     filter: &Filter,
     mut each: impl FnMut(Row),
     mut progress: impl FnMut(u64),
-) -> io::Result<Found> {
+) -> io::Result<Summary> {
     let mut joiner = Joiner::default();
-    let mut found = Found::none();
+    let mut found = Summary::none();
     let mut show = |row: Row| {
         if filter.wants(&row) {
             found.count(&row);

@@ -6,9 +6,9 @@ mod first;
 mod gaps;
 mod keyed;
 mod lines;
-mod rest;
 mod strict;
 mod torn;
+mod unread;
 
 use std::{
     collections::BTreeSet,

@@ -1,24 +1,24 @@
 //! What a start finds of the run before, and how it is brought in order.
 
+mod from;
+
 use std::{
     collections::BTreeMap,
     io::{self, Read, Seek, SeekFrom},
     os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, SystemTime},
 };
 
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use self::from::first_needed;
 use super::{
     chain::{Hasher, Head},
     disk::Disk,
     event,
-    reader::{
-        Fault, Left, SEQ_MAX, Scan, Scope, Torn, Wrong, first_record, opened, restates,
-        scan_judged, scan_one,
-    },
+    reader::{Fault, Left, SEQ_MAX, Scan, Scope, Torn, Wrong, first_record, scan_judged, scan_one},
     record::{Fragment, FrozenRecord, Line, OutcomeKind},
     retention::Rest,
     segment,
@@ -27,7 +27,7 @@ use super::{
 
 /// What an earlier run left.
 #[derive(Debug)]
-pub struct Found {
+pub struct EarlierRun {
     /// Where the chain goes on.
     pub head: Head,
     /// The number of the next segment.
@@ -117,7 +117,7 @@ pub fn recover(
     usage: Duration,
     now: SystemTime,
     replay: &mut dyn FnMut(Replayed<'_>),
-) -> io::Result<Found> {
+) -> io::Result<EarlierRun> {
     end_last_line(disk, directory, hasher)?;
     let mut open = BTreeMap::new();
     let mut standing = Standing::default();
@@ -182,7 +182,7 @@ pub fn recover(
     } else {
         scan.head
     };
-    Ok(Found {
+    Ok(EarlierRun {
         head,
         next_segment: segment::after(scan.last_segment.map_or(0, |(number, _)| number))?,
         is_key_changed: scan.is_key_changed
@@ -321,80 +321,6 @@ fn heard<'a>(record: &'a Line<'_>, counted_from: Timestamp) -> Option<Replayed<'
         }),
         _ => None,
     }
-}
-
-/// The first segment that may hold a call without an outcome, an intent that
-/// counts for a limit, or a freeze that stands. Not the whole trail: it may be
-/// very long.
-fn first_needed(directory: &Path, hasher: &Hasher, counted_from: Timestamp) -> io::Result<u64> {
-    let segments = segment::list(directory)?;
-    let begins = begins(&segments, hasher)?;
-    let all = segments.first().map_or(0, |(number, _)| *number);
-    let Some((_, last_seq, _, last_open)) = begins.last() else {
-        return Ok(all);
-    };
-    let oldest_open = last_open.unwrap_or(*last_seq);
-    let holds_open = begins.iter().rposition(|(_, seq, ..)| *seq <= oldest_open);
-    // The first that begins late enough, from the front: the clock may have been
-    // set back.
-    let is_late = |time: Option<Timestamp>| time.is_none_or(|time| time > counted_from);
-    let begins_late = begins.iter().position(|(_, _, time, _)| is_late(*time));
-    let holds_counted = begins_late.unwrap_or(begins.len()).saturating_sub(1);
-    let numbers = begins.iter().map(|(number, ..)| *number);
-    let holds_standing = last_that_says_all(&segments, numbers, hasher)?;
-    let first = holds_open
-        .unwrap_or(0)
-        .min(holds_counted)
-        .min(holds_standing);
-    Ok(begins
-        .get(first)
-        .filter(|_| first > 0)
-        .map_or(all, |(number, ..)| *number))
-}
-
-/// Number, first record, its time, and the oldest open call then.
-type Begin = (u64, u64, Option<Timestamp>, Option<u64>);
-
-/// How segments begin from whose first record on may be read: that record must be the one
-/// that opened this segment, as it was hashed. Whoever has no key could else make a start
-/// overlook what was before, and so could a line that the disk lost. Of a trail that got its
-/// key later all of the past is read, once.
-fn begins(segments: &[(u64, PathBuf)], hasher: &Hasher) -> io::Result<Vec<Begin>> {
-    let mut begins: Vec<Begin> = Vec::new();
-    for (number, path) in segments {
-        let begin = opened(path, hasher, |record| {
-            let time = record.time.parse::<Timestamp>().ok();
-            (*number, record.seq, time, record.open)
-        })?;
-        let Some(begin) = begin else {
-            continue;
-        };
-        // What is wrong with it is found by reading.
-        let before = begins.last().map_or(0, |(_, seq, ..)| *seq);
-        if before < begin.1 && begin.1 <= SEQ_MAX {
-            begins.push(begin);
-        }
-    }
-    Ok(begins)
-}
-
-/// The last of the segments that begin with all freezes that stood then: a crash may have
-/// cut the records with which the last ones begin, or somebody changed one.
-fn last_that_says_all(
-    segments: &[(u64, PathBuf)],
-    numbers: impl DoubleEndedIterator<Item = u64> + ExactSizeIterator,
-    hasher: &Hasher,
-) -> io::Result<usize> {
-    for (at, number) in numbers.enumerate().rev() {
-        let Some((_, path)) = segments.iter().find(|(known, _)| *known == number) else {
-            continue;
-        };
-        let frozen = first_record(path, |record| record.frozen)?.flatten();
-        if restates(path, hasher, frozen.unwrap_or(0))? {
-            return Ok(at);
-        }
-    }
-    Ok(0)
 }
 
 fn follow(open: &mut BTreeMap<u64, Open>, record: &Line<'_>) {

@@ -251,7 +251,7 @@ pub fn first_heads(directory: &Path) -> io::Result<Vec<Head>> {
 }
 
 /// How a segment begins.
-struct Begin {
+struct FirstRecord {
     segment: u64,
     path: PathBuf,
     seq: u64,
@@ -260,10 +260,10 @@ struct Begin {
 }
 
 /// How the segments begin that are read one after another.
-fn begins(directory: &Path) -> io::Result<Vec<Begin>> {
+fn begins(directory: &Path) -> io::Result<Vec<FirstRecord>> {
     let mut begins = Vec::new();
     for (segment, path) in segment::list(directory)? {
-        let first = first_own(&path, |first| Begin {
+        let first = first_own(&path, |first| FirstRecord {
             segment,
             path: path.clone(),
             seq: first.seq,
@@ -281,20 +281,21 @@ fn begins(directory: &Path) -> io::Result<Vec<Begin>> {
 
 /// The most of them whose numbers ascend. Nobody checks hashes here: one that was put there,
 /// or whose number was changed, must neither count nor keep others from counting.
-fn ascending(begins: Vec<Begin>) -> Vec<Begin> {
+fn ascending(begins: Vec<FirstRecord>) -> Vec<FirstRecord> {
     // Those behind as many others; their numbers do not rise.
-    let mut ranks: Vec<Vec<Begin>> = Vec::new();
+    let mut ranks: Vec<Vec<FirstRecord>> = Vec::new();
     for begin in begins {
-        let is_behind = |rank: &Vec<Begin>| rank.last().is_some_and(|last| last.seq < begin.seq);
+        let is_behind =
+            |rank: &Vec<FirstRecord>| rank.last().is_some_and(|last| last.seq < begin.seq);
         let before = ranks.partition_point(is_behind);
         match ranks.get_mut(before) {
             Some(rank) => rank.push(begin),
             None => ranks.push(vec![begin]),
         }
     }
-    let mut kept: Vec<Begin> = Vec::new();
+    let mut kept: Vec<FirstRecord> = Vec::new();
     for rank in ranks.into_iter().rev() {
-        let is_before = |begin: &Begin| {
+        let is_before = |begin: &FirstRecord| {
             let next = kept.last();
             next.is_none_or(|next| begin.seq < next.seq && begin.segment < next.segment)
         };

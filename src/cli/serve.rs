@@ -17,7 +17,7 @@ use crate::{
         settings::{self, Durability, Settings},
         show_duration,
     },
-    containment::Fleet,
+    containment::FleetFreezes,
     fleet::Life,
     logging,
     reload::{self, Reloader},
@@ -116,7 +116,7 @@ async fn serve(loaded: Loaded, ready: Ready, mut inherited: Inherited) -> anyhow
     }
     let life = ready.snapshot.store.as_ref().map(Life::start);
     if let Some(life) = &life {
-        Fleet::hear_first(ready.snapshot.containment(), &trail, life.client()).await;
+        FleetFreezes::hear_first(ready.snapshot.containment(), &trail, life.client()).await;
     }
     let started = start(&loaded, ready, &trail, &mut inherited);
     let (gateway, beside) = match started.await {
@@ -132,7 +132,7 @@ async fn serve(loaded: Loaded, ready: Ready, mut inherited: Inherited) -> anyhow
     close_unnamed(inherited);
     let reloader = &beside.reloader;
     if let Some(life) = &life {
-        Fleet::join(gateway.shared(), life.client());
+        FleetFreezes::join(gateway.shared(), life.client());
     }
     for address in gateway.addresses() {
         tracing::info!(listener = "data", %address, "listening");

@@ -78,7 +78,7 @@ pub struct Shard {
     pub(super) recent: Recent,
     pub(super) connections: Box<[Connections]>,
     pub(super) connections_refused: [AtomicU64; ConnectionEnd::COUNT],
-    pub(super) upstream: Upstream,
+    pub(super) upstream: UpstreamCounts,
 }
 
 /// The connections of one listener.
@@ -90,7 +90,7 @@ pub struct Connections {
 
 /// What is counted of the upstream.
 #[derive(Debug)]
-pub struct Upstream {
+pub struct UpstreamCounts {
     pub(super) answers: [AtomicU64; STATUSES.len()],
     pub(super) errors: [AtomicU64; UpstreamError::COUNT],
     pub(super) durations: Histogram<17>,
@@ -132,7 +132,7 @@ impl Shard {
             recent: Recent::default(),
             connections: (0..listeners).map(|_| Connections::default()).collect(),
             connections_refused: Default::default(),
-            upstream: Upstream {
+            upstream: UpstreamCounts {
                 answers: [const { AtomicU64::new(0) }; STATUSES.len()],
                 errors: Default::default(),
                 durations: Histogram::new(&REQUEST),

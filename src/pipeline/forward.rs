@@ -24,7 +24,7 @@ use tower::retry::budget::Budget;
 pub use self::{
     answer::UpstreamAnswer,
     attempt::{Attempt, AttemptEnd},
-    outcome::{Failure, Outcome, Upstream},
+    outcome::{Attempts, Failure, Outcome},
     pool::Pool,
     probe::{Reached, probe},
     retry_budget::RetryBudget,

@@ -16,7 +16,7 @@ use super::{
     fault::Failure,
 };
 use crate::audit::{
-    self, End, Fault, Filter, Found, Known, Row, Wrong,
+    self, End, Fault, Filter, Known, Row, Summary, Wrong,
     event::{INTENT, OF_CALLS, OPENED, OUTCOME},
     format::MAC,
 };
@@ -28,7 +28,7 @@ const SLACK: SignedDuration = SignedDuration::from_hours(1);
 #[derive(Debug)]
 pub struct Asked {
     /// Rows, and the first record that is not what was hashed.
-    pub found: Found,
+    pub found: Summary,
     /// There were records that only the `mac_key` can verify, and it was not given.
     pub wants_key: bool,
 }
@@ -53,7 +53,7 @@ pub async fn ask(
     let (sql, parameters) = question(filter, gateway);
     let rows = client.query_typed_raw(&sql, parameters).await?;
     let mut rows = pin!(rows);
-    let mut found = Found::none();
+    let mut found = Summary::none();
     // The first one of each chain: that one has a key says nothing of another.
     let mut doubtful = BTreeMap::new();
     // What is so whatever the key is.

@@ -20,7 +20,7 @@ use crate::{
     pipeline::{
         Answer,
         contract::{OPERATION, ROUTE},
-        forward::{Attempt, Upstream},
+        forward::{Attempt, Attempts},
         respond::Body,
     },
     server::{Arrival, Peer},
@@ -54,7 +54,7 @@ pub struct Finished {
     reason: Option<String>,
     outcome: Option<OutcomeKind>,
     is_on_route: bool,
-    upstream: Option<Upstream>,
+    upstream: Option<Attempts>,
     target: Arc<Target>,
     ended: Instant,
     ended_at: SystemTime,

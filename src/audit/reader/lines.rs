@@ -5,7 +5,7 @@ use std::{
     io::{self, BufRead, BufReader, Read, Seek, SeekFrom},
 };
 
-use super::{LINE_BYTES_MAX, rest::Rest};
+use super::{LINE_BYTES_MAX, unread::Unread};
 
 /// What comes next in a segment.
 pub enum Next {
@@ -18,7 +18,7 @@ pub enum Next {
     /// A line longer than anybody reads, and with it all that follows.
     Endless,
     /// A line that has no end, and what stands behind the part of it that was read.
-    Unfinished(Rest),
+    Unfinished(Unread),
 }
 
 /// Where the reading of a segment stands.
@@ -68,9 +68,9 @@ impl<R: BufRead> Lines<R> {
         }
         let is_whole = self.line.last() == Some(&b'\n');
         let rest = if is_whole {
-            Rest::none()
+            Unread::none()
         } else {
-            Rest::of_line(&mut self.reader)?
+            Unread::of_line(&mut self.reader)?
         };
         if rest.is_endless {
             return Ok(Next::Endless);

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::de::IgnoredAny;
 
-use super::{Fault, Scan, content, file_name, is_hashed, lines::Lines, rest::Rest, strict};
+use super::{Fault, Scan, content, file_name, is_hashed, lines::Lines, strict, unread::Unread};
 use crate::audit::{
     chain::Hasher,
     format::{BEFORE_SEQ, BEFORE_TIME},
@@ -45,7 +45,7 @@ impl Scan {
         &mut self,
         path: &Path,
         lines: &Lines<R>,
-        unread: &Rest,
+        unread: &Unread,
         hasher: &Hasher,
     ) {
         let (line, seq) = (lines.number + 1, self.next_seq());

@@ -14,7 +14,7 @@ use crate::{
         disk::{Disk, Lock},
         queue::{Entry, Kind, Queue},
         record::Fragment,
-        recover::{Found, Replayed, recover},
+        recover::{EarlierRun, Replayed, recover},
         retention::removable,
         segment::Segment,
     },
@@ -145,7 +145,7 @@ impl Writer {
 }
 
 /// What whoever operates it has to know of the run before.
-fn tell(found: &Found, settings: &Audit, directory: &Path) {
+fn tell(found: &EarlierRun, settings: &Audit, directory: &Path) {
     if settings.retention.is_some() && !found.rest.is_zero() {
         tracing::warn!(
             for_s = found.rest.as_secs(),

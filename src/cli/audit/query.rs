@@ -12,7 +12,7 @@ use super::{
     stop::Stop,
 };
 use crate::{
-    audit::{self, End, Filter, Found, OutcomeKind, Row},
+    audit::{self, End, Filter, OutcomeKind, Row, Summary},
     cli::{Exit, output::errln, progress::Progress},
     config::duration,
     ship::{self, Asked},
@@ -131,7 +131,7 @@ fn ask_database(args: &Args, filter: &Filter) -> Result<Exit, Stop> {
 }
 
 /// Says in words what the rows mean; beside rows for programs only what wants a person.
-fn conclude(found: &Found, format: Format) {
+fn conclude(found: &Summary, format: Format) {
     if found.rows == 0 {
         errln!("nothing of that kind is in the trail");
     }

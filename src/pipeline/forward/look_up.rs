@@ -22,7 +22,7 @@ use tokio::{
 use super::pool::ConnectError;
 use crate::config::snapshot::Target;
 
-type Found = Result<Arc<[SocketAddr]>, ConnectError>;
+type Resolved = Result<Arc<[SocketAddr]>, ConnectError>;
 
 /// The look-up that one worker has under way, if any.
 #[derive(Debug, Default)]
@@ -32,7 +32,7 @@ pub struct LookUps(Mutex<Option<LookUp>>);
 struct LookUp {
     target: Arc<Target>,
     task: AbortHandle,
-    found: Shared<BoxFuture<'static, Found>>,
+    found: Shared<BoxFuture<'static, Resolved>>,
 }
 
 impl LookUps {
@@ -42,12 +42,12 @@ impl LookUps {
     /// # Errors
     ///
     /// [`ConnectError::Dns`].
-    pub async fn addresses(&self, target: &Arc<Target>) -> Found {
+    pub async fn addresses(&self, target: &Arc<Target>) -> Resolved {
         let found = self.found(target);
         found.await
     }
 
-    fn found(&self, target: &Arc<Target>) -> Shared<BoxFuture<'static, Found>> {
+    fn found(&self, target: &Arc<Target>) -> Shared<BoxFuture<'static, Resolved>> {
         let mut under_way = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = under_way.as_ref()
             && Arc::ptr_eq(&known.target, target)

@@ -22,7 +22,7 @@ pub struct Outcome {
 
 /// The way to the upstream, for log and traces.
 #[derive(Debug)]
-pub struct Upstream {
+pub struct Attempts {
     /// When it began.
     pub began: Instant,
     /// How long all of it took, with the pauses between attempts.
@@ -132,9 +132,9 @@ impl Outcome {
     }
 
     /// The way to the upstream, if there was one.
-    pub fn into_upstream(self) -> Option<Upstream> {
+    pub fn into_upstream(self) -> Option<Attempts> {
         let began = self.began?;
-        Some(Upstream {
+        Some(Attempts {
             began,
             took: self.took(),
             attempts: self.attempts,

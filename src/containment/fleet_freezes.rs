@@ -45,7 +45,7 @@ const ELSEWHERE: &str = ", through the store";
 
 /// What a gateway of a fleet knows of the others' freezes.
 #[derive(Debug)]
-pub struct Fleet {
+pub struct FleetFreezes {
     register: Register,
     /// Something was frozen here: the others are to be told at once.
     changed: Notify,
@@ -67,7 +67,7 @@ struct Deletion {
     at: Instant,
 }
 
-impl Fleet {
+impl FleetFreezes {
     /// Freezes here what is frozen in the fleet, before any call is taken. A store that
     /// does not answer holds up a start for a second.
     pub async fn hear_first(containment: &Containment, trail: &Trail, client: &Arc<Client>) {

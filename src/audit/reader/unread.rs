@@ -10,7 +10,7 @@ use std::io::{self, BufRead};
 const REST_BYTES_MAX: u64 = 64 << 20;
 
 /// What stands behind the part of a line that was read.
-pub struct Rest {
+pub struct Unread {
     /// How many bytes these are.
     pub bytes: u64,
     /// Whether the line ends with them.
@@ -21,7 +21,7 @@ pub struct Rest {
     pub is_endless: bool,
 }
 
-impl Rest {
+impl Unread {
     /// Nothing.
     pub fn none() -> Self {
         Self {
