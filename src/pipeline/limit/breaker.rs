@@ -211,11 +211,19 @@ impl Pass {
 
     /// The upstream answered the call, whatever it said.
     pub fn worked(self) {
-        self.breaker.failures.store(0, Ordering::Release);
+        if self.is_of_now() {
+            self.breaker.failures.store(0, Ordering::Release);
+        }
         if self.probe {
             self.breaker.open_until_ns.store(0, Ordering::Release);
             self.breaker.came_to(BreakerState::Closed);
         }
+    }
+
+    /// Whether the breaker has not opened since: how a call from before that ends says how
+    /// the upstream was, be it open, half open or closed again.
+    fn is_of_now(&self) -> bool {
+        self.opened == self.breaker.times_opened()
     }
 
     /// Connect, TLS, a time-out, or 502, 503, 504.
@@ -226,8 +234,7 @@ impl Pass {
         if self.probe {
             return self.breaker.reopen(bounds);
         }
-        if self.opened != self.breaker.times_opened() {
-            // It was sent before the breaker opened: be it open, half open or closed again.
+        if !self.is_of_now() {
             return;
         }
         let before = self.breaker.failures.fetch_add(1, Ordering::AcqRel);
@@ -312,7 +319,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn calls_from_before_it_opened_move_nothing_whenever_they_end() {
         let breaker = breaker();
-        let mut before: Vec<_> = (0..40).map(|_| breaker.pass().unwrap()).collect();
+        let mut before: Vec<_> = (0..43).map(|_| breaker.pass().unwrap()).collect();
         let mut fail = |many: usize| {
             let late = before.split_off(before.len() - many);
             late.into_iter().for_each(Pass::failed);
@@ -334,6 +341,7 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(breaker.state(), BreakerState::Closed);
             breaker.pass().unwrap().failed();
+            before.pop().unwrap().worked();
         }
         // One that worked, long ago, does not close it.
         before.pop().unwrap().worked();
