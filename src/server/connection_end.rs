@@ -14,7 +14,7 @@ closed_list! {
         /// Nothing was to be done for too long.
         IdleTimeout => "idle-timeout",
         /// The peer left while a request of it was worked on, or later. What came of that stands
-        /// in records of its own.
+        /// in records of its own, if it got as far as an intent.
         CallerLeft => "caller-left",
         /// A head, or the handshake before it, took too long.
         HeaderTimeout => "header-timeout",
@@ -63,7 +63,20 @@ impl ConnectionEnd {
     }
 }
 
-/// Whether the peer is gone: it ended the connection, or the system says so.
+/// Whether the peer is gone: it ended the connection, or the system says so. What TLS makes
+/// of bytes that are none is an error of input and output, too, and no departure.
 fn is_departure(error: &hyper::Error) -> bool {
-    error.is_incomplete_message() || error.source().is_some_and(|cause| cause.is::<io::Error>())
+    let cause = error.source().and_then(|cause| cause.downcast_ref());
+    error.is_incomplete_message()
+        || cause.is_some_and(|cause: &io::Error| {
+            matches!(
+                cause.kind(),
+                io::ErrorKind::BrokenPipe
+                    | io::ErrorKind::ConnectionAborted
+                    | io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::NotConnected
+                    | io::ErrorKind::TimedOut
+                    | io::ErrorKind::UnexpectedEof
+            )
+        })
 }
