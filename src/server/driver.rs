@@ -56,6 +56,8 @@ struct Turns<T> {
     is_held: bool,
     /// Once it was needed.
     second: Option<thread::JoinHandle<()>>,
+    /// That there can be none.
+    is_told: bool,
     /// What became of `main`.
     ended: Option<Result<T, JoinError>>,
 }
@@ -99,6 +101,7 @@ pub fn run<T: fmt::Debug + Send + 'static>(
             is_writing: false,
             is_held: false,
             second: None,
+            is_told: false,
             ended: None,
         }),
         changed: Condvar::new(),
@@ -122,21 +125,15 @@ impl<T: fmt::Debug + Send + 'static> Driver<T> {
                     drop(runtime);
                     self.write(me);
                 }
-                Left::Ended(ended) => {
-                    self.end(ended);
-                    // A look-up that is under way can't be cut, and nobody waits for it
-                    // any more. The other thread has none of it: it writes, or waits.
-                    if let Some(runtime) = Arc::into_inner(runtime) {
-                        runtime.shutdown_background();
-                    }
-                }
+                Left::Ended(ended) => self.end(runtime, ended),
             }
         }
     }
 
     /// The runtime, once it is this thread's turn; `None` once `main` has ended.
     fn wait_for_turn(&self, me: u64) -> Option<Arc<Runtime>> {
-        let is_waiting = |turns: &mut Turns<T>| turns.runtime.is_some() && !turns.is_of(me);
+        let is_mine = |turns: &Turns<T>| turns.runtime.is_some() && turns.is_of(me);
+        let is_waiting = |turns: &mut Turns<T>| turns.ended.is_none() && !is_mine(turns);
         let turns = self.changed.wait_while(self.turns(), is_waiting);
         turns
             .unwrap_or_else(PoisonError::into_inner)
@@ -165,11 +162,16 @@ impl<T: fmt::Debug + Send + 'static> Driver<T> {
         }
     }
 
-    fn end(&self, ended: Result<T, JoinError>) {
-        let mut turns = self.turns();
-        turns.runtime = None;
-        turns.ended = Some(ended);
-        drop(turns);
+    /// Cuts what is left before it says that all is over: calls that are cut hand over that
+    /// they are in doubt, and then the trail is closed.
+    fn end(&self, runtime: Arc<Runtime>, ended: Result<T, JoinError>) {
+        drop(self.turns().runtime.take());
+        // The other thread has none of it: it writes, or waits. A look-up that is under way
+        // can't be cut, and nobody waits for it any more.
+        if let Some(runtime) = Arc::into_inner(runtime) {
+            runtime.shutdown_background();
+        }
+        self.turns().ended = Some(ended);
         self.changed.notify_all();
     }
 
@@ -187,11 +189,11 @@ impl<T: fmt::Debug + Send + 'static> Relief for Driver<T> {
         if turns.second.is_none() {
             let driver = Arc::clone(&self);
             let second = thread::Builder::new().name(self.name.clone());
-            let Ok(second) = second.spawn(move || driver.drive(SECOND)) else {
+            match second.spawn(move || driver.drive(SECOND)) {
+                Ok(second) => turns.second = Some(second),
                 // It is tried again at the next look.
-                return;
-            };
-            turns.second = Some(second);
+                Err(error) => return turns.tell_once(&error),
+            }
         }
         turns.change();
         drop(turns);
@@ -208,6 +210,12 @@ impl<T> Turns<T> {
     /// other can't be, and has no need to, since nobody but the one who is held can write.
     fn are_to_change(&self) -> bool {
         self.is_writing && !self.is_held && self.runtime.is_some()
+    }
+
+    fn tell_once(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.is_told, true) {
+            tracing::error!(%error, "a worker hangs with the trail's disk, and the system gives no thread to go on with its calls: they wait until the disk answers");
+        }
     }
 
     /// Whose turn it is is relieved.
@@ -242,6 +250,7 @@ mod tests {
             is_writing: true,
             is_held: false,
             second: None,
+            is_told: false,
             ended: None,
         };
         assert!(turns.are_to_change());

@@ -250,3 +250,38 @@ fn workers_that_write_at_the_same_time_lose_nothing_and_fill_one_segment_after_a
     assert!(of("checkpoint") > 5, "{}", of("checkpoint"));
     assert!(segment::list(directory.path()).unwrap().len() > 10);
 }
+
+/// Takes its time to be dropped, as many connections do.
+struct Slow(Arc<AtomicBool>);
+
+impl Drop for Slow {
+    fn drop(&mut self) {
+        thread::sleep(Duration::from_millis(300));
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Else the trail would be closed before calls that are cut have their outcomes.
+#[test]
+fn a_worker_that_was_relieved_ends_when_what_is_left_is_cut() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = Hanging::in_writes();
+    let mut options = relaxed(directory.path());
+    options.settings.outcome_wait = Duration::from_millis(200);
+    let trail = Trail::open_on(Box::new(disk.clone()), options, &mut |_| {}).unwrap();
+    let is_cut = Arc::new(AtomicBool::new(false));
+    let connection = Slow(Arc::clone(&is_cut));
+    on_worker(&trail, async move |worker| {
+        let begun = worker.intent(intent(RequestId::next())).await.unwrap();
+        disk.hang(true);
+        let recorded = worker.outcome(begun, deleted()).await;
+        assert_eq!(recorded, OutcomeWritten::Pending);
+        disk.hang(false);
+        tokio::spawn(async move {
+            std::future::pending::<()>().await;
+            drop(connection);
+        });
+    });
+    assert!(is_cut.load(Ordering::SeqCst));
+    trail.close();
+}
