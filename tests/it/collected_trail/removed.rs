@@ -168,8 +168,9 @@ fn a_database_that_is_set_back_further_than_the_trail_goes_begins_a_chain_anew()
         let kept = postgres.sql("SELECT max(last_seq) FROM kept_chain");
         let kept: i64 = kept[0].get(0);
         outlive(&gateway);
+        // In the order in which who collects locks them.
         postgres.sql(
-            "TRUNCATE alloy_gateway.record, alloy_gateway.chain; \
+            "TRUNCATE alloy_gateway.chain, alloy_gateway.record; \
              INSERT INTO alloy_gateway.record SELECT * FROM kept_record; \
              INSERT INTO alloy_gateway.chain SELECT * FROM kept_chain",
         );
