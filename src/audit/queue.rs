@@ -85,6 +85,8 @@ struct State {
     changes: usize,
     not_kept: u64,
     closed: bool,
+    /// Some of them are not a worker's to write, or it asked somebody else to.
+    are_for_thread: bool,
     holder: Holder,
     /// The writer's thread waits.
     writer_sleeps: bool,
@@ -297,13 +299,15 @@ impl Queue {
         if state.entries.is_empty() {
             return;
         }
+        state.are_for_thread = true;
         match state.holder.is_worker() {
             true => state.holder.want(),
             false => self.wake_if(state, true),
         }
     }
 
-    fn wake(&self, state: MutexGuard<'_, State>, wake: Wake) {
+    fn wake(&self, mut state: MutexGuard<'_, State>, wake: Wake) {
+        state.are_for_thread |= wake != Wake::ByWorker;
         let is_time = match wake {
             Wake::Now => true,
             Wake::OnPark => state.entries.len() >= BATCH_MIN,

@@ -205,6 +205,20 @@ fn what_was_taken_from_the_queue_is_gone_and_what_a_flood_took_is_given_back() {
     }
 }
 
+/// Else the two would write a record each, in turns, and wake each other for it.
+#[test]
+fn what_a_worker_is_to_write_its_thread_leaves_to_it_for_a_while() {
+    let queue = Queue::new(Duration::from_secs(1));
+    let while_it_may = Duration::from_millis(100);
+    let (inbox, ticket) = (Arc::default(), Arc::default());
+    let fragment = Fragment::now("x");
+    let _waits = queue.push_outcome(fragment, 1, (&inbox, ticket), queue::Wake::ByWorker);
+    let began = std::time::Instant::now();
+    let taken = queue.take(while_it_may).unwrap();
+    assert!(began.elapsed() >= while_it_may);
+    assert_eq!(taken.entries.len(), 1);
+}
+
 #[tokio::test]
 async fn a_call_is_recorded_in_the_documented_form_and_order() {
     let directory = tempfile::tempdir().unwrap();

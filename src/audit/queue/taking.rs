@@ -24,13 +24,14 @@ pub struct Taken {
 impl State {
     fn entries(&mut self) -> Vec<Entry> {
         self.changes = 0;
+        self.are_for_thread = false;
         mem::replace(&mut self.entries, mem::take(&mut self.spare))
     }
 }
 
 impl Queue {
     /// Gives the writer to its thread, and everything that waits, once there is something
-    /// or `wait_max` has passed, and no worker has it. Until then it looks after workers
+    /// that no worker writes or `wait_max` has passed, and no worker has it. Until then it looks after workers
     /// that have it. `None` if one of them broke it.
     pub fn take(&self, wait_max: Duration) -> Option<Taken> {
         let mut state = lock(&self.state);
@@ -39,7 +40,7 @@ impl Queue {
         loop {
             let due = self.coalesced_until(&state);
             let wake_at = due.map_or(until, |due| due.min(until));
-            if !state.entries.is_empty() || state.closed || wake_at <= now {
+            if state.are_for_thread || state.closed || wake_at <= now {
                 state.holder.want();
             }
             if state.holder.is_lost() {
