@@ -38,7 +38,7 @@ type Parameter = (Box<dyn ToSql + Sync + Send>, Type);
 
 /// Gives each row that is wanted to `each`, in the order of time. `gateway`: only calls
 /// of gateways of that name. Each record is held against its own hash; whether records
-/// are missing tells [`verify`](super::verify) alone.
+/// are missing tells [`verify`](super::verify()) alone.
 ///
 /// # Errors
 ///
