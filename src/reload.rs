@@ -85,7 +85,7 @@ struct State {
     settings: Arc<Settings>,
     last: Reload,
     /// The config, and what it names: the one in effect, and the last one that
-    /// was refused, so that it is tried again when what it misses is there.
+    /// was refused, with all that it misses, so that it is tried again when that is there.
     watched: Vec<PathBuf>,
     /// What they held when a config was loaded last, or refused.
     loaded: Files,
@@ -245,7 +245,7 @@ impl Reloader {
             Err(problems) => {
                 last.problems = problems.lines();
                 // What cannot be read now and then is told once, until that changes.
-                let is_known = by == FOUND && read.has_missed_files;
+                let is_known = by == FOUND && !read.missed.is_empty();
                 if !(is_known && last.problems == self.state().last.problems) {
                     self.reject(&last);
                 }
@@ -254,8 +254,12 @@ impl Reloader {
         };
         let settings = self.settings();
         let named = std::iter::once(&*settings).chain(read.named.as_deref());
-        let watched = watched(&self.path, named);
-        let loaded = read.found.extended(&watched);
+        let mut watched = watched(&self.path, named);
+        watched.extend(read.missed.iter().cloned());
+        watched.sort();
+        watched.dedup();
+        // What was missed is tried again, whatever the looks at it found.
+        let loaded = read.found.extended(&watched).without(&read.missed);
         let mut state = self.state();
         state.last = last;
         state.watched = watched;

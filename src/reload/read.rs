@@ -39,21 +39,19 @@ pub struct Read {
     /// What is worth a warning, as lines for people; nothing if it is invalid.
     pub warnings: Vec<String>,
     pub built: Result<(Arc<Settings>, Built), Problems>,
-    /// Whether a file could not be read.
-    pub has_missed_files: bool,
+    /// What could not be read of a config that is refused, whether its changes are
+    /// watched or not: a revocation waits for it.
+    pub missed: Vec<PathBuf>,
 }
 
 impl Basis {
-    /// A file that the load missed is tried again, whatever the look at it found.
+    /// Reads it, and waits for nobody who may write into a pipe.
     pub fn read(&self) -> Read {
-        let (mut read, missed) = named_file::while_running(|| self.read_whatever_is_there());
-        if read.built.is_err() {
-            read.found = read.found.without(&missed);
+        let (read, missed) = named_file::while_running(|| self.read_whatever_is_there());
+        if read.built.is_ok() {
+            return read;
         }
-        Read {
-            has_missed_files: !missed.is_empty(),
-            ..read
-        }
+        Read { missed, ..read }
     }
 
     fn read_whatever_is_there(&self) -> Read {
@@ -83,7 +81,7 @@ impl Basis {
             named,
             warnings,
             built,
-            has_missed_files: false,
+            missed: Vec::new(),
         }
     }
 

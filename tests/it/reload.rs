@@ -1,5 +1,7 @@
 //! Another config while the gateway runs: whole or not at all, and no call lost.
 
+mod unreadable;
+
 use std::{
     fs::{self, File},
     os::unix::fs::{PermissionsExt, symlink},

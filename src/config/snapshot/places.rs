@@ -10,12 +10,18 @@ use std::{
 
 use rustix::fs::{Access, FsWord, PROC_SUPER_MAGIC, access, statfs};
 
-use crate::config::{
-    problem::{FieldPath, Problem},
-    settings::{Audit, ListenAddress, Settings},
-    suggest::quote,
+use crate::{
+    config::{
+        problem::{FieldPath, Problem},
+        settings::{Audit, ListenAddress, Settings},
+        suggest::quote,
+    },
+    named_file,
 };
 
+/// Where names of groups stand, and how much of it is read, in bytes.
+const GROUPS: &str = "/etc/group";
+const GROUPS_BYTES_MAX: u64 = 4 << 20;
 /// What statfs(2) says of /sys.
 const SYSFS_MAGIC: FsWord = 0x6265_6572;
 
@@ -138,8 +144,9 @@ pub fn group_id(name: &str) -> Result<u32, String> {
     if let Ok(number) = name.parse() {
         return Ok(number);
     }
-    let groups = fs::read_to_string("/etc/group")
-        .map_err(|error| format!("cannot read /etc/group: {error}; a number needs no file"))?;
+    let groups = named_file::read(Path::new(GROUPS), GROUPS_BYTES_MAX)
+        .map_err(|error| format!("cannot read {GROUPS}: {error}; a number needs no file"))?;
+    let groups = String::from_utf8_lossy(&groups);
     let mut lines = groups.lines().map(|line| line.split(':'));
     lines
         .find_map(|mut fields| {
