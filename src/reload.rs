@@ -4,6 +4,7 @@
 //! changes nothing. What can't be changed without a restart is named.
 
 mod files;
+mod next_start;
 mod read;
 mod restart;
 mod retired;
@@ -21,7 +22,7 @@ use jiff::Timestamp;
 
 use self::{
     files::Files,
-    read::{Basis, Read, lengths, watched},
+    read::{Basis, Read, Valid, lengths, watched},
     retired::Retired,
 };
 use crate::{
@@ -203,6 +204,7 @@ impl Reloader {
             settings: self.settings(),
             snapshot: self.shared.snapshot(),
             piped_warnings: Arc::clone(&self.piped_warnings),
+            mac_key: self.mac_key.clone(),
             known: self.state().loaded.clone(),
         };
         let files = watched(&self.path, [&*basis.settings]);
@@ -231,11 +233,17 @@ impl Reloader {
             by: by.to_owned(),
             problems: Vec::new(),
             needs_restart: Vec::new(),
-            warnings: read.warnings,
+            warnings: Vec::new(),
         };
-        let result = match read.built {
-            Ok((settings, built)) => {
-                last.needs_restart = self.needs_restart(&settings);
+        let result = match read.valid {
+            Ok(Valid {
+                settings,
+                built,
+                next_start,
+                warnings,
+            }) => {
+                last.needs_restart = self.needs_restart(&settings, &next_start);
+                last.warnings = warnings;
                 // Not in spare time: it takes a lock that a freeze may wait for.
                 self.accept(&settings, built.with_lasting(), &last);
                 let before = std::mem::replace(&mut self.state().settings, settings);

@@ -7,7 +7,10 @@ use std::{
     time::SystemTime,
 };
 
-use super::files::Files;
+use super::{
+    files::Files,
+    next_start::{InUse, NextStart},
+};
 use crate::{
     config::{
         self, Loaded, named,
@@ -25,6 +28,8 @@ pub struct Basis {
     pub snapshot: Arc<Snapshot>,
     /// The warnings of a text that can't be read a second time.
     pub piped_warnings: Arc<[String]>,
+    /// What tells the key of the trail from another.
+    pub mac_key: Option<String>,
     /// What its files held when it was read last.
     pub known: Files,
 }
@@ -36,19 +41,27 @@ pub struct Read {
     pub found: Files,
     /// The settings, if they are valid by themselves.
     pub named: Option<Arc<Settings>>,
-    /// What is worth a warning, as lines for people; nothing if it is invalid.
-    pub warnings: Vec<String>,
-    pub built: Result<(Arc<Settings>, Built), Problems>,
+    pub valid: Result<Valid, Problems>,
     /// What could not be read of a config that is refused, whether its changes are
     /// watched or not: a revocation waits for it.
     pub missed: Vec<PathBuf>,
+}
+
+/// A config that may take effect.
+pub struct Valid {
+    pub settings: Arc<Settings>,
+    pub built: Built,
+    pub next_start: NextStart,
+    /// What is worth a warning, as lines for people.
+    pub warnings: Vec<String>,
 }
 
 impl Basis {
     /// Reads it, and waits for nobody who may write into a pipe.
     pub fn read(&self) -> Read {
         let (read, missed) = named_file::while_running(|| self.read_whatever_is_there());
-        if read.built.is_ok() {
+        if read.valid.is_ok() {
+            // What it misses is for the next start, and worth a warning.
             return read;
         }
         Read { missed, ..read }
@@ -66,21 +79,11 @@ impl Basis {
             Some(named) => found.extended(&files(Some(named))),
             None => found,
         };
-        let mut warnings = Vec::new();
-        let built = loaded.and_then(|loaded| {
-            let built = self
-                .build(&loaded)
-                .map_err(|problems| loaded.locate(problems))?;
-            let found = loaded.all_warnings(built.snapshot(), Some(&self.settings));
-            warnings = [&*self.piped_warnings, &found.lines()].concat();
-            Ok((loaded.settings, built))
-        });
         Read {
             at,
             found,
             named,
-            warnings,
-            built,
+            valid: loaded.and_then(|loaded| self.valid(loaded)),
             missed: Vec::new(),
         }
     }
@@ -93,12 +96,28 @@ impl Basis {
         config::load(&self.path)
     }
 
-    /// Also what only the next start would meet is told now, while somebody looks.
+    fn valid(&self, mut loaded: Loaded) -> Result<Valid, Problems> {
+        let built = self
+            .build(&loaded)
+            .map_err(|problems| loaded.locate(problems))?;
+        let in_use = InUse {
+            snapshot: &self.snapshot,
+            mac_key: self.mac_key.as_deref(),
+        };
+        let next_start = NextStart::look(&loaded.settings, in_use, &mut loaded.warnings);
+        let found = loaded.all_warnings(built.snapshot(), Some(&self.settings));
+        Ok(Valid {
+            settings: loaded.settings,
+            built,
+            next_start,
+            warnings: [&*self.piped_warnings, &found.lines()].concat(),
+        })
+    }
+
+    /// Also what the next start could not bind is told now, while somebody looks.
     fn build(&self, loaded: &Loaded) -> Result<Built, Vec<Problem>> {
         let built = snapshot::build(&loaded.settings, &loaded.digest, Some(&self.snapshot));
-        let mut of_next = named::unbindable_after(&loaded.settings, &self.settings);
-        let ship = snapshot::ship(&loaded.settings.audit);
-        of_next.extend(ship.err().into_iter().flatten());
+        let of_next = named::unbindable_after(&loaded.settings, &self.settings);
         match built {
             Ok(built) if of_next.is_empty() => Ok(built),
             built => {

@@ -1,18 +1,15 @@
 //! What can't be changed in a running gateway.
 
-use super::Reloader;
+use super::{Reloader, next_start::NextStart};
 use crate::{
-    config::{
-        settings::{Admin, Bounds, Listen, Settings},
-        snapshot,
-    },
+    config::settings::{Admin, Bounds, Listen, Settings},
     fleet,
-    secret::MacKey,
 };
 
 impl Reloader {
-    /// What differs and can't be changed in a running gateway.
-    pub(super) fn needs_restart(&self, after: &Settings) -> Vec<&'static str> {
+    /// What differs and can't be changed in a running gateway; `next` is what the next
+    /// start would read.
+    pub(super) fn needs_restart(&self, after: &Settings, next: &NextStart) -> Vec<&'static str> {
         let before = &self.started;
         // Each field by name: of a new one it has to be said whether a reload takes it.
         let Settings {
@@ -29,17 +26,15 @@ impl Reloader {
             metrics_tenants: _,
             bounds,
         } = after;
-        let mac_key = || snapshot::mac_key(audit).ok().flatten();
         let is_same_trail = before.audit == *audit;
-        let mac_key = || mac_key().as_ref().map(MacKey::fingerprint);
         let mut differing = vec![
             ("listen", !is_same_listeners(&before.listen, listen)),
             ("workers", before.workers != *workers),
             ("audit", !is_same_trail),
-            ("audit.mac_key", is_same_trail && mac_key() != self.mac_key),
+            ("audit.mac_key", is_same_trail && next.has_other_mac_key),
             (
                 "limits_store",
-                !is_same_store(before, after) || self.names_another_store(after),
+                !is_same_store(before, after) || next.has_other_store_url,
             ),
             ("otlp", before.otlp != *otlp),
             ("log.format", before.log.format != log.format),
@@ -50,19 +45,6 @@ impl Reloader {
             .into_iter()
             .filter_map(|(field, differs)| differs.then_some(field))
             .collect()
-    }
-}
-
-impl Reloader {
-    /// Whether the URL of the store is another than at the start, be it only its password:
-    /// the connections are made with that one.
-    fn names_another_store(&self, after: &Settings) -> bool {
-        let named = after.limits_store.as_ref();
-        // What is wrong with it was told before.
-        let named = named.and_then(|store| snapshot::store(store, &mut Vec::new()));
-        let in_use = &self.shared.snapshot().store;
-        let both = in_use.as_ref().zip(named);
-        both.is_some_and(|(in_use, named)| !in_use.has_url_of(&named))
     }
 }
 

@@ -77,14 +77,8 @@ pub fn build(
     let target = target(&settings.upstream, previous, &mut problems);
     let listen = listeners::listeners(&settings.listen, previous, &mut problems);
     let store = match (previous, &settings.limits_store) {
-        // The workers have their ways to the one that they started with, or to none. What
-        // the next start would not understand is told all the same.
-        (Some(previous), next) => {
-            if let Some(next) = next {
-                fleet::store(next, &mut problems);
-            }
-            previous.store.clone()
-        }
+        // The workers have their ways to the one that they started with, or to none.
+        (Some(previous), _) => previous.store.clone(),
         (None, Some(store)) => fleet::store(store, &mut problems),
         (None, None) => None,
     };
