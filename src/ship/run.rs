@@ -20,6 +20,7 @@ use crate::{
     audit::{Tail, Trail},
     config::{settings::Ship, snapshot},
     ids::random,
+    named_file,
 };
 
 /// How long records wait for others.
@@ -101,10 +102,16 @@ impl Work {
         }
     }
 
+    /// Where it is: read anew, since passwords are changed. As while a reload reads, a
+    /// pipe is refused: whoever writes into it may never come.
+    fn database(&self) -> Result<Database, Failure> {
+        let (database, _) = named_file::while_running(|| snapshot::database(&self.settings));
+        database.map_err(|problem| Failure::new(Reason::Config, problem.to_string()))
+    }
+
     /// One connection, as long as it is good.
     async fn session(&mut self) -> Result<Ended, Failure> {
-        let database = snapshot::database(&self.settings)
-            .map_err(|problem| Failure::new(Reason::Config, problem.to_string()))?;
+        let database = self.database()?;
         let mut connected = database.connect().await?;
         let client = &mut connected.client;
         in_time(schema::check(client)).await?;

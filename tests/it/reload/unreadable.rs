@@ -104,3 +104,24 @@ fn a_credential_that_could_not_be_read_at_first_loses_no_revocation() {
         .filter_map(|line| serde_json::from_str(line).ok());
     assert_eq!(told.filter(is_refusal).count(), 1, "told once");
 }
+
+/// It is read anew for each connection.
+#[test]
+fn a_pipe_in_the_place_of_the_databases_url_is_told_and_waited_for_by_nobody() {
+    let gateway = Setup::default()
+        .audit("ship: { postgres: { url: { file: postgres-url } } }")
+        .file(
+            "postgres-url",
+            "postgres://u:p@127.0.0.1:1/a?sslmode=disable",
+        )
+        .start();
+    let is_told = |reason: &str, what: &str| {
+        gateway.process.wait_for(|line| {
+            let message = line["message"].as_str().unwrap_or_default();
+            line["reason"] == reason && message.contains(what)
+        });
+    };
+    is_told("connect", "127.0.0.1:1");
+    put_pipe(&gateway.path("postgres-url"));
+    is_told("config", "it is no regular file");
+}
