@@ -21,6 +21,10 @@ use crate::{
 const SECRET_BYTES_MAX: u64 = 4096 + 2;
 /// The longest name of a variable that is repeated to people, in bytes.
 const VARIABLE_MAX: usize = 64;
+/// The longest word in a path that is repeated to people, and the longest such words
+/// together, in bytes.
+const WORD_MAX: usize = 16;
+const WORDS_MAX: usize = 64;
 
 /// An API key, or the field to blame and what is wrong with it.
 pub fn api_key(source: &SecretSource) -> Result<ApiKey, (&'static str, String)> {
@@ -143,15 +147,21 @@ fn read_secret(path: &Path) -> Result<Vec<u8>, String> {
 }
 
 /// Whether a path may be told, for which somebody may have put the secret itself: what of
-/// it is on the disk is none, and neither is a name that is short, or of words alone.
+/// it is on the disk is none. The rest is one text, since secrets hold `/`, too: it may be
+/// told if it is short, or of words alone.
 fn is_repeatable_path(path: &Path) -> bool {
-    let missing = path.ancestors().take_while(|part| !part.exists());
-    let mut names = missing.filter_map(Path::file_name);
-    names.all(|name| {
-        let is_wordy = |b: &u8| b.is_ascii_lowercase() || b"-_.".contains(b);
-        let is_words = name.as_encoded_bytes().iter().all(is_wordy);
-        is_words || name.to_str().is_some_and(is_repeatable)
-    })
+    let there = path.ancestors().find(|part| part.exists());
+    let missing = there.and_then(|there| path.strip_prefix(there).ok());
+    let missing = missing.unwrap_or(path).to_str();
+    missing.is_some_and(|missing| is_repeatable(missing) || is_words(missing))
+}
+
+/// Whether these are words of people, with what stands between them in a path.
+fn is_words(text: &str) -> bool {
+    let mut words = text.split(['/', '-', '_', '.']);
+    let is_word =
+        |word: &str| word.len() <= WORD_MAX && word.bytes().all(|b| b.is_ascii_lowercase());
+    text.len() <= WORDS_MAX && words.all(is_word)
 }
 
 /// A file to its end, or to somewhat beyond `bytes_max`, so that the reader sees the excess.
