@@ -117,13 +117,14 @@ fn is_same(one: &ListenAddress, other: &ListenAddress) -> bool {
 }
 
 /// Whether one of two addresses is every address of the machine, the other's too: the
-/// system binds only one of them. `[::]` takes IPv4 as well, unless the machine forbids it.
+/// system binds only one of them. Whether `[::]` takes IPv4 as well is for the machine to
+/// say (`net.ipv6.bindv6only`), when it is bound.
 fn overlaps(one: &ListenAddress, other: &ListenAddress) -> bool {
     let (ListenAddress::Tcp(one), ListenAddress::Tcp(other)) = (one, other) else {
         return false;
     };
     let takes = |all: &SocketAddr, other: &SocketAddr| {
-        all.ip().is_unspecified() && (all.is_ipv6() || other.is_ipv4())
+        all.ip().is_unspecified() && all.is_ipv4() == other.is_ipv4()
     };
     one.port() == other.port() && (takes(one, other) || takes(other, one))
 }
