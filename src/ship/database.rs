@@ -37,6 +37,8 @@ const WITHOUT_TLS_HERE: &str =
 #[derive(Clone)]
 pub struct Database {
     config: Config,
+    /// Its URL says that each of its hosts will do.
+    is_any_named: bool,
     tls: Option<ClientTls>,
     /// Each of its hosts is this machine.
     is_local: bool,
@@ -129,19 +131,13 @@ impl Database {
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_user_timeout(UNACKNOWLEDGED_MAX)
             .keepalives_idle(KEEPALIVE);
-        // Of several the first that answers may be one that only follows another.
-        let is_any_named = text.contains("target_session_attrs=any");
-        if config.get_hosts().len() > 1
-            && config.get_target_session_attrs() == TargetSessionAttrs::Any
-            && !is_any_named
-        {
-            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-        }
         if config.get_application_name().is_none() {
             config.application_name("alloy-gateway");
         }
         Ok(Self {
             config,
+            // To the library it is as if the URL said nothing.
+            is_any_named: text.contains("target_session_attrs=any"),
             tls: None,
             is_local: stays_here,
             shown,
@@ -160,6 +156,20 @@ impl Database {
             tls: Some(tls),
             ..self
         }
+    }
+
+    /// To be written to: of several hosts the first that answers may be one that only
+    /// follows another, which will do to read from. What the URL says of that stands.
+    #[must_use]
+    pub fn for_writing(mut self) -> Self {
+        let config = &mut self.config;
+        if config.get_hosts().len() > 1
+            && config.get_target_session_attrs() == TargetSessionAttrs::Any
+            && !self.is_any_named
+        {
+            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        }
+        self
     }
 
     /// Hosts and database, without user and password.
@@ -287,20 +297,22 @@ mod tests {
     }
 
     #[test]
-    fn of_several_hosts_the_one_that_takes_records_is_looked_for() {
-        let attributes = |url: &str| {
-            let database = Database::parse(url.as_bytes(), false).unwrap();
-            database.config.get_target_session_attrs()
-        };
-        assert_eq!(attributes("postgres://u@a/d"), TargetSessionAttrs::Any);
-        let both = "postgres://u@a,b/d";
-        assert_eq!(attributes(both), TargetSessionAttrs::ReadWrite);
-        for (named, attribute) in [
-            ("any", TargetSessionAttrs::Any),
-            ("read-only", TargetSessionAttrs::ReadOnly),
+    fn of_several_hosts_the_one_that_takes_records_is_looked_for_to_write_and_any_to_read() {
+        use TargetSessionAttrs::{Any, ReadOnly, ReadWrite};
+        let parse = |url: &str| Database::parse(url.as_bytes(), false).unwrap();
+        let attributes = |database: Database| database.config.get_target_session_attrs();
+        for (url, to_read, to_write) in [
+            ("postgres://u@a/d", Any, Any),
+            ("postgres://u@a,b/d", Any, ReadWrite),
+            ("postgres://u@a,b/d?target_session_attrs=any", Any, Any),
+            (
+                "postgres://u@a,b/d?target_session_attrs=read-only",
+                ReadOnly,
+                ReadOnly,
+            ),
         ] {
-            let url = format!("{both}?target_session_attrs={named}");
-            assert_eq!(attributes(&url), attribute);
+            assert_eq!(attributes(parse(url)), to_read, "{url}");
+            assert_eq!(attributes(parse(url).for_writing()), to_write, "{url}");
         }
     }
 

@@ -106,7 +106,9 @@ impl Work {
     /// pipe is refused: whoever writes into it may never come.
     fn database(&self) -> Result<Database, Failure> {
         let (database, _) = named_file::while_running(|| snapshot::database(&self.settings));
-        database.map_err(|problem| Failure::new(Reason::Config, problem.to_string()))
+        database
+            .map(Database::for_writing)
+            .map_err(|problem| Failure::new(Reason::Config, problem.to_string()))
     }
 
     /// One connection, as long as it is good.

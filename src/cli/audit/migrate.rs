@@ -35,7 +35,7 @@ pub fn run(args: &Args) -> Result<Exit, Stop> {
         out!("{}", ship::schema_sql());
         return Ok(Exit::Ok);
     }
-    let database = args.source.database(&args.config)?;
+    let database = args.source.database(&args.config)?.for_writing();
     let Migrated { from, to } = block_on(async {
         let mut connected = database.connect().await?;
         Ok(ship::migrate(&mut connected.client).await?)
