@@ -195,7 +195,7 @@ fn connections(text: &mut Text, shared: &Shared) {
     text.family(
         "connections_refused",
         Kind::Counter,
-        "Connections ended without an answer, by reason",
+        "Connections ended without an answer, by reason; caller-left: its caller ended one during a request, the answer included, or reset one that was kept alive",
     );
     let sums = sum_all(shared, |shard| &shard.connections_refused);
     for (end, count) in ConnectionEnd::ALL.into_iter().zip(sums) {
