@@ -167,8 +167,8 @@ impl Breaker {
     }
 
     fn times_opened(&self) -> u64 {
-        let [_, opened, _] = &self.transitions;
-        opened.load(Ordering::Relaxed)
+        let opened = self.transitions.get(BreakerState::Open.index());
+        opened.map_or(0, |opened| opened.load(Ordering::Relaxed))
     }
 
     /// Opens it if it is closed.
