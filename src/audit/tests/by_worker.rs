@@ -16,6 +16,16 @@ fn relaxed(directory: &Path) -> Options {
     options
 }
 
+/// A disk whose writes can hang, and a trail on it for which nobody waits long.
+fn on_hanging_disk(directory: &Path) -> (Hanging, Trail) {
+    let disk = Hanging::in_writes();
+    let mut options = relaxed(directory);
+    options.settings.intent_wait = Duration::from_millis(200);
+    options.settings.outcome_wait = Duration::from_millis(200);
+    let trail = Trail::open_on(Box::new(disk.clone()), options, &mut |_| {}).unwrap();
+    (disk, trail)
+}
+
 /// Runs `calls` on a worker of its own.
 fn on_worker<T, F>(trail: &Trail, calls: impl FnOnce(WorkerTrail) -> F + Send + 'static) -> T
 where
@@ -82,11 +92,7 @@ fn with_relaxed_a_worker_writes_its_calls_itself_and_with_strict_it_does_not() {
 #[test]
 fn a_worker_that_hangs_with_the_disk_is_relieved_and_its_calls_go_on() {
     let directory = tempfile::tempdir().unwrap();
-    let disk = Hanging::in_writes();
-    let mut options = relaxed(directory.path());
-    options.settings.intent_wait = Duration::from_millis(200);
-    options.settings.outcome_wait = Duration::from_millis(200);
-    let trail = Trail::open_on(Box::new(disk.clone()), options, &mut |_| {}).unwrap();
+    let (disk, trail) = on_hanging_disk(directory.path());
     // A worker that nobody relieves would hang for ever.
     let (ended, ends) = mpsc::channel::<()>();
     let mends = disk.clone();
@@ -180,10 +186,7 @@ impl Drop for Cut {
 #[test]
 fn a_worker_that_ends_while_the_disk_hangs_cuts_what_is_left() {
     let directory = tempfile::tempdir().unwrap();
-    let disk = Hanging::in_writes();
-    let mut options = relaxed(directory.path());
-    options.settings.outcome_wait = Duration::from_millis(200);
-    let trail = Trail::open_on(Box::new(disk.clone()), options, &mut |_| {}).unwrap();
+    let (disk, trail) = on_hanging_disk(directory.path());
     let (tell, told) = mpsc::channel();
     let hangs = disk.clone();
     let worker = thread::spawn(move || {
@@ -265,10 +268,7 @@ impl Drop for Slow {
 #[test]
 fn a_worker_that_was_relieved_ends_when_what_is_left_is_cut() {
     let directory = tempfile::tempdir().unwrap();
-    let disk = Hanging::in_writes();
-    let mut options = relaxed(directory.path());
-    options.settings.outcome_wait = Duration::from_millis(200);
-    let trail = Trail::open_on(Box::new(disk.clone()), options, &mut |_| {}).unwrap();
+    let (disk, trail) = on_hanging_disk(directory.path());
     let is_cut = Arc::new(AtomicBool::new(false));
     let connection = Slow(Arc::clone(&is_cut));
     on_worker(&trail, async move |worker| {
