@@ -36,7 +36,7 @@ enum By {
     Thread,
     Worker(Weak<dyn Relief>),
     /// Whoever had it broke it, by a bug.
-    Nobody,
+    Lost,
 }
 
 /// What the writer's thread saw of the workers' writes.
@@ -51,7 +51,7 @@ struct Watch {
 
 impl Holder {
     /// Whether nobody has it.
-    pub fn is_nobody(&self) -> bool {
+    pub fn is_free(&self) -> bool {
         self.by.is_none()
     }
 
@@ -88,12 +88,12 @@ impl Holder {
 
     /// Whoever had it broke it: nobody gets it any more.
     pub fn lose(&mut self) {
-        self.by = Some(By::Nobody);
+        self.by = Some(By::Lost);
     }
 
     /// Whether it was broken.
     pub fn is_lost(&self) -> bool {
-        matches!(self.by, Some(By::Nobody))
+        matches!(self.by, Some(By::Lost))
     }
 
     /// Whether a worker has it.
@@ -122,7 +122,7 @@ impl Holder {
         match &self.by {
             Some(By::Worker(relief)) if quiet >= WATCH => relief.upgrade(),
             Some(By::Worker(_)) => None,
-            Some(By::Thread | By::Nobody) | None => {
+            Some(By::Thread | By::Lost) | None => {
                 watch.is_on &= quiet < WATCH_FOR;
                 None
             }

@@ -31,8 +31,8 @@ impl State {
 
 impl Queue {
     /// Gives the writer to its thread, and everything that waits, once there is something
-    /// that no worker writes or `wait_max` has passed, and no worker has it. Until then it looks after workers
-    /// that have it. `None` if one of them broke it.
+    /// that no worker writes or `wait_max` has passed, and no worker has it. Until then it
+    /// looks after workers that have it. `None` if one of them broke it.
     pub fn take(&self, wait_max: Duration) -> Option<Taken> {
         let mut state = lock(&self.state);
         let mut now = Instant::now();
@@ -46,7 +46,7 @@ impl Queue {
             if state.holder.is_lost() {
                 return None;
             }
-            if state.holder.is_wanted() && state.holder.is_nobody() {
+            if state.holder.is_wanted() && state.holder.is_free() {
                 break;
             }
             let wait = match state.holder.is_wanted() {
