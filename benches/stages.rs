@@ -13,17 +13,18 @@
 use std::{fs, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use alloy_gateway::{
+    arrival::Peer,
     audit::{
         IntentRecord, Known, Options, OutcomeKind, OutcomeRecord, Sent, Trail, WorkerTrail, verify,
     },
     config::{
-        self, Loaded,
+        Loaded,
         settings::{Audit, Checkpoint, Durability},
-        snapshot::{self, Snapshot},
     },
     ids::RequestId,
+    load,
     pipeline::{authenticate, authorize, contract, limit},
-    server::Peer,
+    snapshot::{self, Snapshot},
     token::NewToken,
 };
 use divan::{Bencher, black_box, counter::ItemsCount};
@@ -68,7 +69,7 @@ impl Stage {
         }
         let path = directory.path().join("config.yaml");
         fs::write(&path, text).expect("a config");
-        let loaded = config::load(&path).expect("a config that is right");
+        let loaded = load::file(&path).expect("a config that is right");
         let snapshot = snapshot::build(&loaded.settings, &loaded.digest, None)
             .expect("a snapshot")
             .with_lasting();

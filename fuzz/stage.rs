@@ -4,8 +4,9 @@ use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt, time::Duration};
 
 use alloy_gateway::{
     audit::{Options, Trail},
-    config::{self, snapshot},
+    load,
     server::{Gateway, Inherited},
+    snapshot,
 };
 
 /// The Alloy key.
@@ -30,7 +31,7 @@ pub fn start(upstream: &str, more_of_upstream: &str, more: &str) -> (Gateway, So
         TOKEN_SHA_256.trim(),
     );
     fs::write(&path, text).expect("the directory is ours");
-    let loaded = config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
+    let loaded = load::file(&path).unwrap_or_else(|problems| panic!("{problems}"));
     let snapshot = snapshot::build(&loaded.settings, &loaded.digest, None)
         .expect("a good config")
         .with_lasting();

@@ -9,6 +9,7 @@ mod disk;
 mod door;
 mod freeze;
 mod level;
+mod metrics;
 mod route;
 mod status;
 
@@ -31,11 +32,11 @@ use tokio::{
 use self::{
     disk::DiskLook,
     door::Door,
+    metrics::Format,
     route::{Page, Route},
 };
 use crate::{
     config,
-    metrics::{self, Format},
     reload::Reloader,
     server::{Shared, bind_unix},
 };

@@ -46,6 +46,7 @@ mod writer;
 
 // And back to those who wait.
 mod board;
+mod counts;
 mod inbox;
 mod ticket;
 
@@ -78,6 +79,7 @@ pub use self::{
     chain::{Hash, Head},
     coalesce::Who,
     collected::{Collected, new_chain},
+    counts::{TrailCounts, TrailOp},
     events::events,
     flusher::Flusher,
     follow::Follower,
@@ -87,7 +89,7 @@ pub use self::{
     reader::{Fault, LINE_BYTES_MAX, Wrong},
     record::{
         FrozenRecord, IntentRecord, Line, OutcomeKind, OutcomeRecord, RefusedRecord, Sent,
-        TEXT_BYTES_MAX, UNAVAILABLE_CODE, UNAVAILABLE_STATUS,
+        TEXT_BYTES_MAX, UNAVAILABLE_STATUS,
     },
     recover::Replayed,
     segment::is_begun,
@@ -104,7 +106,6 @@ use self::{
 };
 use crate::{
     config::settings::{Audit, Durability},
-    metrics::TrailCounts,
     secret::{MacKey, UpstreamKey},
 };
 

@@ -1,16 +1,14 @@
 //! One YAML file → what a request sees.
 //!
 //! `raw` (shapes without meaning) → [`settings`] (validated, without I/O) →
-//! [`snapshot`] (with everything read that the settings name).
+//! [`snapshot`](crate::snapshot) (with everything read that the settings name).
 
-pub mod named;
 pub mod problem;
 mod ranges;
 mod raw;
 mod reference;
 pub mod settings;
 mod show;
-pub mod snapshot;
 mod suggest;
 mod unit;
 mod validate;
@@ -26,13 +24,12 @@ pub(crate) use self::validate::is_loopback;
 use self::{
     problem::{FieldPath, Problem, Problems},
     settings::Settings,
-    snapshot::Snapshot,
     validate::Invalid,
 };
 pub use self::{
     raw::schema,
     show::show,
-    suggest::{did_you_mean, quote},
+    suggest::{did_you_mean, is_repeatable, quote},
     unit::{duration, show_duration},
     validate::expected_id,
     validate::name,
@@ -69,17 +66,17 @@ pub struct Loaded {
     piped: Option<String>,
 }
 
-/// Reads and validates a config file; `-` is standard input. What it names is read
-/// only if the config is wrong anyway, for all problems to be told at once.
+/// Reads and validates a config file; `-` is standard input. If the config is wrong,
+/// `more` looks for problems of what it names, for all to be told at once.
 ///
 /// # Errors
 ///
 /// Every problem at once, none of which shows a secret.
-pub fn load(path: &Path) -> Result<Loaded, Problems> {
+pub fn load(path: &Path, more: impl FnOnce(&Settings) -> Vec<Problem>) -> Result<Loaded, Problems> {
     let file = path.display().to_string();
     let text = read(path).map_err(|message| Problems::with_file(&file, message))?;
     let directory = path.parent().unwrap_or(Path::new(""));
-    let (settings, warnings) = parse(&file, &text, directory, named::unreadable)?;
+    let (settings, warnings) = parse(&file, &text, directory, more)?;
     let sum = background::sha256(text.as_bytes());
     Ok(Loaded {
         settings: Arc::new(settings),
@@ -114,11 +111,9 @@ impl Loaded {
         &self.path
     }
 
-    /// What is worth a warning, in it and in the files that it names, of which `snapshot`
-    /// was made; `before` are the settings that it follows while the gateway runs.
-    pub fn all_warnings(&self, snapshot: &Snapshot, before: Option<&Settings>) -> Problems {
-        let doubtful = named::doubtful(&self.settings, snapshot, before);
-        let warnings: Vec<_> = self.warnings.iter().cloned().chain(doubtful).collect();
+    /// What is worth a warning in it, and what was found besides in what it names.
+    pub fn warnings_with(&self, found: Vec<Problem>) -> Problems {
+        let warnings: Vec<_> = self.warnings.iter().cloned().chain(found).collect();
         if warnings.is_empty() {
             // Nothing is to be found in the text.
             return Problems::with_places(&self.path.display().to_string(), Vec::new());
@@ -184,7 +179,7 @@ fn parse(
 
 /// The text without a byte order mark, which some editors put before it: it says nothing
 /// about UTF-8, and the YAML library takes it for a document of its own.
-fn without_mark(text: &str) -> &str {
+pub(crate) fn without_mark(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 

@@ -9,6 +9,7 @@ mod budget;
 mod ending;
 mod fleet_freezes;
 mod freeze;
+mod lasting;
 pub mod register;
 mod replay;
 mod switch;
@@ -25,18 +26,11 @@ pub use self::{
     ending::{Ending, Unended},
     fleet_freezes::FleetFreezes,
     freeze::{Freeze, Scope},
+    lasting::{Contained, Lasting},
     replay::Replay,
     switch::Switch,
 };
-use crate::{
-    audit::FrozenRecord,
-    background,
-    config::{
-        settings::FreezeAfter,
-        snapshot::{Lasting, Tenant},
-    },
-    ids::CredentialId,
-};
+use crate::{audit::FrozenRecord, background, config::settings::FreezeAfter, ids::CredentialId};
 
 /// Tenants that are looked at while a freeze may have to wait.
 const TENANTS_AT_ONCE: usize = 256;
@@ -138,7 +132,7 @@ impl Containment {
     /// is answered after the freeze is durable.
     pub fn count(
         &self,
-        tenant: &Tenant,
+        tenant: Contained<'_>,
         credential: &CredentialId,
         record: impl FnOnce(FrozenRecord<'_>),
     ) {
@@ -146,15 +140,12 @@ impl Containment {
             return;
         };
         let credential = budget::fingerprint(credential.as_str());
-        if tenant
-            .lasting
-            .switch
-            .count(budget, credential, self.now_ms())
-        {
-            self.freeze_spent(&tenant.name, budget, record);
+        let switch = &tenant.lasting.switch;
+        if switch.count(budget, credential, self.now_ms()) {
+            self.freeze_spent(tenant.name, budget, record);
         }
         if let Some(fleet) = self.fleet() {
-            fleet.deleted(&tenant.name, credential, budget);
+            fleet.deleted(tenant.name, credential, budget);
         }
     }
 
@@ -188,13 +179,13 @@ impl Containment {
 
     /// Keeps what the tenants of a config spent that no call looks at any more, and lets
     /// go of what was kept before and does not count any more.
-    pub fn keep_spent(&self, before: &[Tenant]) {
+    pub fn keep_spent<'a>(&self, before: impl IntoIterator<Item = Contained<'a>>) {
         let now_ms = self.now_ms();
         self.drop_uncounted(now_ms);
         for tenant in before {
             background::give_way();
             if tenant.lasting.switch.counts(now_ms) {
-                let (name, lasting) = ((&*tenant.name).into(), Arc::clone(&tenant.lasting));
+                let (name, lasting) = ((&**tenant.name).into(), Arc::clone(tenant.lasting));
                 self.state().left.insert(name, lasting);
             }
         }

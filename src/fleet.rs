@@ -44,10 +44,6 @@ mod nodes;
 mod script;
 mod slots;
 
-// What is decided without the store.
-pub mod gcra;
-pub mod share;
-
 // The way of a freeze, and what else no call waits for.
 pub mod distinct;
 mod live;
@@ -73,35 +69,10 @@ pub use self::{
     script::{Answer, Ask, Window},
     table::Table,
 };
-use crate::{
-    config::{
-        is_loopback,
-        settings::{SecretSource, Trust},
-    },
-    tls::ClientTls,
-};
+use crate::{config::is_loopback, tls::ClientTls};
 
 /// How long an answer may take that no call waits for.
 const BESIDE_PATIENCE: Duration = Duration::from_secs(1);
-
-/// The store of shared limits, as the config says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
-    /// Where its URL is read from, which may hold a password.
-    pub url: SecretSource,
-    /// Whether it is a cluster, of which the URL names one node.
-    pub is_cluster: bool,
-    /// Which roots vouch for its certificate.
-    pub trust: Trust,
-    /// Whether it may be plaintext on another host than this.
-    pub allow_plaintext: bool,
-    /// How long a call waits for it.
-    pub timeout: Duration,
-    /// How many gateways share the limits, at least 1.
-    pub replicas: u32,
-    /// What stands before the name of everything in the store.
-    pub prefix: String,
-}
 
 /// How the store is reached.
 #[derive(Debug)]

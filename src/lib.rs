@@ -14,12 +14,12 @@
 //!
 //! What bounds a caller, from the outside in: connections ([`server`]), requests in flight
 //! (its rim), guesses at tokens ([`pipeline::authenticate`]), a tenant's calls in flight and
-//! all rate limits ([`pipeline::limit`]; over a fleet, with [`fleet`]), and the number of
+//! all rate limits ([`limits`]; over a fleet, with [`fleet`]), and the number of
 //! different credentials that it deletes ([`containment`]).
 //!
-//! [`config`] turns one YAML file into the immutable snapshot that a request
-//! sees. [`audit`] is the trail: one writer of hash-chained records.
-//! [`containment`] is what stops a tenant.
+//! [`config`] turns one YAML file into settings, and [`snapshot`] these and all that they
+//! name into what a request sees: immutable, swapped whole. [`audit`] is the trail: one
+//! writer of hash-chained records. [`containment`] is what stops a tenant.
 #![cfg_attr(
     test,
     allow(
@@ -40,48 +40,68 @@ pub const REVISION: &str = match option_env!("ALLOY_GATEWAY_REVISION") {
 /// How the gateway names itself to the servers that it asks.
 pub const USER_AGENT: &str = concat!("alloy-gateway/", env!("CARGO_PKG_VERSION"));
 
-// What is named everywhere: ids, tokens, and secrets that can't be printed.
-pub mod ids;
-pub mod secret;
-pub mod token;
-
-// What a call sees of the config, and how another one comes in.
-pub mod config;
-pub mod key_ring;
-pub mod reload;
-
-// A call comes in ...
-pub mod server;
-
-// ... is decided and sent ...
-pub mod pipeline;
-
-// ... within what an operator, a budget and the other sidecars leave its tenant ...
-pub mod containment;
-pub mod fleet;
-
-// ... and is recorded: here, and in a database for all.
-pub mod audit;
-pub mod ship;
-
-// What is told of it beside the trail.
-pub mod logging;
-pub mod metrics;
-pub mod traces;
-
-// Who looks at the running gateway, and changes it.
-pub mod admin;
-pub mod systemd;
-
-// What several of these are built on.
-mod background;
-mod closed_list;
-pub mod fault_point;
-mod named_file;
-pub mod one_write;
-pub mod timers;
-pub mod tls;
+// A module knows of those of its own group and of those below, and none that knows it: so
+// what is read from the bottom up needs nothing that comes later. A test sees to it
+// (`tests/it/rules.rs`).
 
 // What people start, and what stands in for Alloy then.
 pub mod cli;
 pub mod simulated_alloy;
+
+// Who looks at the running gateway, and changes it.
+pub mod admin;
+pub mod reload;
+pub mod systemd;
+
+// A call comes in ...
+pub mod server;
+
+// ... is told of once it was answered ...
+pub mod traces;
+
+// ... and between the two is decided and sent.
+pub mod pipeline;
+
+// A config is put into effect; so is what it names beside what calls see.
+pub mod expiry;
+pub mod load;
+pub mod ship;
+
+// What a call sees of it.
+pub mod snapshot;
+
+// What outlives it: what is frozen, what was counted, what was spent.
+pub mod containment;
+pub mod limits;
+pub mod metrics;
+
+// What many sidecars have in common.
+pub mod fleet;
+
+// What is recorded.
+pub mod audit;
+
+// What a request came with, what was answered, and how connections are made secret.
+pub mod arrival;
+pub mod code;
+pub mod tls;
+
+// What the operator said.
+pub mod config;
+
+// What several of these are built on.
+mod background;
+pub mod fault_point;
+pub mod gcra;
+pub mod histogram;
+pub mod logging;
+mod named_file;
+pub mod one_write;
+pub mod timers;
+
+// What is named everywhere: ids, tokens, and secrets that can't be printed.
+mod closed_list;
+pub mod ids;
+pub mod key_ring;
+pub mod secret;
+pub mod token;

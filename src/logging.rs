@@ -7,7 +7,7 @@
 pub mod access;
 mod events;
 mod level;
-mod line;
+pub(crate) mod line;
 pub mod panics;
 mod sink;
 

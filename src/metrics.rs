@@ -4,18 +4,12 @@
 //! paths. Each series exists from the start, so that an alert can tell zero from
 //! unknown; answers passed on with a rare status are the exception.
 
-mod expiry;
-mod histogram;
 mod history;
 mod left_open;
-mod process;
 mod recent;
-mod render;
 mod shard;
 mod status;
 mod tenant;
-mod text;
-mod trail;
 
 use std::{
     sync::{
@@ -26,35 +20,32 @@ use std::{
 };
 
 pub use self::{
-    expiry::{CertificateWatch, ExpiryWatch, earliest as earliest_expiry, ended as tokens_ended},
-    histogram::{Histogram, Merged, STORE},
     history::{History, Span},
     left_open::LeftOpen,
     recent::{Incident, is_failure},
-    render::render,
-    shard::{ConnectFailure, Ended, OpenConnection, Shard, UpstreamError},
+    shard::{ConnectFailure, Ended, OpenConnection, OtherRetry, Shard, UpstreamError},
+    status::STATUSES,
     tenant::{Counted, OpenCall, TenantCounts},
-    text::Format,
-    trail::{TrailCounts, TrailOp},
 };
 
 /// What the process counts, but for what belongs to a tenant, a key or the trail.
 #[derive(Debug)]
 pub struct Metrics {
     shards: Box<[Arc<Shard>]>,
-    listeners: Box<[String]>,
-    reloads: Reloads,
-    admin_tokens_refused: AtomicU64,
+    pub(crate) listeners: Box<[String]>,
+    pub(crate) reloads: Reloads,
+    pub(crate) admin_tokens_refused: AtomicU64,
     history: History,
     started_at: f64,
 }
 
+/// What came of tries to load another config.
 #[derive(Debug)]
-struct Reloads {
-    succeeded: AtomicU64,
-    failed: AtomicU64,
-    is_last_good: AtomicBool,
-    last_good_ms: AtomicU64,
+pub(crate) struct Reloads {
+    pub(crate) succeeded: AtomicU64,
+    pub(crate) failed: AtomicU64,
+    pub(crate) is_last_good: AtomicBool,
+    pub(crate) last_good_ms: AtomicU64,
 }
 
 impl Metrics {
@@ -138,7 +129,8 @@ fn now_ms() -> u64 {
     u64::try_from(now.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
 }
 
-fn seconds_since_epoch(at: SystemTime) -> f64 {
+/// Since 1970, in seconds; 0 if before.
+pub fn seconds_since_epoch(at: SystemTime) -> f64 {
     at.duration_since(UNIX_EPOCH)
         .unwrap_or_default()
         .as_secs_f64()

@@ -26,7 +26,6 @@ pub mod inject;
 pub mod forward;
 
 // What the caller gets.
-pub mod code;
 pub mod refusal;
 pub mod respond;
 
@@ -41,24 +40,23 @@ use tokio::time::Instant;
 
 use self::{
     authenticate::{Identity, Owner},
-    code::Code,
     contract::Call,
     forward::{Attempts, Forwarder, Outcome, RetryBudget},
-    limit::{Entered, Limits},
+    limit::Entered,
     record::Recorded,
     refusal::Refusal,
     room::Room,
 };
 use crate::{
+    arrival::Arrival,
     audit::{FrozenRecord, OutcomeKind, RefusedRecord, Who, WorkerTrail},
-    config::{
-        settings::Mode,
-        snapshot::{Snapshot, Target, Tenant},
-    },
+    code::Code,
+    config::settings::Mode,
     fault_point::FaultPoint,
     fleet,
+    limits::Limits,
     metrics::{Incident, Shard, is_failure},
-    server::Arrival,
+    snapshot::{Snapshot, Target, Tenant},
 };
 
 /// What one worker decides and sends with.
@@ -224,7 +222,9 @@ impl Pipeline {
             // Before the outcome: a crossing call is answered once the freeze is durable.
             let credential = recorded.permit().call().credential();
             let record = |record: FrozenRecord<'_>| self.trail.frozen(&record);
-            snapshot.containment().count(tenant, credential, record);
+            snapshot
+                .containment()
+                .count(tenant.contained(), credential, record);
         }
         FaultPoint::AnswerRead.reach();
         if let Some(span) = outcome.upstream_asks_to_wait() {

@@ -26,13 +26,15 @@ use self::{
     retired::Retired,
 };
 use crate::{
-    background::{self, Background},
-    config::{Loaded, problem::Problems, settings::Settings, snapshot::Snapshot},
+    background,
+    background::Background,
+    config::{Loaded, problem::Problems, settings::Settings},
+    expiry::{CertificateWatch, ExpiryWatch},
     key_ring::KeyRing,
     logging,
-    metrics::{CertificateWatch, ExpiryWatch},
     secret::MacKey,
     server::Shared,
+    snapshot::{Snapshot, Tenant},
     systemd,
 };
 
@@ -361,7 +363,7 @@ impl Reloader {
         let containment = snapshot.containment();
         for before in self.retired.free() {
             let tenants = before.into_tenants();
-            containment.keep_spent(&tenants);
+            containment.keep_spent(tenants.iter().map(Tenant::contained));
             background::let_go(tenants);
         }
         containment.tidy(snapshot.tenants().len());

@@ -18,7 +18,6 @@ pub mod driver;
 
 // One connection, and who ends it.
 mod connection;
-mod connection_end;
 mod progress;
 mod watchdog;
 
@@ -28,14 +27,12 @@ mod guarded_stream;
 mod head_guard;
 
 // One request, on its way into the pipeline.
-mod arrival;
+mod access;
 mod rim;
 mod turn;
 
 pub use self::{
-    arrival::{Arrival, Peer},
     connection::H2_STREAMS_MAX,
-    connection_end::ConnectionEnd,
     gateway::{Drain, Gateway, StartError, Stopped, why_not_bound},
     inherited::Inherited,
     listener::{SEND_BUFFER_BYTES, bind_admin, bind_unix},

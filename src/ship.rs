@@ -16,6 +16,7 @@ mod schema;
 mod state;
 mod stream;
 mod verify;
+mod way;
 mod write;
 
 use std::{io, sync::Arc, thread, time::Duration};
@@ -29,6 +30,7 @@ pub use self::{
     schema::{Migrated, VERSION as SCHEMA_VERSION, migrate, sql as schema_sql},
     state::State,
     verify::{ChainReport, verify},
+    way::{check, database},
 };
 use crate::{audit::Trail, background, config::settings::Ship};
 

@@ -21,37 +21,13 @@ mod finished;
 mod post;
 mod queue;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::HeaderMap;
 
 use self::queue::Queue;
 pub use self::{context::Context, export::Exporter, finished::Finished, queue::Counts};
-use crate::{
-    config::settings::{SecretSource, Trust, UpstreamUrl},
-    ids::RequestId,
-    tls::ClientTls,
-};
-
-/// Where spans go, and how many.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Settings {
-    /// The collector.
-    pub url: UpstreamUrl,
-    /// What stands before `/v1/traces`.
-    pub prefix: String,
-    /// The share of the traces begun here that is sent, 0 to 1. Of a caller's
-    /// trace, the caller decides.
-    pub sampling: f64,
-    /// Fields of each request, usually one with a token.
-    pub headers: Vec<(HeaderName, SecretSource)>,
-    /// Bound on one request to the collector, connecting included.
-    pub timeout: Duration,
-    /// `service.name`.
-    pub service_name: String,
-    /// Which roots vouch for the collector's certificate.
-    pub trust: Trust,
-}
+use crate::{config::settings::Otlp, ids::RequestId};
 
 /// What workers know of tracing.
 #[derive(Debug)]
@@ -66,7 +42,7 @@ const RANDOM_BITS: u32 = 56;
 
 impl Traces {
     /// Nothing is traced yet.
-    pub fn new(settings: &Settings) -> Arc<Self> {
+    pub fn new(settings: &Otlp) -> Arc<Self> {
         let all = (1_u64 << RANDOM_BITS) as f64;
         Arc::new(Self {
             queue: Queue::default(),
@@ -110,15 +86,3 @@ impl Traces {
         self.queue.counts()
     }
 }
-
-/// What it takes to reach a collector, read and ready.
-#[derive(Debug)]
-pub struct Way {
-    /// Fields of each request.
-    pub fields: Vec<Field>,
-    /// `None` for plaintext.
-    pub tls: Option<ClientTls>,
-}
-
-/// A field of each request to the collector.
-pub type Field = (HeaderName, HeaderValue);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use alloy_gateway::{
     fleet::{Answer, Window},
-    pipeline::limit::Spent,
+    limits::Spent,
 };
 use tokio::time::Instant;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use alloy_gateway::{config::settings::Window, fleet::share::Ceilings};
+use alloy_gateway::{config::settings::Window, gcra::share::Ceilings};
 
 use super::{
     plan::{Plan, Sharing},

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use alloy_gateway::{
     config::settings::Window,
-    fleet::gcra::{Bucket, Shape, take_all},
+    gcra::{Bucket, Shape, take_all},
 };
 
 /// What came of a run.

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use alloy_gateway::{
     config::settings::Window,
     fleet::link_health::LinkHealth,
-    pipeline::limit::{Breaker, Bucket, Limits, Rule, Rules},
+    limits::{Breaker, Bucket, Limits, Rule, Rules},
 };
 use tokio::time::Instant;
 

@@ -1,10 +1,10 @@
 //! The store: what its script does, with the rule of a shared limit as the product
-//! has it (`fleet::gcra`, which is held against the script in real servers).
+//! has it (`gcra`, which is held against the script in real servers).
 
 use std::time::Duration;
 
-use alloy_gateway::fleet::{
-    Answer, Window,
+use alloy_gateway::{
+    fleet::{Answer, Window},
     gcra::{Bucket, take_all},
 };
 

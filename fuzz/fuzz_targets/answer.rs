@@ -51,8 +51,13 @@ fn stage() -> &'static Stage {
             }
         });
         let upstream = format!("http://{place}");
-        let (gateway, address) = stage::start(&upstream, ", retries: 0, request_timeout: 100ms", "");
-        Stage { said, address, _gateway: gateway }
+        let (gateway, address) =
+            stage::start(&upstream, ", retries: 0, request_timeout: 100ms", "");
+        Stage {
+            said,
+            address,
+            _gateway: gateway,
+        }
     })
 }
 
@@ -88,7 +93,9 @@ fn call(address: SocketAddr, credential: &str) -> String {
         "DELETE /users/u/credentials/{credential} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {}\r\n\r\n",
         TOKEN,
     );
-    stream.write_all(request.as_bytes()).expect("the gateway reads");
+    stream
+        .write_all(request.as_bytes())
+        .expect("the gateway reads");
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).expect("an answer in time");
     String::from_utf8_lossy(&answer).into_owned()

@@ -4,7 +4,7 @@
 
 use std::{cell::RefCell, fs};
 
-use alloy_gateway::config;
+use alloy_gateway::{config, load};
 use libfuzzer_sys::fuzz_target;
 use tempfile::TempDir;
 
@@ -16,7 +16,7 @@ fuzz_target!(|bytes: &[u8]| {
     DIRECTORY.with_borrow(|directory| {
         let path = directory.path().join("config.yaml");
         fs::write(&path, bytes).expect("the directory is ours");
-        match config::load(&path) {
+        match load::file(&path) {
             Ok(loaded) => assert!(!config::show(&loaded.settings).is_empty()),
             Err(problems) => assert!(!problems.to_string().is_empty()),
         }

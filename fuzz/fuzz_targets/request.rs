@@ -37,9 +37,14 @@ fn stage() -> &'static Stage {
             users: BTreeMap::new(),
         })
         .expect("a free port");
-        let bounds = "bounds: { body_timeout: 100ms, header_timeout: 100ms, idle_timeout: 100ms }\n";
+        let bounds =
+            "bounds: { body_timeout: 100ms, header_timeout: 100ms, idle_timeout: 100ms }\n";
         let (gateway, address) = stage::start(&alloy.url(), "", bounds);
-        Stage { alloy, address, _gateway: gateway }
+        Stage {
+            alloy,
+            address,
+            _gateway: gateway,
+        }
     })
 }
 

@@ -25,8 +25,14 @@ fuzz_target!(|segments: (Vec<u8>, Vec<u8>)| {
         assert!(report.is_intact() || report.wrong.is_some());
         let _ = report.to_string();
         let mut rows = 0;
-        let found = query(directory, &Known::default(), &Filter::default(), |_| rows += 1, |_| {})
-            .expect("readable files");
+        let found = query(
+            directory,
+            &Known::default(),
+            &Filter::default(),
+            |_| rows += 1,
+            |_| {},
+        )
+        .expect("readable files");
         assert_eq!(found.rows, rows);
         let (_, last) = Follower::begin(directory, 10).expect("readable files");
         assert!(last.len() <= 10);

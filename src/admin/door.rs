@@ -11,9 +11,9 @@ use jiff::Timestamp;
 
 use super::{Admin, text};
 use crate::{
+    arrival::Peer,
     config::settings::TokenEntry,
-    pipeline::limit::seconds_up,
-    server::Peer,
+    limits::seconds_up,
     token::{Token, bearer},
 };
 

@@ -65,7 +65,11 @@ impl Admin {
         });
         let whom = order.whom();
         let told = match containment.fleet() {
-            Some(fleet) => Some(fleet.freeze(&self.shared, order.scope(), &freeze).await),
+            Some(fleet) => Some(
+                fleet
+                    .freeze(containment, trail, order.scope(), &freeze)
+                    .await,
+            ),
             None => None,
         };
         match tokio::time::timeout(trail.patience(), promised.durable()).await {

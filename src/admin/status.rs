@@ -16,17 +16,17 @@ use jiff::Timestamp;
 
 pub use self::{json::json, page::page};
 use crate::{
-    audit::{self, DiskSpace},
-    config::{
-        settings::{Durability, Mode},
-        snapshot::{Certificate, Snapshot, Tenant},
-    },
+    audit,
+    audit::DiskSpace,
+    config::settings::{Durability, Mode},
     containment::{Freeze, Scope},
+    expiry,
     fleet::{Store, Trouble},
-    metrics::{Incident, Span, earliest_expiry, tokens_ended},
-    pipeline::limit::BreakerState,
+    limits::BreakerState,
+    metrics::{Incident, Span},
     reload::{Reload, Reloader},
     server::Shared,
+    snapshot::{Certificate, Snapshot, Tenant},
 };
 
 /// Tenants that are shown one by one.
@@ -289,7 +289,7 @@ fn facts(tenant: &Tenant, snapshot: &Snapshot, now: Timestamp) -> TenantFacts {
         in_flight_max: tenant.in_flight_max,
         waiting: tenant.waiting(),
         limits: limits.collect(),
-        expires: earliest_expiry(tenant.tokens(), now),
+        expires: expiry::earliest(tenant.tokens(), now),
         is_frozen: tenant.is_frozen(),
         frozen: if tenant.is_frozen() {
             snapshot.containment().standing(Scope::Tenant(&tenant.name))
@@ -302,7 +302,7 @@ fn facts(tenant: &Tenant, snapshot: &Snapshot, now: Timestamp) -> TenantFacts {
 fn without_token(snapshot: &Snapshot, now: Timestamp) -> Vec<(Arc<str>, Timestamp)> {
     let tenants = snapshot.tenants().iter();
     let ended = tenants.filter_map(|tenant| {
-        let since = tokens_ended(tenant.tokens(), now)?;
+        let since = expiry::ended(tenant.tokens(), now)?;
         Some((Arc::clone(&tenant.name), since))
     });
     ended.collect()

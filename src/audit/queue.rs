@@ -10,6 +10,7 @@ use std::{
 
 pub use self::taking::Taken;
 use super::{
+    TrailCounts,
     board::Board,
     coalesce::{Coalesced, Key, Who},
     holder::Holder,
@@ -17,7 +18,7 @@ use super::{
     record::{Fragment, RefusedRecord},
     ticket::{Ticket, Waiting, wait_with},
 };
-use crate::{ids::RequestId, metrics::TrailCounts};
+use crate::ids::RequestId;
 
 /// Records that may wait before intents are refused.
 pub const ENTRIES_MAX: usize = 8192;

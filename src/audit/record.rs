@@ -18,7 +18,7 @@ pub use self::{
     text::{TEXT_BYTES_MAX, time, write_time},
 };
 use super::{coalesce::Who, event};
-use crate::{closed_list::closed_list, ids::RequestId, secret::UpstreamKey};
+use crate::{closed_list::closed_list, code::Code, ids::RequestId, secret::UpstreamKey};
 
 /// Room for what nearly every record holds.
 const FIELDS_BYTES: usize = 320;
@@ -31,12 +31,9 @@ thread_local! {
     static SPARE: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The status that a caller gets whose intent was not durable in time.
+/// The status that a caller gets whose intent was not durable in time. The trail says it of
+/// an intent that was durable later: it is what the pipeline answers with.
 pub const UNAVAILABLE_STATUS: u16 = 503;
-/// The code that it gets. The trail says both of an intent that was durable later: they are
-/// what the pipeline answers with.
-pub const UNAVAILABLE_CODE: &str = "audit-unavailable";
-
 /// What is about to be sent.
 #[derive(Debug, Clone, Copy)]
 pub struct IntentRecord<'a> {
@@ -250,7 +247,7 @@ impl Fragment {
             .number("intent", intent)
             .text("outcome", OutcomeKind::Failed.as_str())
             .number("status", u64::from(UNAVAILABLE_STATUS))
-            .text("code", UNAVAILABLE_CODE)
+            .text("code", Code::AuditUnavailable.as_str())
             .number("attempts", 0)
             .text("sent", Sent::No.as_str())
     }

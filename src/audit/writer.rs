@@ -27,7 +27,7 @@ use self::{
     upkeep::{Checkpoints, WallClock},
 };
 use super::{
-    Collected,
+    Collected, TrailOp,
     chain::{Hasher, Head},
     disk::{Disk, Lock},
     event,
@@ -38,10 +38,7 @@ use super::{
     segment::Segment,
     standing::Standing,
 };
-use crate::{
-    config::settings::{Audit, Durability},
-    metrics::TrailOp,
-};
+use crate::config::settings::{Audit, Durability};
 
 /// How long the writer sleeps without work; also the time between two tries to
 /// write again after a failure.

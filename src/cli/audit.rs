@@ -21,9 +21,12 @@ use clap::Subcommand;
 use self::{named::IsNamed, stop::Stop};
 use super::{ConfigFile, Exit, output::errln};
 use crate::{
-    audit::{self, Known, Wrong},
-    config::{self, Loaded, snapshot},
+    audit,
+    audit::{Known, Wrong},
+    config::Loaded,
+    load,
     secret::MacKey,
+    snapshot,
 };
 
 /// What is to be done with the trail.
@@ -142,7 +145,7 @@ impl Trail {
     /// can't be read, nobody counted on it.
     fn tell_unused_key(&self) {
         let path = &self.config.path;
-        if config::load(path).is_ok_and(|loaded| loaded.settings.audit.mac_key.is_some()) {
+        if load::file(path).is_ok_and(|loaded| loaded.settings.audit.mac_key.is_some()) {
             errln!(
                 "note: the trail's key that {} names was not used: beside a directory name that config with -c, or the key with --mac-key",
                 path.display()

@@ -8,13 +8,16 @@ use super::{
     probe,
     start::Ready,
 };
-use crate::config::{
-    Loaded,
-    problem::Problems,
-    settings::{FreezeAfter, Mode, Settings, Tenant, Window},
-    show_duration,
+use crate::{
+    config::{
+        Loaded,
+        problem::Problems,
+        settings::{FreezeAfter, Mode, Settings, Tenant, Window},
+        show_duration,
+    },
+    gcra::share::{Ceiling, Ceilings},
+    load,
 };
-use crate::fleet::share::{Ceiling, Ceilings};
 
 /// Tenants and keys whose ceilings are printed; a list of thousands helps nobody.
 const CEILINGS_MAX: usize = 20;
@@ -61,7 +64,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
             return Ok(Exit::Config);
         }
     };
-    let warnings = loaded.all_warnings(&ready.snapshot, None);
+    let warnings = load::warnings(&loaded, &ready.snapshot, None);
     print(&warnings, Severity::Warning, args.format);
     let is_refused = args.strict && !warnings.is_empty();
     if matches!(args.format, Format::Text) {

@@ -12,7 +12,10 @@ use clap::{
     parser::ValueSource,
 };
 
-use crate::config::{self, Loaded, problem::Problems};
+use crate::{
+    config::{Loaded, problem::Problems},
+    load,
+};
 
 /// What `--config` falls back to.
 pub const DEFAULT_CONFIG: &str = "/etc/alloy-gateway/config.yaml";
@@ -34,7 +37,7 @@ impl ConfigFile {
     /// Its problems; and how to name another file, if none was named and there is none
     /// where it is looked for then.
     pub fn load(&self) -> Result<Loaded, Problems> {
-        config::load(&self.path).map_err(|problems| {
+        load::file(&self.path).map_err(|problems| {
             if self.path.as_os_str() == DEFAULT_CONFIG && !self.path.exists() {
                 problems.with_hint(&format!(
                     "; name another one with --config FILE, or in {VARIABLE}"
@@ -66,7 +69,7 @@ impl FileOrConfig {
     /// Reads it, as [`ConfigFile::load`] does.
     pub fn load(&self) -> Result<Loaded, Problems> {
         match &self.file {
-            Some(file) => config::load(file),
+            Some(file) => load::file(file),
             None => self.config.load(),
         }
     }

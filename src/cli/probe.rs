@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::output::{errln, outln};
 use crate::{
-    config::snapshot::Snapshot,
     pipeline::forward::{Reached, probe},
+    snapshot::Snapshot,
 };
 
 /// Connects to the upstream and prints what it found; whether it is reachable.

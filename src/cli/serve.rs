@@ -10,22 +10,24 @@ use tokio::{
 
 use super::{Exit, FileOrConfig, color, memory, output::errln, process, start::Ready};
 use crate::{
-    admin::{self, Admin},
+    admin,
+    admin::Admin,
     audit::Trail,
     config::{
-        Loaded,
-        settings::{self, Durability, Settings},
+        Loaded, settings,
+        settings::{Durability, Settings},
         show_duration,
     },
     containment::FleetFreezes,
     fleet::Life,
-    logging,
-    reload::{self, Reloader},
+    load, logging, reload,
+    reload::Reloader,
     secret::MacKey,
     server::{Drain, Gateway, Inherited, Stopped, bind_admin, why_not_bound},
     ship::Shipper,
+    snapshot::otlp::Way,
     systemd,
-    traces::{Exporter, Way},
+    traces::Exporter,
 };
 
 /// Arguments of `serve`.
@@ -62,7 +64,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         }
     };
     logging::panics::report();
-    reload::warn(&loaded.all_warnings(&ready.snapshot, None).lines());
+    reload::warn(&load::warnings(&loaded, &ready.snapshot, None).lines());
     process::take_descriptors(&loaded.settings.bounds);
     memory::warn_if_short(&loaded.settings.bounds);
     if let Err(error) = process::has_few_descriptors() {
@@ -132,7 +134,8 @@ async fn serve(loaded: Loaded, ready: Ready, mut inherited: Inherited) -> anyhow
     close_unnamed(inherited);
     let reloader = &beside.reloader;
     if let Some(life) = &life {
-        FleetFreezes::join(gateway.shared(), life.client());
+        let snapshot = gateway.shared().snapshot();
+        FleetFreezes::join(snapshot.containment(), &trail, life.client());
     }
     for address in gateway.addresses() {
         tracing::info!(listener = "data", %address, "listening");

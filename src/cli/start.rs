@@ -2,15 +2,14 @@
 
 use std::sync::Arc;
 
+pub use crate::load::Ready;
 use crate::{
     audit::{Options, Trail},
-    config::{Loaded, named, problem::Problems},
-    containment,
+    config::{Loaded, problem::Problems},
+    containment, limits, load,
     metrics::LeftOpen,
-    pipeline::limit,
+    snapshot::Tenant,
 };
-
-pub use crate::config::named::Named as Ready;
 
 impl Ready {
     /// Reads what the settings name.
@@ -19,29 +18,36 @@ impl Ready {
     ///
     /// Every problem at once.
     pub fn read(loaded: &Loaded) -> Result<Self, Problems> {
-        let named = named::read(&loaded.settings, &loaded.digest);
+        let named = load::read(&loaded.settings, &loaded.digest);
         named.map_err(|problems| loaded.locate(problems))
     }
 
     /// Opens the trail, and takes from it what was spent of each limit and what is
     /// frozen.
     pub fn open_trail(&self, loaded: &Loaded) -> anyhow::Result<Trail> {
-        let mut limits = limit::Replay::new(&self.snapshot);
-        let mut freezes = containment::Replay::new(&self.snapshot);
+        let tenants = self.snapshot.tenants();
+        let replicas = self
+            .snapshot
+            .store
+            .as_ref()
+            .map_or(1, |store| store.replicas());
+        let mut spent = limits::Replay::new(tenants.iter().map(Tenant::limited), replicas);
+        let contained = tenants.iter().map(Tenant::contained);
+        let mut freezes = containment::Replay::new(self.snapshot.containment(), contained);
         let mut left_open = LeftOpen::default();
         let options = Options {
             settings: loaded.settings.audit.clone(),
             mac_key: self.mac_key.clone(),
-            usage: limits.span().max(freezes.span()),
+            usage: spent.span().max(freezes.span()),
             collected: loaded.settings.audit.ship.as_ref().map(|_| Arc::default()),
         };
         let trail = Trail::open(options, &mut |heard| {
             freezes.hear(&heard);
-            limits.hear(&heard);
+            spent.hear(&heard);
             left_open.hear(&heard);
         })?;
-        limits.finish();
-        left_open.finish(&self.snapshot);
+        spent.finish();
+        left_open.finish(tenants.iter().map(|it| (&*it.name, &it.counts)));
         // Kept until it is written, and before any call of its tenant.
         freezes.finish(|record| drop(trail.frozen(&record)));
         trail.config_loaded(&loaded.digest, loaded.settings.tenants.len(), "start");

@@ -3,7 +3,9 @@
 //! Every value stands here with its unit resolved and its bounds checked.
 
 mod audit;
+mod limits_store;
 mod listen;
+mod otlp;
 mod tenant;
 mod upstream;
 
@@ -11,11 +13,14 @@ use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, thread, time::Durat
 
 pub use self::{
     audit::{Audit, Checkpoint, Durability, Ship},
+    limits_store::LimitsStore,
     listen::{Listen, ListenAddress, ListenTls},
-    tenant::{FreezeAfter, Mode, Tenant, TokenEntry, TokenState, Users, Window},
+    otlp::Otlp,
+    tenant::{FreezeAfter, Mode, Tenant, TokenEntry, TokenState, Users},
     upstream::{CircuitBreaker, InlineSecret, Key, SecretSource, Trust, Upstream, UpstreamUrl},
 };
-use crate::{fleet, logging, traces};
+pub use crate::gcra::Window;
+use crate::logging;
 
 /// Everything that one config file says.
 #[derive(Debug, Clone)]
@@ -33,11 +38,11 @@ pub struct Settings {
     /// The trail.
     pub audit: Audit,
     /// Where a fleet shares its limits; `None` if each gateway has its own.
-    pub limits_store: Option<fleet::Settings>,
+    pub limits_store: Option<LimitsStore>,
     /// Logs on stderr.
     pub log: logging::Settings,
     /// Where spans go; `None` if nowhere.
-    pub otlp: Option<traces::Settings>,
+    pub otlp: Option<Otlp>,
     /// How many workers serve; `None` means one per CPU the process may use.
     pub workers: Option<NonZeroUsize>,
     /// How many tenants have series of their own in the metrics.

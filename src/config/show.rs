@@ -5,17 +5,16 @@ use serde_json::{Map, Value, json};
 use super::{
     raw::to_yaml,
     settings::{
-        Admin, Audit, Bounds, FreezeAfter, Key, Listen, ListenAddress, SecretSource, Settings,
-        Ship, Tenant, TokenEntry, Trust, Upstream, UpstreamUrl, Users, Window,
+        Admin, Audit, Bounds, FreezeAfter, Key, LimitsStore, Listen, ListenAddress, Otlp,
+        SecretSource, Settings, Ship, Tenant, TokenEntry, Trust, Upstream, UpstreamUrl, Users,
+        Window,
     },
     unit::show_duration,
     validate::is_loopback,
 };
 use crate::{
-    fleet,
     ids::IdGrammar,
     logging::{self, Access, Format},
-    traces,
 };
 
 /// Writes settings as a config that has the same effect. Inline secrets are
@@ -180,7 +179,7 @@ fn show_log(log: &logging::Settings) -> Value {
     })
 }
 
-fn show_otlp(otlp: &traces::Settings) -> Value {
+fn show_otlp(otlp: &Otlp) -> Value {
     let headers = otlp.headers.iter();
     let headers: Map<_, _> = headers
         .map(|(name, source)| (name.to_string(), show_secret(source)))
@@ -199,7 +198,7 @@ fn show_otlp(otlp: &traces::Settings) -> Value {
     shown
 }
 
-fn show_store(store: &fleet::Settings) -> Value {
+fn show_store(store: &LimitsStore) -> Value {
     json!({
         "redis": {
             "url": show_secret(&store.url),

@@ -30,7 +30,6 @@ use crate::{
     audit::Trail,
     config::settings::FreezeAfter,
     fleet::{Client, Trouble},
-    server::Shared,
 };
 
 /// How often the register is looked at.
@@ -56,6 +55,14 @@ pub struct FleetFreezes {
     looked_at_ms: AtomicU64,
     uncounted: Mutex<VecDeque<Deletion>>,
     deleted: Notify,
+}
+
+/// What the others' freezes are taken over into.
+#[derive(Debug, Clone)]
+struct Here {
+    /// Until the gateway ends.
+    containment: Weak<Containment>,
+    trail: Trail,
 }
 
 /// A deletion that is to be counted over the fleet.
@@ -97,8 +104,8 @@ impl FleetFreezes {
         }
     }
 
-    /// Joins, within the runtime that this is called in, for as long as `shared` lives.
-    pub fn join(shared: &Arc<Shared>, client: &Arc<Client>) {
+    /// Joins, within the runtime that this is called in, for as long as `containment` lives.
+    pub fn join(containment: &Arc<Containment>, trail: &Trail, client: &Arc<Client>) {
         let fleet = Arc::new(Self {
             register: Register::new(client),
             changed: Notify::new(),
@@ -107,10 +114,13 @@ impl FleetFreezes {
             uncounted: Mutex::default(),
             deleted: Notify::new(),
         });
-        let containment = Arc::clone(shared.snapshot().containment());
         if containment.fleet.set(Arc::clone(&fleet)).is_ok() {
-            tokio::spawn(Arc::clone(&fleet).follow(Arc::downgrade(shared)));
-            tokio::spawn(fleet.count_all(Arc::downgrade(shared)));
+            let here = Here {
+                containment: Arc::downgrade(containment),
+                trail: trail.clone(),
+            };
+            tokio::spawn(Arc::clone(&fleet).follow(here.clone()));
+            tokio::spawn(fleet.count_all(here));
         }
     }
 
@@ -127,9 +137,9 @@ impl FleetFreezes {
     }
 
     /// Tells the others of what is frozen here, and hears of what they froze.
-    async fn tell(&self, shared: &Shared) -> Result<(), Trouble> {
+    async fn tell(&self, containment: &Arc<Containment>, trail: &Trail) -> Result<(), Trouble> {
         let _turn = self.turn().await;
-        self.look(shared).await
+        self.look(containment, trail).await
     }
 
     /// Tells the others of a freeze that an operator made here: it takes the place of
@@ -140,18 +150,18 @@ impl FleetFreezes {
     /// If the store does not answer: they are told when it does.
     pub async fn freeze(
         &self,
-        shared: &Shared,
+        containment: &Arc<Containment>,
+        trail: &Trail,
         scope: Scope<'_>,
         freeze: &Freeze,
     ) -> Result<(), Trouble> {
         let _turn = self.turn().await;
-        let containment = Arc::clone(shared.snapshot().containment());
         // Unless it was thawed until the turn came, or another stands by then.
         let standing = containment.standing(scope);
         if standing.is_some_and(|standing| standing.id == freeze.id) {
             self.register.enter(scope, freeze, true).await?;
         }
-        self.look(shared).await
+        self.look(containment, trail).await
     }
 
     /// Enters that a freeze ended; `end` says who did it and why. Then each gateway
@@ -185,29 +195,27 @@ impl FleetFreezes {
         self.deleted.notify_one();
     }
 
-    async fn follow(self: Arc<Self>, shared: Weak<Shared>) {
+    async fn follow(self: Arc<Self>, here: Here) {
         loop {
-            let Some(shared) = shared.upgrade() else {
+            let Some(containment) = here.containment.upgrade() else {
                 return;
             };
-            let looked = self.tell(&shared).await;
+            let looked = self.tell(&containment, &here.trail).await;
             self.register.store().board().freezes_looked_at(looked);
-            drop(shared);
+            drop(containment);
             // Woken or not, it is time.
             let _ = timeout(LOOK_EVERY, self.changed.notified()).await;
         }
     }
 
-    async fn look(&self, shared: &Shared) -> Result<(), Trouble> {
+    async fn look(&self, containment: &Arc<Containment>, trail: &Trail) -> Result<(), Trouble> {
         let entries = self.register.read().await?;
-        let snapshot = shared.snapshot();
-        let containment = snapshot.containment();
         for entry in &entries {
             let here = containment.standing(entry.scope());
             if entry.stands {
-                take_over(shared.trail(), containment, entry);
+                take_over(trail, containment, entry);
             } else if here.is_some_and(|here| here.id == entry.freeze.id) {
-                end_here(shared.trail(), containment, entry);
+                end_here(trail, containment, entry);
             }
         }
         let known: HashMap<_, _> = entries.iter().map(|it| (&it.tenant, it)).collect();
@@ -234,10 +242,10 @@ impl FleetFreezes {
 
     /// Counts deletions in the store, one after another; what it does not answer to
     /// waits.
-    async fn count_all(self: Arc<Self>, shared: Weak<Shared>) {
+    async fn count_all(self: Arc<Self>, here: Here) {
         loop {
             let _ = timeout(LOOK_EVERY, self.deleted.notified()).await;
-            let Some(shared) = shared.upgrade() else {
+            let Some(containment) = here.containment.upgrade() else {
                 return;
             };
             loop {
@@ -255,7 +263,7 @@ impl FleetFreezes {
                     break;
                 };
                 if count >= u64::from(deletion.budget.deletions.get()) {
-                    freeze_spent(&shared, &deletion);
+                    freeze_spent(&containment, &here.trail, &deletion);
                 }
             }
         }
@@ -281,12 +289,10 @@ fn locked<T>(mutex: &Mutex<T>) -> sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn freeze_spent(shared: &Shared, deletion: &Deletion) {
-    let snapshot = shared.snapshot();
-    let containment = snapshot.containment();
+fn freeze_spent(containment: &Containment, trail: &Trail, deletion: &Deletion) {
     // Also if it is not in the config just now: it may be put back.
     containment.freeze_spent(&deletion.tenant, deletion.budget, |record| {
-        drop(shared.trail().frozen(&record));
+        drop(trail.frozen(&record));
     });
 }
 

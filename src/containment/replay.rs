@@ -7,11 +7,8 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{Containment, Freeze, Scope, budget};
-use crate::{
-    audit::{FrozenRecord, Replayed},
-    config::snapshot::{Snapshot, Tenant},
-};
+use super::{Contained, Containment, Freeze, Scope, budget};
+use crate::audit::{FrozenRecord, Replayed};
 
 /// A call may end later than it began.
 const SLACK: Duration = Duration::from_secs(600);
@@ -31,9 +28,9 @@ enum Ended {
 pub struct Replay<'a> {
     containment: &'a Containment,
     /// Those with a budget.
-    with_budget: HashMap<&'a str, &'a Tenant>,
+    with_budget: HashMap<&'a str, Contained<'a>>,
     /// Deletions whose end was not read yet, by the number of their intent.
-    open: HashMap<u64, (&'a Tenant, u128, i64)>,
+    open: HashMap<u64, (Contained<'a>, u128, i64)>,
     /// Tenants that spent their budget, and no record says that they were frozen.
     spent: BTreeSet<&'a str>,
     now: Timestamp,
@@ -42,18 +39,25 @@ pub struct Replay<'a> {
 
 impl<'a> Replay<'a> {
     /// Nothing heard yet.
-    pub fn new(snapshot: &'a Snapshot) -> Self {
-        let tenants = snapshot.tenants();
-        let budgets = tenants.iter().filter_map(|tenant| tenant.freeze_after);
-        let span = budgets.map(|budget| budget.per.saturating_add(SLACK));
-        let with_budget = tenants.iter().filter(|it| it.freeze_after.is_some());
+    pub fn new(
+        containment: &'a Containment,
+        tenants: impl IntoIterator<Item = Contained<'a>>,
+    ) -> Self {
+        let mut span = Duration::ZERO;
+        let mut with_budget = HashMap::new();
+        for tenant in tenants {
+            if let Some(budget) = tenant.freeze_after {
+                span = span.max(budget.per.saturating_add(SLACK));
+                with_budget.insert(&**tenant.name, tenant);
+            }
+        }
         Self {
-            containment: snapshot.containment(),
-            with_budget: with_budget.map(|tenant| (&*tenant.name, tenant)).collect(),
+            containment,
+            with_budget,
             open: HashMap::new(),
             spent: BTreeSet::new(),
             now: Timestamp::try_from(SystemTime::now()).unwrap_or(Timestamp::UNIX_EPOCH),
-            span: span.max().unwrap_or_default(),
+            span,
         }
     }
 
@@ -110,7 +114,7 @@ impl<'a> Replay<'a> {
         self.containment.state().insert(scope, freeze);
     }
 
-    fn count(&mut self, (tenant, credential, at_ms): (&'a Tenant, u128, i64), ended: Ended) {
+    fn count(&mut self, (tenant, credential, at_ms): (Contained<'a>, u128, i64), ended: Ended) {
         let Some(budget) = tenant.freeze_after else {
             return;
         };
@@ -124,9 +128,9 @@ impl<'a> Replay<'a> {
             }
             Ended::WithTheProcess => true,
         };
-        let scope = Scope::Tenant(&tenant.name);
+        let scope = Scope::Tenant(tenant.name);
         if is_spent && counts_still && self.containment.standing(scope).is_none() {
-            self.spent.insert(&tenant.name);
+            self.spent.insert(tenant.name);
         }
     }
 
@@ -150,7 +154,7 @@ impl<'a> Replay<'a> {
                 && let Some(budget) = tenant.freeze_after
             {
                 self.containment
-                    .freeze_spent(&tenant.name, budget, &mut record);
+                    .freeze_spent(tenant.name, budget, &mut record);
             }
         }
         let state = self.containment.state();

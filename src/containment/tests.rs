@@ -2,8 +2,8 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::{
-    config::snapshot::{Built, Snapshot, testing},
     ids::RequestId,
+    snapshot::{Built, Snapshot, Tenant, testing},
 };
 
 const BILLING: Scope<'_> = Scope::Tenant("billing");
@@ -173,7 +173,7 @@ fn what_a_tenant_spent_is_kept_when_its_last_config_is_gone_and_only_while_it_co
     while crm.lasting.switch.counts(containment.now_ms()) {
         std::thread::yield_now();
     }
-    containment.keep_spent(&first.into_tenants());
+    containment.keep_spent(first.tenants().iter().map(Tenant::contained));
     let spent = |name: &str| {
         let lasting = lasting_of(&containment, &name.into());
         lasting.switch.counts(containment.now_ms())
@@ -205,7 +205,7 @@ fn of_many_tenants_that_left_those_are_let_go_of_that_do_not_count_any_more() {
         let name = format!("t{number:04}");
         containment.state().left.insert(name.into(), lasting);
     }
-    containment.keep_spent(&[]);
+    containment.keep_spent([]);
     let state = containment.state();
     assert_eq!(state.left.len(), many.div_ceil(3));
     let of = |name: &str| name.trim_start_matches('t').parse::<usize>().unwrap();

@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     closed_list::closed_list,
-    metrics::{Histogram, STORE},
+    histogram::{Histogram, STORE},
 };
 
 closed_list! {

@@ -5,11 +5,8 @@ use std::{sync::LazyLock, time::Duration};
 use aws_lc_rs::digest;
 use bytes::BytesMut;
 
-use super::{
-    gcra::Shape,
-    resp::{self, Reply},
-};
-use crate::secret::hex;
+use super::{resp, resp::Reply};
+use crate::{gcra::Shape, secret::hex};
 
 /// A script, and the name that the store knows it by once it has seen it.
 #[derive(Debug)]

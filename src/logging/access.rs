@@ -1,4 +1,4 @@
-//! The line of each call.
+//! The lines of calls.
 //!
 //! There are so many of them that they don't go through `tracing`: each is written
 //! straight into a buffer of its worker, and the buffer is handed to the writing
@@ -15,13 +15,7 @@ use tokio::time::Instant;
 
 use super::{
     Access, SINK,
-    line::{Format, Line, Opening, field, second},
-};
-use crate::{
-    pipeline::Answer,
-    secret::hex,
-    server::{Arrival, Peer},
-    traces::Context,
+    line::{Format, Line, Opening, second},
 };
 
 /// The target of these lines, as levels name it.
@@ -54,11 +48,12 @@ pub(super) fn show(access: Access) {
     SHOWN.store(shown, Ordering::Relaxed);
 }
 
-/// Notes a call that is about to be answered. `config` is the digest of the config.
-pub fn answered(arrival: &Arrival, answer: &Answer<'_>, trace: Option<&Context>, config: &str) {
+/// Notes a call that is about to be answered: `fill` writes the fields of its line, and
+/// hears what time it is.
+pub fn note(fill: impl FnOnce(&mut Line<'_>, Instant)) {
     let _ = LINES.try_with(|lines| {
         if let Ok(mut lines) = lines.try_borrow_mut() {
-            lines.add(arrival, answer, trace, config);
+            lines.add(fill);
         }
     });
 }
@@ -118,13 +113,7 @@ impl Lines {
         self.lines = 0;
     }
 
-    fn add(
-        &mut self,
-        arrival: &Arrival,
-        answer: &Answer<'_>,
-        trace: Option<&Context>,
-        config: &str,
-    ) {
+    fn add(&mut self, fill: impl FnOnce(&mut Line<'_>, Instant)) {
         let Some((_, format)) = SINK.get() else {
             return;
         };
@@ -141,23 +130,7 @@ impl Lines {
             Format::Text => Line::begin_text(&mut self.bytes, opening, false),
         };
         line.raw_key("\"request\",\"target\":\"access\"", "request");
-        fill(&mut line, arrival, answer);
-        field!(line, "duration_ms");
-        line.millis(micros_of(now.saturating_duration_since(arrival.started)));
-        if let Some(upstream) = &answer.upstream {
-            field!(line, "upstream_ms");
-            line.millis(micros_of(upstream.took));
-        }
-        if let Some(trace) = trace {
-            field!(line, "trace_id");
-            line.plain(&hex(&trace.trace_id));
-            if trace.is_sampled {
-                field!(line, "span_id");
-                line.plain(&hex(&trace.span_id));
-            }
-        }
-        field!(line, "config.sha256");
-        line.plain(config);
+        fill(&mut line, now);
         line.end();
         self.lines += 1;
         if self.bytes.len() >= BYTES_ENOUGH {
@@ -206,57 +179,6 @@ impl Clock {
 
 fn in_words(seconds: u64) -> [u8; 19] {
     second(i64::try_from(seconds).unwrap_or_default())
-}
-
-fn fill(line: &mut Line<'_>, arrival: &Arrival, answer: &Answer<'_>) {
-    let status = answer.response.status().as_u16();
-    field!(line, "request.id");
-    line.plain(arrival.request_id.as_str());
-    if let Some(tenant) = answer.tenant {
-        field!(line, "tenant.id");
-        line.plain(tenant);
-    }
-    if let Some(token) = answer.token {
-        field!(line, "token.id");
-        line.plain(token);
-    }
-    field!(line, "client.address");
-    match arrival.peer {
-        Peer::Tcp(address) => line.ip(address.ip()),
-        Peer::Unix { .. } => line.text(&arrival.peer.to_string()),
-    }
-    field!(line, "http.request.method");
-    line.plain(arrival.method);
-    if answer.is_on_route {
-        field!(line, "http.route");
-        line.plain(crate::pipeline::contract::ROUTE);
-    }
-    field!(line, "http.response.status_code");
-    line.number(status.into());
-    field!(line, "network.protocol.version");
-    line.plain(arrival.protocol_version());
-    // OpenTelemetry: the status alone says it where the upstream said no.
-    if let Some(code) = answer.code.of_refusal() {
-        field!(line, "error.type");
-        line.plain(code);
-    }
-    if let Some(reason) = &answer.reason {
-        field!(line, "reason");
-        line.text(reason);
-    }
-    if let Some(outcome) = answer.outcome {
-        field!(line, "outcome");
-        line.plain(outcome.as_str());
-    }
-    let attempts = answer.upstream.as_ref().map_or(0, |up| up.attempts.len());
-    if let Some(again @ 1..) = attempts.checked_sub(1) {
-        field!(line, "http.request.resend_count");
-        line.number(u64::try_from(again).unwrap_or(u64::MAX));
-    }
-}
-
-fn micros_of(span: Duration) -> u64 {
-    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -41,7 +41,7 @@ macro_rules! field {
         $line.raw_key(concat!(",\"", $name, "\":"), concat!(" ", $name, "="))
     };
 }
-pub(super) use field;
+pub(crate) use field;
 
 impl<'a> Line<'a> {
     /// Begins a line in JSON, up to where the message stands.

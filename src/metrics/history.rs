@@ -6,11 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
+use super::shard::Shard;
+use crate::{
+    code::Code,
     histogram::{Merged, REQUEST},
-    shard::Shard,
 };
-use crate::pipeline::code::Code;
 
 /// How far apart samples are, at least.
 const EVERY: Duration = Duration::from_secs(5);
@@ -160,7 +160,7 @@ fn quantile(from: &Merged, until: &Merged, share: f64) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::histogram::Histogram;
+    use crate::histogram::Histogram;
 
     #[test]
     fn a_quantile_lies_in_its_bucket_and_only_new_observations_count() {

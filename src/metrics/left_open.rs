@@ -2,10 +2,8 @@
 
 use std::collections::HashMap;
 
-use crate::{
-    audit::{OutcomeKind, Replayed},
-    config::snapshot::Snapshot,
-};
+use super::TenantCounts;
+use crate::audit::{OutcomeKind, Replayed};
 
 /// How many there are of each tenant, while a start reads the trail.
 #[derive(Debug, Default)]
@@ -20,13 +18,12 @@ impl LeftOpen {
     }
 
     /// Counts them as what the start made of them, for the tenants that are still there.
-    pub fn finish(self, snapshot: &Snapshot) {
+    pub fn finish<'a>(self, tenants: impl IntoIterator<Item = (&'a str, &'a TenantCounts)>) {
         if self.0.is_empty() {
             return;
         }
-        for tenant in snapshot.tenants() {
-            let calls = self.0.get(&*tenant.name);
-            if let (Some(calls), Some(block)) = (calls, tenant.counts.of(0)) {
+        for (name, counts) in tenants {
+            if let (Some(calls), Some(block)) = (self.0.get(name), counts.of(0)) {
                 block.ended(OutcomeKind::InDoubt, *calls);
             }
         }

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::{ids::RequestId, pipeline::code::Code};
+use crate::{code::Code, ids::RequestId};
 
 /// How many of each kind are kept: by each worker, and shown.
 pub const KEPT_MAX: usize = 25;

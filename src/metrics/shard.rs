@@ -11,19 +11,16 @@ use std::{
 };
 
 use super::{
-    histogram::{Histogram, OVERHEAD, REQUEST, WAIT},
     recent::{Incident, Recent, is_failure},
-    status::{self, STATUSES},
+    status,
+    status::STATUSES,
     tenant::{Block, OpenCall, TenantCounts},
 };
 use crate::{
     closed_list::closed_list,
-    pipeline::{
-        code::Code,
-        limit::Backend,
-        refusal::{AuthFailure, LimitedBy},
-    },
-    server::ConnectionEnd,
+    code::{AuthFailure, Code, ConnectionEnd, LimitedBy},
+    histogram::{Histogram, OVERHEAD, REQUEST, WAIT},
+    limits::Backend,
 };
 
 closed_list! {
@@ -68,38 +65,38 @@ pub type Ended = Result<u16, UpstreamError>;
 #[repr(align(128))]
 pub struct Shard {
     worker: usize,
-    pub(super) unknown: Block,
-    pub(super) durations: [Histogram<17>; Code::COUNT],
-    pub(super) overhead: Histogram<11>,
-    pub(super) waits: Histogram<9>,
-    pub(super) auth_failures: [AtomicU64; AuthFailure::COUNT],
-    pub(super) panics: AtomicU64,
-    pub(super) failures: AtomicU64,
-    pub(super) recent: Recent,
-    pub(super) connections: Box<[Connections]>,
-    pub(super) connections_refused: [AtomicU64; ConnectionEnd::COUNT],
-    pub(super) upstream: UpstreamCounts,
+    pub(crate) unknown: Block,
+    pub(crate) durations: [Histogram<17>; Code::COUNT],
+    pub(crate) overhead: Histogram<11>,
+    pub(crate) waits: Histogram<9>,
+    pub(crate) auth_failures: [AtomicU64; AuthFailure::COUNT],
+    pub(crate) panics: AtomicU64,
+    pub(crate) failures: AtomicU64,
+    pub(crate) recent: Recent,
+    pub(crate) connections: Box<[Connections]>,
+    pub(crate) connections_refused: [AtomicU64; ConnectionEnd::COUNT],
+    pub(crate) upstream: UpstreamCounts,
 }
 
 /// The connections of one listener.
 #[derive(Debug, Default)]
 pub struct Connections {
-    pub(super) begun: AtomicU64,
-    pub(super) ended: AtomicU64,
+    pub(crate) begun: AtomicU64,
+    pub(crate) ended: AtomicU64,
 }
 
 /// What is counted of the upstream.
 #[derive(Debug)]
 pub struct UpstreamCounts {
-    pub(super) answers: [AtomicU64; STATUSES.len()],
-    pub(super) errors: [AtomicU64; UpstreamError::COUNT],
-    pub(super) durations: Histogram<17>,
-    pub(super) connected: AtomicU64,
-    pub(super) connect_errors: [AtomicU64; ConnectFailure::COUNT],
-    pub(super) connect_durations: Histogram<17>,
-    pub(super) retries: [AtomicU64; UpstreamError::COUNT],
-    pub(super) other_retries: [AtomicU64; OtherRetry::COUNT],
-    pub(super) budget_exhausted: AtomicU64,
+    pub(crate) answers: [AtomicU64; STATUSES.len()],
+    pub(crate) errors: [AtomicU64; UpstreamError::COUNT],
+    pub(crate) durations: Histogram<17>,
+    pub(crate) connected: AtomicU64,
+    pub(crate) connect_errors: [AtomicU64; ConnectFailure::COUNT],
+    pub(crate) connect_durations: Histogram<17>,
+    pub(crate) retries: [AtomicU64; UpstreamError::COUNT],
+    pub(crate) other_retries: [AtomicU64; OtherRetry::COUNT],
+    pub(crate) budget_exhausted: AtomicU64,
 }
 
 /// An open connection; counted as ended when dropped.

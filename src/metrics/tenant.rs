@@ -6,10 +6,11 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use super::status::{self, STATUSES};
+use super::{status, status::STATUSES};
 use crate::{
     audit::OutcomeKind,
-    pipeline::{code::Code, limit::Backend, refusal::LimitedBy},
+    code::{Code, LimitedBy},
+    limits::Backend,
 };
 
 /// Answers passed on, by status, and then refusals, by code.

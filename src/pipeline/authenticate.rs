@@ -1,18 +1,14 @@
 //! [`Call`](super::contract::Call) → [`Identity`]: which tenant a token belongs to.
 
-mod failures;
-
 use http::HeaderMap;
 use jiff::Timestamp;
 
-pub use self::failures::FailedAuth;
-use super::refusal::{AuthFailure, LimitedBy, Refusal};
+use super::refusal::Refusal;
 use crate::{
-    config::{
-        settings::{TokenEntry, TokenState},
-        snapshot::{Snapshot, Tenant},
-    },
-    server::Peer,
+    arrival::Peer,
+    code::{AuthFailure, LimitedBy},
+    config::settings::{TokenEntry, TokenState},
+    snapshot::{Snapshot, Tenant},
     token::{BadToken, NoBearer, Token, bearer},
 };
 

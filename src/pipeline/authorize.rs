@@ -1,7 +1,10 @@
 //! [`Identity`] → [`Permit`]: whether this tenant may touch this user.
 
 use super::{authenticate::Identity, contract::Call, refusal::Refusal};
-use crate::config::{settings::Mode, settings::TokenEntry, snapshot::Tenant};
+use crate::{
+    config::settings::{Mode, TokenEntry},
+    snapshot::Tenant,
+};
 
 /// Proof that the tenant may delete this credential.
 #[derive(Debug, Clone, Copy)]

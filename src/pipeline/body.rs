@@ -9,7 +9,7 @@ use http_body::{Body, Frame};
 use tokio::time::timeout;
 
 use super::refusal::Refusal;
-use crate::{config::settings::Bounds, server::Arrival};
+use crate::{arrival::Arrival, config::settings::Bounds};
 
 /// What is said of a body that is not whole.
 const CUT: Refusal = Refusal::MalformedRequest("the body ended early or was framed wrongly");

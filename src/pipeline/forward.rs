@@ -33,9 +33,9 @@ use self::{attempt::Connections, outcome::Furthest};
 use super::{inject::UpstreamRequest, record::Recorded};
 use crate::{
     audit::Sent,
-    config::snapshot::Target,
     key_ring::{KeyRing, Share},
     metrics::Shard,
+    snapshot::Target,
     timers::Timers,
 };
 

@@ -2,12 +2,8 @@
 
 use std::fmt;
 
-use http::HeaderValue;
-
 use super::record::Recorded;
-use crate::{
-    USER_AGENT, config::snapshot::Target, ids::RequestId, secret::UpstreamKey, server::Arrival,
-};
+use crate::{arrival::Arrival, ids::RequestId, secret::UpstreamKey, snapshot::Target};
 
 /// Room for a request with a key and ids of the usual length, in bytes.
 const USUAL_BYTES: usize = 512;
@@ -41,37 +37,6 @@ impl UpstreamRequest<'_> {
 impl fmt::Debug for UpstreamRequest<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("UpstreamRequest(redacted)")
-    }
-}
-
-/// What all requests to one upstream have in common, made once.
-#[derive(Debug)]
-pub struct Frame {
-    /// From behind the path to the key.
-    before_key: Box<[u8]>,
-    /// From behind the key to the value of `via`.
-    behind_key: Box<[u8]>,
-}
-
-impl Frame {
-    /// Of requests to this host with this version.
-    pub fn new(authority: &HeaderValue, api_version: &HeaderValue) -> Self {
-        let before = [
-            b" HTTP/1.1\r\nhost: ",
-            authority.as_bytes(),
-            b"\r\nauthorization: ",
-        ];
-        let behind = [
-            b"\r\nx-api-version: ",
-            api_version.as_bytes(),
-            b"\r\naccept: application/json\r\nuser-agent: ",
-            USER_AGENT.as_bytes(),
-            b"\r\nvia: ",
-        ];
-        Self {
-            before_key: before.concat().into(),
-            behind_key: behind.concat().into(),
-        }
     }
 }
 

@@ -5,15 +5,15 @@ use tokio::time::Instant;
 
 use super::{
     authorize::Permit,
-    code::Code,
     forward::Outcome,
     limit::{Admitted, Health},
     refusal::Refusal,
 };
 use crate::{
+    arrival::Arrival,
     audit::{Intent, IntentRecord, OutcomeRecord, OutcomeWritten, WorkerTrail},
+    code::Code,
     metrics::{OpenCall, Shard},
-    server::Arrival,
 };
 
 /// Proof that the trail durably holds the intent to carry out an admitted call.

@@ -3,8 +3,12 @@
 
 use std::time::Duration;
 
-use super::{code::Code, forward::Failure};
-use crate::{audit::Sent, closed_list::closed_list};
+use super::forward::Failure;
+use crate::{
+    audit::Sent,
+    code::{AuthFailure, Code, LimitedBy},
+    limits::Refused,
+};
 
 /// Why the gateway answers by itself. The names are those of the `code` field.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,39 +73,6 @@ pub enum Refusal {
     },
 }
 
-closed_list! {
-    /// Why a token was refused: for the trail and the metrics, never for the caller.
-    #[derive(PartialOrd, Ord, Hash)]
-    pub enum AuthFailure {
-        /// No `Authorization` field.
-        Missing => "missing",
-        /// Several of them, another scheme, or not a token's form.
-        Malformed => "malformed",
-        /// A token's form with a wrong checksum.
-        Checksum => "checksum",
-        /// No tenant has it.
-        Unknown => "unknown",
-        /// Its `expires` has passed.
-        Expired => "expired",
-        /// Its `not_before` is yet to come.
-        NotYetValid => "not_yet_valid",
-    }
-}
-
-closed_list! {
-    /// Whose limit refused a call, as problems and metrics name it.
-    pub enum LimitedBy {
-        /// The tenant's own.
-        Tenant => "tenant",
-        /// The one shared by all tenants of a key.
-        Key => "key",
-        /// The upstream's: it answered 429 and closed the key's gate.
-        Upstream => "upstream",
-        /// The one on failed authentications of a peer.
-        Unauthenticated => "unauthenticated",
-    }
-}
-
 impl Refusal {
     /// The stable name that callers, trail and metrics see.
     pub fn code(&self) -> Code {
@@ -150,15 +121,6 @@ impl Refusal {
         }
     }
 
-    /// The same, with another time after which a retry can pass, where it has one.
-    pub fn with_retry_after(mut self, span: Duration) -> Self {
-        if let Self::RateLimited { retry_after, .. } | Self::CircuitOpen { retry_after } = &mut self
-        {
-            *retry_after = span;
-        }
-        self
-    }
-
     /// What trail and logs add to the code; never shown to callers.
     pub fn reason(&self) -> Option<&str> {
         match self {
@@ -179,5 +141,25 @@ impl Refusal {
                 | Self::HeadersTooLarge
                 | Self::Draining
         )
+    }
+}
+
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::RateLimited {
+                by,
+                policy,
+                retry_after,
+                by_store,
+            } => Self::RateLimited {
+                by,
+                policy,
+                retry_after,
+                by_store,
+            },
+            Refused::CircuitOpen { retry_after } => Self::CircuitOpen { retry_after },
+            Refused::QueueFull => Self::Overloaded,
+        }
     }
 }

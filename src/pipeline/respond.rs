@@ -12,16 +12,17 @@ use http_body_util::Full;
 use tokio::time::Instant;
 
 use super::{
-    code::Code,
     contract::route_text,
     forward::{Failure, Outcome, UpstreamAnswer},
-    limit::{Limits, seconds_up},
-    refusal::{LimitedBy, Refusal},
+    refusal::Refusal,
     room::Room,
 };
 use crate::{
-    audit::{self, OutcomeWritten, Sent},
-    server::Arrival,
+    arrival::Arrival,
+    audit,
+    audit::{OutcomeWritten, Sent},
+    code::{Code, LimitedBy},
+    limits::{Limits, seconds_up},
 };
 
 /// The IANA problem type of a spent limit (draft-ietf-httpapi-ratelimit-headers-10 §6).

@@ -12,19 +12,18 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{
-    Pipeline, limit, record,
-    respond::{
-        self,
-        tests::{field, json},
-    },
+    Pipeline, limit, record, respond,
+    respond::tests::{field, json},
 };
 use crate::{
+    arrival::Arrival,
     audit::{Options, Trail},
-    config::{self, snapshot},
+    load,
     metrics::Shard,
     secret::{ApiKey, UpstreamKey},
-    server::Arrival,
-    simulated_alloy::{self, Behaviour, SimulatedAlloy},
+    simulated_alloy,
+    simulated_alloy::{Behaviour, SimulatedAlloy},
+    snapshot,
     token::NewToken,
 };
 
@@ -91,7 +90,7 @@ fn stage_with(tokens: &[NewToken; 6], upstream: &str, of_all: &str) -> Stage {
     );
     let path = directory.path().join("config.yaml");
     fs::write(&path, text).unwrap();
-    let loaded = config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
+    let loaded = load::file(&path).unwrap_or_else(|problems| panic!("{problems}"));
     let snapshot = snapshot::build(&loaded.settings, &loaded.digest, None).unwrap();
     let snapshot = snapshot.with_lasting();
     let options = Options {

@@ -2,12 +2,10 @@
 //! reason to hold up what a config revokes.
 
 use crate::{
-    config::{
-        problem::Problem,
-        settings::Settings,
-        snapshot::{self, Snapshot},
-    },
+    config::{problem::Problem, settings::Settings},
     secret::MacKey,
+    ship, snapshot,
+    snapshot::Snapshot,
 };
 
 /// What a start would read, held against what is in use. What can't be read is no other.
@@ -41,7 +39,7 @@ impl NextStart {
         let store = settings.limits_store.as_ref();
         let store = store.and_then(|store| snapshot::store(store, &mut problems));
         let both = in_use.snapshot.store.as_ref().zip(store);
-        let ship = snapshot::ship(&settings.audit);
+        let ship = ship::check(&settings.audit);
         problems.extend(ship.err().into_iter().flatten());
         warnings.extend(problems.into_iter().map(|problem| Problem {
             message: format!(

@@ -12,13 +12,14 @@ use super::{
     next_start::{InUse, NextStart},
 };
 use crate::{
+    config,
     config::{
-        self, Loaded, named,
+        Loaded,
         problem::{Problem, Problems},
         settings::Settings,
-        snapshot::{self, Built, Snapshot},
     },
-    named_file,
+    load, named_file, snapshot,
+    snapshot::{Built, Snapshot},
 };
 
 /// What a config is read against.
@@ -93,7 +94,7 @@ impl Basis {
             let settings = Arc::clone(&self.settings);
             return Ok(Loaded::read_once(settings, &self.snapshot.digest));
         }
-        config::load(&self.path)
+        load::file(&self.path)
     }
 
     fn valid(&self, mut loaded: Loaded) -> Result<Valid, Problems> {
@@ -105,7 +106,7 @@ impl Basis {
             mac_key: self.mac_key.as_deref(),
         };
         let next_start = NextStart::look(&loaded.settings, in_use, &mut loaded.warnings);
-        let found = loaded.all_warnings(built.snapshot(), Some(&self.settings));
+        let found = load::warnings(&loaded, built.snapshot(), Some(&self.settings));
         Ok(Valid {
             settings: loaded.settings,
             built,
@@ -117,7 +118,7 @@ impl Basis {
     /// Also what the next start could not bind is told now, while somebody looks.
     fn build(&self, loaded: &Loaded) -> Result<Built, Vec<Problem>> {
         let built = snapshot::build(&loaded.settings, &loaded.digest, Some(&self.snapshot));
-        let of_next = named::unbindable_after(&loaded.settings, &self.settings);
+        let of_next = load::unbindable_after(&loaded.settings, &self.settings);
         match built {
             Ok(built) if of_next.is_empty() => Ok(built),
             built => {

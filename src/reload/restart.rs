@@ -1,10 +1,7 @@
 //! What can't be changed in a running gateway.
 
 use super::{Reloader, next_start::NextStart};
-use crate::{
-    config::settings::{Admin, Bounds, Listen, Settings},
-    fleet,
-};
+use crate::config::settings::{Admin, Bounds, LimitsStore, Listen, Settings};
 
 impl Reloader {
     /// What differs and can't be changed in a running gateway; `next` is what the next
@@ -95,7 +92,7 @@ fn bounds_fields(before: &Bounds, after: &Bounds) -> [(&'static str, bool); 3] {
 fn is_same_store(before: &Settings, after: &Settings) -> bool {
     let but_replicas = |settings: &Settings| {
         let store = settings.limits_store.clone();
-        store.map(|store| fleet::Settings {
+        store.map(|store| LimitsStore {
             replicas: 1,
             ..store
         })

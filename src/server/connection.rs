@@ -25,8 +25,6 @@ use tokio::{
 };
 
 use super::{
-    arrival::{Arrival, Caller, Peer},
-    connection_end::ConnectionEnd,
     frame_guard::FrameGuard,
     guarded_stream::{Guard, GuardedStream},
     head_guard::HeadGuard,
@@ -36,7 +34,11 @@ use super::{
     turn::Begin,
     watchdog::Watchdog,
 };
-use crate::config::settings::Bounds;
+use crate::{
+    arrival::{Arrival, Caller, Peer},
+    code::ConnectionEnd,
+    config::settings::Bounds,
+};
 
 /// The HTTP/2 connection preface (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

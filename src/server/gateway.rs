@@ -11,17 +11,12 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
-    inherited::Inherited,
-    listener::{self, Listening},
-    shared::Shared,
-    worker::{self, Together},
+    inherited::Inherited, listener, listener::Listening, shared::Shared, worker, worker::Together,
 };
 use crate::{
     audit::Trail,
-    config::{
-        settings::{ListenAddress, Settings},
-        snapshot::Snapshot,
-    },
+    config::settings::{ListenAddress, Settings},
+    snapshot::Snapshot,
 };
 
 /// How long the end itself may take once no call is waited for any more: a disk

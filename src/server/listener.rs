@@ -13,8 +13,8 @@ use std::{
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use super::inherited::Inherited;
-use crate::config::{
-    settings::{Listen, ListenAddress},
+use crate::{
+    config::settings::{Listen, ListenAddress},
     snapshot::group_id,
 };
 

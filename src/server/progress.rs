@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
@@ -11,7 +11,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{phases::Phase, turn::Turns, watchdog::Watchdog};
-use crate::config::settings::Bounds;
+use crate::{arrival::Malformed, config::settings::Bounds};
 
 /// A connection is looked at so many times in its idle time: it ends at most
 /// such a part of it too late.
@@ -38,22 +38,6 @@ pub struct Progress {
     watchdog: Watchdog,
     /// What the watchdog says; see [`Word`].
     word: AtomicU8,
-}
-
-/// What of a connection's bytes must be refused, once it is found; cheap to clone.
-#[derive(Debug, Clone, Default)]
-pub struct Malformed(Arc<OnceLock<&'static str>>);
-
-impl Malformed {
-    /// What it is, if anything was found.
-    pub fn get(&self) -> Option<&'static str> {
-        self.0.get().copied()
-    }
-
-    fn set(&self, what: &'static str) {
-        // What was found first counts: nothing behind it is looked at.
-        let _ = self.0.set(what);
-    }
 }
 
 /// What a guard found at the end of the bytes that were read.

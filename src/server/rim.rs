@@ -17,13 +17,14 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 
 use self::berths::{Berths, Work};
-use super::{arrival::Arrival, shared::Shared};
+use super::{access, shared::Shared};
 use crate::{
+    arrival::Arrival,
     audit::Sent,
-    config::snapshot::Snapshot,
-    logging::access,
+    code::Code,
     metrics::Shard,
-    pipeline::{Answer, Pipeline, code::Code, refusal::Refusal, respond},
+    pipeline::{Answer, Pipeline, refusal::Refusal, respond},
+    snapshot::Snapshot,
     traces::{Finished, Traces},
 };
 
@@ -108,9 +109,7 @@ impl Rim {
             let is_known = answer.tenant.is_some();
             traces.judged(trace, arrival.request_id, is_known)
         });
-        if access::is_wanted(answer.response.status().as_u16()) {
-            access::answered(arrival, &answer, trace.as_ref(), &snapshot.digest);
-        }
+        access::answered(arrival, &answer, trace.as_ref(), &snapshot.digest);
         let was_sent = answer.upstream.is_some();
         let response = match (traces, trace) {
             (Some(traces), Some(trace)) if trace.is_sampled => {

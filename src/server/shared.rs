@@ -18,16 +18,12 @@ use super::{
 };
 use crate::{
     audit::Trail,
-    config::{
-        settings::{ListenAddress, Settings},
-        snapshot::Snapshot,
-    },
+    config::settings::{ListenAddress, Settings},
+    limits::{InFlight, InFlightCount},
     metrics::Metrics,
-    pipeline::{
-        forward::RetryBudget,
-        limit::{InFlight, InFlightCount},
-    },
+    pipeline::forward::RetryBudget,
     ship,
+    snapshot::Snapshot,
     traces::Traces,
 };
 

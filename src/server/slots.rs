@@ -7,8 +7,10 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::arrival::{Origin, Peer};
-use crate::config::settings::Bounds;
+use crate::{
+    arrival::{Origin, Peer},
+    config::settings::Bounds,
+};
 
 /// Counts connections over all workers and listeners.
 #[derive(Debug)]

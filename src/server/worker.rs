@@ -16,9 +16,8 @@ use tokio::{
 };
 
 use super::{
-    arrival::Peer,
-    connection::{self, ConnectionContext},
-    connection_end::ConnectionEnd,
+    connection,
+    connection::ConnectionContext,
     driver,
     listener::{Backlog, Listening, ListeningSocket},
     phases::Phase,
@@ -27,7 +26,9 @@ use super::{
     watchdog::Watchdog,
 };
 use crate::{
+    arrival::Peer,
     audit::{Flusher, WorkerTrail},
+    code::ConnectionEnd,
     fault_point::FaultPoint,
     fleet::{Client, Role},
     metrics::Shard,

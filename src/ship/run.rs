@@ -10,15 +10,15 @@ use tokio::{
 use uuid::Uuid;
 
 use super::{
-    State,
-    cursor::{self, Anew, Cursor},
+    State, cursor,
+    cursor::{Anew, Cursor},
     database::{Database, in_time},
     fault::{Failure, Reason},
     host_name, schema, write,
 };
 use crate::{
     audit::{Tail, Trail},
-    config::{settings::Ship, snapshot},
+    config::settings::Ship,
     ids::random,
     named_file,
 };
@@ -105,7 +105,7 @@ impl Work {
     /// Where it is: read anew, since passwords are changed. As while a reload reads, a
     /// pipe is refused: whoever writes into it may never come.
     fn database(&self) -> Result<Database, Failure> {
-        let (database, _) = named_file::while_running(|| snapshot::database(&self.settings));
+        let (database, _) = named_file::while_running(|| super::way::database(&self.settings));
         database
             .map(Database::for_writing)
             .map_err(|problem| Failure::new(Reason::Config, problem.to_string()))

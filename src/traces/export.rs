@@ -10,12 +10,12 @@ use tokio::{
 };
 
 use super::{
-    Settings, Traces, Way,
+    Traces,
     encode::Message,
     finished::Finished,
     post::{Collector, Delivery},
 };
-use crate::ids::random;
+use crate::{config::settings::Otlp, ids::random, snapshot::otlp::Way};
 
 /// How long spans wait for others.
 const GATHER: Duration = Duration::from_secs(1);
@@ -45,7 +45,7 @@ struct Work {
 
 impl Exporter {
     /// Starts sending what `traces` is given, on the runtime that this is called on.
-    pub fn start(traces: Arc<Traces>, settings: &Settings, way: Way) -> Self {
+    pub fn start(traces: Arc<Traces>, settings: &Otlp, way: Way) -> Self {
         let (closing, closes) = watch::channel(false);
         let work = Work {
             traces,

@@ -14,8 +14,9 @@ use super::{
     encode::Message,
 };
 use crate::{
+    arrival::{Arrival, Peer},
     audit::OutcomeKind,
-    config::{settings::UpstreamUrl, snapshot::Target},
+    config::settings::UpstreamUrl,
     ids::RequestId,
     pipeline::{
         Answer,
@@ -23,7 +24,7 @@ use crate::{
         forward::{Attempt, Attempts},
         respond::Body,
     },
-    server::{Arrival, Peer},
+    snapshot::Target,
 };
 
 /// The path as far as it may be told.

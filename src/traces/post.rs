@@ -13,7 +13,8 @@ use tokio::{
     task::AbortHandle,
 };
 
-use super::{Settings, Way, encode::partial_success};
+use super::encode::partial_success;
+use crate::{config::settings::Otlp, snapshot::otlp::Way};
 
 /// The longest answer that is read, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
@@ -24,7 +25,7 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
 /// The way to the collector, with a connection that is kept.
 pub struct Collector {
-    settings: Settings,
+    settings: Otlp,
     way: Way,
     kept: Option<Connection>,
 }
@@ -54,7 +55,7 @@ pub enum Delivery {
 
 impl Collector {
     /// Nothing is connected yet.
-    pub fn new(settings: Settings, way: Way) -> Self {
+    pub fn new(settings: Otlp, way: Way) -> Self {
         Self {
             settings,
             way,

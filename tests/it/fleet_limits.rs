@@ -9,11 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use alloy_gateway::config::settings::Window;
-use alloy_gateway::fleet::{
-    gcra::{Bucket, Shape, take_all},
-    resp::Reply,
-    share::Ceilings,
+use alloy_gateway::{
+    config::settings::Window,
+    fleet::resp::Reply,
+    gcra::{Bucket, Shape, share::Ceilings, take_all},
 };
 
 use crate::support::{

@@ -2,8 +2,7 @@
 
 use super::{Facts, KeyFacts, StoreFacts, until, words};
 use crate::{
-    audit::DiskSpace, config::snapshot::Use, containment::Freeze, pipeline::limit::BreakerState,
-    token::EXPIRES_SOON,
+    audit::DiskSpace, containment::Freeze, limits::BreakerState, snapshot::Use, token::EXPIRES_SOON,
 };
 
 /// What the start found of the trail, if it is not intact.

@@ -12,11 +12,7 @@ use super::{
     until,
     words::{Text, bytes, moment, rate, seconds, since, span},
 };
-use crate::{
-    config::settings::Mode,
-    metrics::Span,
-    pipeline::{code::Code, limit::BreakerState},
-};
+use crate::{code::Code, config::settings::Mode, limits::BreakerState, metrics::Span};
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");

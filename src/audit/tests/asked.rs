@@ -2,7 +2,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{super::chain::Hasher, *};
+use super::*;
+use crate::audit::chain::Hasher;
 
 const KEY: &[u8] = b"0123456789abcdef0123456789abcdef";
 

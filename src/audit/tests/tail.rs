@@ -2,14 +2,12 @@
 
 use std::{fs, path::Path};
 
-use super::{
-    super::{
-        chain::{Hash, Head},
-        follow::Follower,
-        segment,
-        tail::{Batch, Holds, Tail, first_heads, holds},
-    },
-    lines, written,
+use super::{lines, written};
+use crate::audit::{
+    chain::{Hash, Head},
+    follow::Follower,
+    segment,
+    tail::{Batch, Holds, Tail, first_heads, holds},
 };
 
 /// A record whose hash tells its number and what it is.

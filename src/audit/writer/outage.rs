@@ -6,17 +6,16 @@ use std::{
 };
 
 use super::{TICK, Writer, kept};
-use crate::{
-    audit::{
-        cause::{Misplaced, Unwritable},
-        disk::Lock,
-        event,
-        queue::{CHANGES_MAX, Entry, Kind},
-        reader::{Scope, scan_one},
-        record::Fragment,
-        segment::{self, Segment},
-    },
-    metrics::TrailOp,
+use crate::audit::{
+    TrailOp,
+    cause::{Misplaced, Unwritable},
+    disk::Lock,
+    event,
+    queue::{CHANGES_MAX, Entry, Kind},
+    reader::{Scope, scan_one},
+    record::Fragment,
+    segment,
+    segment::Segment,
 };
 
 /// Bytes that one record takes at most, as far as the reserve is concerned.

@@ -8,10 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
-    audit::{disk::Disk, queue::Queue, segment::Sealed},
-    metrics::TrailOp,
-};
+use crate::audit::{TrailOp, disk::Disk, queue::Queue, segment::Sealed};
 
 /// With `relaxed`, the segment before the one that is written, if it is of this run, and
 /// the entry of this one in the directory are made durable beside it.

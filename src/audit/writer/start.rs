@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     audit::{
-        Options,
+        Options, TrailOp,
         chain::Hasher,
         collected::new_chain,
         disk::{Disk, Lock},
@@ -19,7 +19,6 @@ use crate::{
         segment::Segment,
     },
     config::settings::{Audit, Durability},
-    metrics::TrailOp,
 };
 
 impl Writer {

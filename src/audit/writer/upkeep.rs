@@ -10,14 +10,15 @@ use std::{
 use super::{TICK, Writer, kept, settling::ToSettle};
 use crate::{
     audit::{
+        TrailOp,
         cause::Misplaced,
         event,
         queue::{Entry, Kind},
         record::Fragment,
-        segment::{self, Sealed, Segment},
+        segment,
+        segment::{Sealed, Segment},
     },
     config::settings::{Checkpoint, Durability},
-    metrics::TrailOp,
 };
 
 /// A difference between the clocks that is no drift.

@@ -8,10 +8,8 @@ use super::{KEYED_FROM_NEEDS, Trail, stop::Stop, useful};
 use crate::{
     audit::Known,
     cli::{ConfigFile, process::block_on},
-    config::{
-        settings::{SecretSource, Ship, Trust},
-        snapshot,
-    },
+    config::settings::{SecretSource, Ship, Trust},
+    ship,
     ship::{Database, Failure},
 };
 
@@ -101,7 +99,7 @@ impl Source {
             // Whoever writes sslmode=disable by hand means it.
             allow_plaintext: true,
         };
-        let found = snapshot::database(&ship);
+        let found = ship::database(&ship);
         found.map_err(|problem| {
             Stop::Failure(anyhow!(problem.message).context(file.display().to_string()))
         })
@@ -133,5 +131,5 @@ fn of_config(file: &ConfigFile) -> Result<Database, Stop> {
     let Some(ship) = &loaded.settings.audit.ship else {
         return Err(anyhow!("{}: there is no audit.ship in it", file.path.display()).into());
     };
-    snapshot::database(ship).map_err(|problem| Stop::of(loaded.locate(vec![problem])))
+    ship::database(ship).map_err(|problem| Stop::of(loaded.locate(vec![problem])))
 }

@@ -15,7 +15,7 @@ use anyhow::{Context, bail};
 use crate::{
     admin::Admin,
     cli::start::Ready,
-    config,
+    load,
     reload::Reloader,
     server::{Drain, Gateway, Inherited},
     simulated_alloy::{self, SimulatedAlloy},
@@ -66,7 +66,7 @@ impl Stage {
         let text = config_text(&alloy.url(), listen, &billing, &support);
         let path = directory.0.join("config.yaml");
         fs::write(&path, text)?;
-        let loaded = config::load(&path).map_err(|problems| anyhow::anyhow!("{problems}"))?;
+        let loaded = load::file(&path).map_err(|problems| anyhow::anyhow!("{problems}"))?;
         let ready = Ready::read(&loaded).map_err(|problems| anyhow::anyhow!("{problems}"))?;
         let trail = ready.open_trail(&loaded)?;
         let gateway = Gateway::start(

@@ -13,12 +13,13 @@ use crate::{
         output::{err, errln, outln},
         process,
     },
-    config::{Loaded, did_you_mean, quote, snapshot},
+    config::{Loaded, did_you_mean, quote},
     containment::{
         Freeze, Scope,
         register::{Entry, Register},
     },
     fleet::{Client, Role, Store, Trouble},
+    snapshot,
 };
 
 /// By when the store must have answered.

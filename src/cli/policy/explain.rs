@@ -8,16 +8,18 @@ use serde_json::{Value, json};
 
 use super::Args;
 use crate::{
+    code::Code,
     config::{
         did_you_mean, expected_id, quote,
         settings::{
             FreezeAfter, Key, Mode, Settings, Tenant, TokenEntry, TokenState, Users, Window,
         },
-        show_duration, snapshot,
+        show_duration,
     },
-    fleet::share::Ceilings,
+    gcra::share::Ceilings,
     ids::{CredentialId, IdGrammar, UserId},
-    pipeline::{code::Code, respond},
+    pipeline::respond,
+    snapshot,
     token::looks_like_token,
 };
 

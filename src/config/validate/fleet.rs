@@ -4,17 +4,17 @@ use super::{check::Check, secret, upstream};
 use crate::{
     config::{
         problem::FieldPath,
-        ranges, raw,
-        settings::{self, SecretSource},
+        ranges, raw, settings,
+        settings::{LimitsStore, SecretSource},
     },
-    fleet::{Settings, share::Ceilings},
+    gcra::share::Ceilings,
 };
 
 /// What stands before every name in the store by default.
 const PREFIX: &str = "alloy-gateway";
 
 /// Where a fleet shares its limits.
-pub fn store(check: &mut Check, raw: raw::LimitsStore, allow_inline: bool) -> Settings {
+pub fn store(check: &mut Check, raw: raw::LimitsStore, allow_inline: bool) -> LimitsStore {
     let at = |name: &'static str| FieldPath::root().key("limits_store").key(name);
     let redis_at = |name: &'static str| at("redis").key(name);
     let redis = check.required(at("redis"), raw.redis);
@@ -32,7 +32,7 @@ pub fn store(check: &mut Check, raw: raw::LimitsStore, allow_inline: bool) -> Se
     let replicas = check.required(at("replicas"), raw.replicas);
     let prefix = raw.prefix.unwrap_or_else(|| PREFIX.to_owned());
     check.name(at("prefix"), &prefix);
-    Settings {
+    LimitsStore {
         url,
         is_cluster: redis.cluster.unwrap_or(false),
         trust: upstream::trust(check, &redis_at("trust"), redis.trust),
@@ -80,7 +80,7 @@ pub fn shares_are_within_the_limits(check: &mut Check, settings: &settings::Sett
 mod tests {
     use std::path::Path;
 
-    use crate::config::{named, parse, snapshot};
+    use crate::{config::parse, load, snapshot};
 
     /// What is wrong with a config with this `limits_store`, and the warnings.
     fn found(store: &str) -> String {
@@ -90,7 +90,7 @@ mod tests {
              tenants: [ {{ name: a, key: k, users: all, tokens: [ {{ id: t, sha256: \"{}\" }} ] }} ]\n",
             "ab".repeat(32)
         );
-        match parse("c.yaml", &text, Path::new("/"), named::unreadable) {
+        match parse("c.yaml", &text, Path::new("/"), load::unreadable) {
             Err(problems) => problems.to_string(),
             Ok((settings, warnings)) => {
                 let problems = snapshot::build(&settings, "", None).err();

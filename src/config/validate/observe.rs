@@ -7,11 +7,10 @@ use crate::{
     config::{
         problem::FieldPath,
         ranges, raw,
-        settings::{SecretSource, UpstreamUrl},
+        settings::{Otlp, SecretSource, UpstreamUrl},
         suggest::quote,
     },
     logging::{Access, Format, Level, Settings},
-    traces,
 };
 
 /// What is logged, and how.
@@ -55,7 +54,7 @@ const OWN_FIELDS: [HeaderName; 6] = [
 ];
 
 /// Where spans go.
-pub fn otlp(check: &mut Check, raw: raw::Otlp, allow_inline: bool) -> traces::Settings {
+pub fn otlp(check: &mut Check, raw: raw::Otlp, allow_inline: bool) -> Otlp {
     let at = |name: &'static str| FieldPath::root().key("otlp").key(name);
     let allow_plaintext = raw.allow_plaintext == Some(true);
     let (url, prefix) = endpoint(check, &at("endpoint"), raw.endpoint, allow_plaintext);
@@ -75,7 +74,7 @@ pub fn otlp(check: &mut Check, raw: raw::Otlp, allow_inline: bool) -> traces::Se
         field(check, &at, &name, raw, allow_inline)
     });
     let headers = headers.collect();
-    traces::Settings {
+    Otlp {
         url,
         prefix,
         sampling,

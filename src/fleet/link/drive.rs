@@ -14,10 +14,8 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-use super::{
-    super::{board::Trouble, connect::Stream, resp},
-    Inner, Waiting,
-};
+use super::{Inner, Waiting};
+use crate::fleet::{board::Trouble, connect::Stream, resp};
 
 /// A connection over which nothing was asked for so long is looked at, so that a
 /// dead one is found before a call is.

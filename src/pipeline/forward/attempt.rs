@@ -11,10 +11,10 @@ use super::{
 };
 use crate::{
     audit::{OutcomeKind, Sent},
-    config::snapshot::{Target, Tenant},
     key_ring::KeyRing,
     metrics::{Ended, UpstreamError},
     pipeline::{inject::UpstreamRequest, limit::Health},
+    snapshot::{Target, Tenant},
 };
 
 /// What became of one attempt.

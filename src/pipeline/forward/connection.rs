@@ -20,8 +20,8 @@ use tokio::{
 
 use super::reply::{Reply, Whole, Wrong};
 use crate::{
-    config::snapshot::Target,
     one_write::Together,
+    snapshot::Target,
     tls::{ClientStream, beneath_if_drained},
 };
 

@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::pool::ConnectError;
-use crate::config::snapshot::Target;
+use crate::snapshot::Target;
 
 type Resolved = Result<Arc<[SocketAddr]>, ConnectError>;
 

@@ -7,7 +7,8 @@ use tokio::time::Instant;
 use super::{Attempt, UpstreamAnswer};
 use crate::{
     audit::{OutcomeKind, Sent},
-    pipeline::{code::Code, limit::Health},
+    code::Code,
+    pipeline::limit::Health,
 };
 
 /// How a call ended that was to be sent.

@@ -12,7 +12,7 @@ use super::{
     connection::{Connection, Stream},
     look_up::{LookUps, dial},
 };
-use crate::{config::snapshot::Target, metrics::ConnectFailure, one_write::Together};
+use crate::{metrics::ConnectFailure, one_write::Together, snapshot::Target};
 
 /// Why there is no connection; nothing was written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

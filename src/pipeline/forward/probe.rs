@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::{look_up::dial, pool::ConnectError};
-use crate::config::snapshot::Target;
+use crate::snapshot::Target;
 
 /// What was found on the way to the upstream.
 #[derive(Debug)]

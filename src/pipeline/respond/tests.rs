@@ -9,7 +9,8 @@ use http::{Request, Response, Version};
 use http_body_util::BodyExt;
 use serde_json::Value;
 
-use super::{super::refusal::AuthFailure, *};
+use super::*;
+use crate::code::AuthFailure;
 
 /// The one value of a field.
 pub fn field<'a>(response: &'a Response<Body>, name: &str) -> Option<&'a str> {

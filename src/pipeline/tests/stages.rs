@@ -3,9 +3,11 @@
 use tokio::time::Instant;
 
 use super::*;
-use crate::containment::{Freeze, Scope};
-use crate::pipeline::{
-    authenticate, authorize, authorize::Permit, contract, inject, refusal::Refusal,
+use crate::{
+    containment::{Freeze, Scope},
+    limits,
+    pipeline::{authenticate, authorize, authorize::Permit, contract, inject, refusal::Refusal},
+    snapshot::Tenant,
 };
 
 /// What `then` makes of a call that is permitted.
@@ -100,7 +102,7 @@ async fn what_an_earlier_run_spent_counts_for_windows_of_a_minute_and_longer() {
     let tokens = tokens();
     let limits = "users: all, limits: [ { requests: 5, per: 1s }, { requests: 6, per: 1m }, { requests: 6, per: 1h } ]";
     let stage = stage_with(&tokens, "circuit_breaker: off", limits);
-    let mut replay = limit::Replay::new(&stage.snapshot);
+    let mut replay = limits::Replay::new(stage.snapshot.tenants().iter().map(Tenant::limited), 1);
     assert_eq!(replay.span(), Duration::from_secs(3600));
     let now = jiff::Timestamp::now();
     let mut hear = |tenant, time| {
