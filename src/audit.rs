@@ -23,7 +23,7 @@
 //!   says that it goes; `standing` takes the freezes that stand along from file to file.
 //! - Reading: `reader` goes line by line and checks the chain. `recover` does so at a start,
 //!   `follow` and `tail` while it is written, `query` to answer about calls, `events` about
-//!   all else, and `verify` to say whether it is as it was written.
+//!   all else, and `verify` to say whether it is as it was written, by what is `known` beside it.
 
 // What stands in it.
 pub mod event;
@@ -58,6 +58,7 @@ mod standing;
 // Reading it again.
 mod events;
 mod follow;
+mod known;
 mod query;
 mod reader;
 mod recover;
@@ -77,24 +78,24 @@ pub use self::{
     board::Totals,
     cause::{Cause, Unwritable},
     chain::{Hash, Head},
-    coalesce::Who,
     collected::{Collected, new_chain},
     counts::{TrailCounts, TrailOp},
     events::events,
     flusher::Flusher,
     follow::Follower,
     holder::Relief,
+    known::Known,
     query::{End, Filter, Row, Summary, query, row},
     queue::ENTRIES_MAX as QUEUE_CAPACITY,
     reader::{Fault, LINE_BYTES_MAX, Wrong},
     record::{
         FrozenRecord, IntentRecord, Line, OutcomeKind, OutcomeRecord, RefusedRecord, Sent,
-        TEXT_BYTES_MAX, UNAVAILABLE_STATUS,
+        TEXT_BYTES_MAX, UNAVAILABLE_STATUS, Who,
     },
     recover::Replayed,
     segment::is_begun,
     tail::{Batch, Holds, Tail, first_heads, holds},
-    verify::{Known, LineCheck, Outcomes, Report, verify},
+    verify::{LineCheck, Outcomes, Report, verify},
     worker::{Intent, OutcomeWritten, Promised, Unavailable, WorkerTrail},
 };
 use self::{

@@ -63,7 +63,7 @@ use std::{
 pub use self::{
     address::{Address, Login, Url},
     board::{Board, Trouble},
-    link::Role,
+    connect::Role,
     live::Life,
     nodes::Client,
     script::{Answer, Ask, Window},

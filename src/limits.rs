@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 pub use self::{
     asking::{Asking, Backend},
-    breaker::{Breaker, BreakerState, Pass},
+    breaker::{Breaker, BreakerState, Health, Pass},
     bucket::{Bucket, FullAt, Level, Rule, Rules, seconds_up},
     failed_auth::FailedAuth,
     gate::Gate,

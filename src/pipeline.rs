@@ -25,6 +25,9 @@ pub mod inject;
 // ... and sending it.
 pub mod forward;
 
+// What came of it.
+pub mod outcome;
+
 // What the caller gets.
 pub mod refusal;
 pub mod respond;
@@ -41,8 +44,9 @@ use tokio::time::Instant;
 use self::{
     authenticate::{Identity, Owner},
     contract::Call,
-    forward::{Attempts, Forwarder, Outcome, RetryBudget},
+    forward::{Forwarder, RetryBudget},
     limit::Entered,
+    outcome::{Attempts, Outcome},
     record::Recorded,
     refusal::Refusal,
     room::Room,

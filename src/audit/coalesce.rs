@@ -10,7 +10,7 @@ use std::{
 use super::{
     event,
     format::{CODE_OF_CONNECTIONS, CODE_OF_GUESSES},
-    record::{Fragment, RefusedRecord, time},
+    record::{Fragment, RefusedRecord, Who, time},
 };
 
 /// Refusals that are written one by one however fast they come.
@@ -41,18 +41,6 @@ pub struct Key {
     peer: String,
     code: String,
     reason: Option<String>,
-}
-
-/// Who was refused, as far as that was shown. Each has an allowance of its own, so that
-/// none hides what another tried.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Who {
-    /// Somebody without a good token: one that is expired, or not valid yet, is none.
-    Stranger,
-    /// Somebody with one.
-    Tenant,
-    /// Somebody at the admin listener, whose token was not good.
-    AtAdmin,
 }
 
 /// Refusals that are counted together.

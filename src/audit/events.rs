@@ -7,10 +7,10 @@ use jiff::Timestamp;
 use super::{
     chain::Hasher,
     event,
+    known::Known,
     query::first_segment,
     reader::{Scope, Wrong, scan},
     record::Line,
-    verify::Known,
 };
 
 /// Gives each record to `each`, as it was written, that came at `since` or later and is

@@ -10,12 +10,12 @@ pub use self::end::End;
 use super::{
     chain::Hasher,
     event,
+    known::Known,
     reader::{
         Fault, Opening, SEQ_MAX, Scope, Wrong, check_alone, opened_as_known, read_alone, scan,
     },
     record::{Line, OutcomeKind},
     segment,
-    verify::Known,
 };
 
 /// Records are dated when they are made and written a little later, and clocks

@@ -12,10 +12,10 @@ pub use self::taking::Taken;
 use super::{
     TrailCounts,
     board::Board,
-    coalesce::{Coalesced, Key, Who},
+    coalesce::{Coalesced, Key},
     holder::Holder,
     inbox::{Inbox, Reply, reply_to},
-    record::{Fragment, RefusedRecord},
+    record::{Fragment, RefusedRecord, Who},
     ticket::{Ticket, Waiting, wait_with},
 };
 use crate::ids::RequestId;

@@ -17,7 +17,7 @@ pub use self::{
     line::{Line, Refused},
     text::{TEXT_BYTES_MAX, time, write_time},
 };
-use super::{coalesce::Who, event};
+use super::event;
 use crate::{closed_list::closed_list, code::Code, ids::RequestId, secret::UpstreamKey};
 
 /// Room for what nearly every record holds.
@@ -75,6 +75,18 @@ pub struct OutcomeRecord<'a> {
     pub sent: Sent,
     /// From the request's head to its outcome, in µs.
     pub latency_us: u64,
+}
+
+/// Who was refused, as far as that was shown. Each has an allowance of its own, so that
+/// none hides what another tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Who {
+    /// Somebody without a good token: one that is expired, or not valid yet, is none.
+    Stranger,
+    /// Somebody with one.
+    Tenant,
+    /// Somebody at the admin listener, whose token was not good.
+    AtAdmin,
 }
 
 /// A request that the gateway answered by itself, before any intent.

@@ -8,10 +8,10 @@ use self::expected::{Expected, Noted};
 use super::{
     chain::{Hasher, Head},
     event,
+    known::Known,
     reader::{At, Fault, Scan, Scope, Torn, Wrong, is_too_long, scan},
     record::{Line, OutcomeKind, Refused},
 };
-use crate::secret::MacKey;
 
 /// Calls under way at once that the verifier keeps in mind.
 const OPEN_MAX: usize = 1 << 20;
@@ -64,17 +64,6 @@ pub struct Outcomes {
     pub failed: u64,
     /// Nothing was to be sent.
     pub dry_run: u64,
-}
-
-/// What a verifier knows beside the trail.
-#[derive(Debug, Clone, Default)]
-pub struct Known {
-    /// The key that its records are hashed with.
-    pub mac_key: Option<MacKey>,
-    /// The number of the first of them: the trail got its key later.
-    pub keyed_from: Option<u64>,
-    /// A head that was noted elsewhere, and must be in the trail.
-    pub head: Option<Head>,
 }
 
 /// Reads the whole trail in `directory` and checks every record, in constant

@@ -5,7 +5,7 @@ use std::{
     fmt::{self, Write as _},
 };
 
-use super::{raw::locate, suggest::is_repeatable};
+use super::suggest::is_repeatable;
 
 /// The place of a field in a config: `tenants[3].limits[0].per`.
 #[derive(Debug, Default, PartialEq, Eq, Hash)]
@@ -143,12 +143,6 @@ pub struct Problems {
 }
 
 impl Problems {
-    /// Finds the place of each problem in the text.
-    pub fn locate(file: &str, text: &str, problems: Vec<Problem>) -> Self {
-        let places = locate::places(text, &problems);
-        Self::with_places(file, places.into_iter().zip(problems).collect())
-    }
-
     /// Problems whose places are known.
     pub fn with_places(file: &str, mut found: Vec<(Option<Place>, Problem)>) -> Self {
         found.sort_by_key(|(place, _)| *place);

@@ -14,6 +14,8 @@ mod pairs;
 mod parts;
 mod shapes;
 mod ship;
+mod sources;
+mod tree;
 
 use serde_yaml::Value;
 
@@ -24,10 +26,11 @@ pub use self::{
     one_of::OneOf,
     pairs::Pairs,
     shapes::{
-        Admin, Audit, Bounds, CircuitBreaker, FileOf, FreezeAfter, Key, Listen, ListenTls, Nothing,
-        Raw, Secret, Tenant, Token, UnixSocket, Upstream, Window,
+        Admin, Audit, Bounds, CircuitBreaker, FreezeAfter, Key, Listen, ListenTls, Nothing, Raw,
+        Tenant, Token, UnixSocket, Upstream, Window,
     },
     ship::Ship,
+    sources::{FileOf, Secret},
 };
 
 /// The JSON Schema of the config.

@@ -19,7 +19,6 @@ use super::{
     Way,
     address::{Address, Login},
     board::Trouble,
-    link::Role,
     resp::{self, Reply},
     script::{Answer, LIMITS, SEEN},
 };
@@ -37,6 +36,15 @@ const DETAIL_CHARS_MAX: usize = 200;
 const ARGUMENTS_FOLLOW: &str = ", with args";
 /// What is told of a node that is not connected to.
 const ELSEWHERE: &str = "the cluster names this plaintext node on another host, to which password and counts would travel readable: use rediss://, or put limits_store.redis.allow_plaintext: true";
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// For calls: whether it is good is told to operators.
+    Calls,
+    /// For what goes on beside them, freezes among it.
+    Beside,
+}
 
 /// A connection, with TLS or without.
 pub enum Stream {

@@ -22,7 +22,8 @@ use tokio::{
 
 use self::drive::Driver;
 use super::{
-    Store, address::Address, board::Trouble, connect, link_health::LinkHealth, resp::Reply,
+    Store, address::Address, board::Trouble, connect, connect::Role, link_health::LinkHealth,
+    resp::Reply,
 };
 
 /// Calls that may wait for answers over one connection.
@@ -37,15 +38,6 @@ pub struct Link {
     store: Arc<Store>,
     role: Role,
     task: AbortHandle,
-}
-
-/// What a connection is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// For calls: whether it is good is told to operators.
-    Calls,
-    /// For what goes on beside them, freezes among it.
-    Beside,
 }
 
 /// What those who ask and the connection's own task share.

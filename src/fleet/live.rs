@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{task::JoinHandle, time::sleep};
 
-use super::{BESIDE_PATIENCE, Store, distinct, link::Role, nodes::Client, resp};
+use super::{BESIDE_PATIENCE, Store, connect::Role, distinct, nodes::Client, resp};
 
 /// What the gateways that live are noted under.
 const NAME: &str = "live";

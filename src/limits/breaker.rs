@@ -252,6 +252,15 @@ impl Drop for Pass {
     }
 }
 
+/// What one call showed of the upstream's health.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// It answered, whatever it said.
+    Working,
+    /// Connect, TLS, a time-out, or 502, 503, 504.
+    Failing,
+}
+
 #[cfg(test)]
 mod tests {
     use std::num::NonZeroU32;

@@ -4,33 +4,32 @@
 //! else: as often as `retries` allows while nothing was written, and at most
 //! once after something was, since DELETE is idempotent (RFC 9110 §9.2.2).
 
-mod answer;
-mod attempt;
 mod chunks;
+mod connect_error;
 mod connection;
+mod exchange;
 mod look_up;
-mod outcome;
 mod pool;
 mod probe;
 mod reply;
 mod retry_budget;
-mod success;
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep_until};
 use tower::retry::budget::Budget;
 
+use self::exchange::Connections;
 pub use self::{
-    answer::UpstreamAnswer,
-    attempt::{Attempt, AttemptEnd},
-    outcome::{Attempts, Failure, Outcome},
     pool::Pool,
     probe::{Reached, probe},
     retry_budget::RetryBudget,
 };
-use self::{attempt::Connections, outcome::Furthest};
-use super::{inject::UpstreamRequest, record::Recorded};
+use super::{
+    inject::UpstreamRequest,
+    outcome::{Attempt, AttemptEnd, Failure, Furthest, Outcome},
+    record::Recorded,
+};
 use crate::{
     audit::Sent,
     key_ring::{KeyRing, Share},
@@ -38,9 +37,6 @@ use crate::{
     snapshot::Target,
     timers::Timers,
 };
-
-/// The largest upstream body that is passed on, in bytes.
-pub const BODY_BYTES_MAX: usize = 1 << 20;
 
 /// The pause before the first retry; doubled for each further one, and jittered.
 const BACK_OFF: Duration = Duration::from_millis(50);
@@ -95,7 +91,7 @@ impl Forwarder {
             };
             let exchange = self.exchange(request, target, tenant, at, deadline, connections);
             let (now, ended) = exchange.await;
-            let (mut attempt, result) = attempt::judged(ended, keys);
+            let (mut attempt, result) = exchange::judged(ended, keys);
             attempt.after = at.duration_since(began);
             attempt.took = now.duration_since(at);
             let pause = pause_before_retry(&attempts, &attempt, retries);

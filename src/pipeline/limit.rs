@@ -9,7 +9,7 @@ use super::{authorize::Permit, refusal::Refusal};
 use crate::{
     config::settings::Mode,
     fleet::Client,
-    limits::{Asking, Backend, InFlight, Pass, Refused, Taken, WaitQueue},
+    limits::{Asking, Backend, Health, InFlight, Pass, Refused, Taken, WaitQueue},
 };
 
 /// Proof that a permitted call has one of its tenant's places in flight.
@@ -88,15 +88,6 @@ impl<'a> Admitted<'a> {
             (None, _) => {}
         }
     }
-}
-
-/// What one call showed of the upstream's health.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Health {
-    /// It answered, whatever it said.
-    Working,
-    /// Connect, TLS, a time-out, or 502, 503, 504.
-    Failing,
 }
 
 /// Takes one of the tenant's places in flight.

@@ -3,16 +3,12 @@
 
 use tokio::time::Instant;
 
-use super::{
-    authorize::Permit,
-    forward::Outcome,
-    limit::{Admitted, Health},
-    refusal::Refusal,
-};
+use super::{authorize::Permit, limit::Admitted, outcome::Outcome, refusal::Refusal};
 use crate::{
     arrival::Arrival,
     audit::{Intent, IntentRecord, OutcomeRecord, OutcomeWritten, WorkerTrail},
     code::Code,
+    limits::Health,
     metrics::{OpenCall, Shard},
 };
 

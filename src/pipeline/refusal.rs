@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::forward::Failure;
+use super::outcome::Failure;
 use crate::{
     audit::Sent,
     code::{AuthFailure, Code, LimitedBy},

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::{
     contract::route_text,
-    forward::{Failure, Outcome, UpstreamAnswer},
+    outcome::{Failure, Outcome, UpstreamAnswer},
     refusal::Refusal,
     room::Room,
 };

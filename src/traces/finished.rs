@@ -21,7 +21,7 @@ use crate::{
     pipeline::{
         Answer,
         contract::{OPERATION, ROUTE},
-        forward::{Attempt, Attempts},
+        outcome::{Attempt, Attempts},
         respond::Body,
     },
     snapshot::Target,

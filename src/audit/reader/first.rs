@@ -14,9 +14,9 @@ use crate::{
     audit::{
         chain::{Hasher, Head},
         event,
+        known::Known,
         record::Line,
         segment,
-        verify::Known,
     },
     secret::MacKey,
 };

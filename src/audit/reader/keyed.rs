@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, io, path::PathBuf};
 
 use super::{Fault, Line, Scan, Scope, Wrong, first_record, is_hashed, scan_one};
 use crate::{
-    audit::{chain::Hasher, event, verify::Known},
+    audit::{chain::Hasher, event, known::Known},
     secret::MacKey,
 };
 

@@ -7,7 +7,12 @@ use serde::Deserialize;
 use serde_path_to_error::{Path, Segment as PathSegment};
 use serde_yaml::Value;
 
-use super::{Raw, bounds, kind, locate, misread::Misread, odd_keys, parts};
+use super::{
+    Raw, bounds, kind, locate,
+    misread::Misread,
+    odd_keys, parts,
+    tree::{find_mut, remove},
+};
 use crate::config::{
     problem::{FieldPath, Place, Problem, Segment},
     suggest::{did_you_mean, is_repeatable},
@@ -175,38 +180,6 @@ fn find<'a>(tree: &'a Value, path: &[Segment]) -> Option<&'a Value> {
         Segment::Key(key) => value.as_mapping()?.get(&**key),
         Segment::Index(index) => value.as_sequence()?.get(*index),
     })
-}
-
-pub(super) fn find_mut<'a>(tree: &'a mut Value, path: &[Segment]) -> Option<&'a mut Value> {
-    path.iter().try_fold(tree, |value, segment| match segment {
-        Segment::Key(key) => value.as_mapping_mut()?.get_mut(&**key),
-        Segment::Index(index) => value.as_sequence_mut()?.get_mut(*index),
-    })
-}
-
-pub(super) fn remove(tree: &mut Value, path: &[Segment]) -> bool {
-    let Some((last, before)) = path.split_last() else {
-        *tree = Value::Mapping(serde_yaml::Mapping::new());
-        return true;
-    };
-    let parent = before
-        .iter()
-        .try_fold(tree, |value, segment| match segment {
-            Segment::Key(key) => value.as_mapping_mut()?.get_mut(&**key),
-            Segment::Index(index) => value.as_sequence_mut()?.get_mut(*index),
-        });
-    match (parent, last) {
-        (Some(Value::Mapping(map)), Segment::Key(key)) => map.remove(&**key).is_some(),
-        (Some(Value::Sequence(list)), Segment::Index(index)) => match list.get_mut(*index) {
-            // A null is skipped where its problem is known already.
-            Some(entry) if !entry.is_null() => {
-                *entry = Value::Null;
-                true
-            }
-            _ => false,
-        },
-        _ => false,
-    }
 }
 
 /// What is wrong with a text that is no YAML, without what the library quotes of it.

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::{
     OneOf,
     described::{duration, lasting, trust, within},
-    shapes::{FileOf, Secret},
+    sources::{FileOf, Secret},
 };
 use crate::config::ranges;
 

@@ -11,16 +11,24 @@ use serde::{
     de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
-use crate::config::problem::{FieldPath, Place, Problem, Segment};
+use crate::config::problem::{FieldPath, Place, Problem, Problems, Segment};
 
 /// Walks through a long file take long: after this, problems go without a place.
 const TIME_MAX: Duration = Duration::from_secs(5);
 /// The error that ends the walk at the field.
 const HERE: &str = "\u{1}here";
 
+impl Problems {
+    /// Finds the place of each problem in the text.
+    pub fn locate(file: &str, text: &str, problems: Vec<Problem>) -> Self {
+        let places = places(text, &problems);
+        Self::with_places(file, places.into_iter().zip(problems).collect())
+    }
+}
+
 /// The place of each problem: that of its field or, if it is not there, of what
 /// is around it.
-pub fn places(text: &str, problems: &[Problem]) -> Vec<Option<Place>> {
+fn places(text: &str, problems: &[Problem]) -> Vec<Option<Place>> {
     let end = Instant::now() + TIME_MAX;
     problems
         .iter()

@@ -7,7 +7,7 @@ use super::{
     OneOf,
     described::{duration, lasting, trust, within},
     pairs::Pairs,
-    shapes::{FileOf, Secret},
+    sources::{FileOf, Secret},
 };
 use crate::config::ranges;
 

@@ -3,8 +3,8 @@
 use serde_yaml::{Mapping, Value};
 
 use super::{
-    collect::{find_mut, remove},
     kind,
+    tree::{find_mut, remove},
 };
 use crate::{
     background,

@@ -1,8 +1,6 @@
 //! The maps of the config. Doc comments here are the descriptions of the JSON
 //! Schema.
 
-use std::fmt;
-
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -15,6 +13,7 @@ use super::{
     observe::{Log, Otlp},
     pairs::Pairs,
     ship::Ship,
+    sources::{FileOf, Secret},
 };
 use crate::config::ranges;
 
@@ -208,32 +207,6 @@ pub struct Key {
     pub limits: Option<Vec<Option<Window>>>,
 }
 
-/// Where a secret is read from: exactly one of these.
-#[derive(Default, Deserialize, JsonSchema)]
-#[serde(
-    deny_unknown_fields,
-    default,
-    expecting = "a map with file, env or credential"
-)]
-#[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
-pub struct Secret {
-    /// A file; trailing newlines are dropped.
-    pub file: Option<String>,
-    /// An environment variable.
-    pub env: Option<String>,
-    /// A systemd credential (LoadCredential=).
-    pub credential: Option<String>,
-    /// The secret itself; only with allow_inline_secrets.
-    pub value: Option<String>,
-}
-
-// Not derived: `value` is a secret.
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(redacted)")
-    }
-}
-
 /// A named owner of tokens, limits and a set of Alloy users.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "a map with a name")]
@@ -406,15 +379,6 @@ pub struct Bounds {
     /// Decoded bytes of a request's body, which is read and dropped.
     #[schemars(schema_with = "size", extend("default" = "64KiB"), transform = sized(ranges::BOUNDS_BODY_BYTES))]
     pub body_bytes: Option<OneOf<Nothing>>,
-}
-
-/// A file.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default, expecting = "a map with file")]
-#[schemars(extend("required" = ["file"]))]
-pub struct FileOf {
-    /// Its path, relative to the config file.
-    pub file: Option<String>,
 }
 
 /// A map that is never right.

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::{
     OneOf,
     described::trust,
-    shapes::{FileOf, Secret},
+    sources::{FileOf, Secret},
 };
 
 /// Where the records of many gateways are collected.

@@ -1,7 +1,7 @@
 //! A chunked body (RFC 9112 §7.1), without its chunks. Extensions and trailers are
 //! dropped; whatever else differs from the grammar ends the answer.
 
-use super::BODY_BYTES_MAX;
+use crate::pipeline::outcome::BODY_BYTES_MAX;
 
 /// What extensions and trailers of one body may have, in bytes.
 const DROPPED_BYTES_MAX: usize = 16 << 10;

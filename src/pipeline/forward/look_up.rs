@@ -19,7 +19,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::pool::ConnectError;
+use super::connect_error::ConnectError;
 use crate::snapshot::Target;
 
 type Resolved = Result<Arc<[SocketAddr]>, ConnectError>;

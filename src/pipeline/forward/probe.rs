@@ -7,7 +7,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{look_up::dial, pool::ConnectError};
+use super::{connect_error::ConnectError, look_up::dial};
 use crate::snapshot::Target;
 
 /// What was found on the way to the upstream.

@@ -11,7 +11,8 @@ use bytes::Bytes;
 use httparse::{Header, ParserConfig, Response, Status};
 use memchr::memmem;
 
-use super::{BODY_BYTES_MAX, UpstreamAnswer, chunks::Chunks};
+use super::chunks::Chunks;
+use crate::pipeline::outcome::{BODY_BYTES_MAX, UpstreamAnswer};
 
 /// The largest head of an upstream answer, in bytes.
 const HEAD_BYTES_MAX: usize = 64 << 10;

@@ -1,15 +1,25 @@
 //! How a call ended: the strongest of what its attempts showed.
 
+mod answer;
+mod attempt;
+mod success;
+
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Attempt, UpstreamAnswer};
+pub use self::{
+    answer::UpstreamAnswer,
+    attempt::{Attempt, AttemptEnd},
+};
 use crate::{
     audit::{OutcomeKind, Sent},
     code::Code,
-    pipeline::limit::Health,
+    limits::Health,
 };
+
+/// The largest upstream body that is passed on, in bytes.
+pub const BODY_BYTES_MAX: usize = 1 << 20;
 
 /// How a call ended that was to be sent.
 #[derive(Debug)]
@@ -185,7 +195,8 @@ impl Outcome {
         }
     }
 
-    pub(super) fn of(began: Instant, attempts: Vec<Attempt>, furthest: Furthest) -> Self {
+    /// Of a call whose first attempt began at `began`.
+    pub fn of(began: Instant, attempts: Vec<Attempt>, furthest: Furthest) -> Self {
         Self {
             result: furthest.result,
             kind: strongest(&attempts),
@@ -198,14 +209,14 @@ impl Outcome {
 
 /// The attempt that got furthest speaks for the call, the latest among equals.
 #[derive(Debug)]
-pub(super) struct Furthest {
+pub struct Furthest {
     sent: Sent,
     result: Result<Box<UpstreamAnswer>, Failure>,
 }
 
 impl Furthest {
     /// Before any attempt.
-    pub(super) fn none() -> Self {
+    pub fn none() -> Self {
         Self {
             sent: Sent::No,
             result: Err(Failure::Unreachable),
@@ -213,11 +224,12 @@ impl Furthest {
     }
 
     /// How far it got.
-    pub(super) fn sent(&self) -> Sent {
+    pub fn sent(&self) -> Sent {
         self.sent
     }
 
-    pub(super) fn or(self, sent: Sent, result: Result<Box<UpstreamAnswer>, Failure>) -> Self {
+    /// The same after one more attempt.
+    pub fn or(self, sent: Sent, result: Result<Box<UpstreamAnswer>, Failure>) -> Self {
         match sent >= self.sent {
             true => Self { sent, result },
             false => self,
@@ -240,7 +252,7 @@ fn strongest(attempts: &[Attempt]) -> OutcomeKind {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::AttemptEnd, *};
+    use super::*;
 
     fn ended(end: AttemptEnd, sent: Sent, kind: OutcomeKind, failure: Failure) -> Outcome {
         let attempt = Attempt {
