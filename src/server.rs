@@ -17,6 +17,7 @@ mod worker;
 pub mod driver;
 
 // One connection, and who ends it.
+mod alarm;
 mod connection;
 mod progress;
 mod watchdog;

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{phases::Phase, turn::Turns, watchdog::Watchdog};
+use super::{alarm::Alarm, phases::Phase, turn::Turns};
 use crate::{arrival::Malformed, config::settings::Bounds};
 
 /// A connection is looked at so many times in its idle time: it ends at most
@@ -35,7 +35,7 @@ pub struct Progress {
     turns: Turns,
     malformed: Malformed,
     flooded: AtomicBool,
-    watchdog: Watchdog,
+    alarm: Alarm,
     /// What the watchdog says; see [`Word`].
     word: AtomicU8,
 }
@@ -82,7 +82,7 @@ pub struct Busy(Arc<Progress>);
 
 impl Progress {
     /// A connection that has just been opened.
-    pub fn new(is_http2: bool, bounds: &Bounds, watchdog: Watchdog) -> Self {
+    pub fn new(is_http2: bool, bounds: &Bounds, alarm: Alarm) -> Self {
         Self {
             start: Instant::now(),
             idle_timeout: bounds.idle_timeout,
@@ -95,7 +95,7 @@ impl Progress {
             turns: Turns::new(is_http2),
             malformed: Malformed::default(),
             flooded: AtomicBool::new(false),
-            watchdog,
+            alarm,
             word: AtomicU8::new(0),
         }
     }
@@ -210,7 +210,7 @@ impl Progress {
     fn restart_head(&self) {
         let now = Instant::now();
         self.head_ms.store(self.ms(now) + 1, Ordering::Release);
-        self.watchdog.look_by(now + self.header_timeout);
+        self.alarm.ring_by(now + self.header_timeout);
     }
 
     /// Notes what was found in the bytes read last.

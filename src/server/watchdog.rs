@@ -5,17 +5,12 @@
 //! and a channel for each connection would be looked at each time that anything
 //! moves on it.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::{
-    sync::{Notify, watch},
-    time::{Instant, sleep_until},
-};
+use tokio::{sync::watch, time::Instant};
 
 use super::{
+    alarm::Alarm,
     phases::Phase,
     progress::{Progress, Word},
 };
@@ -27,10 +22,8 @@ pub struct Watchdog(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    start: Instant,
-    /// When it looks next, in ms since `start`; the far future if nothing can be due.
-    looks_at_ms: AtomicU64,
-    earlier: Notify,
+    /// Rings when it has to look.
+    alarm: Alarm,
     connections: Mutex<Connections>,
 }
 
@@ -55,9 +48,7 @@ impl Watchdog {
     /// Nothing to look after yet. Call it within the worker's runtime.
     pub fn new() -> Self {
         Self(Arc::new(Inner {
-            start: Instant::now(),
-            looks_at_ms: AtomicU64::new(u64::MAX),
-            earlier: Notify::new(),
+            alarm: Alarm::new(),
             connections: Mutex::new(Connections {
                 places: Vec::new(),
                 free: Vec::new(),
@@ -68,24 +59,16 @@ impl Watchdog {
 
     /// Looks after a connection from now on.
     pub fn watch(&self, is_http2: bool, bounds: &Bounds) -> Watched {
-        let progress = Arc::new(Progress::new(is_http2, bounds, self.clone()));
+        let progress = Arc::new(Progress::new(is_http2, bounds, self.0.alarm.clone()));
         let mut connections = self.connections();
         progress.tell(connections.word);
         let place = connections.enter(Arc::clone(&progress));
         drop(connections);
-        self.look_by(progress.look_next(Instant::now()));
+        self.0.alarm.ring_by(progress.look_next(Instant::now()));
         Watched {
             watchdog: self.clone(),
             place,
             progress,
-        }
-    }
-
-    /// Looks at the latest at `at`.
-    pub fn look_by(&self, at: Instant) {
-        let at_ms = self.ms(at);
-        if self.0.looks_at_ms.fetch_min(at_ms, Ordering::AcqRel) > at_ms {
-            self.0.earlier.notify_one();
         }
     }
 
@@ -95,28 +78,23 @@ impl Watchdog {
         // It may have changed before this worker began.
         self.tell_all(Word::of(*phase.borrow_and_update()));
         loop {
-            let looks_at_ms = self.0.looks_at_ms.load(Ordering::Acquire);
-            let looks_at = self.0.start + std::time::Duration::from_millis(looks_at_ms);
             tokio::select! {
                 changed = phase.changed(), if can_change => {
                     can_change = changed.is_ok();
                     self.tell_all(Word::of(*phase.borrow_and_update()));
                 }
-                () = self.0.earlier.notified() => {}
-                () = sleep_until(looks_at), if looks_at_ms != u64::MAX => self.look(),
+                () = self.0.alarm.rings() => self.look(),
             }
         }
     }
 
     fn look(&self) {
         let now = Instant::now();
-        // What comes meanwhile may ask for an earlier look again.
-        self.0.looks_at_ms.store(u64::MAX, Ordering::Release);
         let connections = self.connections();
         let next = connections.all().map(|progress| progress.look(now)).min();
         drop(connections);
         if let Some(next) = next {
-            self.look_by(next);
+            self.0.alarm.ring_by(next);
         }
     }
 
@@ -126,12 +104,6 @@ impl Watchdog {
         for progress in connections.all() {
             progress.tell(word);
         }
-    }
-
-    fn ms(&self, at: Instant) -> u64 {
-        let since = at.saturating_duration_since(self.0.start);
-        // Rounded up: nothing is due before its time.
-        u64::try_from(since.as_millis()).map_or(u64::MAX, |ms| ms.saturating_add(1))
     }
 
     fn connections(&self) -> MutexGuard<'_, Connections> {
