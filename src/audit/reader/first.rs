@@ -6,7 +6,9 @@ use std::{
 };
 
 use super::{
-    LINE_BYTES_MAX, file_name, is_hashed,
+    LINE_BYTES_MAX,
+    checks::is_hashed,
+    file_name,
     keyed::{Claim, check_line},
     lines::{Lines, Next},
 };

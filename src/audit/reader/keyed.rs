@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, io, path::PathBuf};
 
-use super::{Fault, Line, Scan, Scope, Wrong, first_record, is_hashed, scan_one};
+use super::{Fault, Line, Scan, Scope, Wrong, checks::is_hashed, first_record, scan_one};
 use crate::{
     audit::{chain::Hasher, event, known::Known},
     secret::MacKey,

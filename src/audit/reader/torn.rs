@@ -4,7 +4,14 @@ use std::path::{Path, PathBuf};
 
 use serde::de::IgnoredAny;
 
-use super::{Fault, Scan, content, file_name, is_hashed, lines::Lines, strict, unread::Unread};
+use super::{
+    Fault, Scan,
+    checks::{content, is_hashed},
+    file_name,
+    lines::Lines,
+    strict,
+    unread::Unread,
+};
 use crate::audit::{
     chain::Hasher,
     format::{BEFORE_SEQ, BEFORE_TIME},
