@@ -90,6 +90,7 @@ pub mod tls;
 pub mod config;
 
 // What several of these are built on.
+mod allowance;
 mod background;
 pub mod fault_point;
 pub mod gcra;

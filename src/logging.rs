@@ -19,12 +19,13 @@ use std::{
 
 use tracing_subscriber::{layer::SubscriberExt, registry, reload};
 
-use self::{events::Events, sink::Sink};
 pub use self::{
+    access::lines_left_out,
     level::{Control, Forced, Level, REVERT_AFTER},
     line::Format,
     sink::lines_dropped,
 };
+use self::{events::Events, sink::Sink};
 
 /// What a config says of logs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

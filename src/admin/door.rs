@@ -9,7 +9,7 @@ use http::{HeaderValue, Response, StatusCode, header, request::Parts};
 use http_body_util::Full;
 use jiff::Timestamp;
 
-use super::{Admin, text};
+use super::{Admin, route::Route, text};
 use crate::{
     arrival::Peer,
     config::settings::TokenEntry,
@@ -98,11 +98,12 @@ impl Admin {
 
     /// Takes note of a token that is not good; the answer to it.
     fn guessed(&self, peer: SocketAddr, path: &str) -> Response<Full<Bytes>> {
+        let snapshot = self.shared.snapshot();
+        let path = Route::told(path, |name| snapshot.key(name).is_some());
         // However many there are, and also when the data port has used up what the address
         // may fail: the trail bounds by itself what it writes of them.
         self.shared.trail().admin_refused(&peer.to_string(), path);
         self.shared.metrics().admin_token_refused();
-        let snapshot = self.shared.snapshot();
         match snapshot.failed_auth.count(&Peer::Tcp(peer)) {
             Ok(()) => {
                 tracing::warn!(client.address = %peer, path, "somebody sent an admin token that is not good, and was refused");

@@ -10,6 +10,8 @@ const HEALTHZ: &str = "/healthz";
 const LOG_LEVEL: &str = "/log-level";
 /// Behind it stands the name of a key.
 const ROTATE_KEY: &str = "/-/rotate-key/";
+/// What the path is called whose name is no key's.
+const ROTATE_ANY: &str = "/-/rotate-key/{name}";
 
 /// What a path leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +63,16 @@ impl<'a> Route<'a> {
             HEALTHZ => Some(Self::Page(Page::Liveness)),
             LOG_LEVEL => Some(Self::Level),
             _ => path.strip_prefix(ROTATE_KEY).map(Self::RotateKey),
+        }
+    }
+
+    /// What a path that leads somewhere is called in log and trail: as it is, if all that
+    /// stands in it is known. In place of a key's name somebody may have put the key itself.
+    pub fn told(path: &'a str, is_key: impl FnOnce(&str) -> bool) -> &'a str {
+        match Self::of(path) {
+            Some(Self::RotateKey(name)) if !is_key(name) => ROTATE_ANY,
+            Some(_) => path,
+            None => "",
         }
     }
 

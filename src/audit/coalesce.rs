@@ -12,6 +12,7 @@ use super::{
     format::{CODE_OF_CONNECTIONS, CODE_OF_GUESSES},
     record::{Fragment, RefusedRecord, Who, time},
 };
+use crate::allowance::Allowance;
 
 /// Refusals that are written one by one however fast they come.
 const BURST: u32 = 200;
@@ -53,14 +54,6 @@ pub struct Coalesced {
     of_strangers: usize,
     of_tenants: HashMap<String, usize>,
     due: Option<Instant>,
-}
-
-/// How many may be written one by one: [`BURST`] at once, then one every `every`.
-#[derive(Debug)]
-struct Allowance {
-    every: Duration,
-    /// When all that was taken is given back.
-    full_at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -118,30 +111,12 @@ impl Key {
     }
 }
 
-impl Allowance {
-    fn new(every: Duration) -> Self {
-        Self {
-            every,
-            full_at: None,
-        }
-    }
-
-    fn take(&mut self, now: Instant) -> bool {
-        let full_at = self.full_at.map_or(now, |full_at| full_at.max(now));
-        let is_left = full_at - now <= self.every * (BURST - 1);
-        if is_left {
-            self.full_at = Some(full_at + self.every);
-        }
-        is_left
-    }
-}
-
 impl Default for Coalesced {
     fn default() -> Self {
         Self {
-            strangers: Allowance::new(STRANGERS_EVERY),
-            tenants: Allowance::new(TENANTS_EVERY),
-            admin: Allowance::new(STRANGERS_EVERY),
+            strangers: Allowance::new(BURST, STRANGERS_EVERY),
+            tenants: Allowance::new(BURST, TENANTS_EVERY),
+            admin: Allowance::new(BURST, STRANGERS_EVERY),
             counts: HashMap::new(),
             of_strangers: 0,
             of_tenants: HashMap::new(),
@@ -253,20 +228,6 @@ mod tests {
             code: "unauthenticated".to_owned(),
             reason: Some("unknown".to_owned()),
         }
-    }
-
-    #[test]
-    fn after_a_burst_one_by_one_is_seldom_and_it_fills_up_again() {
-        let mut allowance = Allowance::new(STRANGERS_EVERY);
-        let start = Instant::now();
-        let in_second = |allowance: &mut Allowance, second: u64| {
-            let now = start + Duration::from_secs(second);
-            (0..1000).filter(|_| allowance.take(now)).count()
-        };
-        assert_eq!(in_second(&mut allowance, 0), 200);
-        assert_eq!(in_second(&mut allowance, 1), 2);
-        assert_eq!(in_second(&mut allowance, 11), 20);
-        assert_eq!(in_second(&mut allowance, 1000), 200);
     }
 
     #[test]

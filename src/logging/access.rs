@@ -3,7 +3,10 @@
 //! There are so many of them that they don't go through `tracing`: each is written
 //! straight into a buffer of its worker, and the buffer is handed to the writing
 //! thread when the worker has nothing else to do. No ids of users or credentials
-//! and no path: those are personal data, and the trail has them.
+//! and no path: those are personal data, and the trail has them. Those of callers without
+//! a good token are bounded (`strangers`).
+
+mod strangers;
 
 use std::{
     cell::RefCell,
@@ -13,9 +16,11 @@ use std::{
 
 use tokio::time::Instant;
 
+use self::strangers::Strangers;
+pub use self::strangers::lines_left_out;
 use super::{
     Access, SINK,
-    line::{Format, Line, Opening, second},
+    line::{Format, Line, Opening, field, second},
 };
 
 /// The target of these lines, as levels name it.
@@ -27,6 +32,9 @@ const BYTES_ENOUGH: usize = 16 << 10;
 const CLOCK_GOOD_FOR: Duration = Duration::from_secs(1);
 /// The first status that is a failure.
 const FAILURE: u16 = 400;
+
+/// What is said of those that were left out.
+const LEFT_OUT: &str = "requests without a good token came too fast for a line each: those left out are counted here, in the metrics and in the trail";
 
 /// Which calls get a line just now.
 static SHOWN: AtomicU8 = AtomicU8::new(OFF);
@@ -49,11 +57,11 @@ pub(super) fn show(access: Access) {
 }
 
 /// Notes a call that is about to be answered: `fill` writes the fields of its line, and
-/// hears what time it is.
-pub fn note(fill: impl FnOnce(&mut Line<'_>, Instant)) {
+/// hears what time it is. Of those whose tenant is not known, only some get one.
+pub fn note(is_tenant_known: bool, fill: impl FnOnce(&mut Line<'_>, Instant)) {
     let _ = LINES.try_with(|lines| {
         if let Ok(mut lines) = lines.try_borrow_mut() {
-            lines.add(fill);
+            lines.add(is_tenant_known, fill);
         }
     });
 }
@@ -71,6 +79,7 @@ pub fn is_wanted(status: u16) -> bool {
 pub fn flush() {
     let _ = LINES.try_with(|lines| {
         if let Ok(mut lines) = lines.try_borrow_mut() {
+            lines.tell_what_is_due(Instant::now);
             lines.hand_over();
         }
     });
@@ -81,6 +90,7 @@ struct Lines {
     bytes: Vec<u8>,
     lines: u64,
     clock: Option<Clock>,
+    strangers: Strangers,
 }
 
 /// One reading of the system's clock, for all calls of the second after it.
@@ -99,6 +109,7 @@ impl Lines {
             bytes: Vec::new(),
             lines: 0,
             clock: None,
+            strangers: Strangers::new(),
         }
     }
 
@@ -113,34 +124,64 @@ impl Lines {
         self.lines = 0;
     }
 
-    fn add(&mut self, fill: impl FnOnce(&mut Line<'_>, Instant)) {
+    fn add(&mut self, is_tenant_known: bool, fill: impl FnOnce(&mut Line<'_>, Instant)) {
+        let now = Instant::now();
+        if !is_tenant_known && !self.strangers.admit(now) {
+            self.tell_what_is_due(|| now);
+            return;
+        }
+        self.write(now, "info", |line| {
+            line.raw_key("\"request\",\"target\":\"access\"", "request");
+            fill(line, now);
+        });
+        if self.bytes.len() >= BYTES_ENOUGH {
+            self.hand_over();
+        }
+    }
+
+    fn tell_what_is_due(&mut self, now: impl FnOnce() -> Instant) {
+        if let Some(lines) = self.strangers.take_due(now) {
+            self.tell_left_out(lines);
+            // A flood may leave the worker no pause.
+            self.hand_over();
+        }
+    }
+
+    fn tell_left_out(&mut self, lines: u64) {
+        self.write(Instant::now(), "warn", |line| {
+            line.message(LEFT_OUT);
+            line.target(module_path!());
+            field!(line, "lines");
+            line.number(lines);
+        });
+    }
+
+    fn write(&mut self, now: Instant, level: &'static str, fill: impl FnOnce(&mut Line<'_>)) {
         let Some((_, format)) = SINK.get() else {
             return;
         };
-        let now = Instant::now();
         let clock = Clock::at(&mut self.clock, now);
         let micros = clock.tell(now);
         let opening = Opening {
             second: &clock.text,
             micros,
-            level: "info",
+            level,
         };
         let mut line = match format {
             Format::Json => Line::begin_json(&mut self.bytes, opening),
             Format::Text => Line::begin_text(&mut self.bytes, opening, false),
         };
-        line.raw_key("\"request\",\"target\":\"access\"", "request");
-        fill(&mut line, now);
+        fill(&mut line);
         line.end();
         self.lines += 1;
-        if self.bytes.len() >= BYTES_ENOUGH {
-            self.hand_over();
-        }
     }
 }
 
 impl Drop for Lines {
     fn drop(&mut self) {
+        if let Some(lines) = self.strangers.take() {
+            self.tell_left_out(lines);
+        }
         self.hand_over();
     }
 }

@@ -14,6 +14,7 @@ use tracing_subscriber::{
 };
 
 use super::{Access, Settings, access};
+use crate::token::holds_token;
 
 /// A level that was set by hand goes back to the configured one after this.
 pub const REVERT_AFTER: Duration = Duration::from_secs(15 * 60);
@@ -59,6 +60,10 @@ impl FromStr for Level {
     fn from_str(text: &str) -> Result<Self, BadLevel> {
         if text.len() > BYTES_MAX {
             return Err(BadLevel::TooLong);
+        }
+        // It stands in log and trail.
+        if holds_token(text.as_bytes()) {
+            return Err(BadLevel::Part);
         }
         let parts: Option<Vec<_>> = text.split(',').map(|part| directive(part.trim())).collect();
         match parts {

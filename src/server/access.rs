@@ -16,11 +16,11 @@ use crate::{
     traces::Context,
 };
 
-/// Notes a call that is about to be answered, if calls with its status get a line. `config`
-/// is the digest of the config.
+/// Notes a call that is about to be answered, if calls with its status get a line: each of
+/// a tenant's, and some of all others. `config` is the digest of the config.
 pub fn answered(arrival: &Arrival, answer: &Answer<'_>, trace: Option<&Context>, config: &str) {
     if is_wanted(answer.response.status().as_u16()) {
-        note(|line, now| {
+        note(answer.tenant.is_some(), |line, now| {
             call(line, arrival, answer);
             times(line, arrival, answer, now);
             ends(line, trace, config);

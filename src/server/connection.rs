@@ -29,7 +29,7 @@ use super::{
     guarded_stream::{Guard, GuardedStream},
     head_guard::HeadGuard,
     phases::Phase,
-    progress::{Progress, Word},
+    progress::{LAST_WORDS, Progress, Word},
     rim::Rim,
     turn::Begin,
     watchdog::Watchdog,
@@ -55,10 +55,6 @@ const H2_OWN_RESETS_MAX: usize = 64;
 /// would ever read.
 const H2_WINDOW: u32 = 64 << 10;
 
-/// How long a connection that has said nothing yet is listened to when the
-/// gateway stops.
-const LAST_WORDS: Duration = Duration::from_millis(500);
-
 /// What a worker's connections have in common.
 #[derive(Debug, Clone)]
 pub struct ConnectionContext {
@@ -80,21 +76,25 @@ pub async fn serve<S>(
     stream: S,
     peer: Peer,
     bounds: &Bounds,
-    mut context: ConnectionContext,
+    context: ConnectionContext,
 ) -> Result<(), ConnectionEnd>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Some(opening) = open(stream, bounds, &mut context.phase).await? else {
+    let ConnectionContext {
+        rim,
+        watchdog,
+        phase,
+    } = context;
+    let Some(opening) = open(stream, bounds, phase).await? else {
         return Ok(());
     };
-    let ConnectionContext { rim, watchdog, .. } = context;
     let watched = watchdog.watch(opening.is_http2, bounds);
     let progress = &watched.progress;
     let requests = Arc::clone(progress);
     let caller = Caller::new(peer);
     let service = service_fn(move |request: Request<Incoming>| {
-        let busy = requests.busy();
+        let mut busy = requests.busy();
         let malformed = requests.share_malformed();
         let arrival = Arc::new(Arrival::new(&caller, &request, malformed));
         let begin = requests.turns().admit(!request.body().is_end_stream());
@@ -116,7 +116,9 @@ where
                 answer.look_again();
             }
             let done = answer.await;
-            if !done.was_sent {
+            if done.was_sent {
+                busy.was_sent();
+            } else {
                 // hyper would go on with what is pipelined behind it: who sends thousands
                 // of bad requests at once gets one answer a turn, as everybody does.
                 yield_now().await;
@@ -179,6 +181,7 @@ fn drive<C: Future<Output = hyper::Result<()>>>(
             Word::None => false,
             Word::Drain => leaves_early,
             Word::Stop => true,
+            Word::Over => return Poll::Ready(Ok(())),
             Word::Idle => return Poll::Ready(Err(ConnectionEnd::IdleTimeout)),
             Word::SlowHead => return Poll::Ready(Err(ConnectionEnd::HeaderTimeout)),
         };
@@ -202,27 +205,41 @@ struct Opening<S> {
     is_http2: bool,
 }
 
+/// Resolves once the gateway stops, and whoever has just connected has had the time to say
+/// something.
+pub async fn last_words(mut phase: watch::Receiver<Phase>) {
+    // An error means that the gateway is gone.
+    let _ = phase.wait_for(|phase| *phase == Phase::Stopping).await;
+    tokio::time::sleep(LAST_WORDS).await;
+}
+
 /// Reads until it is clear which protocol is spoken. `None`: the peer left, or
-/// the gateway stops, before anything was said.
+/// the gateway stops, before enough was said.
 async fn open<S: AsyncRead + Unpin>(
     mut stream: S,
     bounds: &Bounds,
-    phase: &mut watch::Receiver<Phase>,
+    phase: watch::Receiver<Phase>,
 ) -> Result<Option<Opening<S>>, ConnectionEnd> {
     let mut first = BytesMut::with_capacity(1024);
-    let begun = tokio::select! {
-        begun = within(bounds.idle_timeout, stream.read_buf(&mut first)) => Some(begun),
-        _ = phase.wait_for(|phase| *phase == Phase::Stopping) => None,
+    let is_http2 = tokio::select! {
+        biased;
+        is_http2 = first_words(&mut stream, &mut first, bounds) => is_http2?,
+        () = last_words(phase) => None,
     };
-    // Who has just connected is about to say something, and gets an answer.
-    let begun = match begun {
-        Some(begun) => begun,
-        None => match within(LAST_WORDS, stream.read_buf(&mut first)).await {
-            None => return Ok(None),
-            some => some,
-        },
-    };
-    match begun {
+    Ok(is_http2.map(|is_http2| Opening {
+        stream,
+        first: first.freeze(),
+        is_http2,
+    }))
+}
+
+/// Reads the beginning into `first`; whether HTTP/2 is spoken, or `None` if the peer left.
+async fn first_words<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    first: &mut BytesMut,
+    bounds: &Bounds,
+) -> Result<Option<bool>, ConnectionEnd> {
+    match within(bounds.idle_timeout, stream.read_buf(first)).await {
         None => return Err(ConnectionEnd::IdleTimeout),
         Some(Err(_) | Ok(0)) => return Ok(None),
         Some(Ok(_)) => {}
@@ -230,24 +247,18 @@ async fn open<S: AsyncRead + Unpin>(
     // A few bytes are enough for anything but the preface itself.
     let undecided = |first: &BytesMut| first.len() < PREFACE.len() && PREFACE.starts_with(first);
     let decided = async {
-        while undecided(&first) {
-            if stream.read_buf(&mut first).await? == 0 {
+        while undecided(first) {
+            if stream.read_buf(first).await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
         io::Result::Ok(())
     };
     match within(bounds.header_timeout, decided).await {
-        None => return Err(ConnectionEnd::HeaderTimeout),
-        Some(Err(_)) => return Err(ConnectionEnd::CutHead),
-        Some(Ok(())) => {}
+        None => Err(ConnectionEnd::HeaderTimeout),
+        Some(Err(_)) => Err(ConnectionEnd::CutHead),
+        Some(Ok(())) => Ok(Some(first.starts_with(PREFACE))),
     }
-    let is_http2 = first.starts_with(PREFACE);
-    Ok(Some(Opening {
-        stream,
-        first: first.freeze(),
-        is_http2,
-    }))
 }
 
 async fn within<T>(span: Duration, work: impl Future<Output = T>) -> Option<T> {

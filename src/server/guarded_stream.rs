@@ -53,9 +53,15 @@ impl<S> GuardedStream<S> {
 
     /// Of HTTP/1 each byte is of use. Over HTTP/2 a peer that never opens its window
     /// can keep answers unwritten and a connection busy with PINGs for as long as it
-    /// likes: there only requests count, when they begin and when they are answered.
+    /// likes: there only requests count, when they begin and when they are answered. At
+    /// the gateway's stop, which is bounded by itself, so does what a caller with a token
+    /// reads.
     fn bytes_moved(&self) {
-        if let Guard::Heads(_) = self.guard {
+        let counts = match self.guard {
+            Guard::Heads(_) => true,
+            Guard::Frames(_) => self.progress.delivers(),
+        };
+        if counts {
             self.progress.moved();
         }
     }

@@ -17,6 +17,11 @@ use crate::{arrival::Malformed, config::settings::Bounds};
 /// such a part of it too late.
 const LOOKS: u32 = 4;
 
+/// How long a connection without a request under way is still listened to, and may take to
+/// read its last answer, when the gateway stops: enough for a client that answers a GOAWAY
+/// from far away. Whoever says or reads nothing must not hold up the stop.
+pub const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// Shared by a connection's stream, its requests and its worker's watchdog.
 #[derive(Debug)]
 pub struct Progress {
@@ -32,6 +37,11 @@ pub struct Progress {
     requests: AtomicU32,
     /// Whether there ever was a request.
     had_request: AtomicBool,
+    /// Whether one was ever sent on.
+    had_call: AtomicBool,
+    /// Since when it has had nothing to do but to leave, in ms since `start`, plus one; 0
+    /// until the gateway stops.
+    leaves_ms: AtomicU64,
     turns: Turns,
     malformed: Malformed,
     flooded: AtomicBool,
@@ -60,10 +70,12 @@ pub enum Word {
     Drain = 1,
     /// The gateway stops: answer what is under way, and end.
     Stop = 2,
+    /// The gateway stops, and nothing was left to do for [`LAST_WORDS`]: end.
+    Over = 3,
     /// Nothing has moved for too long: end.
-    Idle = 3,
+    Idle = 4,
     /// A head has been open for too long: end.
-    SlowHead = 4,
+    SlowHead = 5,
 }
 
 impl Word {
@@ -78,7 +90,11 @@ impl Word {
 }
 
 /// A request being worked on: meanwhile the connection is not idle.
-pub struct Busy(Arc<Progress>);
+pub struct Busy {
+    progress: Arc<Progress>,
+    /// Whether the peer has [`LAST_WORDS`] again once it is answered.
+    is_waited_for: bool,
+}
 
 impl Progress {
     /// A connection that has just been opened.
@@ -92,6 +108,8 @@ impl Progress {
             head_ms: AtomicU64::new(0),
             requests: AtomicU32::new(0),
             had_request: AtomicBool::new(false),
+            had_call: AtomicBool::new(false),
+            leaves_ms: AtomicU64::new(0),
             turns: Turns::new(is_http2),
             malformed: Malformed::default(),
             flooded: AtomicBool::new(false),
@@ -140,7 +158,22 @@ impl Progress {
     pub fn busy(self: &Arc<Self>) -> Busy {
         self.had_request.store(true, Ordering::Release);
         self.requests.fetch_add(1, Ordering::AcqRel);
-        Busy(Arc::clone(self))
+        Busy {
+            progress: Arc::clone(self),
+            // Over HTTP/1 none comes after it. Over HTTP/2 a peer that does not answer the
+            // GOAWAY could go on for ever.
+            is_waited_for: self.turns.are_one_by_one() || !self.is_leaving(),
+        }
+    }
+
+    /// Whether the gateway stops, and an answer of the upstream's may be on its way to the
+    /// peer: it may take as long as it is read.
+    pub fn delivers(&self) -> bool {
+        self.is_leaving() && self.had_call.load(Ordering::Acquire)
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.leaves_ms.load(Ordering::Acquire) > 0
     }
 
     /// What the watchdog said last.
@@ -149,15 +182,18 @@ impl Progress {
             0 => Word::None,
             1 => Word::Drain,
             2 => Word::Stop,
-            3 => Word::Idle,
+            3 => Word::Over,
+            4 => Word::Idle,
             _ => Word::SlowHead,
         }
     }
 
     /// Tells the connection something.
     pub fn tell(&self, word: Word) {
-        let word = word as u8;
-        if self.word.fetch_max(word, Ordering::AcqRel) < word {
+        if self.word.fetch_max(word as u8, Ordering::AcqRel) < word as u8 {
+            if word == Word::Stop {
+                self.restart_leaving(Instant::now());
+            }
             self.turns.wake();
         }
     }
@@ -182,19 +218,44 @@ impl Progress {
 
     /// When this connection is over if nothing moves any more, and what it is told then.
     fn due(&self, now: Instant) -> (Instant, Word) {
-        let at = |ms: u64| self.start + Duration::from_millis(ms);
+        let overstays = self.overstays(now);
+        match self.leaves_by() {
+            Some(by) if by < overstays.0 => (by, Word::Over),
+            _ => overstays,
+        }
+    }
+
+    /// By when it is to have left, if the gateway stops and no request is under way.
+    fn leaves_by(&self) -> Option<Instant> {
+        if self.is_busy() || !self.is_leaving() {
+            return None;
+        }
+        let left = self.leaves_ms.load(Ordering::Acquire) - 1;
+        let since = match self.delivers() {
+            true => left.max(self.moved_ms.load(Ordering::Acquire)),
+            false => left,
+        };
+        Some(self.at(since) + LAST_WORDS)
+    }
+
+    /// The same while the gateway does not stop.
+    fn overstays(&self, now: Instant) -> (Instant, Word) {
         let requests = self.requests.load(Ordering::Acquire);
         let head = self.head_ms.load(Ordering::Acquire);
         // A pipelined head is read on only when its turn comes.
         if head > 0 && (requests == 0 || !self.turns.are_one_by_one()) {
-            return (at(head - 1) + self.header_timeout, Word::SlowHead);
+            return (self.at(head - 1) + self.header_timeout, Word::SlowHead);
         }
         let since = match requests {
-            0 => at(self.moved_ms.load(Ordering::Acquire)),
+            0 => self.at(self.moved_ms.load(Ordering::Acquire)),
             // The request has time-outs of its own.
             _ => now,
         };
         (since + self.idle_timeout, Word::Idle)
+    }
+
+    fn at(&self, ms: u64) -> Instant {
+        self.start + Duration::from_millis(ms)
     }
 
     fn ms(&self, at: Instant) -> u64 {
@@ -211,6 +272,10 @@ impl Progress {
         let now = Instant::now();
         self.head_ms.store(self.ms(now) + 1, Ordering::Release);
         self.alarm.ring_by(now + self.header_timeout);
+    }
+
+    fn restart_leaving(&self, now: Instant) {
+        self.leaves_ms.store(self.ms(now) + 1, Ordering::Release);
     }
 
     /// Notes what was found in the bytes read last.
@@ -230,20 +295,32 @@ impl Progress {
 impl Busy {
     /// The turns of its connection.
     pub fn turns(&self) -> &Turns {
-        self.0.turns()
+        self.progress.turns()
+    }
+
+    /// Notes that it was sent on: its answer is not to get lost.
+    pub fn was_sent(&mut self) {
+        self.is_waited_for = true;
+        self.progress.had_call.store(true, Ordering::Release);
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        let progress = &self.0;
+        let progress = &self.progress;
         progress.moved();
         let is_head_open = progress.head_ms.load(Ordering::Acquire) > 0;
         if progress.turns.are_one_by_one() && is_head_open {
             // Its turn comes only now.
             progress.restart_head();
         }
+        if progress.is_leaving() && self.is_waited_for {
+            progress.restart_leaving(Instant::now());
+        }
         progress.requests.fetch_sub(1, Ordering::AcqRel);
+        if let Some(by) = progress.leaves_by() {
+            progress.alarm.ring_by(by);
+        }
     }
 }
 

@@ -64,7 +64,7 @@ impl Watchdog {
         progress.tell(connections.word);
         let place = connections.enter(Arc::clone(&progress));
         drop(connections);
-        self.0.alarm.ring_by(progress.look_next(Instant::now()));
+        self.0.alarm.ring_by(progress.look(Instant::now()));
         Watched {
             watchdog: self.clone(),
             place,
@@ -104,6 +104,9 @@ impl Watchdog {
         for progress in connections.all() {
             progress.tell(word);
         }
+        drop(connections);
+        // Some may have less time from now on.
+        self.look();
     }
 
     fn connections(&self) -> MutexGuard<'_, Connections> {
@@ -150,7 +153,10 @@ mod tests {
     use tokio::time::sleep;
 
     use super::{
-        super::{phases::Phases, progress::Seen},
+        super::{
+            phases::Phases,
+            progress::{LAST_WORDS, Seen},
+        },
         *,
     };
     use crate::config::settings::testing;
@@ -226,5 +232,73 @@ mod tests {
         assert_eq!(watchdog.watch(true, &bounds()).progress.word(), Word::Stop);
         drop(before);
         assert_eq!(watchdog.connections().all().count(), 0);
+    }
+
+    /// A connection of a gateway that stops, over HTTP/2 or not.
+    async fn stopping(is_http2: bool) -> (Watched, Watchdog, Phases) {
+        let (watchdog, phases) = running();
+        let watched = watchdog.watch(is_http2, &bounds());
+        sleep(Duration::from_millis(10)).await;
+        (watched, watchdog, phases)
+    }
+
+    const NEARLY: Duration = LAST_WORDS.saturating_sub(Duration::from_millis(20));
+    const A_LITTLE_MORE: Duration = Duration::from_millis(40);
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_nothing_to_do_when_it_stops_is_over_soon_whatever_moves() {
+        for is_http2 in [false, true] {
+            let (watched, watchdog, phases) = stopping(is_http2).await;
+            phases.stop();
+            sleep(NEARLY).await;
+            watched.progress.moved();
+            let late = watchdog.watch(is_http2, &bounds());
+            assert_eq!(watched.progress.word(), Word::Stop);
+            sleep(A_LITTLE_MORE).await;
+            assert_eq!(watched.progress.word(), Word::Over);
+            assert_eq!(late.progress.word(), Word::Stop);
+            sleep(NEARLY).await;
+            assert_eq!(late.progress.word(), Word::Over);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_works_when_it_stops_is_not_over_before_its_answer_could_be_read() {
+        for is_http2 in [false, true] {
+            let (watched, _watchdog, phases) = stopping(is_http2).await;
+            let busy = watched.progress.busy();
+            phases.stop();
+            sleep(Duration::from_secs(30)).await;
+            assert_eq!(watched.progress.word(), Word::Stop);
+            drop(busy);
+            sleep(NEARLY).await;
+            assert_eq!(watched.progress.word(), Word::Stop);
+            sleep(A_LITTLE_MORE).await;
+            assert_eq!(watched.progress.word(), Word::Over);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_of_the_upstreams_has_time_as_long_as_it_is_read() {
+        let (watched, _watchdog, phases) = stopping(true).await;
+        watched.progress.busy().was_sent();
+        phases.stop();
+        for _ in 0..30 {
+            sleep(NEARLY).await;
+            watched.progress.moved();
+        }
+        assert_eq!(watched.progress.word(), Word::Stop);
+        sleep(2 * LAST_WORDS + A_LITTLE_MORE).await;
+        assert_eq!(watched.progress.word(), Word::Over);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_goes_on_asking_over_http2_gains_no_time() {
+        let (watched, _watchdog, phases) = stopping(true).await;
+        phases.stop();
+        sleep(NEARLY).await;
+        drop(watched.progress.busy());
+        sleep(A_LITTLE_MORE).await;
+        assert_eq!(watched.progress.word(), Word::Over);
     }
 }

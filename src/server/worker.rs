@@ -301,7 +301,13 @@ impl Acceptor {
         };
         // Boxed: a plaintext connection must not have the size of this one.
         let serving = Box::pin(async {
-            match tokio::time::timeout(bounds.header_timeout, tls.accept(stream)).await {
+            let handshake = tokio::time::timeout(bounds.header_timeout, tls.accept(stream));
+            let shaken = tokio::select! {
+                biased;
+                shaken = handshake => shaken,
+                () = connection::last_words(context.phase.clone()) => return Ok(()),
+            };
+            match shaken {
                 Ok(Ok(stream)) => connection::serve(stream, peer, &bounds, context).await,
                 Ok(Err(error)) => {
                     tracing::debug!(%error, "a TLS handshake failed");

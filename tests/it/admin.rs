@@ -4,7 +4,7 @@ pub mod guesses;
 
 use alloy_gateway::token::NewToken;
 
-use crate::support::{Connection, Gateway, Response, Setup, USER, assert_refusal, delete};
+use crate::support::{Connection, Gateway, KEY, Response, Setup, USER, assert_refusal, delete};
 
 /// A gateway with an admin token, which came with a reload.
 fn with_token(gateway: &Gateway) -> NewToken {
@@ -86,6 +86,58 @@ fn without_the_admin_token_nothing_is_changed_or_shown_and_guesses_are_bounded_a
     let all = gateway.trail_text() + &gateway.process.output();
     for token in [&good, &caller, &stranger] {
         assert!(!all.contains(&token[11..]), "a token is in trail or log");
+    }
+}
+
+/// Somebody may put the key itself where its name belongs.
+#[test]
+fn what_is_no_name_of_a_key_is_told_nowhere() {
+    let gateway = Gateway::start();
+    let good = format!("Bearer {}", with_token(&gateway).reveal());
+    let token = NewToken::generate().unwrap();
+    let token = token.reveal();
+    let stranger = format!("Bearer {}", NewToken::generate().unwrap().reveal());
+    let rotate = |name: &str| format!("/-/rotate-key/{name}");
+    let names = [KEY, token, "a/b", ""];
+    for name in names.into_iter().chain(["production"]) {
+        assert_eq!(
+            ask(&gateway, "POST", &rotate(name), &[&stranger]).status,
+            401
+        );
+    }
+    for name in names {
+        let answer = ask(&gateway, "POST", &rotate(name), &[&good]);
+        assert_eq!(answer.status, 404);
+        assert!(!answer.text().contains(KEY) && !answer.text().contains(token));
+    }
+    let level = format!("info,{token}=debug");
+    for (path, body) in [
+        ("/log-level", level.as_str()),
+        (
+            "/-/freeze",
+            &format!("{{\"tenant\":\"{token}\",\"reason\":\"x\"}}"),
+        ),
+        (
+            "/-/thaw",
+            &format!("{{\"tenant\":\"{token}\",\"reason\":\"x\"}}"),
+        ),
+    ] {
+        let method = if path == "/log-level" { "PUT" } else { "POST" };
+        let (status, said) = gateway.admin_socket_with(method, path, body);
+        assert!((400..=404).contains(&status), "{path}: {status} {said}");
+        assert!(!said.contains(token), "{said}");
+    }
+    let of_name = rotate("production");
+    gateway.record("the guess", |record| record["path"] == of_name);
+    let trail = gateway.trail();
+    let refused = trail.iter().filter(|it| it["event"] == "admin.refused");
+    let paths: Vec<_> = refused.map(|it| it["path"].as_str().unwrap()).collect();
+    assert_eq!(paths, [&[&*rotate("{name}"); 4][..], &[&of_name]].concat());
+    let all = gateway.trail_text() + &gateway.process.output().to_lowercase();
+    for secret in [KEY, token] {
+        for text in [secret, &secret.to_lowercase()] {
+            assert!(!all.contains(text), "{text}");
+        }
     }
 }
 

@@ -254,6 +254,49 @@ fn of_a_path_with_a_fragment_only_what_stands_before_it_counts() {
     assert_eq!(gateway.alloy.received().len(), 5);
 }
 
+/// RFC 9113 §8.1: such a request is malformed. h2 drops the pseudo-fields of a trailer before
+/// anybody sees them: then none of them may count.
+#[test]
+fn pseudo_fields_of_a_trailer_change_nothing_of_what_is_sent() {
+    let gateway = Setup::default()
+        .tenant("narrow", &[&format!("users: [ {USER} ]")])
+        .start();
+    let bearer = format!("Bearer {}", gateway.token_of("narrow"));
+    let elsewhere = "/users/0123456789abcdef01234567/credentials/other";
+    let trailers = [
+        vec![(":path", elsewhere)],
+        vec![(":method", "POST")],
+        vec![(":authority", "elsewhere"), (":scheme", "https")],
+        vec![(":status", "500")],
+        // All that a second call would have.
+        call(elsewhere, &bearer),
+    ];
+    for (n, trailer) in trailers.iter().enumerate() {
+        let path = format!("/users/{USER}/credentials/c{n}");
+        let mut raw = Raw::open(gateway.data);
+        raw.send(HEADERS, END_HEADERS, 1, &block(&call(&path, &bearer)));
+        raw.send(DATA, 0, 1, b"{}");
+        raw.send(HEADERS, END_HEADERS | END_STREAM, 1, &block(trailer));
+        assert_eq!(raw.fate(1), Some(200), "{trailer:?}");
+        let sent = gateway.alloy.received();
+        assert_eq!(sent.len(), n + 1, "{trailer:?}");
+        let sent = sent.last().unwrap().text();
+        assert!(
+            sent.starts_with(&format!("DELETE {path} HTTP/1.1\r\nhost: localhost")),
+            "{sent}"
+        );
+        for other in ["other", "elsewhere", "0123456789abcdef01234567"] {
+            assert!(!sent.contains(other), "{sent}");
+        }
+        let is_intent = |record: &&Value| record["event"] == "request.intent";
+        let trail = gateway.trail();
+        let intents: Vec<_> = trail.iter().filter(is_intent).collect();
+        assert_eq!(intents.len(), n + 1);
+        assert_eq!(intents[n]["user"], USER);
+        assert_eq!(intents[n]["credential"], format!("c{n}"));
+    }
+}
+
 #[test]
 fn a_header_block_that_never_ends_is_bounded_in_time() {
     let gateway = Setup::default().bound("header_timeout: 300ms").start();

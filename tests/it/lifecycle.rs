@@ -1,5 +1,7 @@
 //! Start, end, and what a caller's leaving does to a call.
 
+mod held_up;
+
 use std::{
     io::Write,
     net::{Shutdown, TcpListener, TcpStream},

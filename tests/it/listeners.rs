@@ -3,10 +3,10 @@
 use std::{
     fs,
     io::{Read, Write},
-    net::SocketAddr,
+    net::{SocketAddr, TcpStream},
     os::unix::{fs::PermissionsExt, net::UnixStream},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
@@ -103,7 +103,7 @@ impl Client {
         }
     }
 
-    fn connect(&self, address: SocketAddr) -> StreamOwned<ClientConnection, std::net::TcpStream> {
+    fn connect(&self, address: SocketAddr) -> StreamOwned<ClientConnection, TcpStream> {
         let mut roots = RootCertStore::empty();
         roots
             .add(CertificateDer::from_pem_slice(self.trusts.as_bytes()).unwrap())
@@ -128,7 +128,7 @@ impl Client {
             .collect();
         let name = ServerName::try_from("gateway.example").unwrap();
         let tls = ClientConnection::new(Arc::new(config), name).unwrap();
-        let tcp = std::net::TcpStream::connect(address).unwrap();
+        let tcp = TcpStream::connect(address).unwrap();
         tcp.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         StreamOwned::new(tls, tcp)
     }
@@ -156,6 +156,24 @@ fn with_tls(authority: &Authority, client_ca: Option<&Authority>) -> (Gateway, S
     });
     let address = line["address"].as_str().unwrap().parse().unwrap();
     (gateway, address)
+}
+
+#[test]
+fn a_handshake_that_never_ends_does_not_hold_up_the_stop() {
+    let (mut gateway, address) = with_tls(&Authority::new(), None);
+    gateway.edit_config(|text| {
+        text + "bounds: { header_timeout: 10m, idle_timeout: 10m, drain_timeout: 10m }\n"
+    });
+    assert_eq!(gateway.admin_socket("POST", "/-/reload").0, 200);
+    let mut begun = TcpStream::connect(address).unwrap();
+    begun.write_all(b"\x16\x03\x01").unwrap();
+    let _silent = TcpStream::connect(address).unwrap();
+    // Whoever is answered after them shows that they were accepted, too.
+    assert_eq!(gateway.delete(USER, "c1").status, 200);
+    let start = Instant::now();
+    assert!(gateway.stop().success());
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(60), "{took:?}");
 }
 
 #[test]

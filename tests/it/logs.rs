@@ -5,6 +5,8 @@ use std::{
     io::{BufRead, BufReader},
     net::SocketAddr,
     process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use alloy_gateway::simulated_alloy::Behaviour;
@@ -280,7 +282,9 @@ fn the_level_is_changed_while_it_runs_only_over_the_admin_socket_and_the_trail_s
 
 #[test]
 fn a_stderr_that_nobody_reads_costs_lines_which_are_counted_and_told_and_no_call() {
-    let mut gateway = Gateway::start();
+    let mut gateway = Setup::default()
+        .tenant("billing", &[&format!("users: [ {USER} ]")])
+        .start();
     assert!(gateway.stop().success());
     let mut child = Killed(
         Command::new(binary())
@@ -309,10 +313,11 @@ fn a_stderr_that_nobody_reads_costs_lines_which_are_counted_and_told_and_no_call
     };
     // From here on nobody reads: the pipe fills, and then what is kept of lines.
     let mut connection = Connection::open(data);
+    let foreign = delete("another", CREDENTIAL, gateway.token());
     for _ in 0..1000 {
-        connection.send("GET /0 HTTP/1.1\r\nHost: x\r\n\r\n".repeat(50));
+        connection.send(foreign.repeat(50));
         for _ in 0..50 {
-            assert_eq!(connection.receive().status, 404);
+            assert_eq!(connection.receive().status, 403);
         }
         if dropped() > 0 {
             break;
@@ -331,6 +336,66 @@ fn a_stderr_that_nobody_reads_costs_lines_which_are_counted_and_told_and_no_call
             .unwrap()
             .starts_with("log lines were lost")
     );
+}
+
+/// Who needs no token must not buy disk with what is said of it.
+#[test]
+fn a_stranger_who_asks_fast_gets_few_lines_and_is_told_how_many_are_missing() {
+    const REQUESTS: u64 = 3000;
+    let mut gateway = Setup::default()
+        .bound("failed_auth: { requests: 10000, per: 1s }")
+        .workers(1)
+        .start();
+    let start = Instant::now();
+    let unknown = "GET /0 HTTP/1.1\r\nHost: x\r\n\r\n";
+    let refused = delete(USER, "c1", "agw_x");
+    let mut connection = gateway.connect();
+    for _ in 0..REQUESTS / 100 {
+        connection.send((unknown.to_owned() + &refused).repeat(50));
+        for _ in 0..50 {
+            assert_eq!(connection.receive().status, 404);
+            assert_eq!(connection.receive().status, 401);
+        }
+    }
+    let took = start.elapsed();
+    // A tenant has its line all the same.
+    let call = connection
+        .send(delete(USER, "c2", gateway.token()))
+        .receive();
+    let id = call.field("x-request-id").unwrap();
+    gateway.process.wait_for(|line| line["request.id"] == id);
+    let of_strangers = || {
+        let calls = calls(&gateway).into_iter();
+        let known = |line: &Value| line["tenant.id"].is_null();
+        calls.filter(known).count() as u64
+    };
+    let told = || -> u64 {
+        let output = gateway.process.output();
+        let lines = output
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap());
+        let left_out = |line: &Value| {
+            let message = line["message"].as_str().unwrap();
+            message
+                .starts_with("requests without a good token")
+                .then(|| {
+                    assert_eq!(line["level"], "warn");
+                    line["lines"].as_u64().unwrap()
+                })
+        };
+        lines.filter_map(|line: Value| left_out(&line)).sum()
+    };
+    let end = Instant::now() + Duration::from_secs(60);
+    while of_strangers() + told() < REQUESTS {
+        assert!(Instant::now() < end, "{} are untold", REQUESTS - told());
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(of_strangers() + told(), REQUESTS);
+    let most = 200 + 2 * (took.as_secs() + 1);
+    assert!((200..=most).contains(&of_strangers()), "{took:?}");
+    let counted = gateway.scrape().get("log_lines_left_out_total");
+    assert_eq!(counted, told() as f64);
+    assert!(gateway.stop().success());
 }
 
 /// A process that ends with the test, however that ends.

@@ -207,6 +207,12 @@ pub fn about(text: &mut Text, shared: &Shared) {
         "Lines of the log that were dropped, since they could not be written as fast as they came",
     );
     text.number(&[], logging::lines_dropped());
+    text.family(
+        "log_lines_left_out",
+        Kind::Counter,
+        "Lines of the log that requests without a good token did not get, since they came too fast",
+    );
+    text.number(&[], logging::lines_left_out());
     let none = Counts::default();
     spans(
         text,

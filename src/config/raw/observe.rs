@@ -21,7 +21,7 @@ pub struct Log {
     /// json, text, or auto: text for a terminal.
     #[schemars(extend("enum" = ["auto", "json", "text"], "default" = "auto"))]
     pub format: Option<String>,
-    /// Which calls get a line: all, failures (status 400 and above) or off.
+    /// Which calls get a line: all, failures (status 400 and above) or off. Without a good token, those that come fast get only some.
     #[schemars(extend("enum" = ["all", "failures", "off"], "default" = "all"))]
     pub access: Option<String>,
 }
