@@ -102,7 +102,7 @@ use self::{
     queue::Queue,
     record::Fragment,
     worker::Waits,
-    writer::{SharedWriter, Writer},
+    writer::{Ended, SharedWriter, Writer},
 };
 use crate::{
     config::settings::{Audit, Durability},
@@ -152,7 +152,7 @@ struct Inner {
     /// What workers write with themselves; `None` with `strict`, where each write is synced,
     /// and a worker would sleep for as long.
     by_workers: Option<Arc<SharedWriter>>,
-    writer: Mutex<Option<thread::JoinHandle<bool>>>,
+    writer: Mutex<Option<thread::JoinHandle<Ended>>>,
 }
 
 /// How the trail is.
@@ -354,8 +354,9 @@ impl Trail {
     }
 
     /// Writes what waits, seals the segment and ends the writer. Later intents
-    /// are refused.
-    pub fn close(&self) {
+    /// are refused. Whether all of that could be done: if not, outcomes may be lost, and the
+    /// log says why.
+    pub fn close(&self) -> bool {
         self.0.queue.close();
         let writer = self
             .0
@@ -363,8 +364,17 @@ impl Trail {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        if writer.is_some_and(|writer| !writer.join().unwrap_or(false)) {
-            tracing::error!("the trail's writer ended with a bug");
+        let Some(writer) = writer else {
+            // Somebody else closed it, and knows.
+            return true;
+        };
+        match writer.join().unwrap_or(Ended::Broken) {
+            Ended::Sealed => true,
+            Ended::Unsealed => false,
+            Ended::Broken => {
+                tracing::error!("the trail's writer ended with a bug");
+                false
+            }
         }
     }
 }

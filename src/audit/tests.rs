@@ -183,7 +183,7 @@ async fn written(directory: &Path) -> RequestId {
         OutcomeWritten::Durable
     );
     worker.refused(refused(RequestId::next(), "unauthenticated"));
-    trail.close();
+    assert!(trail.close());
     id
 }
 

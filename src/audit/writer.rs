@@ -19,7 +19,7 @@ use std::{
 use smallvec::SmallVec;
 use uuid::Uuid;
 
-pub use self::shared::SharedWriter;
+pub use self::shared::{Ended, SharedWriter};
 use self::{
     outage::Outage,
     pruning::Pruning,
@@ -265,7 +265,7 @@ impl Writer {
     }
 
     /// Writes what is left and seals the segment.
-    fn close(mut self) {
+    fn close(mut self) -> Ended {
         // What the last batch brought about.
         let mut left = self.queue.take_rest();
         if self.outage.is_none() {
@@ -280,12 +280,16 @@ impl Writer {
         {
             self.fail(&error);
         }
-        if self.outage.is_some() && !self.pending.is_empty() {
+        if self.outage.is_none() {
+            return Ended::Sealed;
+        }
+        if !self.pending.is_empty() {
             tracing::error!(
                 records = self.pending.len(),
                 "the trail ends without records that could not be written"
             );
         }
+        Ended::Unsealed
     }
 }
 

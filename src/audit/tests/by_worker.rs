@@ -167,11 +167,9 @@ fn a_bug_in_the_writer_lets_the_worker_refuse_calls() {
         assert!(!worker.is_writable());
     });
     let (tell, told) = mpsc::channel();
-    thread::spawn(move || {
-        trail.close();
-        tell.send(())
-    });
-    told.recv_timeout(LONG).unwrap();
+    thread::spawn(move || tell.send(trail.close()));
+    let is_sealed = told.recv_timeout(LONG).unwrap();
+    assert!(!is_sealed);
 }
 
 /// Tells that it is dropped.

@@ -226,6 +226,20 @@ impl Disk for RefusesWrites {
 }
 
 #[tokio::test]
+async fn a_trail_that_could_not_be_sealed_says_so_when_it_is_closed() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = RefusesWrites::default();
+    let opened = Trail::open_on(
+        Box::new(disk.clone()),
+        options(directory.path()),
+        &mut |_| {},
+    );
+    let trail = opened.unwrap();
+    disk.0.store(u64::MAX, Ordering::SeqCst);
+    assert!(!trail.close());
+}
+
+#[tokio::test]
 async fn what_is_said_of_a_recovery_is_of_the_segment_that_broke_first() {
     let directory = tempfile::tempdir().unwrap();
     let disk = RefusesWrites::default();
