@@ -316,7 +316,7 @@ impl Trail {
     pub fn frozen(&self, record: &FrozenRecord<'_>) -> Promised {
         let inbox = Arc::default();
         let waiting = self.0.queue.push_frozen(Fragment::frozen(record), &inbox);
-        Promised::new(waiting, inbox, &self.0.queue)
+        Promised::new(waiting, inbox)
     }
 
     /// Records that a freeze ends, which it does once the record is durable.
@@ -328,7 +328,7 @@ impl Trail {
         let inbox = Arc::default();
         let waiting = self.0.queue.push_thawed(Fragment::thawed(record), &inbox);
         let waiting = waiting.ok_or(Unavailable)?;
-        Ok(Promised::new(waiting, inbox, &self.0.queue))
+        Ok(Promised::new(waiting, inbox))
     }
 
     /// How long a call waits for the disk before it is refused.

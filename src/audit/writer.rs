@@ -216,12 +216,16 @@ impl Writer {
                 continue;
             }
             let inbox = reply.inbox;
-            inbox.put(Answer {
+            let given_back = inbox.put(Answer {
                 teller: reply.teller,
                 intent_of: reply.intent_of,
                 seq,
                 written: entry.fragment,
             });
+            if let Some(answer) = given_back {
+                answer.hand_out(|id, seq| self.queue.push_too_late(id, seq));
+                continue;
+            }
             if !inboxes.iter().any(|known| Arc::ptr_eq(known, &inbox)) {
                 inboxes.push(inbox);
             }
