@@ -92,6 +92,7 @@ impl Writer {
     /// One turn of the writer's thread.
     fn take_turn(&mut self, entries: &mut Vec<Entry>, is_closed: bool) {
         let is_idle = entries.is_empty();
+        let of_notes = self.end_of_notes(entries);
         self.queue.board.begin_work();
         if self.outage.is_some() {
             self.keep(entries.drain(..));
@@ -102,12 +103,13 @@ impl Writer {
         }
         let stalled = self.queue.board.end_work();
         let not_kept = self.queue.not_kept();
-        self.note_stall(stalled, not_kept);
+        self.note_stall(stalled, not_kept, of_notes);
     }
 
     /// One turn of a worker, which is not woken for its own records. Whether the writer's
     /// thread has something to do, too.
     fn take_turn_of(&mut self, worker: &Arc<Inbox>, entries: &mut Vec<Entry>) -> bool {
+        let of_notes = self.end_of_notes(entries);
         self.queue.board.begin_work();
         if self.outage.is_some() {
             self.keep(entries.drain(..));
@@ -118,7 +120,7 @@ impl Writer {
         }
         let stalled = self.queue.board.end_work();
         // What was not kept is told by the thread, at its next turn.
-        self.note_stall(stalled, 0);
+        self.note_stall(stalled, 0, of_notes);
         let has_failed = self.outage.is_some() || self.shortage.is_some();
         has_failed || self.is_full() || self.checkpoints.are_enough()
     }
