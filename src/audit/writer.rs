@@ -3,6 +3,7 @@
 
 mod outage;
 mod pruning;
+mod removing;
 mod settling;
 mod shared;
 mod start;
@@ -281,6 +282,7 @@ impl Writer {
         }
         // However this one ends.
         self.settling.wait();
+        self.pruning.end();
         if self.outage.is_none()
             && let Err(error) = self.seal()
         {
