@@ -103,7 +103,7 @@ use self::{
     queue::Queue,
     record::Fragment,
     worker::Waits,
-    writer::{SharedWriter, Writer},
+    writer::{Ended, SharedWriter, Writer},
 };
 use crate::{
     config::settings::{Audit, Durability},
@@ -153,7 +153,7 @@ struct Inner {
     /// What workers write with themselves; `None` with `strict`, where each write is synced,
     /// and a worker would sleep for as long.
     by_workers: Option<Arc<SharedWriter>>,
-    writer: Mutex<Option<thread::JoinHandle<bool>>>,
+    writer: Mutex<Option<thread::JoinHandle<Ended>>>,
 }
 
 /// How the trail is.
@@ -317,7 +317,7 @@ impl Trail {
     pub fn frozen(&self, record: &FrozenRecord<'_>) -> Promised {
         let inbox = Arc::default();
         let waiting = self.0.queue.push_frozen(Fragment::frozen(record), &inbox);
-        Promised::new(waiting, inbox, &self.0.queue)
+        Promised::new(waiting, inbox)
     }
 
     /// Records that a freeze ends, which it does once the record is durable.
@@ -329,7 +329,7 @@ impl Trail {
         let inbox = Arc::default();
         let waiting = self.0.queue.push_thawed(Fragment::thawed(record), &inbox);
         let waiting = waiting.ok_or(Unavailable)?;
-        Ok(Promised::new(waiting, inbox, &self.0.queue))
+        Ok(Promised::new(waiting, inbox))
     }
 
     /// How long a call waits for the disk before it is refused.
@@ -355,8 +355,9 @@ impl Trail {
     }
 
     /// Writes what waits, seals the segment and ends the writer. Later intents
-    /// are refused.
-    pub fn close(&self) {
+    /// are refused. Whether all of that could be done: if not, outcomes may be lost, and the
+    /// log says why.
+    pub fn close(&self) -> bool {
         self.0.queue.close();
         let writer = self
             .0
@@ -364,8 +365,17 @@ impl Trail {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        if writer.is_some_and(|writer| !writer.join().unwrap_or(false)) {
-            tracing::error!("the trail's writer ended with a bug");
+        let Some(writer) = writer else {
+            // Somebody else closed it, and knows.
+            return true;
+        };
+        match writer.join().unwrap_or(Ended::Broken) {
+            Ended::Sealed => true,
+            Ended::Unsealed => false,
+            Ended::Broken => {
+                tracing::error!("the trail's writer ended with a bug");
+                false
+            }
         }
     }
 }

@@ -77,9 +77,14 @@ pub trait Disk: fmt::Debug + Send {
         Box::new(System)
     }
 
+    /// Removes a file, durably once its directory is synced.
+    fn unlink(&mut self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
     /// Removes a file durably.
     fn remove(&mut self, path: &Path) -> io::Result<()> {
-        fs::remove_file(path)?;
+        self.unlink(path)?;
         path.parent()
             .map_or(Ok(()), |directory| self.sync_directory(directory))
     }

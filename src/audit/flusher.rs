@@ -151,11 +151,19 @@ impl Flusher {
     /// within the worker's runtime.
     pub fn hand_out(&self) {
         if let Some(inbox) = self.inbox.get() {
-            inbox.hand_out(&self.queue);
+            inbox.hand_out(|id, seq| self.queue.push_too_late(id, seq));
         }
     }
 
-    /// The same from outside.
+    /// The worker's runtime is gone, and its calls with it: an intent that is durable, and
+    /// that none of them came to know of, is closed as never sent, now or once it is written.
+    pub fn close(&self) {
+        if let Some(inbox) = self.inbox.get() {
+            inbox.close(|id, seq| self.queue.push_too_late(id, seq));
+        }
+    }
+
+    /// The same as [`hand_out`](Self::hand_out) from outside of the runtime.
     pub fn tell(&self) {
         if let Some(inbox) = self.inbox.get() {
             inbox.wake();

@@ -8,7 +8,6 @@ use std::{
 use tokio::sync::Notify;
 
 use super::{
-    queue::Queue,
     record::Fragment,
     ticket::{Teller, Waiting, wait_with},
 };
@@ -28,8 +27,15 @@ pub struct Reply {
 /// The answers for one worker: it is woken once for a whole batch.
 #[derive(Debug, Default)]
 pub struct Inbox {
-    answers: Mutex<Vec<Answer>>,
+    state: Mutex<State>,
     filled: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    answers: Vec<Answer>,
+    /// Nobody will look any more.
+    is_closed: bool,
 }
 
 /// What the writer tells of one record.
@@ -46,10 +52,28 @@ pub struct Answer {
     pub written: Fragment,
 }
 
+impl Answer {
+    /// Tells the call that waits for it. `is_late` hears of an intent that no call waits for
+    /// any more: of its request and its number.
+    pub fn hand_out(self, is_late: impl FnOnce(RequestId, u64)) {
+        self.written.recycle();
+        let is_awaited = self.teller.tell(self.seq);
+        if let (false, Some(request_id)) = (is_awaited, self.intent_of) {
+            is_late(request_id, self.seq);
+        }
+    }
+}
+
 impl Inbox {
-    /// Puts an answer in; the worker is not woken yet.
-    pub fn put(&self, answer: Answer) {
-        self.answers().push(answer);
+    /// Puts an answer in; the worker is not woken yet. Gives it back if the inbox is
+    /// closed: then whoever has it hands it out.
+    pub fn put(&self, answer: Answer) -> Option<Answer> {
+        let mut state = self.state();
+        if state.is_closed {
+            return Some(answer);
+        }
+        state.answers.push(answer);
+        None
     }
 
     /// Wakes the worker.
@@ -58,42 +82,39 @@ impl Inbox {
     }
 
     /// Hands out answers whenever there are some, on the worker's own thread. Never ends.
-    pub async fn serve(&self, queue: &Queue) {
+    /// `is_late` as in [`Answer::hand_out`].
+    pub async fn serve(&self, is_late: impl Fn(RequestId, u64)) {
         loop {
             self.filled.notified().await;
-            self.hand_out(queue);
+            self.hand_out(&is_late);
         }
     }
 
     /// Hands each answer to the call that waits for it.
-    pub fn hand_out(&self, queue: &Queue) {
-        let mut answers = mem::take(&mut *self.answers());
-        for Answer {
-            teller,
-            intent_of,
-            seq,
-            written,
-        } in answers.drain(..)
-        {
-            written.recycle();
-            let is_late = !teller.tell(seq);
-            if let (true, Some(request_id)) = (is_late, intent_of) {
-                queue.push_too_late(request_id, seq);
-            }
+    pub fn hand_out(&self, is_late: impl Fn(RequestId, u64)) {
+        let mut answers = mem::take(&mut self.state().answers);
+        for answer in answers.drain(..) {
+            answer.hand_out(&is_late);
         }
         self.keep(answers);
     }
 
+    /// Hands out what is there, and takes no more: nobody will look again.
+    pub fn close(&self, is_late: impl Fn(RequestId, u64)) {
+        self.state().is_closed = true;
+        self.hand_out(is_late);
+    }
+
     /// Memory for the next answers, unless there are some by now.
     fn keep(&self, spare: Vec<Answer>) {
-        let mut answers = self.answers();
-        if answers.capacity() == 0 {
-            *answers = spare;
+        let mut state = self.state();
+        if state.answers.capacity() == 0 {
+            state.answers = spare;
         }
     }
 
-    fn answers(&self) -> MutexGuard<'_, Vec<Answer>> {
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -106,4 +127,40 @@ pub fn reply_to(inbox: &Arc<Inbox>) -> (Reply, Waiting) {
         intent_of: None,
     };
     (reply, waiting)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    fn answer(teller: Teller) -> Answer {
+        Answer {
+            teller,
+            intent_of: Some(RequestId::next()),
+            seq: 7,
+            written: Fragment::now("x"),
+        }
+    }
+
+    /// What is put in afterwards would never be told.
+    #[test]
+    fn an_inbox_that_is_closed_keeps_no_answer() {
+        let inbox = Inbox::default();
+        let late = Cell::new(0);
+        let count = |_, seq| late.set(late.get() + seq);
+        let (teller, _waits) = wait_with(Arc::default());
+        assert!(inbox.put(answer(teller)).is_none());
+        let (teller, waiting) = wait_with(Arc::default());
+        drop(waiting);
+        assert!(inbox.put(answer(teller)).is_none());
+        inbox.close(count);
+        assert_eq!(late.get(), 7, "one of the two was waited for");
+        let (teller, waiting) = wait_with(Arc::default());
+        drop(waiting);
+        let given_back = inbox.put(answer(teller)).unwrap();
+        given_back.hand_out(count);
+        assert_eq!(late.get(), 14);
+    }
 }

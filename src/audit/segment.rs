@@ -157,6 +157,11 @@ impl Segment {
         disk.sync(&self.file)
     }
 
+    /// What another thread needs to do so.
+    pub fn file_beside(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
     /// Sees to it that there is room for the reserve behind `more` bytes.
     ///
     /// # Errors

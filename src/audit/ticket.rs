@@ -104,11 +104,21 @@ impl Future for Waiting {
     }
 }
 
+impl Waiting {
+    /// Nobody waits any more. The record's number if it was told already, and not taken.
+    pub fn give_up(&mut self) -> Option<u64> {
+        let ticket = self.0.take()?;
+        if ticket.settle(GIVEN_UP) {
+            return None;
+        }
+        let told = ticket.state.load(Ordering::Acquire);
+        (told != LOST).then_some(told)
+    }
+}
+
 impl Drop for Waiting {
     fn drop(&mut self) {
-        if let Some(ticket) = &self.0 {
-            ticket.settle(GIVEN_UP);
-        }
+        self.give_up();
     }
 }
 
@@ -143,5 +153,18 @@ mod tests {
         drop(waiting);
         assert!(teller.is_given_up());
         assert!(!teller.tell(7));
+    }
+
+    #[test]
+    fn who_gives_up_hears_what_was_told_and_not_taken() {
+        let (teller, mut waiting) = wait_with(Arc::default());
+        assert!(teller.tell(7));
+        assert_eq!(waiting.give_up(), Some(7));
+        assert_eq!(waiting.give_up(), None);
+        let (teller, mut waiting) = wait_with(Arc::default());
+        drop(teller);
+        assert_eq!(waiting.give_up(), None);
+        let (_teller, mut waiting) = wait_with(Arc::default());
+        assert_eq!(waiting.give_up(), None);
     }
 }

@@ -1,6 +1,12 @@
 //! The trail as one worker sees it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -9,7 +15,7 @@ use super::{
     inbox::Inbox,
     queue::{Queue, Wake},
     record::{Fragment, FrozenRecord, IntentRecord, OutcomeRecord, RefusedRecord},
-    ticket::{Ticket, Waiting},
+    ticket::{Lost, Ticket, Waiting},
 };
 use crate::{ids::RequestId, secret::UpstreamKey, timers::Timers};
 
@@ -61,8 +67,9 @@ impl WorkerTrail {
     /// worker's runtime.
     pub(super) fn new(queue: Arc<Queue>, waits: Waits) -> Self {
         let inbox = Arc::new(Inbox::default());
-        let answers = (Arc::clone(&inbox), Arc::clone(&queue));
-        tokio::spawn(async move { answers.0.serve(&answers.1).await });
+        let (answers, at) = (Arc::clone(&inbox), Arc::clone(&queue));
+        let serve = async move { answers.serve(|id, seq| at.push_too_late(id, seq)).await };
+        tokio::spawn(serve);
         Self {
             queue,
             inbox,
@@ -125,6 +132,11 @@ impl WorkerTrail {
             .queue
             .push_intent(fragment, record.request_id, &self.inbox, self.wake())
             .ok_or(Unavailable)?;
+        let written = Announced {
+            written,
+            request_id: record.request_id,
+            queue: &self.queue,
+        };
         self.handed_over();
         let deadline = Instant::now() + self.waits.intent;
         let Ok(Ok((seq, ticket))) = self.timers.within(deadline, written).await else {
@@ -177,22 +189,51 @@ impl WorkerTrail {
     }
 }
 
+impl Drop for Intent {
+    fn drop(&mut self) {
+        if let Some((queue, _)) = self.open.take() {
+            let fragment = Fragment::in_doubt(self.request_id.as_str(), self.seq, None);
+            queue.close_intent(fragment, self.seq);
+        }
+    }
+}
+
+/// An intent that was handed over. Dropped before somebody knows that it is durable, as a
+/// runtime that ends does, it is closed as never sent.
+struct Announced<'a> {
+    written: Waiting,
+    request_id: RequestId,
+    queue: &'a Queue,
+}
+
+impl Future for Announced<'_> {
+    type Output = Result<(u64, Arc<Ticket>), Lost>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.written).poll(cx)
+    }
+}
+
+impl Drop for Announced<'_> {
+    fn drop(&mut self) {
+        // Else whoever would tell closes it.
+        if let Some(seq) = self.written.give_up() {
+            self.queue.push_too_late(self.request_id, seq);
+        }
+    }
+}
+
 /// A record that was handed over, and can be waited for outside of workers.
 #[derive(Debug)]
 #[must_use]
 pub struct Promised {
     waiting: Waiting,
     inbox: Arc<Inbox>,
-    queue: Arc<Queue>,
 }
 
 impl Promised {
-    pub(super) fn new(waiting: Waiting, inbox: Arc<Inbox>, queue: &Arc<Queue>) -> Self {
-        Self {
-            waiting,
-            inbox,
-            queue: Arc::clone(queue),
-        }
+    pub(super) fn new(waiting: Waiting, inbox: Arc<Inbox>) -> Self {
+        Self { waiting, inbox }
     }
 
     /// Resolves when the record is durable.
@@ -201,18 +242,11 @@ impl Promised {
     ///
     /// If it was given up, since the trail can't be written.
     pub async fn durable(self) -> Result<(), Unavailable> {
+        // No intent is among them.
+        let is_late = |_, _| {};
         tokio::select! {
             written = self.waiting => written.map(drop).map_err(|_| Unavailable),
-            () = self.inbox.serve(&self.queue) => Err(Unavailable),
-        }
-    }
-}
-
-impl Drop for Intent {
-    fn drop(&mut self) {
-        if let Some((queue, _)) = self.open.take() {
-            let fragment = Fragment::in_doubt(self.request_id.as_str(), self.seq, None);
-            queue.close_intent(fragment, self.seq);
+            () = self.inbox.serve(is_late) => Err(Unavailable),
         }
     }
 }

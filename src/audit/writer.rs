@@ -3,6 +3,7 @@
 
 mod outage;
 mod pruning;
+mod removing;
 mod settling;
 mod shared;
 mod start;
@@ -19,7 +20,7 @@ use std::{
 use smallvec::SmallVec;
 use uuid::Uuid;
 
-pub use self::shared::SharedWriter;
+pub use self::shared::{Ended, SharedWriter};
 use self::{
     outage::Outage,
     pruning::Pruning,
@@ -92,6 +93,7 @@ impl Writer {
     /// One turn of the writer's thread.
     fn take_turn(&mut self, entries: &mut Vec<Entry>, is_closed: bool) {
         let is_idle = entries.is_empty();
+        let of_notes = self.end_of_notes(entries);
         self.queue.board.begin_work();
         if self.outage.is_some() {
             self.keep(entries.drain(..));
@@ -102,12 +104,13 @@ impl Writer {
         }
         let stalled = self.queue.board.end_work();
         let not_kept = self.queue.not_kept();
-        self.note_stall(stalled, not_kept);
+        self.note_stall(stalled, not_kept, of_notes);
     }
 
     /// One turn of a worker, which is not woken for its own records. Whether the writer's
     /// thread has something to do, too.
     fn take_turn_of(&mut self, worker: &Arc<Inbox>, entries: &mut Vec<Entry>) -> bool {
+        let of_notes = self.end_of_notes(entries);
         self.queue.board.begin_work();
         if self.outage.is_some() {
             self.keep(entries.drain(..));
@@ -118,7 +121,7 @@ impl Writer {
         }
         let stalled = self.queue.board.end_work();
         // What was not kept is told by the thread, at its next turn.
-        self.note_stall(stalled, 0);
+        self.note_stall(stalled, 0, of_notes);
         let has_failed = self.outage.is_some() || self.shortage.is_some();
         has_failed || self.is_full() || self.checkpoints.are_enough()
     }
@@ -216,12 +219,16 @@ impl Writer {
                 continue;
             }
             let inbox = reply.inbox;
-            inbox.put(Answer {
+            let given_back = inbox.put(Answer {
                 teller: reply.teller,
                 intent_of: reply.intent_of,
                 seq,
                 written: entry.fragment,
             });
+            if let Some(answer) = given_back {
+                answer.hand_out(|id, seq| self.queue.push_too_late(id, seq));
+                continue;
+            }
             if !inboxes.iter().any(|known| Arc::ptr_eq(known, &inbox)) {
                 inboxes.push(inbox);
             }
@@ -265,7 +272,7 @@ impl Writer {
     }
 
     /// Writes what is left and seals the segment.
-    fn close(mut self) {
+    fn close(mut self) -> Ended {
         // What the last batch brought about.
         let mut left = self.queue.take_rest();
         if self.outage.is_none() {
@@ -275,17 +282,22 @@ impl Writer {
         }
         // However this one ends.
         self.settling.wait();
+        self.pruning.end();
         if self.outage.is_none()
             && let Err(error) = self.seal()
         {
             self.fail(&error);
         }
-        if self.outage.is_some() && !self.pending.is_empty() {
+        if self.outage.is_none() {
+            return Ended::Sealed;
+        }
+        if !self.pending.is_empty() {
             tracing::error!(
                 records = self.pending.len(),
                 "the trail ends without records that could not be written"
             );
         }
+        Ended::Unsealed
     }
 }
 

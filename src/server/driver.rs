@@ -171,6 +171,7 @@ impl<T: fmt::Debug + Send + 'static> Driver<T> {
         if let Some(runtime) = Arc::into_inner(runtime) {
             runtime.shutdown_background();
         }
+        self.flusher.close();
         self.turns().ended = Some(ended);
         self.changed.notify_all();
     }

@@ -78,9 +78,10 @@ pub struct Drain {
 /// How stopping went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stopped {
-    /// Every call under way was answered.
+    /// Every call under way was answered, and all of it is in the trail, which is sealed.
     Clean,
-    /// `drain_timeout` passed, or stopping was cut: some calls were not answered.
+    /// `drain_timeout` passed, or stopping was cut: some calls were not answered. Or what
+    /// became of them is not in the trail.
     Cut,
 }
 
@@ -187,30 +188,37 @@ impl Gateway {
         finish.send_replace(true);
         let trail = shared.trail().clone();
         // Joining and the last sync block.
-        let ended = tokio::task::spawn_blocking(move || {
-            for worker in workers {
-                if !matches!(worker.join(), Ok(Ok(()))) {
-                    tracing::error!(
-                        "a worker ended with an error: its last calls may be in doubt, see alloy-gateway audit query --outcome in-doubt after the next start"
-                    );
-                }
-            }
-            trail.close();
-        });
-        let in_order = tokio::select! {
+        let ended = tokio::task::spawn_blocking(move || (join(workers), trail.close()));
+        let (are_sound, is_sealed) = tokio::select! {
             biased;
-            ended = ended => ended.is_ok(),
-            () = tokio::time::sleep(END_MAX) => false,
-            () = cut() => false,
+            ended = ended => ended.unwrap_or_default(),
+            () = tokio::time::sleep(END_MAX) => (false, false),
+            () = cut() => (false, false),
         };
-        if in_order {
-            return stopped;
+        if !is_sealed {
+            tracing::error!(
+                "the trail was not closed in order: the next start mends it, and says so in the trail"
+            );
         }
-        tracing::error!(
-            "the trail was not closed in order: the next start mends it, and says so in the trail"
-        );
-        Stopped::Cut
+        match are_sound && is_sealed {
+            true => stopped,
+            false => Stopped::Cut,
+        }
     }
+}
+
+/// Waits for the workers; whether each ended as it was told to.
+fn join(workers: Vec<thread::JoinHandle<io::Result<()>>>) -> bool {
+    let mut are_sound = true;
+    for worker in workers {
+        if !matches!(worker.join(), Ok(Ok(()))) {
+            are_sound = false;
+            tracing::error!(
+                "a worker ended with an error: its last calls may be in doubt, see alloy-gateway audit query --outcome in-doubt after the next start"
+            );
+        }
+    }
+    are_sound
 }
 
 async fn until(is_so: impl Fn() -> bool) {

@@ -187,21 +187,26 @@ pub fn finish(mut gateway: Gateway, promised: &[String]) {
     assert_nothing_lost(&gateway, promised);
 }
 
-#[test]
-fn a_limit_on_file_sizes_is_like_a_full_disk_and_no_reason_to_die() {
-    let gateway = generous(Setup::default());
+/// Lets no file of the gateway's grow beyond so many bytes; what was allowed before.
+fn limit_files(gateway: &Gateway, bytes: Option<u64>) -> Option<u64> {
     let id = Pid::from_raw(i32::try_from(gateway.process.id()).unwrap());
-    let limit = |bytes| Rlimit {
+    let limit = Rlimit {
         current: bytes,
         maximum: getrlimit(Resource::Fsize).maximum,
     };
+    prlimit(id, Resource::Fsize, limit).unwrap().current
+}
+
+#[test]
+fn a_limit_on_file_sizes_is_like_a_full_disk_and_no_reason_to_die() {
+    let gateway = generous(Setup::default());
     let used = fs::metadata(gateway.audit().join("0000000001.jsonl"))
         .unwrap()
         .len();
-    let before = prlimit(id, Resource::Fsize, limit(Some(used + 100_000))).unwrap();
+    let before = limit_files(&gateway, Some(used + 100_000));
     let promised = call_until_refused(&gateway, "limited");
     assert_unready(&gateway, "no-space");
-    prlimit(id, Resource::Fsize, before).unwrap();
+    limit_files(&gateway, before);
     wait_until_back(&gateway);
     assert_recovery_is_recorded(&gateway, "no-space");
     finish(gateway, &promised);
@@ -309,6 +314,38 @@ fn a_disk_that_does_not_answer_does_not_hold_up_the_end() {
     assert_eq!(stopped["clean"], false);
     mount.freeze(false);
     assert_eq!(gateway.process.wait().code(), Some(1));
+}
+
+/// Every call was answered; what came of one is nowhere but in the caller's hands.
+#[test]
+fn a_stop_that_loses_an_outcome_is_no_clean_one() {
+    let mut gateway = generous(Setup::default().audit("outcome_wait: 100ms"));
+    let (release, held) = tokio::sync::watch::channel(false);
+    gateway.alloy.script([Behaviour::Held(held)]);
+    let mut under_way = gateway.connect();
+    under_way.send(delete(USER, "c1", gateway.token()));
+    assert!(gateway.alloy.wait_for(1, Duration::from_secs(10)));
+    limit_files(&gateway, Some(0));
+    release.send(true).unwrap();
+    let answered = under_way.receive();
+    assert_eq!(
+        answered.field("x-alloy-gateway-outcome"),
+        Some("unrecorded")
+    );
+    assert_eq!(gateway.stop().code(), Some(1));
+    let stopped = gateway
+        .process
+        .wait_for(|line| line["message"] == "stopped");
+    assert_eq!(stopped["clean"], false);
+    gateway.process.wait_for(|line| {
+        let message = line["message"].as_str().unwrap_or_default();
+        message.starts_with("the trail was not closed in order")
+    });
+    // It was said, and the next start says it, too.
+    gateway.start_again();
+    let outcome = gateway.record("outcome", |record| record["event"] == "request.outcome");
+    assert_eq!(outcome["outcome"], "in-doubt");
+    assert!(gateway.verify().is_intact());
 }
 
 #[test]

@@ -375,8 +375,7 @@ fn a_worker_that_cannot_serve_ends_the_start_and_one_that_is_gone_is_told() {
         "{}",
         said.text()
     );
-    gateway.process.signal(Signal::TERM);
-    gateway.process.wait();
+    assert_eq!(gateway.stop().code(), Some(1));
     assert!(gateway.verify().is_intact());
 
     let mut again = Command::new(binary());

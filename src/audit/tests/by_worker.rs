@@ -167,19 +167,17 @@ fn a_bug_in_the_writer_lets_the_worker_refuse_calls() {
         assert!(!worker.is_writable());
     });
     let (tell, told) = mpsc::channel();
-    thread::spawn(move || {
-        trail.close();
-        tell.send(())
-    });
-    told.recv_timeout(LONG).unwrap();
+    thread::spawn(move || tell.send(trail.close()));
+    let is_sealed = told.recv_timeout(LONG).unwrap();
+    assert!(!is_sealed);
 }
 
-/// Tells that it is dropped.
-struct Cut(mpsc::Sender<()>);
+/// Does something when it is dropped.
+struct AtTheEnd<F: FnMut()>(F);
 
-impl Drop for Cut {
+impl<F: FnMut()> Drop for AtTheEnd<F> {
     fn drop(&mut self) {
-        let _ = self.0.send(());
+        (self.0)();
     }
 }
 
@@ -191,7 +189,7 @@ fn a_worker_that_ends_while_the_disk_hangs_cuts_what_is_left() {
     let hangs = disk.clone();
     let worker = thread::spawn(move || {
         on_worker(&trail, async move |worker| {
-            let connection = Cut(tell);
+            let connection = AtTheEnd(move || tell.send(()).unwrap_or_default());
             tokio::spawn(async move {
                 std::future::pending::<()>().await;
                 drop(connection);
@@ -206,6 +204,71 @@ fn a_worker_that_ends_while_the_disk_hangs_cuts_what_is_left() {
     disk.hang(false);
     worker.join().unwrap();
     cut.unwrap();
+}
+
+/// Else the trail would be sealed with an intent of which nobody knows what came.
+#[test]
+fn an_intent_whose_answer_its_worker_does_not_live_to_read_is_closed_as_never_sent() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = Hanging::default();
+    let trail = Trail::open_on(
+        Box::new(disk.clone()),
+        options(directory.path()),
+        &mut |_| {},
+    );
+    let trail = trail.unwrap();
+    let of_worker = trail.clone();
+    on_worker(&trail, async move |worker| {
+        let hangs = disk.clone();
+        // Cut before the call is: it is answered while nobody hands answers out any more.
+        let before = AtTheEnd(move || {
+            hangs.hang(false);
+            wait_until(|| of_worker.status().head.seq == 2);
+            thread::sleep(Duration::from_millis(50));
+        });
+        tokio::spawn(async move {
+            std::future::pending::<()>().await;
+            drop(before);
+        });
+        disk.hang(true);
+        tokio::spawn(async move { worker.intent(intent(RequestId::next())).await });
+        // What is handed over goes with the rest of the round.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        disk.wait_until_held();
+    });
+    assert!(trail.close());
+    assert_closed_as_never_sent(directory.path());
+}
+
+#[track_caller]
+fn assert_closed_as_never_sent(directory: &Path) {
+    let report = verify(directory).unwrap();
+    assert_eq!(
+        (report.intents, report.outcomes.failed, report.open),
+        (1, 1, 0),
+        "{report}"
+    );
+}
+
+#[tokio::test]
+async fn an_intent_that_nobody_takes_once_it_is_durable_is_closed_as_never_sent() {
+    let directory = tempfile::tempdir().unwrap();
+    let trail = open(options(directory.path())).unwrap();
+    let worker = trail.for_worker();
+    let mut written = Box::pin(worker.intent(intent(RequestId::next())));
+    tokio::select! {
+        biased;
+        _ = &mut written => panic!("the disk was not asked yet"),
+        () = std::future::ready(()) => {}
+    }
+    while trail.status().head.seq < 2 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // Meanwhile its number is told.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    drop(written);
+    assert!(trail.close());
+    assert_closed_as_never_sent(directory.path());
 }
 
 #[test]
@@ -254,23 +317,18 @@ fn workers_that_write_at_the_same_time_lose_nothing_and_fill_one_segment_after_a
     assert!(segment::list(directory.path()).unwrap().len() > 10);
 }
 
-/// Takes its time to be dropped, as many connections do.
-struct Slow(Arc<AtomicBool>);
-
-impl Drop for Slow {
-    fn drop(&mut self) {
-        thread::sleep(Duration::from_millis(300));
-        self.0.store(true, Ordering::SeqCst);
-    }
-}
-
 /// Else the trail would be closed before calls that are cut have their outcomes.
 #[test]
 fn a_worker_that_was_relieved_ends_when_what_is_left_is_cut() {
     let directory = tempfile::tempdir().unwrap();
     let (disk, trail) = on_hanging_disk(directory.path());
     let is_cut = Arc::new(AtomicBool::new(false));
-    let connection = Slow(Arc::clone(&is_cut));
+    let has_cut = Arc::clone(&is_cut);
+    // Many of them take their time.
+    let connection = AtTheEnd(move || {
+        thread::sleep(Duration::from_millis(300));
+        has_cut.store(true, Ordering::SeqCst);
+    });
     on_worker(&trail, async move |worker| {
         let begun = worker.intent(intent(RequestId::next())).await.unwrap();
         disk.hang(true);

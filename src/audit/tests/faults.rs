@@ -226,6 +226,20 @@ impl Disk for RefusesWrites {
 }
 
 #[tokio::test]
+async fn a_trail_that_could_not_be_sealed_says_so_when_it_is_closed() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = RefusesWrites::default();
+    let opened = Trail::open_on(
+        Box::new(disk.clone()),
+        options(directory.path()),
+        &mut |_| {},
+    );
+    let trail = opened.unwrap();
+    disk.0.store(u64::MAX, Ordering::SeqCst);
+    assert!(!trail.close());
+}
+
+#[tokio::test]
 async fn what_is_said_of_a_recovery_is_of_the_segment_that_broke_first() {
     let directory = tempfile::tempdir().unwrap();
     let disk = RefusesWrites::default();
@@ -255,6 +269,45 @@ async fn what_is_said_of_a_recovery_is_of_the_segment_that_broke_first() {
     assert_eq!(field(&recovered, "segment_before"), segment(1));
     assert_eq!(field(&recovered, "good_part"), "intact");
     assert_eq!(field(&recovered, "segment"), segment(2));
+    trail.close();
+}
+
+/// A disk whose syncs all take their time.
+#[derive(Debug)]
+struct Slow;
+
+impl Disk for Slow {
+    fn sync(&mut self, file: &fs::File) -> io::Result<()> {
+        thread::sleep(Duration::from_millis(40));
+        System.sync(file)
+    }
+
+    fn beside(&self) -> Box<dyn Disk> {
+        Box::new(Self)
+    }
+}
+
+/// What is said of a slow disk is written to it: once said, it must not be said of that.
+#[tokio::test]
+async fn a_gateway_that_idles_on_a_slow_disk_says_once_that_it_is_slow() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut options = options(directory.path());
+    options.settings.intent_wait = Duration::from_millis(20);
+    let trail = Trail::open_on(Box::new(Slow), options, &mut |_| {}).unwrap();
+    let worker = trail.for_worker();
+    assert!(worker.intent(intent(RequestId::next())).await.is_err());
+    let recovered = || {
+        let events = events(directory.path());
+        let told = events.iter().filter(|event| *event == "trail.recovered");
+        told.count()
+    };
+    wait_until(|| recovered() > 0);
+    // A few looks, once a second: also what closes the intent is written slowly.
+    tokio::time::sleep(Duration::from_millis(4500)).await;
+    let told = recovered();
+    assert!(told <= 2, "{told}");
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    assert_eq!(recovered(), told);
     trail.close();
 }
 

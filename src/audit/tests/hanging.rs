@@ -39,7 +39,7 @@ impl Hanging {
     }
 
     /// Waits until the writer is in such a sync.
-    fn wait_until_held(&self) {
+    pub(super) fn wait_until_held(&self) {
         let state = self.0.0.lock().unwrap();
         let held = self.0.1.wait_while(state, |state| !state.is_held);
         drop(held.unwrap());

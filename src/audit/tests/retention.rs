@@ -1,5 +1,7 @@
 //! Retention: what is removed, what stays, and what the rest shows of it.
 
+use std::time::Instant;
+
 use super::*;
 use crate::audit::{
     Replayed,
@@ -260,17 +262,21 @@ async fn retention_keeps_what_limits_are_counted_from() {
 }
 
 /// A disk on which nothing can be removed but what `lets_go` names.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Stubborn {
     lets_go: String,
 }
 
 impl Disk for Stubborn {
-    fn remove(&mut self, path: &Path) -> io::Result<()> {
+    fn unlink(&mut self, path: &Path) -> io::Result<()> {
         if path.ends_with(&self.lets_go) {
-            return System.remove(path);
+            return System.unlink(path);
         }
         Err(io::Error::from_raw_os_error(1))
+    }
+
+    fn beside(&self) -> Box<dyn Disk> {
+        Box::new(self.clone())
     }
 }
 
@@ -374,4 +380,155 @@ async fn what_does_not_verify_is_never_removed() {
     std::thread::sleep(Duration::from_millis(1500));
     trail.close();
     assert_eq!(segments(directory.path())[0], names[1]);
+}
+
+/// A disk that takes its time for changes of the directory, and notes what is done to it.
+#[derive(Debug, Clone, Default)]
+struct Noting {
+    each_takes: Duration,
+    done: Arc<Mutex<Vec<Done>>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Done {
+    Said,
+    Synced,
+    Removed,
+    DirectorySynced,
+}
+
+impl Noting {
+    fn note(&self, done: Done) {
+        self.done.lock().unwrap().push(done);
+    }
+
+    /// All that was done from the first word of a removal on.
+    fn since_said(&self) -> Vec<Done> {
+        let done = self.done.lock().unwrap();
+        let since = done.iter().skip_while(|done| **done != Done::Said);
+        since.copied().collect()
+    }
+}
+
+impl Disk for Noting {
+    fn append(&mut self, file: &fs::File, bytes: &[u8]) -> io::Result<()> {
+        if String::from_utf8_lossy(bytes).contains("trail.pruned") {
+            self.note(Done::Said);
+        }
+        System.append(file, bytes)
+    }
+
+    fn sync(&mut self, file: &fs::File) -> io::Result<()> {
+        self.note(Done::Synced);
+        System.sync(file)
+    }
+
+    fn unlink(&mut self, path: &Path) -> io::Result<()> {
+        thread::sleep(self.each_takes);
+        self.note(Done::Removed);
+        System.unlink(path)
+    }
+
+    fn sync_directory(&mut self, directory: &Path) -> io::Result<()> {
+        thread::sleep(self.each_takes);
+        self.note(Done::DirectorySynced);
+        System.sync_directory(directory)
+    }
+
+    fn beside(&self) -> Box<dyn Disk> {
+        Box::new(self.clone())
+    }
+}
+
+/// A trail of old segments, which it removes from now on. Their names.
+async fn removing(directory: &Path, disk: &Noting, durability: Durability) -> (Trail, Vec<String>) {
+    let trail = open(small(directory)).unwrap();
+    calls(&trail, 200).await;
+    trail.close();
+    drop(trail);
+    let old = segments(directory);
+    assert!(old.len() > 20, "{old:?}");
+    thread::sleep(Duration::from_millis(1100));
+    let mut options = small(directory);
+    options.settings.retention = Some(Duration::from_secs(1));
+    options.settings.durability = durability;
+    options.settings.intent_wait = Duration::from_millis(300);
+    options.settings.outcome_wait = Duration::from_millis(300);
+    let trail = Trail::open_on(Box::new(disk.clone()), options, &mut |_| {}).unwrap();
+    (trail, old)
+}
+
+#[tokio::test]
+async fn calls_go_on_while_many_segments_are_removed() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = Noting {
+        each_takes: Duration::from_millis(30),
+        ..Noting::default()
+    };
+    let (trail, old) = removing(directory.path(), &disk, Durability::Strict).await;
+    let worker = trail.for_worker();
+    let last = directory.path().join(old.last().unwrap());
+    let end = Instant::now() + Duration::from_secs(30);
+    while last.exists() {
+        assert!(Instant::now() < end, "they never go");
+        let begun = worker.intent(intent(RequestId::next())).await.unwrap();
+        let recorded = worker.outcome(begun, deleted()).await;
+        assert_eq!(recorded, OutcomeWritten::Durable);
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    trail.close();
+    let report = verify(directory.path()).unwrap();
+    assert!(report.is_intact(), "{report}");
+}
+
+/// A crash between the two would leave a trail whose beginning is missing.
+#[tokio::test]
+async fn what_accounts_for_a_removal_is_durable_before_it() {
+    for durability in [Durability::Strict, Durability::Relaxed] {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = Noting::default();
+        let (trail, old) = removing(directory.path(), &disk, durability).await;
+        wait_until(|| segments(directory.path()).len() == 1);
+        trail.close();
+        let done = disk.since_said();
+        let first = |what| done.iter().position(|done| *done == what).unwrap();
+        assert!(first(Done::Synced) < first(Done::Removed), "{done:?}");
+        let removed = done.iter().filter(|done| **done == Done::Removed);
+        assert_eq!(removed.count(), old.len());
+        // One sync of the directory is enough for all of them.
+        let last = done.iter().rposition(|done| *done == Done::Removed);
+        let (before, after) = done.split_at(last.unwrap());
+        assert!(after.contains(&Done::DirectorySynced), "{done:?}");
+        let while_removing = before.iter().skip(first(Done::Removed));
+        let syncs = while_removing.filter(|done| **done == Done::DirectorySynced);
+        assert_eq!(syncs.count(), 0, "{done:?}");
+    }
+}
+
+/// Thousands of them must not hold up the end; and what is left is accounted for.
+#[tokio::test]
+async fn a_stop_leaves_the_segments_that_are_not_removed_yet() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = Noting {
+        each_takes: Duration::from_millis(100),
+        ..Noting::default()
+    };
+    let (trail, old) = removing(directory.path(), &disk, Durability::Strict).await;
+    wait_until(|| !directory.path().join(&old[0]).exists());
+    let began = Instant::now();
+    assert!(trail.close());
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert!(segments(directory.path()).contains(&old[15]));
+    let report = verify(directory.path()).unwrap();
+    assert!(report.is_intact(), "{report}");
+    drop(trail);
+    // The next run goes on with it.
+    let mut options = small(directory.path());
+    options.settings.retention = Some(Duration::from_secs(1));
+    let trail = open(options).unwrap();
+    wait_until(|| !directory.path().join(&old[15]).exists());
+    trail.close();
+    let report = verify(directory.path()).unwrap();
+    assert!(report.is_intact(), "{report}");
 }

@@ -253,9 +253,25 @@ impl Writer {
         self.write_own([kept(recovered)])
     }
 
+    /// The number of the last record after a turn that writes nothing but what the writer
+    /// itself has to say; `None` if there is anything else, or nothing.
+    pub(super) fn end_of_notes(&self, entries: &[Entry]) -> Option<u64> {
+        let mut all = self.pending.iter().chain(entries);
+        let notes = self.pending.len() + entries.len();
+        let is_such = notes > 0 && all.all(|entry| entry.kind == Kind::Own);
+        is_such.then(|| self.confirmed.seq + notes as u64)
+    }
+
     /// A write took so long that intents were refused meanwhile, if `stalled` says so,
-    /// or so many records of changes found no room.
-    pub(super) fn note_stall(&mut self, stalled: Option<Duration>, not_kept: u64) {
+    /// or so many records of changes found no room. That it was one of such notes alone,
+    /// which ended with the record number `of_notes`, is not noted: each would bring about
+    /// the next.
+    pub(super) fn note_stall(
+        &mut self,
+        stalled: Option<Duration>,
+        not_kept: u64,
+        of_notes: Option<u64>,
+    ) {
         if let Some(outage) = &mut self.outage {
             outage.not_kept += not_kept;
             return;
@@ -264,6 +280,7 @@ impl Writer {
             self.queue.counts.failed(self.doing);
             tracing::info!(took_ms = millis(took), "the disk answers again");
         }
+        let stalled = stalled.filter(|_| of_notes != Some(self.head.seq));
         if stalled.is_some() || not_kept > 0 {
             let recovered = Fragment::now(event::RECOVERED)
                 .text("segment", &self.segment.name())

@@ -9,7 +9,11 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{Writer, kept, upkeep::WallClock};
+use super::{
+    Writer, kept,
+    removing::{Removing, ToRemove},
+    upkeep::WallClock,
+};
 use crate::{
     audit::{
         cause::Unwritable,
@@ -20,7 +24,7 @@ use crate::{
         retention::{self, REST, Removal},
         segment::Segment,
     },
-    config::settings::Audit,
+    config::settings::{Audit, Durability},
 };
 
 /// How often retention looks for segments that are old enough.
@@ -28,12 +32,14 @@ const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 /// The same while a full disk waits for room.
 const PRUNE_EVERY_IF_FULL: Duration = Duration::from_secs(60);
 
-/// Old segments are looked for on a thread of its own, since that reads them all.
+/// Old segments are looked for on a thread of its own, since that reads them all, and
+/// removed on another.
 #[derive(Debug, Default)]
 pub struct Pruning {
     looked_at: Option<Instant>,
     is_held: bool,
     found: Option<mpsc::Receiver<Vec<Removal>>>,
+    removing: Removing,
     /// Until then the clock may be wrong, and nothing is removed.
     rests_until: Option<Instant>,
 }
@@ -50,7 +56,13 @@ impl Pruning {
     /// The clock was set: what was found by it does not count.
     pub(super) fn distrust(&mut self, now: Instant) {
         self.found = None;
+        self.removing.stop();
         self.rests_until = Some(now + REST);
+    }
+
+    /// Removes nothing any more.
+    pub(super) fn end(&mut self) {
+        self.removing.end();
     }
 
     /// How long it rests yet.
@@ -83,7 +95,7 @@ impl Writer {
     /// which, and what their last record was.
     pub(super) fn prune(&mut self) -> io::Result<()> {
         match self.look_for_old() {
-            Some(removals) => self.remove(&removals),
+            Some(removals) => self.remove(removals),
             None => Ok(()),
         }
     }
@@ -109,9 +121,13 @@ impl Writer {
         }
     }
 
-    /// What was found since this was asked last.
+    /// What was found since this was asked last. Nothing is looked for, or found, while
+    /// segments are being removed.
     fn look_for_old(&mut self) -> Option<Vec<Removal>> {
         let is_old_before = self.pruning.is_old_before(&self.settings, &self.clock)?;
+        if self.pruning.removing.is_under_way() {
+            return None;
+        }
         if let Some(found) = &self.pruning.found {
             let removals = match found.try_recv() {
                 Ok(removals) => removals,
@@ -180,22 +196,32 @@ impl Writer {
 
     /// One record for each: a crash, or a disk that fails, leaves a trail that one
     /// of them accounts for.
-    fn remove(&mut self, removals: &[Removal]) -> io::Result<()> {
+    fn remove(&mut self, removals: Vec<Removal>) -> io::Result<()> {
         let (Some(first), Some(last)) = (removals.first(), removals.last()) else {
             return Ok(());
         };
+        let oldest = last.until.seq + 1;
         let pruned = |removal| kept(pruned(&first.name, removal));
         self.write_own(removals.iter().map(pruned))?;
-        self.oldest = Some(last.until.seq + 1);
-        for removal in removals {
-            // The trail itself is well; an operator may have forbidden it.
-            if let Err(error) = self.disk.remove(&removal.path) {
-                tracing::warn!(segment = %removal.name, %error, "audit.retention: an old segment cannot be removed, and stays; its removal is in the trail already");
-                return Ok(());
-            }
+        self.oldest = Some(oldest);
+        if let Err(error) = self.remove_beside(removals) {
+            // No fault of the trail's.
+            tracing::warn!(%error, "audit.retention: old segments cannot be removed for now, and stay; their removal is in the trail already");
         }
-        tracing::info!(segments = removals.len(), until = %last.until, "old segments were removed");
         Ok(())
+    }
+
+    fn remove_beside(&mut self, removals: Vec<Removal>) -> io::Result<()> {
+        let unsynced = match self.settings.durability {
+            Durability::Strict => None,
+            Durability::Relaxed => Some(self.segment.file_beside()?),
+        };
+        let work = ToRemove {
+            removals,
+            directory: self.directory.clone(),
+            unsynced,
+        };
+        self.pruning.removing.begin(work, self.disk.beside())
     }
 }
 

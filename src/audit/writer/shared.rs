@@ -27,6 +27,17 @@ pub struct SharedWriter {
     writer: Mutex<Option<Writer>>,
 }
 
+/// How a writer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Everything is written, and the segment sealed.
+    Sealed,
+    /// The disk did not take all of it.
+    Unsealed,
+    /// A bug of ours broke it.
+    Broken,
+}
+
 impl SharedWriter {
     /// Nobody has it yet.
     pub fn new(writer: Writer) -> Self {
@@ -37,11 +48,10 @@ impl SharedWriter {
     }
 
     /// What its own thread does: writes until the queue is closed and all is written.
-    /// Whether it could.
-    pub fn run(&self) -> bool {
+    pub fn run(&self) -> Ended {
         loop {
             let Some(taken) = self.queue.take(TICK) else {
-                return false;
+                return Ended::Broken;
             };
             let Taken {
                 mut entries,
@@ -52,10 +62,7 @@ impl SharedWriter {
                 writer.take_turn(&mut entries, is_closed);
             }
             if is_closed {
-                if let Some(writer) = writer.take() {
-                    writer.close();
-                }
-                return true;
+                return writer.take().map_or(Ended::Broken, Writer::close);
             }
             drop(writer);
             self.queue.done(entries, false);
