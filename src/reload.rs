@@ -328,6 +328,10 @@ impl Reloader {
         for problem in last.problems.iter().take(LOGGED_MAX) {
             tracing::error!(%problem, "the config is invalid; the one before stays in effect");
         }
+        let more = last.problems.len().saturating_sub(LOGGED_MAX);
+        if more > 0 {
+            tracing::error!("so many more problems: {more}; alloy-gateway check has them all");
+        }
         let first = last.problems.first().map_or("", String::as_str);
         let trail = self.shared.trail();
         trail.config_rejected(last.problems.len(), first, &last.by);

@@ -250,6 +250,21 @@ fn an_invalid_config_changes_nothing_and_is_told_everywhere() {
 }
 
 #[test]
+fn of_many_problems_of_a_refused_config_the_last_line_says_how_many_are_not_told() {
+    let gateway = Gateway::start();
+    gateway.edit_config(|text| {
+        let keys: String = (0..30)
+            .map(|n| format!("  k{n}:\n    secret: {{ file: missing }}\n"))
+            .collect();
+        text.replace("keys:\n", &format!("keys:\n{keys}"))
+    });
+    assert_eq!(gateway.admin_socket("POST", "/-/reload").0, 400);
+    let said = "so many more problems: 10; alloy-gateway check has them all";
+    let line = gateway.process.wait_for(|line| line["message"] == said);
+    assert_eq!(line["level"], "error");
+}
+
+#[test]
 fn changed_files_are_seen_without_a_signal_and_half_written_ones_do_no_harm() {
     let gateway = Gateway::start();
     // A key that was rotated in its file, as a mounted secret is.
