@@ -234,7 +234,11 @@ fn secrets_that_are_missing_empty_or_loose_are_named_and_never_shown() {
     secret(&key, "\n\n");
     assert_ends(&config, 78, "keys.production.secret.file: ");
     secret(&key, "with space in it");
-    assert_ends(&config, 78, "keys.production.secret.file: ");
+    assert_ends(
+        &config,
+        78,
+        "keys.production.secret.file: the secret holds a space (first at offset 4)",
+    );
     assert!(!text(&run(&["check", &config.path()]).stderr).contains("with space"));
     fs::remove_file(&key).unwrap();
     assert_ends(&config, 78, "cannot read");
