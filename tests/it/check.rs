@@ -502,7 +502,7 @@ fn a_key_with_quotes_or_a_name_around_it_is_worth_a_warning_that_does_not_repeat
 #[test]
 fn a_key_in_the_place_of_its_files_path_is_never_repeated_and_a_path_is() {
     let with_file = |path: &str| Config::new(|text| text.replace("api-key", path));
-    let hidden = "keys.production.secret.file: cannot read the file that is named there (a long name is not repeated";
+    let hidden = "keys.production.secret.file: cannot read the file that is named there (its name is not repeated";
     for key in [
         "sk_live_0123456789abcdefghijklmnop",
         "0123456789abcdefghijklmnop/xyz",
@@ -510,6 +510,11 @@ fn a_key_in_the_place_of_its_files_path_is_never_repeated_and_a_path_is() {
         "eyJhbGciOiJIUzI1NiIsInR5cCI6.eyJzdWIiOiIxMjM0NTY3ODkw.c2lnbmF0dXJlIQ",
         // No part of it is long.
         "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+        // Short ones.
+        "sk_live_abcdefghijkl",
+        "alloy_prod_0123456789",
+        "a1b2c3d4e5f6abcdefgh",
+        "ABCDEFGHIJKLabcdefgh",
         // Letters alone, in one piece and in many.
         "abcdefghijklmnopqrstuvwxyz",
         "abcdefgh/abcdefgh/abcdefgh/abcdefgh/abcdefgh/abcdefgh/abcdefgh/abcdefgh",
@@ -523,13 +528,17 @@ fn a_key_in_the_place_of_its_files_path_is_never_repeated_and_a_path_is() {
             let said = text(&output.stderr);
             assert_eq!(output.status.code(), Some(78), "{said}");
             assert!(said.contains(hidden), "{said}");
-            for part in ["0123456789", "eyJ", "wJal", "MDENG", "abcdefgh"] {
+            for part in ["0123456789", "eyJ", "wJal", "MDENG", "abcdefgh", "ABCD"] {
                 assert!(!said.contains(part), "{said}");
             }
         }
     }
     for path in [
         "the-key",
+        "ALLOY_API_KEY",
+        "alloy-key-2026",
+        "a1b2c3.pem",
+        "secrets/a1b2c3",
         "secrets/key.v2",
         "/run/alloy-gateway-in-production/secrets/the-key.txt",
     ] {
