@@ -6,6 +6,7 @@ mod budget;
 mod check;
 mod fleet;
 mod listeners;
+mod literal;
 mod observe;
 mod secret;
 mod tenants;

@@ -621,3 +621,81 @@ fn a_word_for_none_is_no_path_and_no_name() {
     );
     assert_eq!(said, "");
 }
+
+#[test]
+fn a_path_with_a_variable_or_a_home_directory_is_refused_and_not_made() {
+    let changed = |from: &str, to: &str| Config::new(|text| text.replace(from, to));
+    for (from, to, told) in [
+        (
+            "directory: audit",
+            "directory: ${STATE_DIRECTORY}/audit",
+            "audit.directory: found \"${STATE_DIRECTORY}/audit\", which is taken literally here: there are no variables in the config; expected an absolute path, or one relative to the config file",
+        ),
+        (
+            "directory: audit",
+            "directory: /var/$NAME_1/audit",
+            "audit.directory: found \"/var/$NAME_1/audit\", which is taken literally",
+        ),
+        (
+            "directory: audit",
+            "directory: ~/audit",
+            "audit.directory: found \"~/audit\", which is taken literally here: there are no home directories in the config; expected an absolute path",
+        ),
+        (
+            "directory: audit",
+            "directory: ~alloy/audit",
+            "audit.directory: found \"~alloy/audit\", which is taken literally",
+        ),
+        (
+            "address: off",
+            "address: off\n  socket: $RUNTIME_DIRECTORY/a",
+            "admin.socket: found \"$RUNTIME_DIRECTORY/a\", which is taken literally",
+        ),
+        (
+            "address: 127",
+            "unix: { path: \"${HOME}/s\" } # 127",
+            "listen[0].unix.path: found \"${HOME}/s\", which is taken literally",
+        ),
+        (
+            "users: all",
+            "users: { file: $HOME/users.txt }",
+            "tenants[0].users.file: found \"$HOME/users.txt\", which is taken literally",
+        ),
+        (
+            "trust: bundled",
+            "trust: { file: ~/ca.pem }",
+            "upstream.trust.file: found \"~/ca.pem\", which is taken literally",
+        ),
+        // It may be the secret itself.
+        (
+            "file: api-key",
+            "file: $HOME/s3cr3t",
+            "keys.production.secret.file: found a text of 12 bytes with a $, which is taken literally",
+        ),
+        (
+            "file: api-key",
+            "file: ~/s3cr3t",
+            "keys.production.secret.file: found a text of 8 bytes with a ~ at its beginning, which is taken literally",
+        ),
+        (
+            "directory: audit",
+            "directory: \"audit \"",
+            "audit.directory: found \"audit \", which begins or ends with a space",
+        ),
+        (
+            "directory: audit",
+            "directory: \" /var/audit\"",
+            "audit.directory: found \" /var/audit\", which begins or ends with a space",
+        ),
+    ] {
+        let config = changed(from, to);
+        assert_ends(&config, 78, told);
+        let made: Vec<_> = fs::read_dir(config.directory()).unwrap().collect();
+        assert_eq!(made.len(), 2, "{made:?}");
+    }
+    // A $ alone, and a ~ elsewhere, are letters of a name.
+    for fine in ["a$/audit", "b~/audit", "./~c", "$1/audit", "d e/audit"] {
+        let config = changed("directory: audit", &format!("directory: {fine}"));
+        assert_eq!(warned(&config, "audit.directory"), "", "{fine}");
+    }
+}
