@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::output::tame;
 
@@ -33,12 +34,7 @@ pub struct Answer {
 /// If no gateway listens there, we may not speak to it, or it does not answer in time.
 pub fn post(socket: &Path, path: &str, body: &str) -> anyhow::Result<Answer> {
     let place = socket.display();
-    let mut stream = UnixStream::connect(socket).map_err(|error| {
-        let what = unreached(&error, socket);
-        anyhow::Error::new(error).context(what)
-    })?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    stream.set_write_timeout(Some(TIMEOUT))?;
+    let mut stream = connect(socket, TIMEOUT)?;
     let length = body.len();
     // At once: what is no gateway may answer, and close, before it has read all.
     let request = format!(
@@ -64,6 +60,26 @@ pub fn post(socket: &Path, path: &str, body: &str) -> anyhow::Result<Answer> {
         status,
         // Whatever it is that answers.
         said: said.trim().lines().map(tame).collect::<Vec<_>>().join("\n"),
+    })
+}
+
+/// Opens the socket at `socket`, each step within `timeout`.
+///
+/// # Errors
+///
+/// If no gateway listens there, or we may not speak to it.
+pub fn connect(socket: &Path, timeout: Duration) -> anyhow::Result<UnixStream> {
+    let open = || {
+        let stream = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        // Also for the way into its backlog, which may be full.
+        stream.set_write_timeout(Some(timeout))?;
+        stream.set_read_timeout(Some(timeout))?;
+        stream.connect(&SockAddr::unix(socket)?)?;
+        Ok(stream.into())
+    };
+    open().map_err(|error: io::Error| {
+        let what = unreached(&error, socket);
+        anyhow::Error::new(error).context(what)
     })
 }
 
