@@ -18,6 +18,9 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest answer that is read, in bytes.
 const ANSWER_BYTES_MAX: u64 = 64 << 10;
 
+/// What to do where the gateway may listen elsewhere than the config says.
+const OTHER_SOCKET: &str = "Another admin.socket in the config takes effect only after a restart: name that of the running gateway with --socket PATH";
+
 /// What it said.
 #[derive(Debug)]
 pub struct Answer {
@@ -92,10 +95,10 @@ fn unreached(error: &io::Error, socket: &Path) -> String {
             format!("{place} is no socket: name what the gateway's config has as admin.socket")
         }
         io::ErrorKind::NotFound => format!(
-            "there is no socket {place}: does the gateway run, and is this its admin.socket?"
+            "there is no socket {place}: does the gateway run, and is this its admin.socket? {OTHER_SOCKET}"
         ),
         io::ErrorKind::ConnectionRefused => {
-            format!("no gateway listens on {place}: it ended and left its socket")
+            format!("no gateway listens on {place}: it ended and left its socket. {OTHER_SOCKET}")
         }
         io::ErrorKind::PermissionDenied => {
             format!("{place} is only for root and the user that the gateway runs as")

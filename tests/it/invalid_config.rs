@@ -1,11 +1,14 @@
 //! While the config on disk is invalid the gateway serves on, and what asks it only needs
 //! to know where.
 
-use std::fs;
+use std::{
+    fs,
+    process::{Command, Output},
+};
 
 use crate::{
     command_line::{Config, run, text},
-    support::Gateway,
+    support::{Gateway, USER, assert_refusal, binary},
 };
 
 /// Ways in which a config on disk turns invalid: in what it says, in its keys, and so that
@@ -94,4 +97,66 @@ fn a_healthcheck_asks_at_the_socket_where_no_address_is_listened_on_or_it_is_tol
     gateway.stop();
     let (code, said) = healthcheck(&config, &[]);
     assert_eq!(code, Some(4), "{said}");
+}
+
+fn verb(gateway: &Gateway, verb: &str, args: &[&str]) -> Output {
+    let args = [args, &["--reason", "INC-7"]].concat();
+    gateway.verb(verb, &args)
+}
+
+#[test]
+fn an_invalid_config_does_not_stop_an_emergency_stop() {
+    let gateway = Gateway::start();
+    let config = fs::read_to_string(gateway.config_path()).unwrap();
+    let quiet = verb(&gateway, "freeze", &["--all"]);
+    assert_eq!(text(&quiet.stderr), "", "{quiet:?}");
+    verb(&gateway, "thaw", &["--all"]);
+    for (number, breaks) in breakages().into_iter().enumerate() {
+        gateway.edit_config(|_| breaks(config.clone()));
+        let frozen = verb(&gateway, "freeze", &["billing"]);
+        assert_eq!(frozen.status.code(), Some(0), "{number}: {frozen:?}");
+        assert_refusal(&gateway.delete(USER, "c1"), 403, "tenant-frozen", "no");
+        let said = text(&frozen.stderr);
+        assert!(
+            said.starts_with("warning: the config on disk has problems")
+                && said.contains("the running gateway is not touched by them")
+                && said.contains("alloy-gateway check"),
+            "{number}: {said}"
+        );
+        let thawed = verb(&gateway, "thaw", &["billing"]);
+        assert_eq!(thawed.status.code(), Some(0), "{number}: {thawed:?}");
+    }
+    assert_eq!(gateway.delete(USER, "c1").status, 200);
+}
+
+#[test]
+fn a_socket_that_is_not_found_is_told_with_how_to_name_another() {
+    let gateway = Gateway::start();
+    gateway.edit_config(|text| text.replace("socket: admin.sock", "socket: other.sock"));
+    let output = verb(&gateway, "freeze", &["billing"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = text(&output.stderr);
+    for part in [
+        "other.sock",
+        "--socket PATH",
+        "takes effect only after a restart",
+    ] {
+        assert!(said.contains(part), "{part} in {said}");
+    }
+    let socket = gateway.path("admin.sock");
+    let named = Command::new(binary())
+        .args(["freeze", "billing", "--reason", "INC-7", "--socket"])
+        .arg(&socket)
+        .output()
+        .unwrap();
+    assert_eq!(named.status.code(), Some(0), "{named:?}");
+    // What does not say where is no reason to guess.
+    gateway.edit_config(|text| text.replace("socket: other.sock", "socket: off"));
+    let output = verb(&gateway, "thaw", &["billing"]);
+    assert_eq!(output.status.code(), Some(78), "{output:?}");
+    let said = text(&output.stderr);
+    assert!(
+        said.contains("admin.socket: found \"off\"") && said.contains("--socket PATH"),
+        "{said}"
+    );
 }
