@@ -148,7 +148,7 @@ fn a_certificate_that_clients_refuse_now_or_soon_is_worth_a_warning() {
     for (from, until, expected) in [
         (-2, 365, ""),
         (-400, -1, "has expired"),
-        (-300, 10, "clients refuse it in 9 day(s)"),
+        (-300, 10, "in 9 day(s): clients refuse it"),
         (5, 365, "is not valid before "),
     ] {
         let (certificate, key) = issued(from, until);
@@ -163,6 +163,50 @@ fn a_certificate_that_clients_refuse_now_or_soon_is_worth_a_warning() {
                 assert!(said.contains(expected), "{expected} in {said}");
             }
         }
+    }
+}
+
+/// The config with a listener that has authorities of clients, which trusts the same file.
+fn with_authorities(authorities: &str) -> Config {
+    let (certificate, key) = issued(-2, 365);
+    let tls = with_tls(&certificate, &key, "      client_ca: { file: ca.pem }\n");
+    let text = fs::read_to_string(tls.path()).unwrap();
+    let text = text.replace("trust: bundled", "trust: { file: ca.pem }");
+    fs::write(tls.path(), text).unwrap();
+    secret(&tls.directory().join("ca.pem"), authorities);
+    tls
+}
+
+#[test]
+fn authorities_that_have_expired_or_soon_will_are_worth_the_same_warning() {
+    let (old, _) = issued(-400, -1);
+    let (new, _) = issued(-2, 365);
+    let (soon, _) = issued(-300, 10);
+    for (authorities, expected) in [
+        (new.clone(), ""),
+        // One that follows another stands beside it for a while.
+        (format!("{old}{new}"), ""),
+        (old.clone(), "has expired on "),
+        (format!("{old}{soon}"), "expires on "),
+        (issued(5, 365).0, "is not valid before "),
+    ] {
+        let config = with_authorities(&authorities);
+        let of_trust = warned(&config, "upstream.trust.file: ");
+        let of_ca = warned(&config, "listen[0].tls.client_ca.file: ");
+        if expected.is_empty() {
+            assert_eq!((of_trust.as_str(), of_ca.as_str()), ("", ""));
+            continue;
+        }
+        assert!(of_trust.contains(expected), "{expected} in {of_trust}");
+        assert!(of_trust.contains("/ca.pem: "), "{of_trust}");
+        assert!(of_trust.contains("each call is 502"), "{of_trust}");
+        assert!(of_ca.contains(expected), "{expected} in {of_ca}");
+        assert!(
+            of_ca.contains("callers whose certificates it issued are refused"),
+            "{of_ca}"
+        );
+        let strict = run(&["check", "--strict", &config.path()]);
+        assert_eq!(strict.status.code(), Some(78), "{strict:?}");
     }
 }
 
