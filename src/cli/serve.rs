@@ -3,6 +3,7 @@
 use std::{future::pending, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
+use jiff::Timestamp;
 use tokio::{
     net::{TcpListener, UnixListener},
     signal::unix::{Signal, SignalKind, signal},
@@ -23,12 +24,15 @@ use crate::{
     load, logging, reload,
     reload::Reloader,
     secret::MacKey,
-    server::{Drain, Gateway, Inherited, Stopped, bind_admin, why_not_bound},
+    server::{Cut, CutBy, Drain, Gateway, Inherited, Stopped, bind_admin, why_not_bound},
     ship::Shipper,
     snapshot::otlp::Way,
     systemd,
     traces::Exporter,
 };
+
+/// For what a clock was set meanwhile, and what comes before an intent.
+const A_MOMENT: Duration = Duration::from_secs(60);
 
 /// Arguments of `serve`.
 #[derive(Debug, clap::Args)]
@@ -175,7 +179,13 @@ async fn serve(loaded: Loaded, ready: Ready, mut inherited: Inherited) -> anyhow
         signals.next().await;
         is_urged = true;
     };
+    let (stopping_at, cut_before) = (Timestamp::now(), trail.counts().cut());
     let stopped = gateway.stop(drain, cut).await;
+    if let Stopped::Cut(cut) = stopped {
+        let longest = reloader.settings().upstream.request_timeout;
+        let in_doubt = trail.counts().cut().saturating_sub(cut_before);
+        tell_cut(cut, in_doubt, stopping_at, longest);
+    }
     let is_clean = !is_urged
         && tokio::select! {
             () = close(life, beside.exporter, beside.shipper) => stopped == Stopped::Clean,
@@ -189,6 +199,37 @@ async fn serve(loaded: Loaded, ready: Ready, mut inherited: Inherited) -> anyhow
         "stopped"
     );
     Ok(if is_clean { Exit::Ok } else { Exit::Failure })
+}
+
+/// Says how many calls stopping has cut, and how to find those that may have been carried
+/// out. They began while it stopped, or at most `longest` before.
+fn tell_cut(Cut { calls, by }: Cut, in_doubt: u64, stopping_at: Timestamp, longest: Duration) {
+    let by = match by {
+        CutBy::Timeout => "bounds.drain_timeout",
+        CutBy::Urged => "a second signal",
+        CutBy::Trail => "the trail's disk",
+    };
+    if in_doubt == 0 {
+        if calls > 0 {
+            tracing::warn!(
+                calls,
+                in_doubt,
+                by,
+                "calls were cut before anything was sent"
+            );
+        }
+        return;
+    }
+    let since = stopping_at.checked_sub(longest + A_MOMENT);
+    let since = since
+        .unwrap_or(Timestamp::MIN)
+        .strftime("%Y-%m-%dT%H:%M:%SZ");
+    tracing::warn!(
+        calls,
+        in_doubt,
+        by,
+        "calls were cut that may have been carried out: ask Alloy about those of `alloy-gateway audit query --outcome in-doubt --since {since}`"
+    );
 }
 
 /// Says what is left to say to the store, the collector of spans and the database, which

@@ -80,8 +80,28 @@ pub struct Drain {
 pub enum Stopped {
     /// Every call under way was answered.
     Clean,
-    /// `drain_timeout` passed, or stopping was cut: some calls were not answered.
-    Cut,
+    /// Some calls may not have been answered.
+    Cut(Cut),
+}
+
+/// How stopping was cut short.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cut {
+    /// How many calls were under way then.
+    pub calls: u32,
+    /// What cut it.
+    pub by: CutBy,
+}
+
+/// What cuts stopping short.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CutBy {
+    /// `drain_timeout` passed.
+    Timeout,
+    /// Whoever had it stopped did not wait.
+    Urged,
+    /// The trail was not closed in time.
+    Trail,
 }
 
 impl Gateway {
@@ -170,6 +190,10 @@ impl Gateway {
             // Work that outlived its connection.
             until(|| shared.requests_in_flight() == 0).await;
         };
+        let cut_by = |by| {
+            let calls = shared.requests_in_flight();
+            Stopped::Cut(Cut { calls, by })
+        };
         let stopped = tokio::select! {
             biased;
             () = drained => Stopped::Clean,
@@ -177,10 +201,10 @@ impl Gateway {
             () = tokio::time::sleep(drain.delay.saturating_add(drain.timeout)) => {
                 match shared.requests_in_flight() {
                     0 => Stopped::Clean,
-                    _ => Stopped::Cut,
+                    _ => cut_by(CutBy::Timeout),
                 }
             }
-            () = cut() => Stopped::Cut,
+            () = cut() => cut_by(CutBy::Urged),
         };
         // Also where it was cut while it still took calls.
         shared.stop();
@@ -209,7 +233,13 @@ impl Gateway {
         tracing::error!(
             "the trail was not closed in order: the next start mends it, and says so in the trail"
         );
-        Stopped::Cut
+        match stopped {
+            Stopped::Clean => Stopped::Cut(Cut {
+                calls: 0,
+                by: CutBy::Trail,
+            }),
+            cut => cut,
+        }
     }
 }
 
