@@ -36,6 +36,6 @@ pub use self::{
     connection::H2_STREAMS_MAX,
     gateway::{Cut, CutBy, Drain, Gateway, StartError, Stopped, why_not_bound},
     inherited::Inherited,
-    listener::{SEND_BUFFER_BYTES, bind_admin, bind_unix},
+    listener::{SEND_BUFFER_BYTES, bind_admin, bind_unix, try_tcp, try_unix},
     shared::Shared,
 };

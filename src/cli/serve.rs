@@ -1,6 +1,13 @@
 //! `serve`: the gateway itself.
 
-use std::{future::pending, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    future::pending,
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context;
 use jiff::Timestamp;
@@ -24,7 +31,10 @@ use crate::{
     load, logging, reload,
     reload::Reloader,
     secret::MacKey,
-    server::{Cut, CutBy, Drain, Gateway, Inherited, Stopped, bind_admin, why_not_bound},
+    server::{
+        Cut, CutBy, Drain, Gateway, Inherited, Stopped, bind_admin, try_tcp, try_unix,
+        why_not_bound,
+    },
     ship::Shipper,
     snapshot::otlp::Way,
     systemd,
@@ -54,16 +64,16 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         Ok(loaded) => loaded,
         Err(problems) => {
             // Until a config says how, the terminal decides.
-            let _logs = start_logging(&logging::Settings::default())?;
-            give_up(&problems.lines());
+            let logs = start_logging(&logging::Settings::default())?;
+            give_up(logs, &problems.lines());
             return Ok(Exit::Config);
         }
     };
-    let _logs = start_logging(&loaded.settings.log)?;
+    let logs = start_logging(&loaded.settings.log)?;
     let ready = match Ready::read(&loaded) {
         Ok(ready) => ready,
         Err(problems) => {
-            give_up(&problems.lines());
+            give_up(logs, &problems.lines());
             return Ok(Exit::Config);
         }
     };
@@ -72,9 +82,10 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     process::take_descriptors(&loaded.settings.bounds);
     memory::warn_if_short(&loaded.settings.bounds);
     if let Err(error) = process::has_few_descriptors() {
-        give_up(&[format!(
+        let why = format!(
             "alloy-gateway: too few file descriptors to start (ulimit -n, LimitNOFILE): {error}"
-        )]);
+        );
+        give_up(logs, &[why]);
         return Ok(Exit::Failure);
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -84,7 +95,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     // A file system that does not answer must not hold up the end.
     runtime.shutdown_background();
     ended.or_else(|error| {
-        give_up(&[format!("alloy-gateway: {error:#}")]);
+        give_up(logs, &[format!("alloy-gateway: {error:#}")]);
         Ok(Exit::Failure)
     })
 }
@@ -93,15 +104,19 @@ fn start_logging(settings: &logging::Settings) -> anyhow::Result<logging::Logs> 
     logging::start(settings, color::is_on(&std::io::stderr())).context("cannot start logging")
 }
 
-/// Says why it ends: as the rest of the log if programs read that, else as the other
-/// verbs do.
-fn give_up(why: &[String]) {
-    for line in why {
-        if logging::is_json() && tracing::enabled!(tracing::Level::ERROR) {
+/// Says why it ends, last of all: as the rest of the log if programs read that, else as the
+/// other verbs do.
+fn give_up(logs: logging::Logs, why: &[String]) {
+    if logging::is_json() && tracing::enabled!(tracing::Level::ERROR) {
+        for line in why {
             tracing::error!("{line}");
-        } else {
-            errln!("{line}");
         }
+        return;
+    }
+    // Writes what waits.
+    drop(logs);
+    for line in why {
+        errln!("{line}");
     }
 }
 
@@ -116,6 +131,7 @@ async fn serve(loaded: Loaded, ready: Ready, mut inherited: Inherited) -> anyhow
     ));
     // A limit on file sizes is to be an error of the trail, not the end.
     let _too_large = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
+    try_addresses(settings, &inherited)?;
     let trail = ready.open_trail(&loaded)?;
     if settings.audit.durability == Durability::Relaxed {
         tracing::warn!("audit.durability is relaxed: records survive the process, not the machine");
@@ -265,6 +281,15 @@ fn close_unnamed(inherited: Inherited) {
     }
 }
 
+/// Tries whether all addresses could be listened on, before anything is written: else each of
+/// many starts on an address that is taken would leave a segment of the trail. What is taken
+/// between this and the start of listening is found then.
+fn try_addresses(settings: &Settings, inherited: &Inherited) -> anyhow::Result<()> {
+    AdminListeners::try_bind(&settings.admin)?;
+    Gateway::try_bind(settings, inherited)?;
+    Ok(())
+}
+
 /// Begins to listen. The trail's lock was taken before: a second gateway must not touch
 /// the socket of one that runs. Callers come last: where operators cannot be listened to,
 /// nobody is served and then cut off.
@@ -369,20 +394,27 @@ struct AdminListeners {
 }
 
 impl AdminListeners {
+    /// Tries whether they could be bound.
+    fn try_bind(settings: &settings::Admin) -> anyhow::Result<()> {
+        if let Some(address) = settings.address {
+            try_tcp(address).map_err(|error| no_address(address, &error))?;
+        }
+        if let Some(path) = &settings.socket {
+            try_unix(path).with_context(|| no_socket(path))?;
+        }
+        Ok(())
+    }
+
     fn bind(settings: &settings::Admin) -> anyhow::Result<Self> {
         let tcp = settings.address.map(|address| {
             let listen = || {
                 let listener = TcpListener::from_std(bind_admin(address)?)?;
                 Ok((listener.local_addr()?, listener))
             };
-            listen().map_err(|error: io::Error| {
-                let hint = why_not_bound(&error);
-                anyhow::anyhow!("cannot listen on {address} (admin.address): {error}{hint}")
-            })
+            listen().map_err(|error| no_address(address, &error))
         });
         let socket = settings.socket.as_ref().map(|path| {
-            let listener = admin::bind_socket(path)
-                .with_context(|| format!("cannot listen on {} (admin.socket)", path.display()))?;
+            let listener = admin::bind_socket(path).with_context(|| no_socket(path))?;
             anyhow::Ok((path.clone(), listener))
         });
         Ok(Self {
@@ -401,6 +433,15 @@ impl AdminListeners {
             tokio::spawn(Arc::clone(admin).serve_socket(listener));
         }
     }
+}
+
+fn no_address(address: SocketAddr, error: &io::Error) -> anyhow::Error {
+    let hint = why_not_bound(error);
+    anyhow::anyhow!("cannot listen on {address} (admin.address): {error}{hint}")
+}
+
+fn no_socket(path: &Path) -> String {
+    format!("cannot listen on {} (admin.socket)", path.display())
 }
 
 /// SIGTERM and SIGINT.

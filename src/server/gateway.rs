@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     audit::Trail,
-    config::settings::{ListenAddress, Settings},
+    config::settings::{Listen, ListenAddress, Settings},
     snapshot::Snapshot,
 };
 
@@ -105,6 +105,21 @@ pub enum CutBy {
 }
 
 impl Gateway {
+    /// Tries whether every address could be bound, and changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::Listen`].
+    pub fn try_bind(settings: &Settings, inherited: &Inherited) -> Result<(), StartError> {
+        for Listen { address, .. } in &settings.listen {
+            listener::try_bind(address, inherited).map_err(|error| StartError::Listen {
+                address: address.clone(),
+                error,
+            })?;
+        }
+        Ok(())
+    }
+
     /// Binds every address and starts the workers.
     ///
     /// # Errors
