@@ -55,6 +55,9 @@ pub use self::{
 pub struct Snapshot {
     /// The first 12 hex digits of the config file's SHA-256.
     pub digest: Box<str>,
+    /// The same of the lists of users that were read, in the order of the tenants; `None` if
+    /// none was.
+    pub lists: Option<Box<str>>,
     /// What callers may take of us.
     pub bounds: Bounds,
     /// Alloy, and how it is spoken to.

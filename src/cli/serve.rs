@@ -164,6 +164,7 @@ async fn serve(loaded: Loaded, ready: Ready, mut inherited: Inherited) -> anyhow
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         config.sha256 = %loaded.digest,
+        config.lists = gateway.shared().snapshot().lists.as_deref(),
         tenants = settings.tenants.len(),
         upstream = %settings.upstream.url.authority(),
         trail.directory = %settings.audit.directory.display(),
