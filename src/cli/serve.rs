@@ -1,28 +1,20 @@
 //! `serve`: the gateway itself.
 
-use std::{
-    future::pending,
-    io,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+mod admin_listeners;
+
+use std::{future::pending, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use jiff::Timestamp;
-use tokio::{
-    net::{TcpListener, UnixListener},
-    signal::unix::{Signal, SignalKind, signal},
-};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use self::admin_listeners::AdminListeners;
 use super::{Exit, FileOrConfig, color, memory, output::errln, process, start::Ready};
 use crate::{
-    admin,
     admin::Admin,
     audit::Trail,
     config::{
-        Loaded, settings,
+        Loaded,
         settings::{Durability, Settings},
         show_duration,
     },
@@ -31,10 +23,7 @@ use crate::{
     load, logging, reload,
     reload::Reloader,
     secret::MacKey,
-    server::{
-        Cut, CutBy, Drain, Gateway, Inherited, Stopped, bind_admin, try_tcp, try_unix,
-        why_not_bound,
-    },
+    server::{Cut, CutBy, Drain, Gateway, Inherited, Stopped},
     ship::Shipper,
     snapshot::otlp::Way,
     systemd,
@@ -386,63 +375,6 @@ async fn ignore(mut first: Signal, mut second: Signal) {
             "ignored: no file is to be opened again, since the trail rotates by itself and logs go to stderr; SIGHUP loads the config anew"
         );
     }
-}
-
-/// Where operators are listened to.
-struct AdminListeners {
-    tcp: Option<(SocketAddr, TcpListener)>,
-    socket: Option<(PathBuf, UnixListener)>,
-}
-
-impl AdminListeners {
-    /// Tries whether they could be bound.
-    fn try_bind(settings: &settings::Admin) -> anyhow::Result<()> {
-        if let Some(address) = settings.address {
-            try_tcp(address).map_err(|error| no_address(address, &error))?;
-        }
-        if let Some(path) = &settings.socket {
-            try_unix(path).with_context(|| no_socket(path))?;
-        }
-        Ok(())
-    }
-
-    fn bind(settings: &settings::Admin) -> anyhow::Result<Self> {
-        let tcp = settings.address.map(|address| {
-            let listen = || {
-                let listener = TcpListener::from_std(bind_admin(address)?)?;
-                Ok((listener.local_addr()?, listener))
-            };
-            listen().map_err(|error| no_address(address, &error))
-        });
-        let socket = settings.socket.as_ref().map(|path| {
-            let listener = admin::bind_socket(path).with_context(|| no_socket(path))?;
-            anyhow::Ok((path.clone(), listener))
-        });
-        Ok(Self {
-            tcp: tcp.transpose()?,
-            socket: socket.transpose()?,
-        })
-    }
-
-    fn serve(self, admin: &Arc<Admin>) {
-        if let Some((address, listener)) = self.tcp {
-            tracing::info!(listener = "admin", %address, "listening");
-            tokio::spawn(Arc::clone(admin).serve_tcp(listener));
-        }
-        if let Some((path, listener)) = self.socket {
-            tracing::info!(listener = "admin", path = %path.display(), "listening");
-            tokio::spawn(Arc::clone(admin).serve_socket(listener));
-        }
-    }
-}
-
-fn no_address(address: SocketAddr, error: &io::Error) -> anyhow::Error {
-    let hint = why_not_bound(error);
-    anyhow::anyhow!("cannot listen on {address} (admin.address): {error}{hint}")
-}
-
-fn no_socket(path: &Path) -> String {
-    format!("cannot listen on {} (admin.socket)", path.display())
 }
 
 /// SIGTERM and SIGINT.
