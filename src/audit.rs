@@ -294,9 +294,9 @@ impl Trail {
         })
     }
 
-    /// Records that a config is in effect from now on.
-    pub fn config_loaded(&self, digest: &str, tenants: usize, by: &str) {
-        let fragment = Fragment::config_loaded(digest, tenants, by);
+    /// Records that a config is in effect from now on, and with it these lists of users.
+    pub fn config_loaded(&self, digest: &str, lists: Option<&str>, tenants: usize, by: &str) {
+        let fragment = Fragment::config_loaded(digest, lists, tenants, by);
         self.0.queue.push_change(fragment);
     }
 

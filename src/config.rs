@@ -3,6 +3,7 @@
 //! `raw` (shapes without meaning) → [`settings`] (validated, without I/O) →
 //! [`snapshot`](crate::snapshot) (with everything read that the settings name).
 
+mod admin_section;
 pub mod problem;
 mod ranges;
 mod raw;
@@ -21,18 +22,19 @@ use std::{
 };
 
 pub(crate) use self::validate::is_loopback;
-use self::{
-    problem::{FieldPath, Problem, Problems},
-    settings::Settings,
-    validate::Invalid,
-};
 pub use self::{
+    admin_section::{AdminSection, admin},
     raw::schema,
     show::show,
     suggest::{did_you_mean, is_repeatable, quote},
     unit::{duration, show_duration},
     validate::expected_id,
     validate::name,
+};
+use self::{
+    problem::{FieldPath, Problem, Problems},
+    settings::Settings,
+    validate::Invalid,
 };
 use crate::{background, named_file, secret::hex};
 
@@ -183,7 +185,7 @@ pub(crate) fn without_mark(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
-fn read(path: &Path) -> Result<String, String> {
+fn read_bytes(path: &Path) -> Result<Vec<u8>, String> {
     let bytes = if is_stdin(path) {
         background::read(io::stdin().lock(), 0, CONFIG_BYTES_MAX)
     } else {
@@ -193,7 +195,11 @@ fn read(path: &Path) -> Result<String, String> {
     if bytes.len() as u64 > CONFIG_BYTES_MAX {
         return Err(format!("is longer than {} MiB", CONFIG_BYTES_MAX >> 20));
     }
-    let text = String::from_utf8(bytes).map_err(|error| {
+    Ok(bytes)
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    let text = String::from_utf8(read_bytes(path)?).map_err(|error| {
         let good = error.utf8_error().valid_up_to();
         let good = error.as_bytes().get(..good).unwrap_or_default();
         let good = String::from_utf8_lossy(good);

@@ -14,6 +14,12 @@ const AGAIN_AFTER: SignedDuration = SignedDuration::from_hours(24);
 /// Tokens that are named one by one in one look; the rest is a number.
 const NAMED_MAX: usize = 20;
 
+/// Whether it is time to tell again what was told at `told`. A clock that was set back since
+/// may take years to come there again.
+fn is_due_again(told: Timestamp, now: Timestamp) -> bool {
+    now < told || now.duration_since(told) >= AGAIN_AFTER
+}
+
 /// When the first of a tenant's tokens that is still good expires, if one does. Of a
 /// tenant that can't call any more, since when: an outage must not look like a token
 /// that never expires.
@@ -50,7 +56,8 @@ pub struct ExpiryWatch(Mutex<Seen>);
 #[derive(Debug, Default)]
 struct Seen {
     config: Option<Box<str>>,
-    next_look: Timestamp,
+    /// When the tokens of this config that expire soon were told.
+    told_soon: Timestamp,
     /// What ended until then was told.
     told_until: Timestamp,
     /// When the next token of this config expires.
@@ -88,7 +95,8 @@ impl ExpiryWatch {
     /// looking at all tokens each second would be much for nothing.
     fn ends_are_due(&self, snapshot: &Snapshot, now: Timestamp) -> Option<Timestamp> {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.config.as_deref() == Some(&snapshot.digest) && now < seen.next_end {
+        let is_known = seen.config.as_deref() == Some(&snapshot.digest);
+        if is_known && seen.told_until <= now && now < seen.next_end {
             return None;
         }
         let tokens = snapshot.tenants().iter().flat_map(|tenant| {
@@ -98,17 +106,18 @@ impl ExpiryWatch {
         let expiries = tokens.filter_map(|token| token.expires);
         let next = expiries.filter(|expires| *expires > now).min();
         seen.next_end = next.unwrap_or(Timestamp::MAX);
-        Some(std::mem::replace(&mut seen.told_until, now))
+        // Where the clock was set back, what ends from now on was not told.
+        Some(std::mem::replace(&mut seen.told_until, now).min(now))
     }
 
     /// Whether this config was not looked at today.
     fn is_due(&self, digest: &str, now: Timestamp) -> bool {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.config.as_deref() == Some(digest) && now < seen.next_look {
+        if seen.config.as_deref() == Some(digest) && !is_due_again(seen.told_soon, now) {
             return false;
         }
         seen.config = Some(digest.into());
-        seen.next_look = now.checked_add(AGAIN_AFTER).unwrap_or(Timestamp::MAX);
+        seen.told_soon = now;
         true
     }
 }
@@ -155,7 +164,7 @@ fn expiring(snapshot: &Snapshot, now: Timestamp) -> Vec<(&str, &str, Timestamp)>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::token::TokenDigest;
+    use crate::{snapshot::testing, token::TokenDigest};
 
     fn token(not_before: Option<&str>, expires: Option<&str>) -> TokenEntry {
         let day = |text: &str| format!("2026-{text}T00:00:00Z").parse().unwrap();
@@ -224,5 +233,23 @@ mod tests {
         assert!(!watch.is_due("another", after(46)));
         assert!(watch.is_due("another", after(47)));
         assert!(!watch.is_due("another", after(48)));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_by_years_silences_nothing() {
+        let watch = ExpiryWatch::default();
+        let ahead: Timestamp = "2040-01-01T00:00:00Z".parse().unwrap();
+        let right: Timestamp = "2026-11-01T00:00:00Z".parse().unwrap();
+        let after = |hours| right + SignedDuration::from_hours(hours);
+        let tenants = [("a", vec!["0a".repeat(32)])];
+        let snapshot = testing::built(&tenants, None).with_lasting();
+        watch.look(&snapshot, ahead);
+        assert!(watch.ends_are_due(&snapshot, ahead).is_none());
+        // What ended until then was told; what ends from now on was not.
+        assert_eq!(watch.ends_are_due(&snapshot, right), Some(right));
+        assert!(watch.ends_are_due(&snapshot, right).is_none());
+        assert!(watch.is_due(&snapshot.digest, right));
+        assert!(!watch.is_due(&snapshot.digest, after(23)));
+        assert!(watch.is_due(&snapshot.digest, after(24)));
     }
 }

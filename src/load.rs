@@ -100,7 +100,7 @@ fn doubtful(settings: &Settings, snapshot: &Snapshot, before: Option<&Settings>)
         warnings.extend(snapshot::loose_trail(settings));
         warnings.extend(snapshot::unwritable_trail(settings));
     }
-    warnings.extend(snapshot::invalid_certificates(&settings.listen));
+    warnings.extend(snapshot::invalid_certificates(settings));
     warnings.extend(snapshot::without_directory(settings, None));
     warnings.extend(snapshot::without_users(settings, snapshot));
     warnings

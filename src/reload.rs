@@ -294,14 +294,16 @@ impl Reloader {
         }
         snapshot.follow_keys(&self.shared.snapshot());
         let (digest, tenants) = (snapshot.digest.clone(), snapshot.tenants().len());
+        let lists = snapshot.lists.clone();
+        let lists = lists.as_deref();
         // Before any call can use another key: its records come behind this one.
         self.record_other_keys(&snapshot, &reload.by);
         self.retired.add(self.shared.swap(snapshot));
         self.shared.metrics().reloaded(true);
         self.shared
             .trail()
-            .config_loaded(&digest, tenants, &reload.by);
-        tracing::info!(config.sha256 = %digest, tenants, by = reload.by, "config loaded");
+            .config_loaded(&digest, lists, tenants, &reload.by);
+        tracing::info!(config.sha256 = %digest, config.lists = lists, tenants, by = reload.by, "config loaded");
     }
 
     /// Records each key that `next` uses in the place of another.
@@ -327,6 +329,10 @@ impl Reloader {
     fn reject(&self, last: &Reload) {
         for problem in last.problems.iter().take(LOGGED_MAX) {
             tracing::error!(%problem, "the config is invalid; the one before stays in effect");
+        }
+        let more = last.problems.len().saturating_sub(LOGGED_MAX);
+        if more > 0 {
+            tracing::error!("so many more problems: {more}; alloy-gateway check has them all");
         }
         let first = last.problems.first().map_or("", String::as_str);
         let trail = self.shared.trail();

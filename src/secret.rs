@@ -27,7 +27,10 @@ pub enum BadApiKey {
     /// Longer than [`ApiKey::BYTES_MAX`].
     #[error("the secret is longer than {} bytes", ApiKey::BYTES_MAX)]
     TooLong,
-    /// A byte that cannot stand in a header value or would be ambiguous there.
+    /// A space, as two keys or a key and a word beside it have between them.
+    #[error("the secret holds a space (first at offset {0})")]
+    Space(usize),
+    /// Another byte that cannot stand in a header value or would be ambiguous there.
     #[error("the secret holds a byte that is not visible ASCII (first at offset {0})")]
     NotVisibleAscii(usize),
 }
@@ -55,10 +58,12 @@ impl ApiKey {
         if key.len() > Self::BYTES_MAX {
             return Err(BadApiKey::TooLong);
         }
-        if let Some(at) = key.iter().position(|b| !b.is_ascii_graphic()) {
-            return Err(BadApiKey::NotVisibleAscii(at));
+        let mut bytes = key.iter().enumerate();
+        match bytes.find(|(_, byte)| !byte.is_ascii_graphic()) {
+            Some((at, b' ')) => Err(BadApiKey::Space(at)),
+            Some((at, _)) => Err(BadApiKey::NotVisibleAscii(at)),
+            None => Ok(Self(key.into())),
         }
-        Ok(Self(key.into()))
     }
 
     /// The key itself, for the one header that carries it upstream and for the
@@ -264,10 +269,11 @@ mod tests {
     fn what_cannot_be_a_header_value_is_no_key() {
         assert_eq!(ApiKey::new(b"").unwrap_err(), BadApiKey::Empty);
         assert_eq!(ApiKey::new(b"\r\n\n").unwrap_err(), BadApiKey::Empty);
-        assert_eq!(
-            ApiKey::new(b"ab cdefgh").unwrap_err(),
-            BadApiKey::NotVisibleAscii(2)
-        );
+        let told = |raw: &[u8]| ApiKey::new(raw).unwrap_err().to_string();
+        let space = "the secret holds a space (first at offset 2)";
+        assert_eq!(told(b"ab cdefgh"), space);
+        let tab = "the secret holds a byte that is not visible ASCII (first at offset 2)";
+        assert_eq!(told(b"ab\tcdefgh"), tab);
         assert_eq!(ApiKey::new(b"1234567\n").unwrap_err(), BadApiKey::TooShort);
         assert_eq!(ApiKey::new(&[b'a'; 4097]).unwrap_err(), BadApiKey::TooLong);
     }

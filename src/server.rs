@@ -34,8 +34,8 @@ mod turn;
 
 pub use self::{
     connection::H2_STREAMS_MAX,
-    gateway::{Drain, Gateway, StartError, Stopped, why_not_bound},
+    gateway::{Cut, CutBy, Drain, Gateway, StartError, Stopped, why_not_bound},
     inherited::Inherited,
-    listener::{SEND_BUFFER_BYTES, bind_admin, bind_unix},
+    listener::{SEND_BUFFER_BYTES, bind_admin, bind_unix, try_tcp, try_unix},
     shared::Shared,
 };

@@ -18,6 +18,7 @@ mod secrets;
 mod tokens;
 mod trust;
 mod users;
+mod validities;
 
 use std::{collections::HashSet, hint::black_box, ptr, sync::Arc, time::Duration};
 
@@ -40,13 +41,13 @@ pub use self::{
     files::named_files,
     fleet::store,
     frame::Frame,
-    listeners::invalid_certificates,
     load::{Built, build},
     modes::{loose_secrets, loose_trail},
     places::{group_id, trail_directory, unbindable, unwritable_trail, without_directory},
     secrets::{mac_key, read as read_secret, read_file, wrapped_keys},
     trust::bad_trust,
     users::{user_set, without_users},
+    validities::invalid_certificates,
 };
 
 /// The immutable, validated form of one config.
@@ -54,6 +55,9 @@ pub use self::{
 pub struct Snapshot {
     /// The first 12 hex digits of the config file's SHA-256.
     pub digest: Box<str>,
+    /// The same of the lists of users that were read, in the order of the tenants; `None` if
+    /// none was.
+    pub lists: Option<Box<str>>,
     /// What callers may take of us.
     pub bounds: Bounds,
     /// Alloy, and how it is spoken to.

@@ -27,6 +27,7 @@ pub struct TrailCounts {
     /// By their event; the last one of all that have none of ours.
     events: [AtomicU64; event::ALL.len() + 1],
     errors: [AtomicU64; TrailOp::COUNT],
+    cut: AtomicU64,
     /// How long syncs took, in ns.
     pub syncs: Histogram<12>,
     /// How many records each write held.
@@ -38,6 +39,7 @@ impl Default for TrailCounts {
         Self {
             events: Default::default(),
             errors: Default::default(),
+            cut: AtomicU64::new(0),
             syncs: Histogram::new(&SYNC),
             batches: Histogram::new(&BATCH),
         }
@@ -56,6 +58,16 @@ impl TrailCounts {
     pub fn failed(&self, op: TrailOp) {
         let count = self.errors.get(op.index());
         count.map(|count| count.fetch_add(1, Ordering::Relaxed));
+    }
+
+    /// Counts a call that was cut behind its intent: it is in doubt.
+    pub fn was_cut(&self) {
+        self.cut.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Calls that were cut behind their intents.
+    pub fn cut(&self) -> u64 {
+        self.cut.load(Ordering::Relaxed)
     }
 
     /// Counts a sync.

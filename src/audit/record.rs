@@ -294,9 +294,10 @@ impl Fragment {
     }
 
     /// `config.loaded`; `by` is what brought it about.
-    pub fn config_loaded(digest: &str, tenants: usize, by: &str) -> Self {
+    pub fn config_loaded(digest: &str, lists: Option<&str>, tenants: usize, by: &str) -> Self {
         Self::now(event::CONFIG_LOADED)
             .text("config", digest)
+            .optional("lists", lists)
             .number("tenants", tenants as u64)
             .text("by", by)
     }

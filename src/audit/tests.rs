@@ -470,7 +470,7 @@ async fn records_of_changes_wait_for_the_disk_up_to_a_bound_and_the_rest_is_coun
     let trail = open(options(&directory)).unwrap();
     fs::remove_dir_all(&directory).unwrap();
     for n in 0..10_000 {
-        trail.config_loaded("9f2c1a7b03de", n, "file");
+        trail.config_loaded("9f2c1a7b03de", None, n, "file");
     }
     let wait_until = async |is_writable| {
         while trail.status().writable.is_ok() != is_writable {

@@ -193,6 +193,7 @@ impl Drop for Intent {
     fn drop(&mut self) {
         if let Some((queue, _)) = self.open.take() {
             let fragment = Fragment::in_doubt(self.request_id.as_str(), self.seq, None);
+            queue.counts.was_cut();
             queue.close_intent(fragment, self.seq);
         }
     }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::output::tame;
 
@@ -16,6 +17,9 @@ use super::output::tame;
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest answer that is read, in bytes.
 const ANSWER_BYTES_MAX: u64 = 64 << 10;
+
+/// What to do where the gateway may listen elsewhere than the config says.
+const OTHER_SOCKET: &str = "Another admin.socket in the config takes effect only after a restart: name that of the running gateway with --socket PATH";
 
 /// What it said.
 #[derive(Debug)]
@@ -33,12 +37,7 @@ pub struct Answer {
 /// If no gateway listens there, we may not speak to it, or it does not answer in time.
 pub fn post(socket: &Path, path: &str, body: &str) -> anyhow::Result<Answer> {
     let place = socket.display();
-    let mut stream = UnixStream::connect(socket).map_err(|error| {
-        let what = unreached(&error, socket);
-        anyhow::Error::new(error).context(what)
-    })?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    stream.set_write_timeout(Some(TIMEOUT))?;
+    let mut stream = connect(socket, TIMEOUT)?;
     let length = body.len();
     // At once: what is no gateway may answer, and close, before it has read all.
     let request = format!(
@@ -67,6 +66,26 @@ pub fn post(socket: &Path, path: &str, body: &str) -> anyhow::Result<Answer> {
     })
 }
 
+/// Opens the socket at `socket`, each step within `timeout`.
+///
+/// # Errors
+///
+/// If no gateway listens there, or we may not speak to it.
+pub fn connect(socket: &Path, timeout: Duration) -> anyhow::Result<UnixStream> {
+    let open = || {
+        let stream = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        // Also for the way into its backlog, which may be full.
+        stream.set_write_timeout(Some(timeout))?;
+        stream.set_read_timeout(Some(timeout))?;
+        stream.connect(&SockAddr::unix(socket)?)?;
+        Ok(stream.into())
+    };
+    open().map_err(|error: io::Error| {
+        let what = unreached(&error, socket);
+        anyhow::Error::new(error).context(what)
+    })
+}
+
 /// What it means that the socket can't be opened, and what to do.
 fn unreached(error: &io::Error, socket: &Path) -> String {
     let place = socket.display();
@@ -76,10 +95,10 @@ fn unreached(error: &io::Error, socket: &Path) -> String {
             format!("{place} is no socket: name what the gateway's config has as admin.socket")
         }
         io::ErrorKind::NotFound => format!(
-            "there is no socket {place}: does the gateway run, and is this its admin.socket?"
+            "there is no socket {place}: does the gateway run, and is this its admin.socket? {OTHER_SOCKET}"
         ),
         io::ErrorKind::ConnectionRefused => {
-            format!("no gateway listens on {place}: it ended and left its socket")
+            format!("no gateway listens on {place}: it ended and left its socket. {OTHER_SOCKET}")
         }
         io::ErrorKind::PermissionDenied => {
             format!("{place} is only for root and the user that the gateway runs as")

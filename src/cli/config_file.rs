@@ -13,7 +13,7 @@ use clap::{
 };
 
 use crate::{
-    config::{Loaded, problem::Problems},
+    config::{self, AdminSection, Loaded, problem::Problems},
     load,
 };
 
@@ -37,15 +37,35 @@ impl ConfigFile {
     /// Its problems; and how to name another file, if none was named and there is none
     /// where it is looked for then.
     pub fn load(&self) -> Result<Loaded, Problems> {
-        load::file(&self.path).map_err(|problems| {
-            if self.path.as_os_str() == DEFAULT_CONFIG && !self.path.exists() {
-                problems.with_hint(&format!(
-                    "; name another one with --config FILE, or in {VARIABLE}"
-                ))
-            } else {
-                problems
-            }
-        })
+        load::file(&self.path).map_err(|problems| self.hinted(problems))
+    }
+
+    /// Reads where a running gateway is asked, whatever is wrong with the rest: the gateway
+    /// serves on with the config that it has.
+    ///
+    /// # Errors
+    ///
+    /// As of [`load`](Self::load), if that section can't be read.
+    pub fn admin(&self) -> Result<AdminSection, Problems> {
+        config::admin(&self.path).map_err(|problems| self.hinted(problems))
+    }
+
+    /// How many problems it has by itself, without what it names; none of what is read once.
+    pub fn problems(&self) -> usize {
+        let is_file = self.path.metadata().is_ok_and(|found| found.is_file());
+        let loaded = is_file.then(|| config::load(&self.path, |_| Vec::new()));
+        let problems = loaded.and_then(Result::err);
+        problems.map_or(0, |problems| problems.len())
+    }
+
+    fn hinted(&self, problems: Problems) -> Problems {
+        if self.path.as_os_str() == DEFAULT_CONFIG && !self.path.exists() {
+            problems.with_hint(&format!(
+                "; name another one with --config FILE, or in {VARIABLE}"
+            ))
+        } else {
+            problems
+        }
     }
 }
 

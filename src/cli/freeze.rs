@@ -66,20 +66,44 @@ fn order(args: &Args, freezes: bool) -> anyhow::Result<Exit> {
     if let (Some(socket), false) = (&args.socket, args.store) {
         return at_the_socket(args, socket, freezes);
     }
-    let loaded = match args.config.load() {
-        Ok(loaded) => loaded,
+    if args.store {
+        return match args.config.load() {
+            Ok(loaded) => store::order(args, &loaded, freezes),
+            Err(problems) => {
+                err!("{problems}");
+                Ok(Exit::Config)
+            }
+        };
+    }
+    let section = args.config.admin();
+    let socket = section.and_then(|section| Ok(section.socket()?.map(Path::to_owned)));
+    let socket = match socket {
+        Ok(socket) => socket,
         Err(problems) => {
             err!("{problems}");
+            errln!(
+                "alloy-gateway: the running gateway's admin.socket can be named with --socket PATH"
+            );
             return Ok(Exit::Config);
         }
     };
-    if args.store {
-        return store::order(args, &loaded, freezes);
+    let ended = socket
+        .context("the config has no admin.socket, where a running gateway is told so: set it and restart the gateway, or name that of another one with --socket PATH")
+        .and_then(|socket| at_the_socket(args, &socket, freezes));
+    // Last: nothing holds up the order.
+    warn_of_problems(&args.config);
+    ended
+}
+
+/// Says so if the gateway could not load what is on disk: its socket may be another one, and
+/// whoever is in an incident has changed something.
+fn warn_of_problems(config: &ConfigFile) {
+    let problems = config.problems();
+    if problems > 0 {
+        errln!(
+            "warning: the config on disk has problems ({problems}), and the running gateway is not touched by them: `alloy-gateway check` tells them"
+        );
     }
-    let socket = loaded.settings.admin.socket.as_ref();
-    let socket = socket
-        .context("the config has no admin.socket, where a running gateway is told so: set it and restart the gateway, or name that of another one with --socket")?;
-    at_the_socket(args, socket, freezes)
 }
 
 fn at_the_socket(args: &Args, socket: &Path, freezes: bool) -> anyhow::Result<Exit> {

@@ -1,20 +1,20 @@
 //! `serve`: the gateway itself.
 
-use std::{future::pending, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+mod admin_listeners;
+
+use std::{future::pending, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use tokio::{
-    net::{TcpListener, UnixListener},
-    signal::unix::{Signal, SignalKind, signal},
-};
+use jiff::Timestamp;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use self::admin_listeners::AdminListeners;
 use super::{Exit, FileOrConfig, color, memory, output::errln, process, start::Ready};
 use crate::{
-    admin,
     admin::Admin,
     audit::Trail,
     config::{
-        Loaded, settings,
+        Loaded,
         settings::{Durability, Settings},
         show_duration,
     },
@@ -23,12 +23,15 @@ use crate::{
     load, logging, reload,
     reload::Reloader,
     secret::MacKey,
-    server::{Drain, Gateway, Inherited, Stopped, bind_admin, why_not_bound},
+    server::{Cut, CutBy, Drain, Gateway, Inherited, Stopped},
     ship::Shipper,
     snapshot::otlp::Way,
     systemd,
     traces::Exporter,
 };
+
+/// For what a clock was set meanwhile, and what comes before an intent.
+const A_MOMENT: Duration = Duration::from_secs(60);
 
 /// Arguments of `serve`.
 #[derive(Debug, clap::Args)]
@@ -50,16 +53,16 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         Ok(loaded) => loaded,
         Err(problems) => {
             // Until a config says how, the terminal decides.
-            let _logs = start_logging(&logging::Settings::default())?;
-            give_up(&problems.lines());
+            let logs = start_logging(&logging::Settings::default())?;
+            give_up(logs, &problems.lines());
             return Ok(Exit::Config);
         }
     };
-    let _logs = start_logging(&loaded.settings.log)?;
+    let logs = start_logging(&loaded.settings.log)?;
     let ready = match Ready::read(&loaded) {
         Ok(ready) => ready,
         Err(problems) => {
-            give_up(&problems.lines());
+            give_up(logs, &problems.lines());
             return Ok(Exit::Config);
         }
     };
@@ -68,9 +71,10 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     process::take_descriptors(&loaded.settings.bounds);
     memory::warn_if_short(&loaded.settings.bounds);
     if let Err(error) = process::has_few_descriptors() {
-        give_up(&[format!(
+        let why = format!(
             "alloy-gateway: too few file descriptors to start (ulimit -n, LimitNOFILE): {error}"
-        )]);
+        );
+        give_up(logs, &[why]);
         return Ok(Exit::Failure);
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -80,7 +84,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     // A file system that does not answer must not hold up the end.
     runtime.shutdown_background();
     ended.or_else(|error| {
-        give_up(&[format!("alloy-gateway: {error:#}")]);
+        give_up(logs, &[format!("alloy-gateway: {error:#}")]);
         Ok(Exit::Failure)
     })
 }
@@ -89,15 +93,19 @@ fn start_logging(settings: &logging::Settings) -> anyhow::Result<logging::Logs> 
     logging::start(settings, color::is_on(&std::io::stderr())).context("cannot start logging")
 }
 
-/// Says why it ends: as the rest of the log if programs read that, else as the other
-/// verbs do.
-fn give_up(why: &[String]) {
-    for line in why {
-        if logging::is_json() && tracing::enabled!(tracing::Level::ERROR) {
+/// Says why it ends, last of all: as the rest of the log if programs read that, else as the
+/// other verbs do.
+fn give_up(logs: logging::Logs, why: &[String]) {
+    if logging::is_json() && tracing::enabled!(tracing::Level::ERROR) {
+        for line in why {
             tracing::error!("{line}");
-        } else {
-            errln!("{line}");
         }
+        return;
+    }
+    // Writes what waits.
+    drop(logs);
+    for line in why {
+        errln!("{line}");
     }
 }
 
@@ -112,6 +120,7 @@ async fn serve(loaded: Loaded, ready: Ready, mut inherited: Inherited) -> anyhow
     ));
     // A limit on file sizes is to be an error of the trail, not the end.
     let _too_large = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
+    try_addresses(settings, &inherited)?;
     let trail = ready.open_trail(&loaded)?;
     if settings.audit.durability == Durability::Relaxed {
         tracing::warn!("audit.durability is relaxed: records survive the process, not the machine");
@@ -144,6 +153,7 @@ async fn serve(loaded: Loaded, ready: Ready, mut inherited: Inherited) -> anyhow
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         config.sha256 = %loaded.digest,
+        config.lists = gateway.shared().snapshot().lists.as_deref(),
         tenants = settings.tenants.len(),
         upstream = %settings.upstream.url.authority(),
         trail.directory = %settings.audit.directory.display(),
@@ -175,7 +185,13 @@ async fn serve(loaded: Loaded, ready: Ready, mut inherited: Inherited) -> anyhow
         signals.next().await;
         is_urged = true;
     };
+    let (stopping_at, cut_before) = (Timestamp::now(), trail.counts().cut());
     let stopped = gateway.stop(drain, cut).await;
+    if let Stopped::Cut(cut) = stopped {
+        let longest = reloader.settings().upstream.request_timeout;
+        let in_doubt = trail.counts().cut().saturating_sub(cut_before);
+        tell_cut(cut, in_doubt, stopping_at, longest);
+    }
     let is_clean = !is_urged
         && tokio::select! {
             () = close(life, beside.exporter, beside.shipper) => stopped == Stopped::Clean,
@@ -189,6 +205,38 @@ async fn serve(loaded: Loaded, ready: Ready, mut inherited: Inherited) -> anyhow
         "stopped"
     );
     Ok(if is_clean { Exit::Ok } else { Exit::Failure })
+}
+
+/// Says how many calls stopping has cut, and how to find those that may have been carried
+/// out. They began while it stopped, or at most `longest` before.
+fn tell_cut(Cut { calls, by }: Cut, in_doubt: u64, stopping_at: Timestamp, longest: Duration) {
+    let by = match by {
+        CutBy::Timeout => "bounds.drain_timeout",
+        CutBy::Urged => "a second signal",
+        CutBy::Worker => "an error of a worker",
+        CutBy::Trail => "the trail, which could not be closed",
+    };
+    if in_doubt == 0 {
+        if calls > 0 {
+            tracing::warn!(
+                calls,
+                in_doubt,
+                by,
+                "calls were cut before anything was sent"
+            );
+        }
+        return;
+    }
+    let since = stopping_at.checked_sub(longest + A_MOMENT);
+    let since = since
+        .unwrap_or(Timestamp::MIN)
+        .strftime("%Y-%m-%dT%H:%M:%SZ");
+    tracing::warn!(
+        calls,
+        in_doubt,
+        by,
+        "calls were cut that may have been carried out: ask Alloy about those of `alloy-gateway audit query --outcome in-doubt --since {since}`"
+    );
 }
 
 /// Says what is left to say to the store, the collector of spans and the database, which
@@ -222,6 +270,15 @@ fn close_unnamed(inherited: Inherited) {
             "systemd handed over a socket that listen does not name: nobody is served there, and it is closed"
         );
     }
+}
+
+/// Tries whether all addresses could be listened on, before anything is written: else each of
+/// many starts on an address that is taken would leave a segment of the trail. What is taken
+/// between this and the start of listening is found then.
+fn try_addresses(settings: &Settings, inherited: &Inherited) -> anyhow::Result<()> {
+    AdminListeners::try_bind(&settings.admin)?;
+    Gateway::try_bind(settings, inherited)?;
+    Ok(())
 }
 
 /// Begins to listen. The trail's lock was taken before: a second gateway must not touch
@@ -318,47 +375,6 @@ async fn ignore(mut first: Signal, mut second: Signal) {
             signal = name,
             "ignored: no file is to be opened again, since the trail rotates by itself and logs go to stderr; SIGHUP loads the config anew"
         );
-    }
-}
-
-/// Where operators are listened to.
-struct AdminListeners {
-    tcp: Option<(SocketAddr, TcpListener)>,
-    socket: Option<(PathBuf, UnixListener)>,
-}
-
-impl AdminListeners {
-    fn bind(settings: &settings::Admin) -> anyhow::Result<Self> {
-        let tcp = settings.address.map(|address| {
-            let listen = || {
-                let listener = TcpListener::from_std(bind_admin(address)?)?;
-                Ok((listener.local_addr()?, listener))
-            };
-            listen().map_err(|error: io::Error| {
-                let hint = why_not_bound(&error);
-                anyhow::anyhow!("cannot listen on {address} (admin.address): {error}{hint}")
-            })
-        });
-        let socket = settings.socket.as_ref().map(|path| {
-            let listener = admin::bind_socket(path)
-                .with_context(|| format!("cannot listen on {} (admin.socket)", path.display()))?;
-            anyhow::Ok((path.clone(), listener))
-        });
-        Ok(Self {
-            tcp: tcp.transpose()?,
-            socket: socket.transpose()?,
-        })
-    }
-
-    fn serve(self, admin: &Arc<Admin>) {
-        if let Some((address, listener)) = self.tcp {
-            tracing::info!(listener = "admin", %address, "listening");
-            tokio::spawn(Arc::clone(admin).serve_tcp(listener));
-        }
-        if let Some((path, listener)) = self.socket {
-            tracing::info!(listener = "admin", path = %path.display(), "listening");
-            tokio::spawn(Arc::clone(admin).serve_socket(listener));
-        }
     }
 }
 

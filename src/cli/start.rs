@@ -50,7 +50,8 @@ impl Ready {
         left_open.finish(tenants.iter().map(|it| (&*it.name, &it.counts)));
         // Kept until it is written, and before any call of its tenant.
         freezes.finish(|record| drop(trail.frozen(&record)));
-        trail.config_loaded(&loaded.digest, loaded.settings.tenants.len(), "start");
+        let lists = self.snapshot.lists.as_deref();
+        trail.config_loaded(&loaded.digest, lists, tenants.len(), "start");
         Ok(trail)
     }
 }

@@ -20,7 +20,7 @@ mod tree;
 use serde_yaml::Value;
 
 pub use self::{
-    collect::collect,
+    collect::{Collected, NotYaml, collect, collect_admin},
     fleet::LimitsStore,
     observe::{Log, Otlp},
     one_of::OneOf,

@@ -14,7 +14,7 @@ This page is made from the schema (`alloy-gateway config reference`); an example
 
 - A duration is a number with a unit: `250ms`, `5s`, `10m`, `1h`, `1d`. A size is `16KiB`, `1MiB`, or a number of bytes.
 - Relative paths are relative to the config file. Unknown keys are errors.
-- Nothing is replaced in the text: there is no `${VAR}`. Secrets come from a file, a variable or a systemd credential.
+- Nothing is replaced in the text: there is no `${VAR}`, and no `~`; a path with one is refused. Secrets come from a file, a variable or a systemd credential.
 - A pipe in the place of a file, `<(…)` of a shell, is read at a start alone: a reload takes regular files, and says what is none.
 - `alloy-gateway check` names every problem at once; `alloy-gateway config show` prints what is in effect, without secrets.
 - Another config is loaded without a restart, except `listen` (certificates are), `admin.address`, `admin.socket`,

@@ -6,6 +6,7 @@ mod budget;
 mod check;
 mod fleet;
 mod listeners;
+mod literal;
 mod observe;
 mod secret;
 mod tenants;
@@ -20,7 +21,7 @@ use super::{
     problem::{FieldPath, Problem},
     ranges,
     raw::{self, OneOf, Raw},
-    settings::{Bounds, Settings},
+    settings::{Admin, Bounds, Settings},
 };
 
 /// What came of a config.
@@ -99,6 +100,14 @@ pub fn validate(
     } else {
         Err(Box::new(Invalid { problems, settings }))
     }
+}
+
+/// Makes settings of the admin section alone, with defaults in place of what is wrong with it,
+/// and every problem of it.
+pub fn admin(raw: Raw, directory: &Path, misfits: Vec<Problem>) -> (Admin, Vec<Problem>) {
+    let mut check = Check::new(directory, misfits);
+    let admin = listeners::admin(&mut check, raw.admin.unwrap_or_default());
+    (admin, check.finish().0)
 }
 
 fn version(check: &mut Check, version: Option<u64>) {

@@ -7,7 +7,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::AGAIN_AFTER;
+use super::is_due_again;
 use crate::{
     metrics::Metrics,
     snapshot::{Certificate, Snapshot, Use},
@@ -23,7 +23,7 @@ pub struct CertificateWatch(Mutex<HashMap<(Use, Option<usize>), Told>>);
 struct Told {
     until: Timestamp,
     expired: bool,
-    again: Timestamp,
+    at: Timestamp,
 }
 
 impl CertificateWatch {
@@ -64,15 +64,14 @@ impl CertificateWatch {
         let of = (certificate.usage, certificate.listener);
         if let Some(last) = told.get(&of)
             && (last.until, last.expired) == (until, expired)
-            && now < last.again
+            && !is_due_again(last.at, now)
         {
             return false;
         }
-        let again = now.checked_add(AGAIN_AFTER).unwrap_or(Timestamp::MAX);
         let news = Told {
             until,
             expired,
-            again,
+            at: now,
         };
         told.insert(of, news);
         true
@@ -109,5 +108,24 @@ mod tests {
         assert!(watch.is_news(&certificate, after(24 * 21 + 1)));
         assert!(watch.is_news(&of(Use::Listen, after(24 * 22)), after(24 * 21 + 1)));
         assert!(!watch.is_news(&of(Use::Listen, after(24 * 90)), after(24 * 21 + 2)));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_silences_no_certificate() {
+        let watch = CertificateWatch::default();
+        let start: Timestamp = "2026-11-01T00:00:00Z".parse().unwrap();
+        let after = |hours| start + SignedDuration::from_hours(hours);
+        let certificate = Certificate {
+            usage: Use::Listen,
+            listener: Some(0),
+            from: after(-9000),
+            until: after(24 * 7),
+        };
+        let years = 24 * 365 * 14;
+        // Expired, as the clock had it, and so it is again when it really ends.
+        assert!(watch.is_news(&certificate, after(years)));
+        assert!(watch.is_news(&certificate, after(24 * 7 + 1)));
+        assert!(!watch.is_news(&certificate, after(24 * 7 + 2)));
+        assert!(watch.is_news(&certificate, after(24 * 8 + 1)));
     }
 }

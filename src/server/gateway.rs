@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     audit::Trail,
-    config::settings::{ListenAddress, Settings},
+    config::settings::{Listen, ListenAddress, Settings},
     snapshot::Snapshot,
 };
 
@@ -80,12 +80,48 @@ pub struct Drain {
 pub enum Stopped {
     /// Every call under way was answered, and all of it is in the trail, which is sealed.
     Clean,
-    /// `drain_timeout` passed, or stopping was cut: some calls were not answered. Or what
-    /// became of them is not in the trail.
-    Cut,
+    /// Some calls may not have been answered, or what became of them is not in the trail.
+    Cut(Cut),
+}
+
+/// How stopping was cut short.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cut {
+    /// How many calls were under way then.
+    pub calls: u32,
+    /// What cut it.
+    pub by: CutBy,
+}
+
+/// What cuts stopping short.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CutBy {
+    /// `drain_timeout` passed.
+    Timeout,
+    /// Whoever had it stopped did not wait.
+    Urged,
+    /// A worker ended with an error.
+    Worker,
+    /// The trail was not closed in order.
+    Trail,
 }
 
 impl Gateway {
+    /// Tries whether every address could be bound, and changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::Listen`].
+    pub fn try_bind(settings: &Settings, inherited: &Inherited) -> Result<(), StartError> {
+        for Listen { address, .. } in &settings.listen {
+            listener::try_bind(address, inherited).map_err(|error| StartError::Listen {
+                address: address.clone(),
+                error,
+            })?;
+        }
+        Ok(())
+    }
+
     /// Binds every address and starts the workers.
     ///
     /// # Errors
@@ -171,6 +207,10 @@ impl Gateway {
             // Work that outlived its connection.
             until(|| shared.requests_in_flight() == 0).await;
         };
+        let cut_by = |by| {
+            let calls = shared.requests_in_flight();
+            Stopped::Cut(Cut { calls, by })
+        };
         let stopped = tokio::select! {
             biased;
             () = drained => Stopped::Clean,
@@ -178,10 +218,10 @@ impl Gateway {
             () = tokio::time::sleep(drain.delay.saturating_add(drain.timeout)) => {
                 match shared.requests_in_flight() {
                     0 => Stopped::Clean,
-                    _ => Stopped::Cut,
+                    _ => cut_by(CutBy::Timeout),
                 }
             }
-            () = cut() => Stopped::Cut,
+            () = cut() => cut_by(CutBy::Urged),
         };
         // Also where it was cut while it still took calls.
         shared.stop();
@@ -200,9 +240,14 @@ impl Gateway {
                 "the trail was not closed in order: the next start mends it, and says so in the trail"
             );
         }
-        match are_sound && is_sealed {
-            true => stopped,
-            false => Stopped::Cut,
+        let by = match (is_sealed, are_sound) {
+            (false, _) => CutBy::Trail,
+            (true, false) => CutBy::Worker,
+            (true, true) => return stopped,
+        };
+        match stopped {
+            Stopped::Clean => Stopped::Cut(Cut { calls: 0, by }),
+            cut => cut,
         }
     }
 }

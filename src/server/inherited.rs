@@ -42,6 +42,12 @@ impl Inherited {
     ///
     /// If there is none, or more than one.
     pub fn take(&mut self, name: &str) -> io::Result<Listening> {
+        let at = self.find(name)?;
+        Ok(self.0.swap_remove(at).1)
+    }
+
+    /// The place of the one with this name, or why it can't be [taken](Self::take).
+    pub(super) fn find(&self, name: &str) -> io::Result<usize> {
         let not_found = |message| Err(io::Error::new(io::ErrorKind::NotFound, message));
         let mut places = self.0.iter().enumerate();
         let mut places = places.by_ref().filter(|(_, (known, _))| known == name);
@@ -62,7 +68,7 @@ impl Inherited {
                 "systemd handed over several sockets of that name: give each a .socket unit, or a FileDescriptorName=, of its own".to_owned(),
             );
         }
-        Ok(self.0.swap_remove(at).1)
+        Ok(at)
     }
 
     /// What nobody took, by name.

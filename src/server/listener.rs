@@ -124,6 +124,57 @@ pub fn bind(listen: &Listen, workers: usize, inherited: &mut Inherited) -> io::R
     }
 }
 
+/// Tries whether [`bind`] could do so, and changes nothing.
+///
+/// # Errors
+///
+/// As of binding, as far as that can be seen before.
+pub fn try_bind(address: &ListenAddress, inherited: &Inherited) -> io::Result<()> {
+    match address {
+        ListenAddress::Tcp(address) => try_tcp(*address),
+        ListenAddress::Unix { path, .. } => try_unix(path),
+        ListenAddress::Systemd { name, .. } => inherited.find(name).map(drop),
+    }
+}
+
+/// Tries whether a TCP address is free, also of programs that share ports. Nobody can connect
+/// meanwhile: nothing listens.
+///
+/// # Errors
+///
+/// If it is taken, or is none of this machine.
+pub fn try_tcp(address: SocketAddr) -> io::Result<()> {
+    socket(address, false).map(drop)
+}
+
+/// Tries whether a Unix socket can stand there.
+///
+/// # Errors
+///
+/// If another process answers there, or something else is in the way.
+pub fn try_unix(path: &Path) -> io::Result<()> {
+    was_left(path).map(drop)
+}
+
+/// Whether a dead process left a socket there.
+///
+/// # Errors
+///
+/// If something else is in the way.
+fn was_left(path: &Path) -> io::Result<bool> {
+    let Ok(found) = fs::symlink_metadata(path) else {
+        return Ok(false);
+    };
+    let in_use = |what| Err(io::Error::new(io::ErrorKind::AddrInUse, what));
+    if !found.file_type().is_socket() {
+        return in_use("a file that is no socket is in the way");
+    }
+    if UnixStream::connect(path).is_ok() {
+        return in_use("another process answers there");
+    }
+    Ok(true)
+}
+
 fn ours(socket: ListeningSocket) -> Listening {
     Listening {
         socket,
@@ -167,14 +218,7 @@ impl Listening {
 ///
 /// If the path is taken or not writable, or there is no such group.
 pub fn bind_unix(path: &Path, mode: u32, group: Option<&str>) -> io::Result<UnixListener> {
-    if let Ok(found) = fs::symlink_metadata(path) {
-        let in_use = |what| Err(io::Error::new(io::ErrorKind::AddrInUse, what));
-        if !found.file_type().is_socket() {
-            return in_use("a file that is no socket is in the way");
-        }
-        if UnixStream::connect(path).is_ok() {
-            return in_use("another process answers there");
-        }
+    if was_left(path)? {
         fs::remove_file(path)?;
     }
     let group = group.map(group_id).transpose();

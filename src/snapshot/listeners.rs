@@ -1,27 +1,18 @@
 //! How each listener speaks TLS.
 
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
-use jiff::Timestamp;
-
-use super::{
-    Snapshot,
-    certificates::{soon, timestamp},
-    secrets::read_file,
-};
+use super::{Snapshot, secrets::read_file};
 use crate::{
     config::{
         problem::{FieldPath, Problem},
         settings::{self, Listen, ListenAddress},
     },
-    tls::{self, ServerTls, ServerTlsError, Validity},
+    tls::{ServerTls, ServerTlsError},
 };
 
 /// The longest file of a certificate or its key, in bytes.
 const CERTIFICATE_BYTES_MAX: u64 = 1 << 20;
-
-/// How long before its end a certificate is worth a warning to whoever loads a config.
-const EXPIRES_SOON: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// A listener as it was bound, and how it speaks TLS.
 #[derive(Debug)]
@@ -104,39 +95,4 @@ fn bad_tls(at: FieldPath, tls: &settings::ListenTls, error: ServerTlsError) -> P
     };
     let path = path.map_or_else(String::new, |path| path.display().to_string());
     Problem::new(at.key(name).key("file"), format!("{path}: {why}"))
-}
-
-/// Warnings about certificates that clients refuse, now or soon.
-pub fn invalid_certificates(listen: &[Listen]) -> Vec<Problem> {
-    let now = Timestamp::now();
-    let mut warnings = Vec::new();
-    for (at, listen) in listen.iter().enumerate() {
-        let Some(tls) = &listen.tls else { continue };
-        let at = FieldPath::root().key("listen").index(at).key("tls");
-        let at = at.key("certificate").key("file");
-        let path = tls.certificate.display();
-        let chain = read_file(&tls.certificate, CERTIFICATE_BYTES_MAX);
-        let chain = tls::validities(&chain.unwrap_or_default());
-        for (number, validity) in (1..).zip(chain) {
-            if let Some(what) = invalid(validity, now) {
-                let message = format!("{path}: certificate {number} {what}");
-                warnings.push(Problem::new(at.clone(), message));
-            }
-        }
-    }
-    warnings
-}
-
-fn invalid(validity: Validity, now: Timestamp) -> Option<String> {
-    let (from, until) = (timestamp(validity.from), timestamp(validity.until));
-    if now < from {
-        return Some(format!("is not valid before {from}: clients refuse it"));
-    }
-    let Ok(left) = Duration::try_from(until.duration_since(now)) else {
-        return Some(format!("has expired on {until}: clients refuse it"));
-    };
-    let lifetime = validity.until.saturating_sub(validity.from);
-    let days = left.as_secs() / 86_400;
-    let expires = format!("expires on {until}: clients refuse it in {days} day(s)");
-    (left <= soon(EXPIRES_SOON, lifetime)).then_some(expires)
 }

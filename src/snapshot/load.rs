@@ -11,7 +11,7 @@ use super::{
     secrets::{api_key, read_file},
     tokens::Tokens,
     trust::bad_trust,
-    users::user_set,
+    users::{self, Lists},
 };
 use crate::{
     background,
@@ -88,12 +88,17 @@ pub fn build(
         .collect();
     let counts_of_others = before.counts_of_others(settings);
     let others = &counts_of_others;
-    let (tenants, newcomers) = tenants(settings, &keys, &before, others, &mut rules, &mut problems);
+    let Tenants {
+        tenants,
+        newcomers,
+        lists,
+    } = tenants(settings, &keys, &before, others, &mut rules, &mut problems);
     let (Some(upstream), true) = (target, problems.is_empty()) else {
         return Err(problems);
     };
     let snapshot = Snapshot {
         digest: digest.into(),
+        lists: lists.digest(),
         failed_auth: before.failed_auth(settings),
         bounds: settings.bounds.clone(),
         upstream,
@@ -241,8 +246,17 @@ fn buckets(
         .collect()
 }
 
-/// The tenants, and which of them were not there before. None, if not all `keys` could be
-/// read; then their lists are read all the same, for their problems.
+/// The tenants of a config.
+struct Tenants {
+    tenants: Vec<Tenant>,
+    /// Those that were not there before.
+    newcomers: Vec<usize>,
+    /// What was read for them.
+    lists: Lists,
+}
+
+/// The tenants. None, if not all `keys` could be read; then their lists are read all the
+/// same, for their problems.
 fn tenants(
     settings: &Settings,
     keys: &[Key],
@@ -250,14 +264,15 @@ fn tenants(
     others: &TenantCounts,
     rules: &mut Rules,
     problems: &mut Vec<Problem>,
-) -> (Vec<Tenant>, Vec<usize>) {
+) -> Tenants {
     let has_all_keys = keys.len() == settings.keys.len();
     let named_max = usize::try_from(settings.metrics_tenants).unwrap_or(usize::MAX);
     let mut tenants = Vec::with_capacity(settings.tenants.len());
     let mut newcomers = Vec::new();
+    let mut lists = Lists::default();
     for (at, tenant) in settings.tenants.iter().enumerate() {
         background::give_way();
-        let users = users(at, tenant, settings.upstream.ids, problems);
+        let users = users(at, tenant, settings.upstream.ids, &mut lists, problems);
         let (true, Some(users), Some(key)) = (has_all_keys, users, keys.get(tenant.key)) else {
             continue;
         };
@@ -268,7 +283,11 @@ fn tenants(
         let counts = counts(at < named_max, known, others);
         tenants.push(ready(tenant, key, users, counts, (known, before), rules));
     }
-    (tenants, newcomers)
+    Tenants {
+        tenants,
+        newcomers,
+        lists,
+    }
 }
 
 /// The counts that a tenant had, if it has a name in the metrics then and now.
@@ -363,9 +382,10 @@ fn users(
     tenant_at: usize,
     tenant: &settings::Tenant,
     grammar: IdGrammar,
+    lists: &mut Lists,
     problems: &mut Vec<Problem>,
 ) -> Option<UserSet> {
-    user_set(&tenant.users, grammar)
+    users::read(&tenant.users, grammar, lists)
         .map_err(|message| {
             let at = FieldPath::root()
                 .key("tenants")

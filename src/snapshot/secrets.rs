@@ -25,6 +25,11 @@ const VARIABLE_MAX: usize = 64;
 /// together, in bytes.
 const WORD_MAX: usize = 16;
 const WORDS_MAX: usize = 64;
+/// The same of a word, and of a number, in a name that nothing marks as that of a file.
+const BARE_WORD_MAX: usize = 11;
+const BARE_NUMBER_MAX: usize = 4;
+/// The longest that stands behind the last point of a file's name, in bytes.
+const EXTENSION_MAX: usize = 6;
 
 /// An API key, or the field to blame and what is wrong with it.
 pub fn api_key(source: &SecretSource) -> Result<ApiKey, (&'static str, String)> {
@@ -133,27 +138,45 @@ fn read_credential(name: &str) -> Result<Vec<u8>, String> {
         "CREDENTIALS_DIRECTORY is not set: systemd sets it for a unit with LoadCredential=; to check by hand, set it to the directory in which a file of that name stands",
     )?;
     let path = PathBuf::from(directory).join(name);
-    named_file::read(&path, SECRET_BYTES_MAX).map_err(|error| match is_repeatable(name) {
+    named_file::read(&path, SECRET_BYTES_MAX).map_err(|error| match is_name(name) {
         true => format!("cannot read {}: {error}", path.display()),
-        false => format!("cannot read the credential that is named there (a long name is not repeated: it may be the secret): {error}"),
+        false => format!("cannot read the credential that is named there (its name is not repeated: it may be the secret): {error}"),
     })
 }
 
 fn read_secret(path: &Path) -> Result<Vec<u8>, String> {
     named_file::read(path, SECRET_BYTES_MAX).map_err(|error| match is_repeatable_path(path) {
         true => format!("cannot read {}: {error}", path.display()),
-        false => format!("cannot read the file that is named there (a long name is not repeated: it may be the secret): {error}"),
+        false => format!("cannot read the file that is named there (its name is not repeated: it may be the secret): {error}"),
     })
 }
 
 /// Whether a path may be told, for which somebody may have put the secret itself: what of
-/// it is on the disk is none. The rest is one text, since secrets hold `/`, too: it may be
-/// told if it is short, or of words alone.
+/// it is on the disk is none. The rest is one text, since secrets hold `/`, too.
 fn is_repeatable_path(path: &Path) -> bool {
     let there = path.ancestors().find(|part| part.exists());
     let missing = there.and_then(|there| path.strip_prefix(there).ok());
-    let missing = missing.unwrap_or(path).to_str();
-    missing.is_some_and(|missing| is_repeatable(missing) || is_words(missing))
+    missing.unwrap_or(path).to_str().is_some_and(is_name)
+}
+
+/// Whether this names a file, and is no secret in the place of its name. What looks like a
+/// path may be told if it is short, or of words alone; keys are as short as any other name.
+fn is_name(text: &str) -> bool {
+    let looks_like_path = text.contains('/') || has_extension(text);
+    match looks_like_path {
+        true => is_repeatable(text) || is_words(text),
+        false => is_of_bare_words(text),
+    }
+}
+
+/// Whether a name ends like that of a file: `.pem`, `.v2`.
+fn has_extension(name: &str) -> bool {
+    let Some((stem, extension)) = name.rsplit_once('.') else {
+        return false;
+    };
+    let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let begins = extension.starts_with(|c: char| c.is_ascii_lowercase());
+    !stem.is_empty() && begins && extension.len() <= EXTENSION_MAX && extension.bytes().all(fits)
 }
 
 /// Whether these are words of people, with what stands between them in a path.
@@ -162,6 +185,18 @@ fn is_words(text: &str) -> bool {
     let is_word =
         |word: &str| word.len() <= WORD_MAX && word.bytes().all(|b| b.is_ascii_lowercase());
     text.len() <= WORDS_MAX && words.all(is_word)
+}
+
+/// Whether these are plain words, as in `alloy-key-2026` or `ALLOY_API_KEY`: letters of one
+/// case, or a small number, each.
+fn is_of_bare_words(name: &str) -> bool {
+    let is_word = |word: &str| {
+        let all = |is: fn(&u8) -> bool| word.as_bytes().iter().all(is);
+        let is_of_letters = all(u8::is_ascii_lowercase) || all(u8::is_ascii_uppercase);
+        word.len() <= BARE_WORD_MAX && is_of_letters
+            || word.len() <= BARE_NUMBER_MAX && all(u8::is_ascii_digit)
+    };
+    name.len() <= WORDS_MAX && name.split(['-', '_', '.']).all(is_word)
 }
 
 /// A file to its end, or to somewhat beyond `bytes_max`, so that the reader sees the excess.

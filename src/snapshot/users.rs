@@ -12,6 +12,7 @@ use crate::{
         without_mark,
     },
     ids::{IdGrammar, UserId},
+    secret::hex,
 };
 
 /// The longest list of users that is read, in bytes.
@@ -25,11 +26,44 @@ const TOLD_MAX: usize = 100;
 ///
 /// What is wrong with the file.
 pub fn user_set(users: &Users, grammar: IdGrammar) -> Result<UserSet, String> {
+    read(users, grammar, &mut Lists::default())
+}
+
+/// The same; what was read is noted in `lists`.
+///
+/// # Errors
+///
+/// What is wrong with the file.
+pub fn read(users: &Users, grammar: IdGrammar, lists: &mut Lists) -> Result<UserSet, String> {
     Ok(match users {
         Users::All => UserSet::All,
         Users::Listed(users) => UserSet::Only(Box::new(users.iter().cloned().collect())),
-        Users::File(path) => UserSet::Only(Box::new(read_users(path, grammar)?)),
+        Users::File(path) => UserSet::Only(Box::new(read_users(path, grammar, lists)?)),
     })
+}
+
+/// What tells the lists that were read from others: they may change under one config.
+#[derive(Debug, Default)]
+pub struct Lists {
+    /// The SHA-256 of each, in hex, a line for each. Of the contents alone what moves from the
+    /// end of one list to the beginning of the next would be the same.
+    sums: String,
+}
+
+impl Lists {
+    fn add(&mut self, content: &[u8]) {
+        self.sums += &hex(&background::sha256(content));
+        self.sums.push('\n');
+    }
+
+    /// The first 12 hex digits of the SHA-256 over all; `None` if none was read.
+    pub fn digest(&self) -> Option<Box<str>> {
+        if self.sums.is_empty() {
+            return None;
+        }
+        let sum = background::sha256(self.sums.as_bytes());
+        Some(hex(&sum).chars().take(12).collect())
+    }
 }
 
 /// Warnings about lists that name nobody, as an emptied file does: that locks a tenant out.
@@ -64,7 +98,11 @@ fn names_nobody(tenant_at: usize, tenant: &Tenant) -> Problem {
     Problem::new(at, format!("{list} {each}"))
 }
 
-fn read_users(path: &Path, grammar: IdGrammar) -> Result<HashSet<UserId>, String> {
+fn read_users(
+    path: &Path,
+    grammar: IdGrammar,
+    lists: &mut Lists,
+) -> Result<HashSet<UserId>, String> {
     let content = read_file(path, USERS_BYTES_MAX)?;
     if content.len() as u64 > USERS_BYTES_MAX {
         return Err(format!(
@@ -72,6 +110,7 @@ fn read_users(path: &Path, grammar: IdGrammar) -> Result<HashSet<UserId>, String
             path.display()
         ));
     }
+    lists.add(&content);
     let text = String::from_utf8(content)
         .map_err(|error| format!("{} is not UTF-8 ({error})", path.display()))?;
     let text = without_mark(&text);

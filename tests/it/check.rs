@@ -148,7 +148,7 @@ fn a_certificate_that_clients_refuse_now_or_soon_is_worth_a_warning() {
     for (from, until, expected) in [
         (-2, 365, ""),
         (-400, -1, "has expired"),
-        (-300, 10, "clients refuse it in 9 day(s)"),
+        (-300, 10, "in 9 day(s): clients refuse it"),
         (5, 365, "is not valid before "),
     ] {
         let (certificate, key) = issued(from, until);
@@ -163,6 +163,50 @@ fn a_certificate_that_clients_refuse_now_or_soon_is_worth_a_warning() {
                 assert!(said.contains(expected), "{expected} in {said}");
             }
         }
+    }
+}
+
+/// The config with a listener that has authorities of clients, which trusts the same file.
+fn with_authorities(authorities: &str) -> Config {
+    let (certificate, key) = issued(-2, 365);
+    let tls = with_tls(&certificate, &key, "      client_ca: { file: ca.pem }\n");
+    let text = fs::read_to_string(tls.path()).unwrap();
+    let text = text.replace("trust: bundled", "trust: { file: ca.pem }");
+    fs::write(tls.path(), text).unwrap();
+    secret(&tls.directory().join("ca.pem"), authorities);
+    tls
+}
+
+#[test]
+fn authorities_that_have_expired_or_soon_will_are_worth_the_same_warning() {
+    let (old, _) = issued(-400, -1);
+    let (new, _) = issued(-2, 365);
+    let (soon, _) = issued(-300, 10);
+    for (authorities, expected) in [
+        (new.clone(), ""),
+        // One that follows another stands beside it for a while.
+        (format!("{old}{new}"), ""),
+        (old.clone(), "has expired on "),
+        (format!("{old}{soon}"), "expires on "),
+        (issued(5, 365).0, "is not valid before "),
+    ] {
+        let config = with_authorities(&authorities);
+        let of_trust = warned(&config, "upstream.trust.file: ");
+        let of_ca = warned(&config, "listen[0].tls.client_ca.file: ");
+        if expected.is_empty() {
+            assert_eq!((of_trust.as_str(), of_ca.as_str()), ("", ""));
+            continue;
+        }
+        assert!(of_trust.contains(expected), "{expected} in {of_trust}");
+        assert!(of_trust.contains("/ca.pem: "), "{of_trust}");
+        assert!(of_trust.contains("each call is 502"), "{of_trust}");
+        assert!(of_ca.contains(expected), "{expected} in {of_ca}");
+        assert!(
+            of_ca.contains("callers whose certificates it issued are refused"),
+            "{of_ca}"
+        );
+        let strict = run(&["check", "--strict", &config.path()]);
+        assert_eq!(strict.status.code(), Some(78), "{strict:?}");
     }
 }
 
@@ -502,7 +546,7 @@ fn a_key_with_quotes_or_a_name_around_it_is_worth_a_warning_that_does_not_repeat
 #[test]
 fn a_key_in_the_place_of_its_files_path_is_never_repeated_and_a_path_is() {
     let with_file = |path: &str| Config::new(|text| text.replace("api-key", path));
-    let hidden = "keys.production.secret.file: cannot read the file that is named there (a long name is not repeated";
+    let hidden = "keys.production.secret.file: cannot read the file that is named there (its name is not repeated";
     for key in [
         "sk_live_0123456789abcdefghijklmnop",
         "0123456789abcdefghijklmnop/xyz",
@@ -510,6 +554,11 @@ fn a_key_in_the_place_of_its_files_path_is_never_repeated_and_a_path_is() {
         "eyJhbGciOiJIUzI1NiIsInR5cCI6.eyJzdWIiOiIxMjM0NTY3ODkw.c2lnbmF0dXJlIQ",
         // No part of it is long.
         "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+        // Short ones.
+        "sk_live_abcdefghijkl",
+        "alloy_prod_0123456789",
+        "a1b2c3d4e5f6abcdefgh",
+        "ABCDEFGHIJKLabcdefgh",
         // Letters alone, in one piece and in many.
         "abcdefghijklmnopqrstuvwxyz",
         "abcdefgh/abcdefgh/abcdefgh/abcdefgh/abcdefgh/abcdefgh/abcdefgh/abcdefgh",
@@ -523,13 +572,17 @@ fn a_key_in_the_place_of_its_files_path_is_never_repeated_and_a_path_is() {
             let said = text(&output.stderr);
             assert_eq!(output.status.code(), Some(78), "{said}");
             assert!(said.contains(hidden), "{said}");
-            for part in ["0123456789", "eyJ", "wJal", "MDENG", "abcdefgh"] {
+            for part in ["0123456789", "eyJ", "wJal", "MDENG", "abcdefgh", "ABCD"] {
                 assert!(!said.contains(part), "{said}");
             }
         }
     }
     for path in [
         "the-key",
+        "ALLOY_API_KEY",
+        "alloy-key-2026",
+        "a1b2c3.pem",
+        "secrets/a1b2c3",
         "secrets/key.v2",
         "/run/alloy-gateway-in-production/secrets/the-key.txt",
     ] {
@@ -611,4 +664,82 @@ fn a_word_for_none_is_no_path_and_no_name() {
         "audit.directory",
     );
     assert_eq!(said, "");
+}
+
+#[test]
+fn a_path_with_a_variable_or_a_home_directory_is_refused_and_not_made() {
+    let changed = |from: &str, to: &str| Config::new(|text| text.replace(from, to));
+    for (from, to, told) in [
+        (
+            "directory: audit",
+            "directory: ${STATE_DIRECTORY}/audit",
+            "audit.directory: found \"${STATE_DIRECTORY}/audit\", which is taken literally here: there are no variables in the config; expected an absolute path, or one relative to the config file",
+        ),
+        (
+            "directory: audit",
+            "directory: /var/$NAME_1/audit",
+            "audit.directory: found \"/var/$NAME_1/audit\", which is taken literally",
+        ),
+        (
+            "directory: audit",
+            "directory: ~/audit",
+            "audit.directory: found \"~/audit\", which is taken literally here: there are no home directories in the config; expected an absolute path",
+        ),
+        (
+            "directory: audit",
+            "directory: ~alloy/audit",
+            "audit.directory: found \"~alloy/audit\", which is taken literally",
+        ),
+        (
+            "address: off",
+            "address: off\n  socket: $RUNTIME_DIRECTORY/a",
+            "admin.socket: found \"$RUNTIME_DIRECTORY/a\", which is taken literally",
+        ),
+        (
+            "address: 127",
+            "unix: { path: \"${HOME}/s\" } # 127",
+            "listen[0].unix.path: found \"${HOME}/s\", which is taken literally",
+        ),
+        (
+            "users: all",
+            "users: { file: $HOME/users.txt }",
+            "tenants[0].users.file: found \"$HOME/users.txt\", which is taken literally",
+        ),
+        (
+            "trust: bundled",
+            "trust: { file: ~/ca.pem }",
+            "upstream.trust.file: found \"~/ca.pem\", which is taken literally",
+        ),
+        // It may be the secret itself.
+        (
+            "file: api-key",
+            "file: $HOME/s3cr3t",
+            "keys.production.secret.file: found a text of 12 bytes with a $, which is taken literally",
+        ),
+        (
+            "file: api-key",
+            "file: ~/s3cr3t",
+            "keys.production.secret.file: found a text of 8 bytes with a ~ at its beginning, which is taken literally",
+        ),
+        (
+            "directory: audit",
+            "directory: \"audit \"",
+            "audit.directory: found \"audit \", which begins or ends with a space",
+        ),
+        (
+            "directory: audit",
+            "directory: \" /var/audit\"",
+            "audit.directory: found \" /var/audit\", which begins or ends with a space",
+        ),
+    ] {
+        let config = changed(from, to);
+        assert_ends(&config, 78, told);
+        let made: Vec<_> = fs::read_dir(config.directory()).unwrap().collect();
+        assert_eq!(made.len(), 2, "{made:?}");
+    }
+    // A $ alone, and a ~ elsewhere, are letters of a name.
+    for fine in ["a$/audit", "b~/audit", "./~c", "$1/audit", "d e/audit"] {
+        let config = changed("directory: audit", &format!("directory: {fine}"));
+        assert_eq!(warned(&config, "audit.directory"), "", "{fine}");
+    }
 }

@@ -234,7 +234,11 @@ fn secrets_that_are_missing_empty_or_loose_are_named_and_never_shown() {
     secret(&key, "\n\n");
     assert_ends(&config, 78, "keys.production.secret.file: ");
     secret(&key, "with space in it");
-    assert_ends(&config, 78, "keys.production.secret.file: ");
+    assert_ends(
+        &config,
+        78,
+        "keys.production.secret.file: the secret holds a space (first at offset 4)",
+    );
     assert!(!text(&run(&["check", &config.path()]).stderr).contains("with space"));
     fs::remove_file(&key).unwrap();
     assert_ends(&config, 78, "cannot read");
@@ -346,7 +350,7 @@ fn a_used_port_ends_serve_with_1_and_says_so() {
 }
 
 #[test]
-fn a_used_admin_port_ends_serve_with_1_and_leaves_the_trail_in_order() {
+fn a_used_admin_port_ends_serve_with_1_and_leaves_no_trail() {
     let used = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = used.local_addr().unwrap();
     let config = Config::new(|text| text.replace("address: off", &format!("address: {address}")));
@@ -360,6 +364,43 @@ fn a_used_admin_port_ends_serve_with_1_and_leaves_the_trail_in_order() {
     );
     assert!(
         !said.contains("was not closed in order") && !said.contains("listener"),
+        "{said}"
+    );
+    assert!(
+        !config.directory().join("audit").exists(),
+        "an address is tried before the trail is touched"
+    );
+}
+
+#[test]
+fn starts_on_a_used_port_leave_nothing_in_the_trail_however_many_there_are() {
+    let used = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = used.local_addr().unwrap().to_string();
+    let config = Config::new(|text| {
+        let free = "  - address: 127.0.0.1:0\n";
+        text.replace(free, &format!("{free}  - address: {address}\n"))
+    });
+    for _ in 0..3 {
+        let output = run(&["serve", &config.path()]);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let said = text(&output.stderr);
+        assert!(
+            said.contains(&format!("cannot listen on {address}: ")) && said.contains("ss -lntxp"),
+            "{said}"
+        );
+    }
+    assert!(!config.directory().join("audit").exists());
+}
+
+#[test]
+fn a_start_that_fails_behind_the_trail_leaves_it_in_order() {
+    let config =
+        Config::new(|text| text.replace("address: off", "address: off\n  socket: missing/s"));
+    let output = run(&["serve", &config.path()]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(
+        said.contains("(admin.socket)") && !said.contains("was not closed in order"),
         "{said}"
     );
     let trail = fs::read_to_string(config.directory().join("audit/0000000001.jsonl")).unwrap();
@@ -593,7 +634,12 @@ fn why_serve_ends_is_told_as_the_log_is() {
         )
     };
     let said = text(&run(&["serve", "-c", &Config::new(as_text).path()]).stderr);
-    assert!(said.contains("\nalloy-gateway: cannot listen on"), "{said}");
+    // Behind what was logged before: people look at the end.
+    let last = said.lines().last().unwrap();
+    assert!(
+        last.starts_with("alloy-gateway: cannot listen on"),
+        "{said}"
+    );
 }
 
 /// Whoever named a config to `serve` alone asks a running gateway next, and must learn how

@@ -17,7 +17,7 @@ use socket2::SockRef;
 
 use crate::support::{
     CREDENTIAL, Gateway, Setup, USER, assert_refusal, binary, delete, fault_points,
-    gateway::Process,
+    gateway::{Process, audit_verb},
     h2,
     raw_h2::{Raw, call},
 };
@@ -136,6 +136,27 @@ fn a_second_signal_ends_it_at_once_with_exit_1_and_the_call_in_doubt() {
     let report = gateway.verify();
     assert!(report.is_intact(), "{report}");
     assert_eq!((report.outcomes.in_doubt, report.open), (1, 0), "{report}");
+    assert_cut_is_told(&gateway, "a second signal");
+}
+
+/// Whoever looks why it ended with 1 learns how many calls were cut, why, and which.
+fn assert_cut_is_told(gateway: &Gateway, why: &str) {
+    let is_it = |line: &Value| line["in_doubt"] == 1;
+    let line = gateway.process.wait_for(is_it);
+    assert_eq!(
+        (&line["level"], &line["calls"], &line["by"]),
+        (&"warn".into(), &1.into(), &why.into()),
+        "{line}"
+    );
+    let message = line["message"].as_str().unwrap();
+    let query = message.split('`').nth(1).unwrap();
+    let args: Vec<_> = query.split(' ').skip(3).collect();
+    let output = audit_verb(gateway.audit(), "query", &args);
+    let found = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        query.starts_with("alloy-gateway audit query ") && found.contains("c1"),
+        "{line}\n{found}"
+    );
 }
 
 /// Whoever is told of the end beside the callers may not answer.
@@ -174,6 +195,7 @@ fn draining_is_bounded_by_drain_timeout() {
     let start = Instant::now();
     assert_eq!(gateway.stop().code(), Some(1));
     assert!(start.elapsed() < Duration::from_secs(20));
+    assert_cut_is_told(&gateway, "bounds.drain_timeout");
 }
 
 #[test]

@@ -33,6 +33,7 @@ mod freeze;
 mod h2_floods;
 mod h2_hostile;
 mod hostile_load;
+mod invalid_config;
 mod key_rotation;
 mod leaks;
 mod lifecycle;

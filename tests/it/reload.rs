@@ -22,7 +22,7 @@ use serde_json::Value;
 
 use crate::support::{
     CREDENTIAL, Connection, Gateway, Setup, USER, assert_refusal, binary, delete,
-    gateway::{Process, secret},
+    gateway::{Process, audit_verb, secret},
     h2,
 };
 
@@ -247,6 +247,95 @@ fn an_invalid_config_changes_nothing_and_is_told_everywhere() {
             .as_str()
             .is_some_and(|text| text.contains("usres"))
     });
+}
+
+#[test]
+fn of_many_problems_of_a_refused_config_the_last_line_says_how_many_are_not_told() {
+    let gateway = Gateway::start();
+    gateway.edit_config(|text| {
+        let keys: String = (0..30)
+            .map(|n| format!("  k{n}:\n    secret: {{ file: missing }}\n"))
+            .collect();
+        text.replace("keys:\n", &format!("keys:\n{keys}"))
+    });
+    assert_eq!(gateway.admin_socket("POST", "/-/reload").0, 400);
+    let said = "so many more problems: 10; alloy-gateway check has them all";
+    let line = gateway.process.wait_for(|line| line["message"] == said);
+    assert_eq!(line["level"], "error");
+}
+
+/// The first 12 hex digits of the SHA-256 over those of some texts, a line for each.
+fn digest_of(lists: &[&str]) -> String {
+    use aws_lc_rs::digest::{SHA256, digest};
+    let hex = |bytes: &[u8]| -> String {
+        let sum = digest(&SHA256, bytes);
+        sum.as_ref()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
+    };
+    let lines: String = lists
+        .iter()
+        .map(|list| hex(list.as_bytes()) + "\n")
+        .collect();
+    hex(lines.as_bytes())[..12].to_owned()
+}
+
+#[test]
+fn two_lists_of_users_under_one_config_are_told_apart_in_trail_and_log() {
+    let (one, two) = (format!("{USER}\n"), "u2\n");
+    let mut gateway = Setup::default()
+        .file("one.txt", one.clone())
+        .file("two.txt", two)
+        .tenant("billing", &["users: { file: one.txt }"])
+        .tenant("listed", &["users: [ u1 ]"])
+        .tenant("other", &["users: { file: two.txt }"])
+        .start();
+    let loaded = |gateway: &Gateway, by: &str| {
+        gateway.record(by, |record| {
+            record["event"] == "config.loaded" && record["by"] == by
+        })
+    };
+    let first = loaded(&gateway, "start");
+    assert_eq!(first["lists"], digest_of(&[&one, two]), "{first}");
+    gateway
+        .process
+        .wait_for(|line| line["message"] == "ready" && line["config.lists"] == first["lists"]);
+    // What only moves from one list to another is another, too.
+    fs::write(gateway.path("one.txt"), format!("{one}{two}")).unwrap();
+    fs::write(gateway.path("two.txt"), "").unwrap();
+    gateway.process.signal(Signal::HUP);
+    let second = loaded(&gateway, "SIGHUP");
+    assert_eq!(second["lists"], digest_of(&[&(one + two), ""]), "{second}");
+    assert_eq!(second["config"], first["config"]);
+    gateway.process.wait_for(|line| {
+        line["message"] == "config loaded" && line["config.lists"] == second["lists"]
+    });
+    // Every reader takes it.
+    let events = audit_verb(gateway.audit(), "events", &[]);
+    let events = String::from_utf8(events.stdout).unwrap();
+    assert!(
+        events.contains(second["lists"].as_str().unwrap()),
+        "{events}"
+    );
+    for format in ["table", "json", "ocsf"] {
+        let output = audit_verb(gateway.audit(), "query", &["-o", format]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    }
+    gateway.kill();
+    gateway.start_again();
+    assert!(gateway.verify().is_intact());
+    // Without a file there is nothing to tell.
+    gateway.edit_config(|text| {
+        text.replace("users: { file: one.txt }", "users: all")
+            .replace("users: { file: two.txt }", "users: all")
+    });
+    let (code, said) = gateway.admin_socket("POST", "/-/reload");
+    assert_eq!(code, 200, "{said}");
+    let third = gateway.record("the third", |record| {
+        record["event"] == "config.loaded" && record["config"] != first["config"]
+    });
+    assert_eq!(third.get("lists"), None, "{third}");
 }
 
 #[test]

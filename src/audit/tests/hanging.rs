@@ -124,7 +124,7 @@ async fn while_one_sync_hangs_changes_are_bounded_and_every_outcome_and_freeze_i
     );
     disk.wait_until_held();
     for n in 0..CHANGES_MAX + MORE {
-        trail.config_loaded("9f2c1a7b03de", n, "file");
+        trail.config_loaded("9f2c1a7b03de", None, n, "file");
     }
     // Also behind all of these.
     for intent in begun {
@@ -147,7 +147,7 @@ async fn while_one_sync_hangs_changes_are_bounded_and_every_outcome_and_freeze_i
     disk.hang(false);
     frozen.durable().await.unwrap();
     // There is room again.
-    trail.config_loaded("9f2c1a7b03de", usize::MAX, "socket");
+    trail.config_loaded("9f2c1a7b03de", None, usize::MAX, "socket");
     tokio::task::spawn_blocking(move || trail.close())
         .await
         .unwrap();

@@ -23,8 +23,13 @@ const MISFITS_MAX: usize = 50;
 /// Each misfit takes another pass over the whole.
 const TIME_MAX: Duration = Duration::from_secs(5);
 
+/// The section that tells where a running gateway is asked.
+const ADMIN: &str = "admin";
 /// What a count has to be.
 const WHOLE_NUMBER: &str = "a whole number";
+
+/// Why a text is no YAML, and where, if that is known.
+pub type NotYaml = Box<(Option<Place>, Problem)>;
 
 /// What could be read, and what did not fit.
 #[derive(Debug)]
@@ -40,7 +45,7 @@ pub struct Collected {
 /// # Errors
 ///
 /// If it is not YAML; then there is one problem, with its place.
-pub fn collect(text: &str) -> Result<Collected, Box<(Option<Place>, Problem)>> {
+pub fn collect(text: &str) -> Result<Collected, NotYaml> {
     // An empty document is a null for the library, and a map for us.
     let whole = || serde_yaml::from_str::<Option<Raw>>(text).ok().flatten();
     if let Some(raw) = parts::read(text).or_else(whole) {
@@ -49,8 +54,30 @@ pub fn collect(text: &str) -> Result<Collected, Box<(Option<Place>, Problem)>> {
             misfits: Vec::new(),
         });
     }
-    let mut tree: Value =
-        serde_yaml::from_str(text).map_err(|error| Box::new(not_yaml(text, &error)))?;
+    Ok(of_tree(text, read(text)?))
+}
+
+/// Reads the admin section of a config, whatever is wrong with the rest.
+///
+/// # Errors
+///
+/// If it is not YAML; then there is one problem, with its place.
+pub fn collect_admin(text: &str) -> Result<Collected, NotYaml> {
+    let mut tree = read(text)?;
+    if let Value::Mapping(sections) = &mut tree {
+        sections.retain(|name, _| name.as_str() == Some(ADMIN));
+    } else {
+        tree = Value::Mapping(serde_yaml::Mapping::new());
+    }
+    Ok(of_tree(text, tree))
+}
+
+fn read(text: &str) -> Result<Value, NotYaml> {
+    serde_yaml::from_str(text).map_err(|error| Box::new(not_yaml(text, &error)))
+}
+
+/// What is in a tree that does not fit, or not all of it.
+fn of_tree(text: &str, mut tree: Value) -> Collected {
     let mut misfits = odd_keys::take_out(text, &mut tree);
     let end = Instant::now() + TIME_MAX;
     while let Err(error) = serde_path_to_error::deserialize::<_, Raw>(&tree) {
@@ -74,7 +101,7 @@ pub fn collect(text: &str) -> Result<Collected, Box<(Option<Place>, Problem)>> {
         }
     }
     let raw = Raw::deserialize(&tree).unwrap_or_default();
-    Ok(Collected { raw, misfits })
+    Collected { raw, misfits }
 }
 
 /// Notes one misfit and takes it out of the tree.

@@ -199,7 +199,7 @@ pub struct CircuitBreaker {
 #[serde(deny_unknown_fields, default, expecting = "a map with a secret")]
 #[schemars(extend("required" = ["secret"]))]
 pub struct Key {
-    /// Where the key is read from.
+    /// Where the key is read from: 8 to 4096 bytes of visible ASCII, without a space.
     pub secret: Option<Secret>,
     /// The key that follows: it is used once Alloy answers 401 to the other, or on command.
     pub next: Option<Secret>,
@@ -322,7 +322,7 @@ pub struct Audit {
     pub retention: Option<String>,
     /// How often the head is stated in trail and log, to be noted outside.
     pub checkpoint: Option<Checkpoint>,
-    /// A key of at least 32 bytes that makes each record's hash an HMAC-SHA256.
+    /// A key of 32 to 4096 bytes that makes each record's hash an HMAC-SHA256.
     pub mac_key: Option<Secret>,
     /// A database in which the trails of many gateways are collected; retention waits for it. The trail on disk stays the one that counts.
     pub ship: Option<Ship>,

@@ -14,7 +14,7 @@ use serde::Deserialize;
 )]
 #[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
 pub struct Secret {
-    /// A file; trailing newlines are dropped.
+    /// A file; trailing newlines are dropped. An absolute path, or one relative to the config file.
     pub file: Option<String>,
     /// An environment variable.
     pub env: Option<String>,

@@ -6,12 +6,13 @@ use std::{
     time::Duration,
 };
 
+use super::literal::Literal;
 use crate::config::{
     problem::{FieldPath, Problem, Segment},
     ranges::{self, Bytes, Range},
     raw::{self, Nothing, OneOf},
     settings::Window,
-    suggest::{did_you_mean, quote},
+    suggest::{did_you_mean, is_repeatable, quote},
     unit::{duration, size},
 };
 
@@ -109,8 +110,24 @@ impl<'a> Check<'a> {
 
     /// A path, relative to the config file.
     pub fn path(&mut self, at: FieldPath, path: &str) -> PathBuf {
+        self.path_that_is(at, path, is_repeatable(path))
+    }
+
+    /// The same of a secret's file, which is not repeated: it may be the secret itself.
+    pub fn path_of_secret(&mut self, at: FieldPath, path: &str) -> PathBuf {
+        self.path_that_is(at, path, false)
+    }
+
+    /// Every path of a config comes by here.
+    fn path_that_is(&mut self, at: FieldPath, path: &str, is_repeatable: bool) -> PathBuf {
         if path.is_empty() || path.contains('\0') {
             self.problem(at, "expected a path");
+        } else if let Some(literal) = Literal::found_in(path) {
+            let found = match is_repeatable {
+                true => quote(path),
+                false => format!("a text of {} bytes{}", path.len(), literal.told()),
+            };
+            self.problem(at, format!("found {found}, {}", literal.why()));
         }
         self.directory.join(path)
     }
@@ -121,7 +138,8 @@ impl<'a> Check<'a> {
         if is_word_for_none(path) {
             let found = quote(path);
             let message = format!("found {found}, expected a path (./{path}, if that is one)");
-            self.problem(at.clone(), message);
+            self.problem(at, message);
+            return self.directory.join(path);
         }
         self.path(at, path)
     }

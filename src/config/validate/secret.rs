@@ -22,7 +22,7 @@ pub fn source(
     } = raw;
     match (file, env, credential, value) {
         (Some(file), None, None, None) => {
-            SecretSource::File(check.path(at.clone().key("file"), &file))
+            SecretSource::File(check.path_of_secret(at.clone().key("file"), &file))
         }
         (None, Some(env), None, None) => {
             if !is_variable(&env) {
