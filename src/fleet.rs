@@ -125,6 +125,15 @@ impl Store {
         self.way.url == other.way.url
     }
 
+    /// Whether both trust the authorities of the same file, as far as it holds the same,
+    /// or neither those of a file.
+    pub fn has_authorities_of(&self, other: &Self) -> bool {
+        match (&self.way.tls, &other.way.tls) {
+            (Some(one), Some(other)) => one.has_authorities_of(other),
+            _ => true,
+        }
+    }
+
     /// How it stands.
     pub fn board(&self) -> &Board {
         &self.board

@@ -21,7 +21,7 @@ use crate::{
     containment::FleetFreezes,
     fleet::Life,
     load, logging, reload,
-    reload::Reloader,
+    reload::{AtStart, Reloader},
     secret::MacKey,
     server::{Drain, Gateway, Inherited, Stopped, bind_admin, why_not_bound},
     ship::Shipper,
@@ -268,7 +268,8 @@ impl Beside {
         otlp: Option<Way>,
     ) -> anyhow::Result<Self> {
         let settings = loaded.settings.as_ref();
-        let reloader = Reloader::new(Arc::clone(gateway.shared()), loaded, mac_key);
+        let at_start = AtStart::new(mac_key, otlp.as_ref());
+        let reloader = Reloader::new(Arc::clone(gateway.shared()), loaded, at_start);
         reloader.watch()?;
         Ok(Self {
             exporter: start_exporter(gateway, settings, otlp),
