@@ -1,9 +1,12 @@
 //! The tables, and how they come to be. An operator makes them, with a role that owns
 //! them; gateways only look whether they are those that they know.
 
-use tokio_postgres::{Client, Row, types::Type};
+use tokio_postgres::{Client, Row, Transaction, types::Type};
 
-use super::fault::{Failure, Reason};
+use super::{
+    database::begin,
+    fault::{Failure, Reason},
+};
 
 /// The version of the tables that this program knows.
 pub const VERSION: i32 = 1;
@@ -49,8 +52,9 @@ pub fn sql() -> String {
 /// If the tables are newer than this program, or the database refuses, or cannot hold
 /// every text.
 pub async fn migrate(client: &mut Client) -> Result<Migrated, Failure> {
-    holds_all_texts(client).await?;
+    // A lock is waited for, however long: whoever makes the tables has it.
     let transaction = client.transaction().await?;
+    holds_all_texts(&transaction).await?;
     transaction
         .query_typed("SELECT pg_advisory_xact_lock($1)", &[(&LOCK, Type::INT8)])
         .await?;
@@ -86,20 +90,24 @@ pub async fn migrate(client: &mut Client) -> Result<Migrated, Failure> {
 /// # Errors
 ///
 /// If they are not, or not there, or the database cannot hold every text.
-pub async fn check(client: &Client) -> Result<(), Failure> {
-    holds_all_texts(client).await?;
-    let found = client.query_typed(LATEST, &[]).await.map_err(|error| {
-        let failure = Failure::from(error);
-        match failure.reason {
-            Reason::Schema => Failure::new(
-                Reason::Schema,
-                format!("the database has no tables for trails: {ADVICE}"),
-            ),
-            _ => failure,
-        }
-    })?;
+pub async fn check(client: &mut Client) -> Result<(), Failure> {
+    let transaction = begin(client).await?;
+    holds_all_texts(&transaction).await?;
+    let found = transaction
+        .query_typed(LATEST, &[])
+        .await
+        .map_err(|error| {
+            let failure = Failure::from(error);
+            match failure.reason {
+                Reason::Schema => Failure::new(
+                    Reason::Schema,
+                    format!("the database has no tables for trails: {ADVICE}"),
+                ),
+                _ => failure,
+            }
+        })?;
     match version(&found)? {
-        VERSION => Ok(()),
+        VERSION => Ok(transaction.commit().await?),
         newer_one if newer_one > VERSION => Err(newer(newer_one)),
         older => Err(Failure::new(
             Reason::Schema,
@@ -112,8 +120,8 @@ pub async fn check(client: &Client) -> Result<(), Failure> {
 
 /// Whether the database can hold every text: one that it has no characters for would end
 /// the collecting for good, and whoever can write a trail's directory could put it there.
-async fn holds_all_texts(client: &Client) -> Result<(), Failure> {
-    let found = client
+async fn holds_all_texts(transaction: &Transaction<'_>) -> Result<(), Failure> {
+    let found = transaction
         .query_typed("SELECT current_setting('server_encoding')", &[])
         .await?;
     let encoding: Option<String> = found.first().map(|row| row.try_get(0)).transpose()?;

@@ -161,6 +161,11 @@ impl Postgres {
         format!("postgres://{user}:{password}@127.0.0.1:{port}/postgres{options}")
     }
 
+    /// The same within TLS.
+    pub fn url_with_tls(&self, user: &str) -> String {
+        self.url_with(user, PASSWORD_IN_URL, "")
+    }
+
     /// Runs a verb of `audit` on the database, as its owner.
     pub fn audit(&self, verb: &str, args: &[&str]) -> std::process::Output {
         let file = tempfile::NamedTempFile::new().unwrap();
