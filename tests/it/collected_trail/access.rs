@@ -74,6 +74,40 @@ fn many_make_the_tables_at_once_and_newer_ones_are_left_alone() {
     assert_eq!(newer.delete(USER, "c1").status, 200);
 }
 
+/// What says of which version they are may be all that is left of them.
+#[test]
+fn tables_that_somebody_dropped_are_named_with_what_brings_them_back() {
+    let Some(postgres) = Postgres::start() else {
+        return;
+    };
+    let postgres = postgres.with_tables();
+    for table in ["record", "chain"] {
+        let gateway = shipping(&postgres, "billing-1").start();
+        wait_until_whole(&gateway);
+        postgres.sql(&format!("DROP TABLE alloy_gateway.{table}"));
+        let missing = format!("alloy_gateway.{table} is missing");
+        for verb in ["migrate", "verify", "query"] {
+            let ended = postgres.audit(verb, &[]);
+            let told = said(&ended);
+            assert_eq!(ended.status.code(), Some(1), "{verb}: {told}");
+            assert!(told.contains(&missing), "{verb}: {told}");
+            assert!(told.contains("DROP SCHEMA alloy_gateway CASCADE"), "{told}");
+        }
+        assert_eq!(gateway.delete(USER, "c1").status, 200);
+        gateway.process.wait_for(|line| {
+            let message = line["message"].as_str().unwrap_or_default();
+            line["reason"] == "schema" && message.contains(&missing)
+        });
+        // As the runbook has it.
+        postgres.sql("DROP SCHEMA alloy_gateway CASCADE");
+        let made = postgres.audit("migrate", &[]);
+        assert!(made.status.success(), "{}", said(&made));
+        postgres.grant();
+        wait_until_whole(&gateway);
+        assert_collected(&postgres, &gateway);
+    }
+}
+
 /// An init container tries again, or does not, by the exit code.
 #[test]
 fn what_keeps_the_tables_from_being_made_is_told_apart_by_exit_codes() {
