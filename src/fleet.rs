@@ -62,7 +62,7 @@ use std::{
 
 pub use self::{
     address::{Address, Login, Url},
-    board::{Board, Trouble},
+    board::{Board, Trouble, Why},
     link::Role,
     live::Life,
     nodes::Client,

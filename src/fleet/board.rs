@@ -48,6 +48,9 @@ impl fmt::Display for Trouble {
     }
 }
 
+/// Why something does not work, and what is for people who may see the config.
+pub type Why = (Trouble, String);
+
 /// What the whole process knows of the store.
 #[derive(Debug)]
 pub struct Board {
@@ -65,20 +68,23 @@ pub struct Board {
 struct Told {
     is_shared: Option<bool>,
     are_too_many: bool,
-    why: Option<Trouble>,
+    why: Option<Why>,
+    /// Each reason that was told while limits are not shared.
+    whys: Vec<Why>,
     /// Looks at the freezes of the fleet that failed, one after another.
     unseen: u32,
     /// Why, as soon as they are enough.
     unseen_why: Option<Trouble>,
     /// Signs of life that failed, one after another.
     uncounted: u32,
-    /// Why a connection that is not for calls failed since the last look that did not,
-    /// and what is for people.
-    beside: Option<(Trouble, String)>,
+    /// Why a connection that is not for calls failed since the last look that did not.
+    beside: Option<Why>,
 }
 
 /// One look may fail for many reasons, and the next one is soon.
 const UNSEEN_MAX: u32 = 3;
+/// Reasons that are told of one time without the store: what else comes is on `/status`.
+const WHYS_MAX: usize = 16;
 
 impl Default for Board {
     fn default() -> Self {
@@ -117,8 +123,9 @@ impl Board {
     }
 
     /// Why, if it is known.
-    pub fn why(&self) -> Option<Trouble> {
-        self.told().why.filter(|_| self.is_degraded())
+    pub fn why(&self) -> Option<Why> {
+        let is_degraded = self.is_degraded();
+        self.told().why.clone().filter(|_| is_degraded)
     }
 
     /// How many gateways lived when the store was asked last; 0 if it never was.
@@ -173,11 +180,20 @@ impl Board {
             self.good.fetch_sub(1, Ordering::AcqRel);
         }
         let mut told = self.told();
-        told.why = Some(trouble);
-        if told.is_shared != Some(false) {
-            told.is_shared = Some(false);
+        let was_away = told.is_shared == Some(false);
+        if !told.is_told_now((trouble, detail.to_owned())) {
+            return;
+        }
+        let reason = trouble.as_str();
+        if was_away {
             tracing::warn!(
-                reason = trouble.as_str(),
+                reason,
+                detail,
+                "the limits store still does not decide, now for another reason: {trouble}"
+            );
+        } else {
+            tracing::warn!(
+                reason,
                 detail,
                 "the limits store does not decide: {trouble}. Until it is back this gateway takes its fair share of each limit, and no more"
             );
@@ -278,6 +294,22 @@ impl Board {
     }
 }
 
+impl Told {
+    /// The store does not decide, for this reason; whether that is to be told: each
+    /// reason once until limits are shared again, however they take turns.
+    fn is_told_now(&mut self, why: Why) -> bool {
+        if self.is_shared.replace(false) != Some(false) {
+            self.whys.clear();
+        }
+        let is_news = self.whys.len() < WHYS_MAX && !self.whys.contains(&why);
+        if is_news {
+            self.whys.push(why.clone());
+        }
+        self.why = Some(why);
+        is_news
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -294,7 +326,7 @@ mod tests {
         assert!(!board.is_degraded());
         board.failed(true, Trouble::Timeout, "");
         assert!(board.is_degraded());
-        assert_eq!(board.why(), Some(Trouble::Timeout));
+        assert_eq!(board.why(), Some((Trouble::Timeout, String::new())));
         board.dropped(false);
         assert!(!board.is_degraded());
         assert_eq!(board.why(), None);
@@ -320,5 +352,21 @@ mod tests {
         // What was long ago is no reason.
         (0..UNSEEN_MAX).for_each(|_| board.freezes_looked_at(Err(Trouble::Moved)));
         assert_eq!(board.freezes_trouble(), Some(Trouble::Moved));
+    }
+
+    #[test]
+    fn each_reason_is_told_once_while_the_store_is_away_and_anew_the_next_time() {
+        let mut told = Told::default();
+        let mut is_told = |detail: &str| told.is_told_now((Trouble::Connect, detail.to_owned()));
+        assert!(is_told("refused") && is_told("unknown issuer"));
+        for _ in 0..9 {
+            assert!(!is_told("refused") && !is_told("unknown issuer"));
+        }
+        let others = (0..1000).filter(|number| is_told(&number.to_string()));
+        assert_eq!(others.count(), WHYS_MAX - 2);
+        told.is_shared = Some(true);
+        assert!(told.is_told_now((Trouble::Connect, "refused".to_owned())));
+        assert!(!told.is_told_now((Trouble::Connect, "refused".to_owned())));
+        assert!(told.is_told_now((Trouble::Auth, "refused".to_owned())));
     }
 }

@@ -788,6 +788,69 @@ fn tls_and_a_user_with_the_rights_of_the_documentation_are_enough_and_fewer_are_
     assert!(!output.contains("another-secret"), "{output}");
 }
 
+/// A user of the store, with all that it may do.
+fn may(redis: &Redis, rights: &str) {
+    let user = ["ACL", "SETUSER", "gate"].into_iter();
+    let user: Vec<_> = user.chain(rights.split(' ')).collect();
+    assert_eq!(redis.ask(&user).text(), Some("OK"));
+}
+
+/// Of a fleet of one.
+fn gate(redis: &Redis) -> Setup {
+    Setup::default()
+        .key_limits(LIMITS)
+        .workers(1)
+        .file(
+            "redis-url",
+            format!("redis://gate:s3cret@127.0.0.1:{}", redis.port()),
+        )
+        .lines("limits_store: { redis: { url: { file: redis-url } }, timeout: 1s, replicas: 1 }\n")
+}
+
+/// The first reason is seldom the one that keeps it away.
+#[test]
+fn why_the_store_stays_away_is_told_as_often_as_it_changes_and_each_reason_once() {
+    needs_redis!();
+    let redis = Redis::start();
+    may(&redis, "on >s3cret ~* +@all");
+    let fleet = Fleet(vec![gate(&redis).start()]);
+    fleet.wait_until_shared();
+    let gateway = &fleet.0[0];
+    let store = || gateway.admin_socket("GET", "/status.json").1;
+    let told_of = |reason: &str, detail: &str| {
+        gateway.process.wait_for(|line| {
+            let message = line["message"].as_str().unwrap_or_default();
+            message.contains("the limits store")
+                && line["reason"] == reason
+                && line["detail"].as_str().unwrap().contains(detail)
+        });
+        until("it is in the status", || store().contains(detail));
+    };
+    for _ in 0..3 {
+        may(&redis, "resetpass >another");
+        redis.ask(&["CLIENT", "KILL", "USER", "gate"]);
+        told_of("auth", "WRONGPASS");
+        may(&redis, "resetpass >s3cret -evalsha -eval");
+        told_of("auth", "NOPERM");
+    }
+    let status = gateway.admin("/status.json").text();
+    assert!(!status.contains("NOPERM"), "not for anybody: {status}");
+    assert!(gateway.admin_socket("GET", "/status").1.contains("NOPERM"));
+    let output = gateway.process.output();
+    assert_eq!(output.matches("WRONGPASS").count(), 1, "{output}");
+    assert_eq!(output.matches("NOPERM").count(), 1, "{output}");
+    may(&redis, "+@all");
+    fleet.wait_until_shared();
+    let output = gateway.process.output();
+    assert_eq!(
+        output
+            .matches("limits are shared through the store")
+            .count(),
+        2,
+        "{output}"
+    );
+}
+
 #[test]
 fn check_prints_the_ceiling_of_the_fleet_and_warns_where_it_is_above_the_limit() {
     let gateway = Setup::default()

@@ -196,11 +196,9 @@ impl KeyFacts {
 impl StoreFacts {
     fn concerns(&self) -> Vec<String> {
         let mut concerns = Vec::new();
-        let share = self.replicas.max(self.live);
         if self.degraded {
-            let why = self
-                .why
-                .map_or_else(String::new, |trouble| format!(" ({trouble})"));
+            let (why, share) = (self.why.as_ref(), self.divisor);
+            let why = why.map_or_else(String::new, |why| format!(", since {why}"));
             concerns.push(format!("The limits store does not decide{why}: this gateway takes its fair share of each limit, 1/{share}."));
         }
         if let Some(trouble) = self.freezes_unknown {
