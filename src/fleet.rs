@@ -62,7 +62,7 @@ use std::{
 
 pub use self::{
     address::{Address, Login, Url},
-    board::{Board, Trouble, Why},
+    board::{Board, Counted, Trouble, Why},
     link::Role,
     live::Life,
     nodes::Client,
@@ -157,7 +157,7 @@ impl Store {
     /// By how many a limit is divided while the store does not decide: more gateways
     /// than the config says take no more than all of them may.
     pub fn divisor(&self) -> u32 {
-        self.replicas().max(self.board.live()).max(1)
+        self.replicas().max(self.board.lived()).max(1)
     }
 }
 

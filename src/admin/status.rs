@@ -22,7 +22,7 @@ use crate::{
     config::settings::{Durability, Mode},
     containment::{Freeze, Scope},
     expiry,
-    fleet::{Store, Trouble},
+    fleet::{Counted, Store, Trouble},
     limits::BreakerState,
     metrics::{Incident, Span},
     reload::{Reload, Reloader},
@@ -98,6 +98,10 @@ struct StoreFacts {
     why: Option<Why>,
     /// Why what the fleet freezes is not known, although the store answers.
     freezes_unknown: Option<Trouble>,
+    /// Why this gateway is not counted over the fleet, although the store answers; and
+    /// why what it deletes is not.
+    uncounted: Option<Why>,
+    deletions_uncounted: Option<Why>,
     replicas: u32,
     /// 0 if it is not known.
     live: u32,
@@ -253,6 +257,8 @@ fn store(store: &Store, shows_problems: bool) -> StoreFacts {
         degraded: board.is_degraded(),
         why: board.why().map(why),
         freezes_unknown: board.freezes_trouble(),
+        uncounted: board.uncounted(Counted::Gateways).map(why),
+        deletions_uncounted: board.uncounted(Counted::Deletions).map(why),
         replicas: store.replicas(),
         live: board.live(),
         divisor: store.divisor(),

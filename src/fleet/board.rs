@@ -48,6 +48,16 @@ impl fmt::Display for Trouble {
     }
 }
 
+closed_list! {
+    /// What the store counts over a fleet, for metrics.
+    pub enum Counted {
+        /// The gateways that live.
+        Gateways => "gateways",
+        /// The credentials that they delete.
+        Deletions => "deletions",
+    }
+}
+
 /// Why something does not work, and what is for people who may see the config.
 pub type Why = (Trouble, String);
 
@@ -75,10 +85,19 @@ struct Told {
     unseen: u32,
     /// Why, as soon as they are enough.
     unseen_why: Option<Trouble>,
-    /// Signs of life that failed, one after another.
-    uncounted: u32,
+    /// Of each that the store counts.
+    uncounted: [Uncounted; Counted::COUNT],
     /// Why a connection that is not for calls failed since the last look that did not.
     beside: Option<Why>,
+}
+
+/// What the store would not count.
+#[derive(Debug, Default)]
+struct Uncounted {
+    /// Tries that failed, one after another.
+    failures: u32,
+    /// Why, as soon as they are enough.
+    why: Option<Why>,
 }
 
 /// One look may fail for many reasons, and the next one is soon.
@@ -128,8 +147,17 @@ impl Board {
         self.told().why.clone().filter(|_| is_degraded)
     }
 
-    /// How many gateways lived when the store was asked last; 0 if it never was.
+    /// How many gateways lived when the store was asked last; 0 if it never was, or does
+    /// not count this one though it answers.
     pub fn live(&self) -> u32 {
+        match self.uncounted(Counted::Gateways) {
+            None => self.lived(),
+            Some(_) => 0,
+        }
+    }
+
+    /// The same as it was known last.
+    pub(super) fn lived(&self) -> u32 {
         self.live.load(Ordering::Relaxed)
     }
 
@@ -242,35 +270,65 @@ impl Board {
         self.told().unseen_why
     }
 
-    /// The store does not count this gateway among those that live; nor what it deletes,
-    /// which is noted in the same way. Said only where nothing else says that it fails.
-    pub(super) fn not_counted(&self, trouble: Trouble) {
+    /// Why the store does not count something over the fleet, although it answers calls.
+    pub fn uncounted(&self, what: Counted) -> Option<Why> {
+        let told = self.told();
+        told.uncounted.get(what.index())?.why.clone()
+    }
+
+    /// The store did not count something. Told only where nothing else says that it fails.
+    pub fn not_counted(&self, what: Counted, trouble: Trouble) {
         let is_degraded = self.is_degraded();
         let mut told = self.told();
         if is_degraded || told.unseen > 0 {
             return;
         }
-        told.uncounted = told.uncounted.saturating_add(1);
-        if told.uncounted != UNSEEN_MAX {
+        let detail = told.beside.as_ref().filter(|(why, _)| *why == trouble);
+        let detail = detail.map_or_else(String::new, |(_, detail)| detail.clone());
+        let Some(it) = told.uncounted.get_mut(what.index()) else {
+            return;
+        };
+        it.failures = it.failures.saturating_add(1);
+        if it.failures < UNSEEN_MAX {
             return;
         }
-        let beside = told.beside.as_ref().filter(|(why, _)| *why == trouble);
-        let detail = beside.map_or("", |(_, detail)| detail);
-        tracing::error!(
-            reason = trouble.as_str(),
-            detail,
-            "neither this gateway nor what it deletes is counted in the fleet, though limits are shared through the store: {trouble}. Until it is, freeze_after counts what each gateway deletes by itself"
-        );
+        let is_told = it.why.replace((trouble, detail.clone())).is_some();
+        let reason = trouble.as_str();
+        match what {
+            _ if is_told => {}
+            Counted::Gateways => tracing::error!(
+                reason,
+                detail,
+                "this gateway is not counted in the fleet, though limits are shared through the store: {trouble}. Until it is, nobody is told if more gateways live than limits_store.replicas says"
+            ),
+            Counted::Deletions => tracing::error!(
+                reason,
+                detail,
+                "what this gateway deletes is not counted in the fleet, though limits are shared through the store: {trouble}. Until it is, freeze_after counts what it deletes by itself"
+            ),
+        }
+    }
+
+    /// The store counted something.
+    pub fn counted(&self, what: Counted) {
+        let mut told = self.told();
+        let it = told.uncounted.get_mut(what.index());
+        if it.is_some_and(|it| std::mem::take(it).why.is_some()) {
+            match what {
+                Counted::Gateways => tracing::info!("this gateway is counted in the fleet again"),
+                Counted::Deletions => {
+                    tracing::info!("what this gateway deletes is counted in the fleet again");
+                }
+            }
+        }
     }
 
     /// So many gateways live, of as many as there are to be.
-    pub(super) fn counted(&self, live: u32, replicas: u32) {
+    pub(super) fn live_now(&self, live: u32, replicas: u32) {
         self.live.store(live, Ordering::Relaxed);
+        self.counted(Counted::Gateways);
         let are_too_many = live > replicas;
         let mut told = self.told();
-        if std::mem::take(&mut told.uncounted) >= UNSEEN_MAX {
-            tracing::info!("this gateway and what it deletes are counted in the fleet again");
-        }
         if told.are_too_many != are_too_many {
             told.are_too_many = are_too_many;
             if are_too_many {
@@ -368,5 +426,29 @@ mod tests {
         assert!(told.is_told_now((Trouble::Connect, "refused".to_owned())));
         assert!(!told.is_told_now((Trouble::Connect, "refused".to_owned())));
         assert!(told.is_told_now((Trouble::Auth, "refused".to_owned())));
+    }
+
+    #[test]
+    fn what_is_not_counted_is_told_after_some_tries_while_limits_are_shared() {
+        let board = Board::default();
+        let fail = |times| {
+            (0..times).for_each(|_| board.not_counted(Counted::Gateways, Trouble::Error));
+        };
+        board.live_now(3, 3);
+        fail(2 * UNSEEN_MAX);
+        assert_eq!(board.live(), 3, "the store does not answer");
+        board.opened();
+        board.came_up();
+        fail(UNSEEN_MAX - 1);
+        assert_eq!(board.uncounted(Counted::Gateways), None);
+        board.failed_beside(Trouble::Error, "no right");
+        fail(1);
+        let why = (Trouble::Error, "no right".to_owned());
+        assert_eq!(board.uncounted(Counted::Gateways), Some(why));
+        assert_eq!(board.uncounted(Counted::Deletions), None);
+        assert_eq!((board.live(), board.lived()), (0, 3));
+        board.live_now(2, 3);
+        assert_eq!(board.uncounted(Counted::Gateways), None);
+        assert_eq!(board.live(), 2);
     }
 }

@@ -204,6 +204,14 @@ impl StoreFacts {
         if let Some(trouble) = self.freezes_unknown {
             concerns.push(format!("What the fleet freezes is neither heard nor told, though limits are shared: {trouble}."));
         }
+        if let Some(why) = &self.uncounted {
+            concerns.push(format!(
+                "This gateway is not counted over the fleet, though limits are shared: {why}."
+            ));
+        }
+        if let Some(why) = &self.deletions_uncounted {
+            concerns.push(format!("What this gateway deletes is not counted over the fleet, though limits are shared, so its budgets of deletions are its own: {why}."));
+        }
         if self.live > self.replicas {
             concerns.push(format!(
                 "{} gateways share the limits, more than limits_store.replicas ({}).",
