@@ -62,7 +62,7 @@ use std::{
 
 pub use self::{
     address::{Address, Login, Url},
-    board::{Board, Trouble},
+    board::{Board, Counted, Trouble, Why},
     connect::Role,
     live::Life,
     nodes::Client,
@@ -125,6 +125,15 @@ impl Store {
         self.way.url == other.way.url
     }
 
+    /// Whether both trust the authorities of the same file, as far as it holds the same,
+    /// or neither those of a file.
+    pub fn has_authorities_of(&self, other: &Self) -> bool {
+        match (&self.way.tls, &other.way.tls) {
+            (Some(one), Some(other)) => one.has_authorities_of(other),
+            _ => true,
+        }
+    }
+
     /// How it stands.
     pub fn board(&self) -> &Board {
         &self.board
@@ -148,7 +157,7 @@ impl Store {
     /// By how many a limit is divided while the store does not decide: more gateways
     /// than the config says take no more than all of them may.
     pub fn divisor(&self) -> u32 {
-        self.replicas().max(self.board.live()).max(1)
+        self.replicas().max(self.board.lived()).max(1)
     }
 }
 

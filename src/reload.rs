@@ -20,6 +20,7 @@ use std::{
 
 use jiff::Timestamp;
 
+pub use self::next_start::AtStart;
 use self::{
     files::Files,
     read::{Basis, Read, Valid, lengths, watched},
@@ -32,7 +33,6 @@ use crate::{
     expiry::{CertificateWatch, ExpiryWatch},
     key_ring::KeyRing,
     logging,
-    secret::MacKey,
     server::Shared,
     snapshot::{Snapshot, Tenant},
     systemd,
@@ -68,8 +68,8 @@ pub struct Reloader {
     /// What can't be changed is held against these. Without the tenants: they can be
     /// changed, and the first ones would be kept for good.
     started: Settings,
-    /// What tells the key of the trail from another.
-    mac_key: Option<String>,
+    /// What of it is not read again until the next one.
+    at_start: AtStart,
     /// The warnings of a config from standard input, which can't be looked at again.
     piped_warnings: Arc<[String]>,
     /// One load at a time, and the last one wins.
@@ -116,14 +116,14 @@ pub struct Reload {
 }
 
 impl Reloader {
-    /// For a gateway that was started with `loaded`, and a trail with this key.
-    pub fn new(shared: Arc<Shared>, loaded: &Loaded, mac_key: Option<&MacKey>) -> Arc<Self> {
+    /// For a gateway that was started with `loaded`, and with what was read then.
+    pub fn new(shared: Arc<Shared>, loaded: &Loaded, at_start: AtStart) -> Arc<Self> {
         let watched = watched(loaded.path(), [&*loaded.settings]);
         Arc::new(Self {
             shared,
             path: loaded.path().to_owned(),
             started: loaded.settings.without_tenants(),
-            mac_key: mac_key.map(MacKey::fingerprint),
+            at_start,
             piped_warnings: loaded.piped_warnings().into(),
             loading: Mutex::new(()),
             looking: Background::default(),
@@ -206,7 +206,7 @@ impl Reloader {
             settings: self.settings(),
             snapshot: self.shared.snapshot(),
             piped_warnings: Arc::clone(&self.piped_warnings),
-            mac_key: self.mac_key.clone(),
+            at_start: self.at_start.clone(),
             known: self.state().loaded.clone(),
         };
         let files = watched(&self.path, [&*basis.settings]);

@@ -127,9 +127,7 @@ impl MacKey {
     /// What tells two keys apart: the first 12 hex digits of the HMAC-SHA256
     /// of a fixed text.
     pub fn fingerprint(&self) -> String {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, &self.0);
-        let sum = hmac::sign(&key, b"alloy-gateway mac_key");
-        hex(sum.as_ref().get(..6).unwrap_or_default())
+        fingerprint_of(&self.0, "alloy-gateway mac_key")
     }
 
     /// Whether a text can be what [`fingerprint`](Self::fingerprint) tells of a key.
@@ -224,6 +222,14 @@ fn wrapping(text: &str) -> Option<&'static str> {
     // Not the padding of base32 or base64.
     let is_padding = value.trim_start_matches('=').is_empty();
     (is_name && !is_padding).then_some("begins with a name and =, as a line of a .env file does")
+}
+
+/// What tells two secrets of one purpose apart, and gives nothing of them away: the first
+/// 12 hex digits of the HMAC-SHA256 of the purpose, with the secret as its key.
+pub fn fingerprint_of(secret: &[u8], purpose: &str) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
+    let sum = hmac::sign(&key, purpose.as_bytes());
+    hex(sum.as_ref().get(..6).unwrap_or_default())
 }
 
 fn without_newlines(raw: &[u8]) -> &[u8] {

@@ -8,6 +8,7 @@ mod plot;
 mod words;
 
 use std::{
+    fmt,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -21,7 +22,7 @@ use crate::{
     config::settings::{Durability, Mode},
     containment::{Freeze, Scope},
     expiry,
-    fleet::{Store, Trouble},
+    fleet::{Counted, Store, Trouble},
     limits::BreakerState,
     metrics::{Incident, Span},
     reload::{Reload, Reloader},
@@ -44,7 +45,7 @@ pub struct Facts {
     tenants_total: usize,
     reload: Reload,
     /// Whether whoever asks may see what is wrong with a config. What others may not
-    /// see of `shipping` is not in it.
+    /// see of `shipping` and `store` is not in it.
     shows_problems: bool,
     upstream: String,
     keys: Vec<KeyFacts>,
@@ -94,12 +95,25 @@ struct KeyFacts {
 /// Where a fleet shares its limits, and how it stands.
 struct StoreFacts {
     degraded: bool,
-    why: Option<Trouble>,
+    why: Option<Why>,
     /// Why what the fleet freezes is not known, although the store answers.
     freezes_unknown: Option<Trouble>,
+    /// Why this gateway is not counted over the fleet, although the store answers; and
+    /// why what it deletes is not.
+    uncounted: Option<Why>,
+    deletions_uncounted: Option<Why>,
     replicas: u32,
     /// 0 if it is not known.
     live: u32,
+    /// By how many limits are divided without the store.
+    divisor: u32,
+}
+
+/// Why something does not work with the store.
+struct Why {
+    trouble: Trouble,
+    /// What was met, for those who may see the config.
+    detail: Option<String>,
 }
 
 /// A tenant, its limits and their use.
@@ -189,7 +203,10 @@ impl Facts {
             shipping: shipping(shared, shows_problems),
             refusals: seen(metrics.latest(false), now),
             failures: seen(metrics.latest(true), now),
-            store: snapshot.store.as_deref().map(store),
+            store: snapshot
+                .store
+                .as_deref()
+                .map(|it| store(it, shows_problems)),
             without_token: without_token(&snapshot, now),
             due_certificates: snapshot
                 .certificates()
@@ -198,6 +215,16 @@ impl Facts {
                 .collect(),
             spans: metrics.history().spans(),
             lately: metrics.history().whole(metrics.shards()),
+        }
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.trouble.fmt(f)?;
+        match &self.detail {
+            Some(detail) => write!(f, " ({detail})"),
+            None => Ok(()),
         }
     }
 }
@@ -220,14 +247,21 @@ fn shipping(shared: &Shared, shows_problems: bool) -> Option<ShippingFacts> {
     })
 }
 
-fn store(store: &Store) -> StoreFacts {
+fn store(store: &Store, shows_problems: bool) -> StoreFacts {
     let board = store.board();
+    let why = |(trouble, detail): (Trouble, String)| Why {
+        trouble,
+        detail: Some(detail).filter(|detail| shows_problems && !detail.is_empty()),
+    };
     StoreFacts {
         degraded: board.is_degraded(),
-        why: board.why(),
+        why: board.why().map(why),
         freezes_unknown: board.freezes_trouble(),
+        uncounted: board.uncounted(Counted::Gateways).map(why),
+        deletions_uncounted: board.uncounted(Counted::Deletions).map(why),
         replicas: store.replicas(),
         live: board.live(),
+        divisor: store.divisor(),
     }
 }
 

@@ -21,7 +21,7 @@ use crate::{
     containment::FleetFreezes,
     fleet::Life,
     load, logging, reload,
-    reload::Reloader,
+    reload::{AtStart, Reloader},
     secret::MacKey,
     server::{Cut, CutBy, Drain, Gateway, Inherited, Stopped},
     ship::Shipper,
@@ -325,7 +325,8 @@ impl Beside {
         otlp: Option<Way>,
     ) -> anyhow::Result<Self> {
         let settings = loaded.settings.as_ref();
-        let reloader = Reloader::new(Arc::clone(gateway.shared()), loaded, mac_key);
+        let at_start = AtStart::new(mac_key, otlp.as_ref());
+        let reloader = Reloader::new(Arc::clone(gateway.shared()), loaded, at_start);
         reloader.watch()?;
         Ok(Self {
             exporter: start_exporter(gateway, settings, otlp),

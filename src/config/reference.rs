@@ -19,7 +19,7 @@ This page is made from the schema (`alloy-gateway config reference`); an example
 - `alloy-gateway check` names every problem at once; `alloy-gateway config show` prints what is in effect, without secrets.
 - Another config is loaded without a restart, except `listen` (certificates are), `admin.address`, `admin.socket`,
   `workers`, `audit`, `limits_store` (but `replicas`), `otlp`, `log.format`, `bounds.connections`, `bounds.connections_per_peer` and
-  `bounds.requests_in_flight`: a reload that changes one of these says so.
+  `bounds.requests_in_flight`: a reload that changes one of these says so, also if only a file changed that the start read for one of them.
 ";
 
 /// The whole page.

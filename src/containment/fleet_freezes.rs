@@ -29,7 +29,7 @@ use super::{
 use crate::{
     audit::Trail,
     config::settings::FreezeAfter,
-    fleet::{Client, Trouble},
+    fleet::{Client, Counted, Trouble},
 };
 
 /// How often the register is looked at.
@@ -253,16 +253,22 @@ impl FleetFreezes {
                     break;
                 };
                 let ago = deletion.at.elapsed();
-                let counted = if ago >= deletion.budget.per {
-                    Ok(0)
-                } else {
-                    self.count(&deletion, ago).await
+                let board = self.register.store().board();
+                // While the store counts none, whether it does again has to be asked.
+                let is_old = ago >= deletion.budget.per;
+                if is_old && board.uncounted(Counted::Deletions).is_none() {
+                    continue;
+                }
+                let count = match self.count(&deletion, ago).await {
+                    Ok(count) => count,
+                    Err(trouble) => {
+                        board.not_counted(Counted::Deletions, trouble);
+                        self.uncounted().push_front(deletion);
+                        break;
+                    }
                 };
-                let Ok(count) = counted else {
-                    self.uncounted().push_front(deletion);
-                    break;
-                };
-                if count >= u64::from(deletion.budget.deletions.get()) {
+                board.counted(Counted::Deletions);
+                if !is_old && count >= u64::from(deletion.budget.deletions.get()) {
                     freeze_spent(&containment, &here.trail, &deletion);
                 }
             }

@@ -48,6 +48,19 @@ impl fmt::Display for Trouble {
     }
 }
 
+closed_list! {
+    /// What the store counts over a fleet, for metrics.
+    pub enum Counted {
+        /// The gateways that live.
+        Gateways => "gateways",
+        /// The credentials that they delete.
+        Deletions => "deletions",
+    }
+}
+
+/// Why something does not work, and what is for people who may see the config.
+pub type Why = (Trouble, String);
+
 /// What the whole process knows of the store.
 #[derive(Debug)]
 pub struct Board {
@@ -65,20 +78,32 @@ pub struct Board {
 struct Told {
     is_shared: Option<bool>,
     are_too_many: bool,
-    why: Option<Trouble>,
+    why: Option<Why>,
+    /// Each reason that was told while limits are not shared.
+    whys: Vec<Why>,
     /// Looks at the freezes of the fleet that failed, one after another.
     unseen: u32,
     /// Why, as soon as they are enough.
     unseen_why: Option<Trouble>,
-    /// Signs of life that failed, one after another.
-    uncounted: u32,
-    /// Why a connection that is not for calls failed since the last look that did not,
-    /// and what is for people.
-    beside: Option<(Trouble, String)>,
+    /// Of each that the store counts.
+    uncounted: [Uncounted; Counted::COUNT],
+    /// Why a connection that is not for calls failed since the last look that did not.
+    beside: Option<Why>,
+}
+
+/// What the store would not count.
+#[derive(Debug, Default)]
+struct Uncounted {
+    /// Tries that failed, one after another.
+    failures: u32,
+    /// Why, as soon as they are enough.
+    why: Option<Why>,
 }
 
 /// One look may fail for many reasons, and the next one is soon.
 const UNSEEN_MAX: u32 = 3;
+/// Reasons that are told of one time without the store: what else comes is on `/status`.
+const WHYS_MAX: usize = 16;
 
 impl Default for Board {
     fn default() -> Self {
@@ -117,12 +142,22 @@ impl Board {
     }
 
     /// Why, if it is known.
-    pub fn why(&self) -> Option<Trouble> {
-        self.told().why.filter(|_| self.is_degraded())
+    pub fn why(&self) -> Option<Why> {
+        let is_degraded = self.is_degraded();
+        self.told().why.clone().filter(|_| is_degraded)
     }
 
-    /// How many gateways lived when the store was asked last; 0 if it never was.
+    /// How many gateways lived when the store was asked last; 0 if it never was, or does
+    /// not count this one though it answers.
     pub fn live(&self) -> u32 {
+        match self.uncounted(Counted::Gateways) {
+            None => self.lived(),
+            Some(_) => 0,
+        }
+    }
+
+    /// The same as it was known last.
+    pub(super) fn lived(&self) -> u32 {
         self.live.load(Ordering::Relaxed)
     }
 
@@ -173,11 +208,20 @@ impl Board {
             self.good.fetch_sub(1, Ordering::AcqRel);
         }
         let mut told = self.told();
-        told.why = Some(trouble);
-        if told.is_shared != Some(false) {
-            told.is_shared = Some(false);
+        let was_away = told.is_shared == Some(false);
+        if !told.is_told_now((trouble, detail.to_owned())) {
+            return;
+        }
+        let reason = trouble.as_str();
+        if was_away {
             tracing::warn!(
-                reason = trouble.as_str(),
+                reason,
+                detail,
+                "the limits store still does not decide, now for another reason: {trouble}"
+            );
+        } else {
+            tracing::warn!(
+                reason,
                 detail,
                 "the limits store does not decide: {trouble}. Until it is back this gateway takes its fair share of each limit, and no more"
             );
@@ -226,35 +270,65 @@ impl Board {
         self.told().unseen_why
     }
 
-    /// The store does not count this gateway among those that live; nor what it deletes,
-    /// which is noted in the same way. Said only where nothing else says that it fails.
-    pub(super) fn not_counted(&self, trouble: Trouble) {
+    /// Why the store does not count something over the fleet, although it answers calls.
+    pub fn uncounted(&self, what: Counted) -> Option<Why> {
+        let told = self.told();
+        told.uncounted.get(what.index())?.why.clone()
+    }
+
+    /// The store did not count something. Told only where nothing else says that it fails.
+    pub fn not_counted(&self, what: Counted, trouble: Trouble) {
         let is_degraded = self.is_degraded();
         let mut told = self.told();
         if is_degraded || told.unseen > 0 {
             return;
         }
-        told.uncounted = told.uncounted.saturating_add(1);
-        if told.uncounted != UNSEEN_MAX {
+        let detail = told.beside.as_ref().filter(|(why, _)| *why == trouble);
+        let detail = detail.map_or_else(String::new, |(_, detail)| detail.clone());
+        let Some(it) = told.uncounted.get_mut(what.index()) else {
+            return;
+        };
+        it.failures = it.failures.saturating_add(1);
+        if it.failures < UNSEEN_MAX {
             return;
         }
-        let beside = told.beside.as_ref().filter(|(why, _)| *why == trouble);
-        let detail = beside.map_or("", |(_, detail)| detail);
-        tracing::error!(
-            reason = trouble.as_str(),
-            detail,
-            "neither this gateway nor what it deletes is counted in the fleet, though limits are shared through the store: {trouble}. Until it is, freeze_after counts what each gateway deletes by itself"
-        );
+        let is_told = it.why.replace((trouble, detail.clone())).is_some();
+        let reason = trouble.as_str();
+        match what {
+            _ if is_told => {}
+            Counted::Gateways => tracing::error!(
+                reason,
+                detail,
+                "this gateway is not counted in the fleet, though limits are shared through the store: {trouble}. Until it is, nobody is told if more gateways live than limits_store.replicas says"
+            ),
+            Counted::Deletions => tracing::error!(
+                reason,
+                detail,
+                "what this gateway deletes is not counted in the fleet, though limits are shared through the store: {trouble}. Until it is, freeze_after counts what it deletes by itself"
+            ),
+        }
+    }
+
+    /// The store counted something.
+    pub fn counted(&self, what: Counted) {
+        let mut told = self.told();
+        let it = told.uncounted.get_mut(what.index());
+        if it.is_some_and(|it| std::mem::take(it).why.is_some()) {
+            match what {
+                Counted::Gateways => tracing::info!("this gateway is counted in the fleet again"),
+                Counted::Deletions => {
+                    tracing::info!("what this gateway deletes is counted in the fleet again");
+                }
+            }
+        }
     }
 
     /// So many gateways live, of as many as there are to be.
-    pub(super) fn counted(&self, live: u32, replicas: u32) {
+    pub(super) fn live_now(&self, live: u32, replicas: u32) {
         self.live.store(live, Ordering::Relaxed);
+        self.counted(Counted::Gateways);
         let are_too_many = live > replicas;
         let mut told = self.told();
-        if std::mem::take(&mut told.uncounted) >= UNSEEN_MAX {
-            tracing::info!("this gateway and what it deletes are counted in the fleet again");
-        }
         if told.are_too_many != are_too_many {
             told.are_too_many = are_too_many;
             if are_too_many {
@@ -278,6 +352,22 @@ impl Board {
     }
 }
 
+impl Told {
+    /// The store does not decide, for this reason; whether that is to be told: each
+    /// reason once until limits are shared again, however they take turns.
+    fn is_told_now(&mut self, why: Why) -> bool {
+        if self.is_shared.replace(false) != Some(false) {
+            self.whys.clear();
+        }
+        let is_news = self.whys.len() < WHYS_MAX && !self.whys.contains(&why);
+        if is_news {
+            self.whys.push(why.clone());
+        }
+        self.why = Some(why);
+        is_news
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -294,7 +384,7 @@ mod tests {
         assert!(!board.is_degraded());
         board.failed(true, Trouble::Timeout, "");
         assert!(board.is_degraded());
-        assert_eq!(board.why(), Some(Trouble::Timeout));
+        assert_eq!(board.why(), Some((Trouble::Timeout, String::new())));
         board.dropped(false);
         assert!(!board.is_degraded());
         assert_eq!(board.why(), None);
@@ -320,5 +410,45 @@ mod tests {
         // What was long ago is no reason.
         (0..UNSEEN_MAX).for_each(|_| board.freezes_looked_at(Err(Trouble::Moved)));
         assert_eq!(board.freezes_trouble(), Some(Trouble::Moved));
+    }
+
+    #[test]
+    fn each_reason_is_told_once_while_the_store_is_away_and_anew_the_next_time() {
+        let mut told = Told::default();
+        let mut is_told = |detail: &str| told.is_told_now((Trouble::Connect, detail.to_owned()));
+        assert!(is_told("refused") && is_told("unknown issuer"));
+        for _ in 0..9 {
+            assert!(!is_told("refused") && !is_told("unknown issuer"));
+        }
+        let others = (0..1000).filter(|number| is_told(&number.to_string()));
+        assert_eq!(others.count(), WHYS_MAX - 2);
+        told.is_shared = Some(true);
+        assert!(told.is_told_now((Trouble::Connect, "refused".to_owned())));
+        assert!(!told.is_told_now((Trouble::Connect, "refused".to_owned())));
+        assert!(told.is_told_now((Trouble::Auth, "refused".to_owned())));
+    }
+
+    #[test]
+    fn what_is_not_counted_is_told_after_some_tries_while_limits_are_shared() {
+        let board = Board::default();
+        let fail = |times| {
+            (0..times).for_each(|_| board.not_counted(Counted::Gateways, Trouble::Error));
+        };
+        board.live_now(3, 3);
+        fail(2 * UNSEEN_MAX);
+        assert_eq!(board.live(), 3, "the store does not answer");
+        board.opened();
+        board.came_up();
+        fail(UNSEEN_MAX - 1);
+        assert_eq!(board.uncounted(Counted::Gateways), None);
+        board.failed_beside(Trouble::Error, "no right");
+        fail(1);
+        let why = (Trouble::Error, "no right".to_owned());
+        assert_eq!(board.uncounted(Counted::Gateways), Some(why));
+        assert_eq!(board.uncounted(Counted::Deletions), None);
+        assert_eq!((board.live(), board.lived()), (0, 3));
+        board.live_now(2, 3);
+        assert_eq!(board.uncounted(Counted::Gateways), None);
+        assert_eq!(board.live(), 2);
     }
 }

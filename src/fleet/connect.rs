@@ -152,6 +152,11 @@ pub fn is_moved(error: &str) -> bool {
     matches!(kind, "MOVED" | "ASK" | "TRYAGAIN")
 }
 
+/// Whether an error says that the user lacks a right, be it to what a script does.
+pub fn is_of_rights(error: &str) -> bool {
+    error.starts_with("NOPERM") || error.contains("ACL failure in script")
+}
+
 fn refused(way: &Way, address: &Address, text: &str) -> Failed {
     let kind = text.split(' ').next().unwrap_or_default();
     let trouble = match kind {

@@ -37,6 +37,7 @@ pub struct Link {
     inner: Arc<Inner>,
     store: Arc<Store>,
     role: Role,
+    address: Address,
     task: AbortHandle,
 }
 
@@ -91,10 +92,11 @@ impl Link {
             Arc::clone(&inner),
             Arc::clone(store),
             role,
-            (address, probe),
+            (address.clone(), probe),
             trouble,
         );
         Self {
+            address,
             task: tokio::spawn(keeping).abort_handle(),
             store: Arc::clone(store),
             inner,
@@ -143,6 +145,19 @@ impl Link {
     pub fn decided(&self) {
         self.inner.state().has_decided = true;
         self.inner.tell(&self.store, self.role);
+    }
+
+    /// What it is for.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// The store refused one thing, as it would over any connection; what it answered is
+    /// for people.
+    pub fn refused(&self, said: &str) {
+        let said = connect::shortened(said, self.store.way.url.login.as_ref());
+        let detail = format!("{}: {said}", self.address);
+        self.store.board.failed_beside(Trouble::Error, &detail);
     }
 
     /// Gives the connection up, and opens another. `said` is what the store answered,

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{task::JoinHandle, time::sleep};
 
-use super::{BESIDE_PATIENCE, Store, connect::Role, distinct, nodes::Client, resp};
+use super::{BESIDE_PATIENCE, Store, board::Counted, connect::Role, distinct, nodes::Client, resp};
 
 /// What the gateways that live are noted under.
 const NAME: &str = "live";
@@ -64,11 +64,11 @@ async fn beat(client: Arc<Client>) {
         pause = match beaten.await {
             Ok(live) => {
                 let live = u32::try_from(live).unwrap_or(u32::MAX);
-                store.board.counted(live, store.replicas());
+                store.board.live_now(live, store.replicas());
                 BEAT
             }
             Err(trouble) => {
-                store.board.not_counted(trouble);
+                store.board.not_counted(Counted::Gateways, trouble);
                 Duration::from_millis(250)
             }
         };

@@ -17,7 +17,7 @@ use super::{
     Store,
     address::Address,
     board::Trouble,
-    connect::{Role, is_moved, once},
+    connect::{Role, is_moved, is_of_rights, once},
     link::Link,
     resp::Reply,
     script::{Answer, Ask},
@@ -158,6 +158,11 @@ impl Client {
                     cluster.is_stale.notify_one();
                 }
                 Err(Trouble::Moved)
+            }
+            // What else goes over the connection may be allowed, and must not fail for it.
+            _ if link.role() == Role::Beside && is_of_rights(text) => {
+                link.refused(text);
+                Err(Trouble::Error)
             }
             _ => {
                 link.fail(Trouble::Error, Some(text));

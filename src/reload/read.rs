@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     files::Files,
-    next_start::{InUse, NextStart},
+    next_start::{AtStart, InUse, NextStart},
 };
 use crate::{
     config,
@@ -29,8 +29,8 @@ pub struct Basis {
     pub snapshot: Arc<Snapshot>,
     /// The warnings of a text that can't be read a second time.
     pub piped_warnings: Arc<[String]>,
-    /// What tells the key of the trail from another.
-    pub mac_key: Option<String>,
+    /// What the start read.
+    pub at_start: AtStart,
     /// What its files held when it was read last.
     pub known: Files,
 }
@@ -103,7 +103,7 @@ impl Basis {
             .map_err(|problems| loaded.locate(problems))?;
         let in_use = InUse {
             snapshot: &self.snapshot,
-            mac_key: self.mac_key.as_deref(),
+            at_start: &self.at_start,
         };
         let next_start = NextStart::look(&loaded.settings, in_use, &mut loaded.warnings);
         let found = load::warnings(&loaded, built.snapshot(), Some(&self.settings));

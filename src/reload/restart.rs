@@ -1,6 +1,9 @@
 //! What can't be changed in a running gateway.
 
-use super::{Reloader, next_start::NextStart};
+use super::{
+    Reloader,
+    next_start::{Named, NextStart},
+};
 use crate::config::settings::{Admin, Bounds, LimitsStore, Listen, Settings};
 
 impl Reloader {
@@ -24,16 +27,28 @@ impl Reloader {
             bounds,
         } = after;
         let is_same_trail = before.audit == *audit;
+        let has_same_collector = before.otlp == *otlp;
+        let has_same_store = is_same_store(before, after) && !next.has_other(Named::StoreUrl);
+        let has_other = |named| next.has_other(named);
         let mut differing = vec![
             ("listen", !is_same_listeners(&before.listen, listen)),
             ("workers", before.workers != *workers),
             ("audit", !is_same_trail),
-            ("audit.mac_key", is_same_trail && next.has_other_mac_key),
+            ("audit.mac_key", is_same_trail && has_other(Named::MacKey)),
+            ("limits_store", !has_same_store),
             (
-                "limits_store",
-                !is_same_store(before, after) || next.has_other_store_url,
+                "limits_store.redis.trust",
+                has_same_store && has_other(Named::StoreTrust),
             ),
-            ("otlp", before.otlp != *otlp),
+            ("otlp", !has_same_collector),
+            (
+                "otlp.headers",
+                has_same_collector && has_other(Named::OtlpHeaders),
+            ),
+            (
+                "otlp.trust",
+                has_same_collector && has_other(Named::OtlpTrust),
+            ),
             ("log.format", before.log.format != log.format),
         ];
         differing.extend(admin_fields(&before.admin, admin));

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::{
     columns::{line, name, text},
     fault::Failure,
+    schema,
 };
 use crate::audit::{
     self, End, Fault, Filter, Known, Row, Summary, Wrong,
@@ -42,14 +43,15 @@ type Parameter = (Box<dyn ToSql + Sync + Send>, Type);
 ///
 /// # Errors
 ///
-/// If the database refuses.
+/// If its tables are not there, or the database refuses.
 pub async fn ask(
-    client: &Client,
+    client: &mut Client,
     filter: &Filter,
     gateway: Option<&str>,
     known: &Known,
     mut each: impl FnMut(Row),
 ) -> Result<Asked, Failure> {
+    schema::is_there(client).await?;
     let (sql, parameters) = question(filter, gateway);
     let rows = client.query_typed_raw(&sql, parameters).await?;
     let mut rows = pin!(rows);

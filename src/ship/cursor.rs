@@ -9,7 +9,7 @@ use tokio_postgres::{
 use uuid::Uuid;
 
 use super::{
-    database::in_time,
+    database::{ask_one, in_time},
     fault::{Failure, Reason},
 };
 use crate::audit::{Hash, Head, Holds, Line, Tail, first_heads, holds, new_chain};
@@ -66,12 +66,12 @@ SELECT seq, hash FROM alloy_gateway.record WHERE chain = $1 AND seq BETWEEN $2 A
 ///
 /// If the database refuses or does not answer, or the trail can't be read.
 pub async fn find(
-    client: &Client,
+    client: &mut Client,
     directory: &Path,
     origin: Uuid,
     acknowledged: &Head,
 ) -> Result<Cursor, Failure> {
-    let rows = in_time(client.query_typed(CHAINS, &[(&origin, Type::UUID)])).await?;
+    let rows = in_time(ask_one(client, CHAINS, &[(&origin, Type::UUID)])).await?;
     // Of each the one that comes furthest.
     let (mut ended, mut known) = (None, None);
     for row in rows {
@@ -129,7 +129,7 @@ fn removed(directory: &Path, ended: Uuid, there: &Head) -> Result<Anew, Failure>
 /// The last record of the trail that the database has in the same chain, too. Few
 /// questions find the segment, and only that one is held against it record by record.
 async fn last_in_common(
-    client: &Client,
+    client: &mut Client,
     chain: Uuid,
     directory: &Path,
     acknowledged: &Head,
@@ -137,7 +137,7 @@ async fn last_in_common(
     let mut begins = first_heads(directory).map_err(unreadable)?;
     begins.retain(|begin| begin.seq <= acknowledged.seq);
     let is_there = async |head: Head| {
-        let there = hashes(client, chain, &[head]).await?;
+        let there = hashes(&mut *client, chain, &[head]).await?;
         Ok(is_among(&there, &head))
     };
     let begin = last_there(&begins, is_there).await?;
@@ -169,7 +169,7 @@ async fn last_in_common(
 /// place; then more is collected than need be.
 async fn last_there(
     heads: &[Head],
-    is_there: impl AsyncFn(Head) -> Result<bool, Failure>,
+    mut is_there: impl AsyncFnMut(Head) -> Result<bool, Failure>,
 ) -> Result<Option<Head>, Failure> {
     let (mut last, mut open) = (None, heads);
     loop {
@@ -187,14 +187,14 @@ async fn last_there(
 }
 
 async fn hashes(
-    client: &Client,
+    client: &mut Client,
     chain: Uuid,
     heads: &[Head],
 ) -> Result<HashMap<i64, Vec<u8>>, Failure> {
     let numbers: Vec<_> = heads.iter().map(|head| number(head.seq)).collect();
     let asked = Numbered::of(&chain, &numbers);
     let asked = asked.parameters();
-    by_number(&in_time(client.query_typed(HASHES, &asked)).await?)
+    by_number(&in_time(ask_one(client, HASHES, &asked)).await?)
 }
 
 /// Records of a chain by their numbers, as [`HASHES`] asks for them.

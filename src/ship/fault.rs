@@ -111,6 +111,8 @@ impl From<tokio_postgres::Error> for Failure {
             SqlState::ADMIN_SHUTDOWN | SqlState::CRASH_SHUTDOWN | SqlState::CANNOT_CONNECT_NOW => {
                 Reason::Lost
             }
+            // Of a lock that others hold, or of a bound that an operator gave the role.
+            SqlState::LOCK_NOT_AVAILABLE | SqlState::QUERY_CANCELED => Reason::Timeout,
             _ => Reason::Refused,
         };
         // Detail and hint can hold values of rows; the message names what went wrong.

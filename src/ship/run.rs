@@ -7,6 +7,7 @@ use tokio::{
     sync::watch,
     time::{Instant, sleep},
 };
+use tokio_postgres::Client;
 use uuid::Uuid;
 
 use super::{
@@ -115,7 +116,26 @@ impl Work {
     async fn session(&mut self) -> Result<Ended, Failure> {
         let database = self.database()?;
         let mut connected = database.connect().await?;
-        let client = &mut connected.client;
+        let failure = match self.ship(&mut connected.client, &database).await {
+            Err(failure) => failure,
+            ended => return ended,
+        };
+        Err(match failure.reason {
+            Reason::Timeout => {
+                connected.cancel().await;
+                failure
+            }
+            // A table went away meanwhile: what that is, and what to do, is told of all.
+            Reason::Schema => match in_time(schema::check(&mut connected.client)).await {
+                Err(told) if told.reason == Reason::Schema => told,
+                _ => failure,
+            },
+            _ => failure,
+        })
+    }
+
+    /// Writes what is behind where the database stands, for as long as that goes well.
+    async fn ship(&mut self, client: &mut Client, database: &Database) -> Result<Ended, Failure> {
         in_time(schema::check(client)).await?;
         let head = self.trail.status().head;
         let Some(chain) = self.state.collected().chain() else {
@@ -143,13 +163,13 @@ impl Work {
                     return Ok(Ended::Moved(moved(&cursor)));
                 }
                 self.state.wrote(batch.lines.len(), last.seq);
-                self.say_it_works(&mut unsaid, &database);
+                self.say_it_works(&mut unsaid, database);
                 if let Some(anew) = cursor.anew.take() {
                     self.tell_anew(anew, &cursor.chain);
                 }
                 seen = Instant::now();
             }
-            self.say_it_works(&mut unsaid, &database);
+            self.say_it_works(&mut unsaid, database);
             if cursor.last.seq >= head.seq {
                 self.state.whole(now);
             }

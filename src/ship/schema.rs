@@ -1,9 +1,12 @@
 //! The tables, and how they come to be. An operator makes them, with a role that owns
 //! them; gateways only look whether they are those that they know.
 
-use tokio_postgres::{Client, Row, types::Type};
+use tokio_postgres::{Client, Row, Transaction, types::Type};
 
-use super::fault::{Failure, Reason};
+use super::{
+    database::begin,
+    fault::{Failure, Reason},
+};
 
 /// The version of the tables that this program knows.
 pub const VERSION: i32 = 1;
@@ -17,6 +20,15 @@ CREATE TABLE IF NOT EXISTS alloy_gateway.schema_version (
     applied_by text NOT NULL
 );
 ";
+/// The tables of [`VERSION`], and what says that they are of it.
+const TABLES: [&str; 2] = ["chain", "record"];
+const NOTE: &str = "schema_version";
+/// Which of these are there. The catalogue may be read by any role, whatever its rights.
+const THERE: &str = "\
+SELECT c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = 'alloy_gateway' AND c.relname::text = ANY ($1)";
+/// What an operator is to do where some are missing that were there.
+const GONE_ADVICE: &str = "somebody dropped it, with all that it held. Restore it from a backup; or keep what is left (pg_dump -n alloy_gateway), and make all anew: DROP SCHEMA alloy_gateway CASCADE, then `alloy-gateway audit migrate`, then the rights of docs/fleet.md. Gateways collect again what is still on their disks, and what retention removed there is gone";
 /// Who makes or changes the tables holds this lock: a number of our own.
 const LOCK: i64 = 0x0061_6c6c_6f79_6777;
 /// What an operator is to do about tables.
@@ -46,11 +58,12 @@ pub fn sql() -> String {
 ///
 /// # Errors
 ///
-/// If the tables are newer than this program, or the database refuses, or cannot hold
-/// every text.
+/// If the tables are newer than this program, or are noted and not there, or the database
+/// refuses, or cannot hold every text.
 pub async fn migrate(client: &mut Client) -> Result<Migrated, Failure> {
-    holds_all_texts(client).await?;
+    // A lock is waited for, however long: whoever makes the tables has it.
     let transaction = client.transaction().await?;
+    holds_all_texts(&transaction).await?;
     transaction
         .query_typed("SELECT pg_advisory_xact_lock($1)", &[(&LOCK, Type::INT8)])
         .await?;
@@ -77,6 +90,7 @@ pub async fn migrate(client: &mut Client) -> Result<Migrated, Failure> {
         transaction.batch_execute(step).await?;
         transaction.batch_execute(&note(version)).await?;
     }
+    are_all_there(&transaction).await?;
     transaction.commit().await?;
     Ok(Migrated { from, to: VERSION })
 }
@@ -86,20 +100,27 @@ pub async fn migrate(client: &mut Client) -> Result<Migrated, Failure> {
 /// # Errors
 ///
 /// If they are not, or not there, or the database cannot hold every text.
-pub async fn check(client: &Client) -> Result<(), Failure> {
-    holds_all_texts(client).await?;
-    let found = client.query_typed(LATEST, &[]).await.map_err(|error| {
-        let failure = Failure::from(error);
-        match failure.reason {
-            Reason::Schema => Failure::new(
-                Reason::Schema,
-                format!("the database has no tables for trails: {ADVICE}"),
-            ),
-            _ => failure,
-        }
-    })?;
+pub async fn check(client: &mut Client) -> Result<(), Failure> {
+    let transaction = begin(client).await?;
+    holds_all_texts(&transaction).await?;
+    let found = transaction
+        .query_typed(LATEST, &[])
+        .await
+        .map_err(|error| {
+            let failure = Failure::from(error);
+            match failure.reason {
+                Reason::Schema => Failure::new(
+                    Reason::Schema,
+                    format!("the database has no tables for trails: {ADVICE}"),
+                ),
+                _ => failure,
+            }
+        })?;
     match version(&found)? {
-        VERSION => Ok(()),
+        VERSION => {
+            are_all_there(&transaction).await?;
+            Ok(transaction.commit().await?)
+        }
         newer_one if newer_one > VERSION => Err(newer(newer_one)),
         older => Err(Failure::new(
             Reason::Schema,
@@ -112,8 +133,8 @@ pub async fn check(client: &Client) -> Result<(), Failure> {
 
 /// Whether the database can hold every text: one that it has no characters for would end
 /// the collecting for good, and whoever can write a trail's directory could put it there.
-async fn holds_all_texts(client: &Client) -> Result<(), Failure> {
-    let found = client
+async fn holds_all_texts(transaction: &Transaction<'_>) -> Result<(), Failure> {
+    let found = transaction
         .query_typed("SELECT current_setting('server_encoding')", &[])
         .await?;
     let encoding: Option<String> = found.first().map(|row| row.try_get(0)).transpose()?;
@@ -127,6 +148,49 @@ async fn holds_all_texts(client: &Client) -> Result<(), Failure> {
             ),
         )),
     }
+}
+
+/// Whether the tables are there to be read, of whatever version; for a role that may not
+/// look at that.
+///
+/// # Errors
+///
+/// If one is missing.
+pub async fn is_there(client: &mut Client) -> Result<(), Failure> {
+    let transaction = begin(client).await?;
+    are_all_there(&transaction).await?;
+    Ok(transaction.commit().await?)
+}
+
+/// Whether the tables are there, and not only a note of their version.
+async fn are_all_there(transaction: &Transaction<'_>) -> Result<(), Failure> {
+    let asked = [&TABLES[..], &[NOTE]].concat();
+    let rows = transaction
+        .query_typed(THERE, &[(&asked, Type::TEXT_ARRAY)])
+        .await?;
+    let there = rows.iter().map(|row| row.try_get(0));
+    let there: Vec<String> = there.collect::<Result<_, _>>()?;
+    let is_missing = |name: &&str| !there.iter().any(|it| it == *name);
+    let missing: Vec<_> = TABLES.into_iter().filter(is_missing).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if there.is_empty() {
+        return Err(none());
+    }
+    let names = missing.iter().map(|name| format!("alloy_gateway.{name}"));
+    let missing: Vec<_> = names.map(|name| format!("{name} is missing")).collect();
+    Err(Failure::new(
+        Reason::Schema,
+        format!("{}: {GONE_ADVICE}", missing.join(", ")),
+    ))
+}
+
+fn none() -> Failure {
+    Failure::new(
+        Reason::Schema,
+        format!("the database has no tables for trails: {ADVICE}"),
+    )
 }
 
 /// 0 if none is noted.

@@ -11,6 +11,7 @@ use super::{
     columns::{line, name, text},
     cursor::{head, number},
     fault::Failure,
+    schema,
     write::text_of_column,
 };
 use crate::audit::{Head, Known, Line, LineCheck, Report, event::SEALED};
@@ -47,13 +48,14 @@ pub struct ChainReport {
 ///
 /// # Errors
 ///
-/// If the database refuses.
+/// If its tables are not there, or the database refuses.
 pub async fn verify(
     client: &mut Client,
     known: &Known,
     gateway: Option<&str>,
     mut each: impl FnMut(ChainReport),
 ) -> Result<(), Failure> {
+    schema::is_there(client).await?;
     for chain in chains(client, gateway).await? {
         each(verify_one(client, known, chain).await?);
     }

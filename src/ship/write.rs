@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::{
     cursor::{Cursor, HASHES, Numbered, by_number, number},
+    database::{ask_one, begin},
     fault::{Failure, Reason},
 };
 use crate::audit::{Batch, Hash, Line};
@@ -46,7 +47,7 @@ pub async fn write(
         return Ok(true);
     };
     let columns = Columns::of(&batch.lines);
-    let transaction = client.transaction().await?;
+    let transaction = begin(client).await?;
     let (seq, hash) = (number(last.seq), last.hash.to_bytes().to_vec());
     let (event, time) = columns.end();
     let (before, hash_before) = (
@@ -109,9 +110,9 @@ pub async fn write(
 /// # Errors
 ///
 /// If the database refuses.
-pub async fn seen(client: &Client, cursor: &Cursor, gateway: &str) -> Result<(), Failure> {
+pub async fn seen(client: &mut Client, cursor: &Cursor, gateway: &str) -> Result<(), Failure> {
     let parameters: [Parameter<'_>; 2] = [(&cursor.chain, Type::UUID), (&gateway, Type::TEXT)];
-    client.execute_typed(SEEN, &parameters).await?;
+    ask_one(client, SEEN, &parameters).await?;
     Ok(())
 }
 

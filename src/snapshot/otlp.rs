@@ -8,6 +8,7 @@ use crate::{
         problem::{FieldPath, Problem},
         settings::Otlp,
     },
+    secret::fingerprint_of,
     tls::{self, ClientTls},
 };
 
@@ -18,6 +19,16 @@ pub struct Way {
     pub fields: Vec<Field>,
     /// `None` for plaintext.
     pub tls: Option<ClientTls>,
+}
+
+impl Way {
+    /// What tells the values of the fields from others, and gives nothing of them away.
+    pub fn fingerprints(&self) -> Vec<String> {
+        let values = self.fields.iter().map(|(_, value)| value.as_bytes());
+        values
+            .map(|value| fingerprint_of(value, "alloy-gateway otlp.headers"))
+            .collect()
+    }
 }
 
 /// A field of each request to the collector.

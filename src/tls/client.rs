@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use rustls::{
     ClientConfig, RootCertStore,
     client::Resumption,
@@ -31,6 +32,8 @@ const POSTGRESQL: &[u8] = b"postgresql";
 pub struct ClientTls {
     connector: TlsConnector,
     trust: Option<Validity>,
+    /// The SHA-256 of the file that the authorities were read from.
+    file: Option<[u8; SHA256_OUTPUT_LEN]>,
 }
 
 /// A connection to a server.
@@ -77,11 +80,11 @@ pub fn database_config(trust: &Trust) -> Result<ClientTls, TrustError> {
 }
 
 fn client(trust: &Trust, alpn: &[u8]) -> Result<ClientTls, TrustError> {
-    let (roots, trust) = match trust {
-        Trust::System => (system_roots()?, None),
+    let Roots { roots, trust, file } = match trust {
+        Trust::System => Roots::of_others(system_roots()?),
         Trust::Bundled => {
             let roots = webpki_roots::TLS_SERVER_ROOTS.to_vec();
-            (RootCertStore { roots }, None)
+            Roots::of_others(RootCertStore { roots })
         }
         Trust::File(path) => file_roots(path).map_err(|why| TrustError::File {
             file: path.clone(),
@@ -101,7 +104,26 @@ fn client(trust: &Trust, alpn: &[u8]) -> Result<ClientTls, TrustError> {
     Ok(ClientTls {
         connector: TlsConnector::from(Arc::new(config)),
         trust,
+        file,
     })
+}
+
+/// Whom to trust, and what is known of the file that says so.
+struct Roots {
+    roots: RootCertStore,
+    trust: Option<Validity>,
+    file: Option<[u8; SHA256_OUTPUT_LEN]>,
+}
+
+impl Roots {
+    /// Of no file of the config.
+    fn of_others(roots: RootCertStore) -> Self {
+        Self {
+            roots,
+            trust: None,
+            file: None,
+        }
+    }
 }
 
 impl ClientTls {
@@ -109,6 +131,12 @@ impl ClientTls {
     /// the others. The store of a system, and the bundled one, are somebody else's care.
     pub fn trust(&self) -> Option<Validity> {
         self.trust
+    }
+
+    /// Whether the authorities of both were read from files with the same content, or of
+    /// neither from one.
+    pub fn has_authorities_of(&self, other: &Self) -> bool {
+        self.file == other.file
     }
 
     /// Shakes hands as a client of `host`, a name or an IP literal.
@@ -166,10 +194,14 @@ fn system_roots() -> Result<RootCertStore, TrustError> {
     Ok(roots)
 }
 
-fn file_roots(path: &Path) -> Result<(RootCertStore, Option<Validity>), String> {
+fn file_roots(path: &Path) -> Result<Roots, String> {
     let pem = named_file::read(path, ROOTS_BYTES_MAX).map_err(|error| error.to_string())?;
     if pem.len() as u64 > ROOTS_BYTES_MAX {
         return Err(format!("it is longer than {ROOTS_BYTES_MAX} bytes"));
     }
-    Ok((pem::authorities(&pem)?, pem::last_to_end(&pem)))
+    Ok(Roots {
+        roots: pem::authorities(&pem)?,
+        trust: pem::last_to_end(&pem),
+        file: digest(&SHA256, &pem).as_ref().try_into().ok(),
+    })
 }

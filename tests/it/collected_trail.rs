@@ -3,6 +3,7 @@
 
 mod access;
 mod guesses;
+mod held_up;
 mod killed;
 mod removed;
 mod set_back;

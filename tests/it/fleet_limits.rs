@@ -776,7 +776,7 @@ fn tls_and_a_user_with_the_rights_of_the_documentation_are_enough_and_fewer_are_
     let least = start("least", "pass-word%2F9");
     least.process.wait_for(|line| {
         let message = line["message"].as_str().unwrap_or_default();
-        message.starts_with("neither this gateway nor what it deletes is counted in the fleet")
+        message.starts_with("this gateway is not counted in the fleet")
     });
     assert_eq!(least.scrape().get("rate_limit_backend_degraded"), 0.0);
     let stranger = start("gate", "another-secret");
@@ -786,6 +786,145 @@ fn tls_and_a_user_with_the_rights_of_the_documentation_are_enough_and_fewer_are_
     assert_eq!(stranger.delete(USER, "c1").status, 200);
     let output = stranger.process.output() + &stranger.admin("/status").text();
     assert!(!output.contains("another-secret"), "{output}");
+}
+
+/// A user of the store, with all that it may do.
+fn may(redis: &Redis, rights: &str) {
+    let user = ["ACL", "SETUSER", "gate"].into_iter();
+    let user: Vec<_> = user.chain(rights.split(' ')).collect();
+    assert_eq!(redis.ask(&user).text(), Some("OK"));
+}
+
+/// Of a fleet of one.
+fn gate(redis: &Redis) -> Setup {
+    Setup::default()
+        .key_limits(LIMITS)
+        .workers(1)
+        .file(
+            "redis-url",
+            format!("redis://gate:s3cret@127.0.0.1:{}", redis.port()),
+        )
+        .lines("limits_store: { redis: { url: { file: redis-url } }, timeout: 1s, replicas: 1 }\n")
+}
+
+/// The first reason is seldom the one that keeps it away.
+#[test]
+fn why_the_store_stays_away_is_told_as_often_as_it_changes_and_each_reason_once() {
+    needs_redis!();
+    let redis = Redis::start();
+    may(&redis, "on >s3cret ~* +@all");
+    let fleet = Fleet(vec![gate(&redis).start()]);
+    fleet.wait_until_shared();
+    let gateway = &fleet.0[0];
+    let store = || gateway.admin_socket("GET", "/status.json").1;
+    let told_of = |reason: &str, detail: &str| {
+        gateway.process.wait_for(|line| {
+            let message = line["message"].as_str().unwrap_or_default();
+            message.contains("the limits store")
+                && line["reason"] == reason
+                && line["detail"].as_str().unwrap().contains(detail)
+        });
+        until("it is in the status", || store().contains(detail));
+    };
+    for _ in 0..3 {
+        may(&redis, "resetpass >another");
+        redis.ask(&["CLIENT", "KILL", "USER", "gate"]);
+        told_of("auth", "WRONGPASS");
+        may(&redis, "resetpass >s3cret -evalsha -eval");
+        told_of("auth", "NOPERM");
+    }
+    let status = gateway.admin("/status.json").text();
+    assert!(!status.contains("NOPERM"), "not for anybody: {status}");
+    assert!(gateway.admin_socket("GET", "/status").1.contains("NOPERM"));
+    let output = gateway.process.output();
+    assert_eq!(output.matches("WRONGPASS").count(), 1, "{output}");
+    assert_eq!(output.matches("NOPERM").count(), 1, "{output}");
+    may(&redis, "+@all");
+    fleet.wait_until_shared();
+    let output = gateway.process.output();
+    assert_eq!(
+        output
+            .matches("limits are shared through the store")
+            .count(),
+        2,
+        "{output}"
+    );
+}
+
+/// A user that may do all that limits need, and not what budgets do.
+#[test]
+fn what_the_store_does_not_count_over_the_fleet_is_told_everywhere() {
+    needs_redis!();
+    let all =
+        "on >s3cret +@all resetkeys ~alloy-gateway:{* ~alloy-gateway:probe ~alloy-gateway:freezes";
+    let uncounted = |gateway: &Gateway, what: &str| {
+        gateway
+            .scrape()
+            .get(&format!("fleet_uncounted{{what=\"{what}\"}}"))
+    };
+    for (what, key, counted, message) in [
+        (
+            "gateways",
+            "~alloy-gateway:live",
+            "~alloy-gateway:deleted:*",
+            "this gateway is not counted in the fleet",
+        ),
+        (
+            "deletions",
+            "~alloy-gateway:deleted:*",
+            "~alloy-gateway:live",
+            "what this gateway deletes is not counted in the fleet",
+        ),
+    ] {
+        let redis = Redis::start();
+        may(&redis, &format!("{all} {key} {counted}"));
+        let budget = "freeze_after: { deletions: 100, per: 1h }";
+        let fleet = Fleet(vec![
+            gate(&redis)
+                .tenant("billing", &["users: all", budget])
+                .start(),
+        ]);
+        fleet.wait_until_shared();
+        let gateway = &fleet.0[0];
+        let live = || gateway.scrape().get("rate_limit_gateways_live");
+        until("it is counted", || live() == 1.0);
+        assert_eq!(gateway.delete(USER, "c1").status, 200);
+        may(&redis, &format!("{all} {counted}"));
+        assert_eq!(gateway.delete(USER, "c2").status, 200);
+        let told = gateway.process.wait_for(|line| {
+            line["message"]
+                .as_str()
+                .unwrap_or_default()
+                .starts_with(message)
+        });
+        let detail = told["detail"].as_str().unwrap();
+        assert!(detail.contains("NOPERM"), "{told}");
+        assert_eq!(uncounted(gateway, what), 1.0);
+        assert_eq!(live(), if what == "gateways" { 0.0 } else { 1.0 });
+        assert_eq!(gateway.scrape().get("rate_limit_backend_degraded"), 0.0);
+        let status = gateway.admin("/status.json").text();
+        assert!(status.contains("counted over the fleet"), "{status}");
+        assert!(!status.contains("NOPERM"), "not for anybody: {status}");
+        let status = gateway.admin_socket("GET", "/status.json").1;
+        assert!(status.contains("NOPERM"), "{status}");
+        // Nothing else suffers from it.
+        thread::sleep(Duration::from_secs(3));
+        let output = gateway.process.output();
+        assert_eq!(output.matches(message).count(), 1, "{output}");
+        assert!(!output.contains("neither heard nor told"), "{output}");
+        may(&redis, &format!("{all} {key} {counted}"));
+        until("it is counted again", || {
+            uncounted(gateway, what) == 0.0 && live() == 1.0
+        });
+        let name = "alloy-gateway:deleted:billing";
+        until("so is what waited", || {
+            redis.ask(&["ZCARD", name]).number() == Some(2)
+        });
+        gateway.process.wait_for(|line| {
+            let message = line["message"].as_str().unwrap_or_default();
+            message.contains("counted in the fleet again")
+        });
+    }
 }
 
 #[test]

@@ -636,6 +636,72 @@ fn another_key_of_the_trail_needs_a_restart() {
     );
 }
 
+/// They are read at the start alone: what changed in them is not in use.
+#[test]
+fn other_fields_and_authorities_of_the_next_start_are_named_and_what_it_could_not_read_is_told() {
+    let [one, other] = ["one", "other"].map(authority);
+    let gateway = Setup::default()
+        .key_limits("[ { requests: 600, per: 60s, burst: 50 } ]")
+        .file("redis-url", "rediss://:one@127.0.0.1:1")
+        .file("redis-ca.pem", &one)
+        .lines("limits_store: { redis: { url: { file: redis-url }, trust: { file: redis-ca.pem } }, replicas: 1 }\n")
+        .file("otlp-token", "Bearer s3cret-one")
+        .file("otlp-ca.pem", &one)
+        .lines("otlp: { endpoint: \"https://127.0.0.1:1\", headers: { authorization: { file: otlp-token } }, trust: { file: otlp-ca.pem } }\n")
+        .log("trace")
+        .start();
+    let loaded = || {
+        let (code, said) = gateway.admin_socket("POST", "/-/reload");
+        assert_eq!(code, 200, "{said}");
+        let waits = status(&gateway)["config"]["needs_restart"].clone();
+        (waits, said)
+    };
+    let none = serde_json::json!([]);
+    assert_eq!(loaded().0, none);
+    for (file, field, before, after) in [
+        (
+            "otlp-token",
+            "otlp.headers",
+            "Bearer s3cret-one\n",
+            "Bearer s3cret-two",
+        ),
+        ("otlp-ca.pem", "otlp.trust", &*one, &*other),
+        ("redis-ca.pem", "limits_store.redis.trust", &one, &other),
+    ] {
+        secret(&gateway.path(file), after);
+        let (waits, said) = loaded();
+        assert_eq!(waits, serde_json::json!([field]), "{said}");
+        assert!(
+            said.contains(&format!("only after a restart: {field}")),
+            "{said}"
+        );
+        fs::remove_file(gateway.path(file)).unwrap();
+        let (waits, said) = loaded();
+        assert_eq!(waits, none, "what cannot be read is no other: {said}");
+        assert!(said.contains(file), "{said}");
+        assert!(
+            said.contains("the next start needs it, and no reload"),
+            "{said}"
+        );
+        secret(&gateway.path(file), before);
+        let (waits, said) = loaded();
+        assert_eq!(waits, none, "{said}");
+        assert!(!said.contains(file), "{said}");
+    }
+    assert!(!gateway.process.output().contains("s3cret"));
+}
+
+/// The certificate of an authority, PEM.
+fn authority(name: &str) -> String {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::default();
+    params
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, name);
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params.self_signed(&key).unwrap().pem()
+}
+
 #[test]
 fn over_tcp_nothing_can_be_changed() {
     let gateway = Gateway::start();

@@ -2,7 +2,7 @@
 
 use super::text::{Kind, Text};
 use crate::{
-    fleet::{Board, Trouble},
+    fleet::{Board, Counted, Trouble},
     histogram,
     histogram::Merged,
     server::Shared,
@@ -42,9 +42,18 @@ pub fn store(text: &mut Text, shared: &Shared) {
     text.family(
         "rate_limit_gateways_live",
         Kind::Gauge,
-        "How many gateways share the limits, as the store knew it last; 0 if it is not known",
+        "How many gateways share the limits, as the store knew it last; 0 if it is not known, or the store does not count this one",
     );
     text.number(&[], board.map_or(0, Board::live).into());
+    text.family(
+        "fleet_uncounted",
+        Kind::Gauge,
+        "Whether the store of shared limits answers calls, and does not count this gateway, or what it deletes, over the fleet",
+    );
+    for what in Counted::ALL {
+        let is_uncounted = board.is_some_and(|board| board.uncounted(what).is_some());
+        text.flag(&[("what", what.as_str())], is_uncounted);
+    }
     text.family(
         "rate_limit_gateways_configured",
         Kind::Gauge,

@@ -196,15 +196,21 @@ impl KeyFacts {
 impl StoreFacts {
     fn concerns(&self) -> Vec<String> {
         let mut concerns = Vec::new();
-        let share = self.replicas.max(self.live);
         if self.degraded {
-            let why = self
-                .why
-                .map_or_else(String::new, |trouble| format!(" ({trouble})"));
+            let (why, share) = (self.why.as_ref(), self.divisor);
+            let why = why.map_or_else(String::new, |why| format!(", since {why}"));
             concerns.push(format!("The limits store does not decide{why}: this gateway takes its fair share of each limit, 1/{share}."));
         }
         if let Some(trouble) = self.freezes_unknown {
             concerns.push(format!("What the fleet freezes is neither heard nor told, though limits are shared: {trouble}."));
+        }
+        if let Some(why) = &self.uncounted {
+            concerns.push(format!(
+                "This gateway is not counted over the fleet, though limits are shared: {why}."
+            ));
+        }
+        if let Some(why) = &self.deletions_uncounted {
+            concerns.push(format!("What this gateway deletes is not counted over the fleet, though limits are shared, so its budgets of deletions are its own: {why}."));
         }
         if self.live > self.replicas {
             concerns.push(format!(

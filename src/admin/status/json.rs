@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Facts, LimitFacts, OtherTenants, PROBLEMS_MAX, Seen, StoreFacts, TenantFacts};
+use super::{Facts, LimitFacts, OtherTenants, PROBLEMS_MAX, Seen, StoreFacts, TenantFacts, Why};
 use crate::{fleet::Trouble, metrics::Span};
 
 /// The facts as JSON.
@@ -67,9 +67,16 @@ fn config(facts: &Facts) -> Value {
 }
 
 fn store(store: &StoreFacts) -> Value {
+    let because = |why: &Option<Why>| why.as_ref().map(|why| why.trouble.as_str());
+    let detail = |why: &Option<Why>| why.as_ref().and_then(|why| why.detail.clone());
     json!({
         "degraded": store.degraded,
-        "degraded_because": store.why.map(Trouble::as_str),
+        "degraded_because": because(&store.why),
+        "degraded_detail": detail(&store.why),
+        "uncounted_because": because(&store.uncounted),
+        "uncounted_detail": detail(&store.uncounted),
+        "deletions_uncounted_because": because(&store.deletions_uncounted),
+        "deletions_uncounted_detail": detail(&store.deletions_uncounted),
         "freezes_unknown_because": store.freezes_unknown.map(Trouble::as_str),
         "gateways_configured": store.replicas,
         "gateways_live": store.live,

@@ -316,8 +316,8 @@ fn store(out: &mut String, store: &StoreFacts) {
         "state",
         &format!("<span class=\"tag {class}\">{state}</span>"),
     );
-    if let Some(trouble) = store.why {
-        entry(out, "because", &Text(&trouble.to_string()).to_string());
+    if let Some(why) = &store.why {
+        entry(out, "because", &Text(&why.to_string()).to_string());
     }
     let live = match store.live {
         0 => "not known".to_owned(),

@@ -109,10 +109,10 @@ fn ask_database(args: &Args, filter: &Filter) -> Result<Exit, Stop> {
     let known = args.source.known(&args.trail)?;
     let mut printer = Printer::new(args.format);
     let Asked { found, wants_key } = database::asked(async {
-        let connected = database.connect().await?;
+        let mut connected = database.connect().await?;
         let gateway = args.gateway.as_deref();
         let each = |row: Row| printer.print(&row);
-        Ok(ship::ask(&connected.client, filter, gateway, &known, each).await?)
+        Ok(ship::ask(&mut connected.client, filter, gateway, &known, each).await?)
     })?;
     printer.flush();
     conclude(&found, args.format);

@@ -16,7 +16,7 @@ use crate::{
     admin::Admin,
     cli::start::Ready,
     load,
-    reload::Reloader,
+    reload::{AtStart, Reloader},
     server::{Drain, Gateway, Inherited},
     simulated_alloy::{self, SimulatedAlloy},
     token::NewToken,
@@ -78,7 +78,8 @@ impl Stage {
         let Some(base) = gateway.address() else {
             bail!("the gateway listens nowhere");
         };
-        let reloader = Reloader::new(Arc::clone(gateway.shared()), &loaded, None);
+        let at_start = AtStart::new(None, None);
+        let reloader = Reloader::new(Arc::clone(gateway.shared()), &loaded, at_start);
         let (admin, ends) = serve_admin(Admin::new(Arc::clone(gateway.shared()), reloader))?;
         Ok(Self {
             alloy,

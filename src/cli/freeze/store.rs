@@ -105,7 +105,8 @@ async fn read(register: &Register, store: &Store) -> anyhow::Result<Vec<Entry>> 
         match register.read().await {
             Ok(entries) => return Ok(entries),
             Err(trouble) if Instant::now() >= end => {
-                let trouble = store.board().why().unwrap_or(trouble);
+                let why = store.board().why();
+                let trouble = why.map_or(trouble, |(trouble, _)| trouble);
                 bail!("the store does not answer: {trouble}");
             }
             Err(_) => sleep(Duration::from_millis(20)).await,

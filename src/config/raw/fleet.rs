@@ -42,7 +42,7 @@ pub struct Redis {
     /// Whether it is a cluster, of which the URL names any node.
     #[schemars(extend("default" = false))]
     pub cluster: Option<bool>,
-    /// Which certificate authorities vouch for it: system, bundled, or a PEM file.
+    /// Which certificate authorities vouch for it, read once at the start: system, bundled, or a PEM file.
     #[schemars(schema_with = "trust", extend("default" = "system"))]
     pub trust: Option<OneOf<FileOf>>,
     /// Allows a redis:// URL on a host that is not loopback, and the nodes there that a cluster names: password and counts then travel readable.

@@ -44,7 +44,7 @@ pub struct Otlp {
     /// service.name of the spans.
     #[schemars(extend("default" = "alloy-gateway"))]
     pub service_name: Option<String>,
-    /// Which certificate authorities vouch for the collector: system, bundled, or a PEM file.
+    /// Which certificate authorities vouch for the collector, read once at the start: system, bundled, or a PEM file.
     #[schemars(schema_with = "trust", extend("default" = "system"))]
     pub trust: Option<OneOf<FileOf>>,
     /// Allows an http:// endpoint on a host that is not loopback: spans and headers then travel readable.

@@ -74,6 +74,40 @@ fn many_make_the_tables_at_once_and_newer_ones_are_left_alone() {
     assert_eq!(newer.delete(USER, "c1").status, 200);
 }
 
+/// What says of which version they are may be all that is left of them.
+#[test]
+fn tables_that_somebody_dropped_are_named_with_what_brings_them_back() {
+    let Some(postgres) = Postgres::start() else {
+        return;
+    };
+    let postgres = postgres.with_tables();
+    for table in ["record", "chain"] {
+        let gateway = shipping(&postgres, "billing-1").start();
+        wait_until_whole(&gateway);
+        postgres.sql(&format!("DROP TABLE alloy_gateway.{table}"));
+        let missing = format!("alloy_gateway.{table} is missing");
+        for verb in ["migrate", "verify", "query"] {
+            let ended = postgres.audit(verb, &[]);
+            let told = said(&ended);
+            assert_eq!(ended.status.code(), Some(1), "{verb}: {told}");
+            assert!(told.contains(&missing), "{verb}: {told}");
+            assert!(told.contains("DROP SCHEMA alloy_gateway CASCADE"), "{told}");
+        }
+        assert_eq!(gateway.delete(USER, "c1").status, 200);
+        gateway.process.wait_for(|line| {
+            let message = line["message"].as_str().unwrap_or_default();
+            line["reason"] == "schema" && message.contains(&missing)
+        });
+        // As the runbook has it.
+        postgres.sql("DROP SCHEMA alloy_gateway CASCADE");
+        let made = postgres.audit("migrate", &[]);
+        assert!(made.status.success(), "{}", said(&made));
+        postgres.grant();
+        wait_until_whole(&gateway);
+        assert_collected(&postgres, &gateway);
+    }
+}
+
 /// An init container tries again, or does not, by the exit code.
 #[test]
 fn what_keeps_the_tables_from_being_made_is_told_apart_by_exit_codes() {
@@ -206,26 +240,14 @@ fn the_password_of_the_database_is_told_nowhere() {
 #[test]
 fn a_database_that_is_not_who_it_should_be_gets_neither_password_nor_records() {
     let authority = Authority::new("ours");
-    let made = authority.certificate("127.0.0.1");
-    let options = [
-        "-c",
-        "ssl=on",
-        "-c",
-        "ssl_cert_file=../tls.crt",
-        "-c",
-        "ssl_key_file=../tls.key",
-    ];
-    let Some(postgres) = Postgres::start_with(&options, |directory| {
-        fs::write(directory.join("tls.crt"), &made.0).unwrap();
-        secret(&directory.join("tls.key"), &made.1);
-    }) else {
+    let Some(postgres) = authority.postgres() else {
         return;
     };
     let postgres = postgres.with_tables();
     let with = |pem: &str| {
         Setup::default()
             .audit("ship: { postgres: { url: { file: postgres-url }, trust: { file: database-ca.pem } } }")
-            .file("postgres-url", postgres.url_with("gateway", "a-pass%2Fword%2Bthat%3Fis%3Dodd", ""))
+            .file("postgres-url", postgres.url_with_tls("gateway"))
             .file("database-ca.pem", pem)
             .start()
     };
@@ -244,13 +266,14 @@ fn a_database_that_is_not_who_it_should_be_gets_neither_password_nor_records() {
     assert_collected(&postgres, &good);
 }
 
-struct Authority {
-    pem: String,
+/// An authority of certificates.
+pub struct Authority {
+    pub pem: String,
     issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
 }
 
 impl Authority {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::default();
         params
@@ -262,6 +285,23 @@ impl Authority {
             pem,
             issuer: rcgen::Issuer::new(params, key),
         }
+    }
+
+    /// A database that speaks TLS, with a certificate of this authority.
+    pub fn postgres(&self) -> Option<Postgres> {
+        let made = self.certificate("127.0.0.1");
+        let options = [
+            "-c",
+            "ssl=on",
+            "-c",
+            "ssl_cert_file=../tls.crt",
+            "-c",
+            "ssl_key_file=../tls.key",
+        ];
+        Postgres::start_with(&options, |directory| {
+            fs::write(directory.join("tls.crt"), &made.0).unwrap();
+            secret(&directory.join("tls.key"), &made.1);
+        })
     }
 
     /// A certificate and its key, PEM.

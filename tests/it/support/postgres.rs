@@ -24,7 +24,6 @@ pub const PASSWORD: &str = "a-pass/word+that?is=odd";
 const PASSWORD_IN_URL: &str = "a-pass%2Fword%2Bthat%3Fis%3Dodd";
 /// What a gateway may do, as docs/fleet.md says it.
 const GRANTS: &str = "\
-CREATE ROLE gateway LOGIN PASSWORD 'a-pass/word+that?is=odd';
 GRANT USAGE ON SCHEMA alloy_gateway TO gateway;
 GRANT SELECT ON alloy_gateway.schema_version TO gateway;
 GRANT SELECT, INSERT, UPDATE ON alloy_gateway.chain TO gateway;
@@ -85,8 +84,14 @@ impl Postgres {
     pub fn with_tables(self) -> Self {
         let made = self.audit("migrate", &[]);
         assert!(made.status.success(), "{made:?}");
-        self.sql(GRANTS);
+        self.sql("CREATE ROLE gateway LOGIN PASSWORD 'a-pass/word+that?is=odd'");
+        self.grant();
         self
+    }
+
+    /// Gives the gateways' role its rights on the tables.
+    pub fn grant(&self) {
+        self.sql(GRANTS);
     }
 
     /// Files belong to whom the server runs as.
@@ -154,6 +159,11 @@ impl Postgres {
     /// What a gateway, or an auditor, is given.
     pub fn url(&self, user: &str) -> String {
         self.url_with(user, PASSWORD_IN_URL, "?sslmode=disable")
+    }
+
+    /// The same within TLS.
+    pub fn url_with_tls(&self, user: &str) -> String {
+        self.url_with(user, PASSWORD_IN_URL, "")
     }
 
     pub fn url_with(&self, user: &str, password: &str, options: &str) -> String {
