@@ -40,12 +40,20 @@ pub struct Ready {
     pub otlp: Option<Way>,
 }
 
+impl Ready {
+    /// Reads everything that the settings name.
+    ///
+    /// # Errors
+    ///
+    /// Every problem at once; none of them holds anything of a secret.
+    pub fn read(loaded: &Loaded) -> Result<Self, Problems> {
+        let ready = read(&loaded.settings, &loaded.digest);
+        ready.map_err(|problems| loaded.locate(problems))
+    }
+}
+
 /// Reads what a start needs.
-///
-/// # Errors
-///
-/// Every problem at once; none of them holds anything of a secret.
-pub fn read(settings: &Settings, digest: &str) -> Result<Ready, Vec<Problem>> {
+fn read(settings: &Settings, digest: &str) -> Result<Ready, Vec<Problem>> {
     let snapshot = snapshot::build(settings, digest, None);
     let mac_key = snapshot::mac_key(&settings.audit);
     let otlp = snapshot::otlp::otlp(settings.otlp.as_ref());

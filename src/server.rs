@@ -10,6 +10,7 @@ mod shared;
 // Where connections come in, and how many may.
 mod inherited;
 mod listener;
+mod listening;
 mod slots;
 mod worker;
 

@@ -6,7 +6,6 @@ use super::{
     Exit, FileOrConfig, color, memory,
     output::{err, errln, out, outln},
     probe,
-    start::Ready,
 };
 use crate::{
     config::{
@@ -17,6 +16,7 @@ use crate::{
     },
     gcra::share::{Ceiling, Ceilings},
     load,
+    load::Ready,
 };
 
 /// Tenants and keys whose ceilings are printed; a list of thousands helps nobody.

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::admin_listeners::AdminListeners;
-use super::{Exit, FileOrConfig, color, memory, output::errln, process, start::Ready};
+use super::{Exit, FileOrConfig, color, memory, output::errln, process};
 use crate::{
     admin::Admin,
     audit::Trail,
@@ -20,7 +20,9 @@ use crate::{
     },
     containment::FleetFreezes,
     fleet::Life,
-    load, logging, reload,
+    load,
+    load::Ready,
+    logging, reload,
     reload::{AtStart, Reloader},
     secret::MacKey,
     server::{Cut, CutBy, Drain, Gateway, Inherited, Stopped},

@@ -2,26 +2,16 @@
 
 use std::sync::Arc;
 
-pub use crate::load::Ready;
 use crate::{
     audit::{Options, Trail},
-    config::{Loaded, problem::Problems},
-    containment, limits, load,
+    config::Loaded,
+    containment, limits,
+    load::Ready,
     metrics::LeftOpen,
     snapshot::Tenant,
 };
 
 impl Ready {
-    /// Reads what the settings name.
-    ///
-    /// # Errors
-    ///
-    /// Every problem at once.
-    pub fn read(loaded: &Loaded) -> Result<Self, Problems> {
-        let named = load::read(&loaded.settings, &loaded.digest);
-        named.map_err(|problems| loaded.locate(problems))
-    }
-
     /// Opens the trail, and takes from it what was spent of each limit and what is
     /// frozen.
     pub fn open_trail(&self, loaded: &Loaded) -> anyhow::Result<Trail> {

@@ -11,7 +11,7 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
-    inherited::Inherited, listener, listener::Listening, shared::Shared, worker, worker::Together,
+    inherited::Inherited, listener, listening::Listening, shared::Shared, worker, worker::Together,
 };
 use crate::{
     audit::Trail,

@@ -4,7 +4,7 @@ use std::{env, io, net::TcpListener, os::unix::net::UnixListener};
 
 use listenfd::ListenFd;
 
-use super::listener::{Backlog, Listening, ListeningSocket};
+use super::listening::{Backlog, Listening, ListeningSocket};
 
 /// What was handed over to this process, by name.
 #[derive(Debug, Default)]

@@ -19,7 +19,7 @@ use super::{
     connection,
     connection::ConnectionContext,
     driver,
-    listener::{Backlog, Listening, ListeningSocket},
+    listening::{Backlog, Listening, ListeningSocket},
     phases::Phase,
     rim::Rim,
     shared::{Accepting, Shared},

@@ -14,8 +14,8 @@ use anyhow::{Context, bail};
 
 use crate::{
     admin::Admin,
-    cli::start::Ready,
     load,
+    load::Ready,
     reload::{AtStart, Reloader},
     server::{Drain, Gateway, Inherited},
     simulated_alloy::{self, SimulatedAlloy},
