@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr, str, time::Duration};
 
 use tokio::{task::AbortHandle, time::timeout};
 use tokio_postgres::{
-    CancelToken, Client, Config, NoTls, Row, Transaction,
+    Client, Config, NoTls, Row, Transaction,
     config::{Host, SslMode, TargetSessionAttrs},
     types::{ToSql, Type},
 };
@@ -21,11 +21,14 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const READY_TIMEOUT: Duration = Duration::from_secs(15);
 /// By when a batch must be written, and any question answered.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// By when the database must have heard that an answer is not waited for any more.
-const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a lock is waited for: a good deal shorter than for an answer, so that the
-/// database says what it was. Of the transaction alone, as poolers need it.
+/// How long the database waits for a lock, for whoever asked: to it a connection that was
+/// closed looks as if it were there, and with each try one more would wait. Shorter than
+/// our own patience by far, so that it says what it was; of the transaction alone, as
+/// poolers need it. Why not cancel what is late: a commit that waits for a standby would
+/// be told as done, and `PgBouncer` 1.18 ends with a bug on such a request.
 const LOCK_WAIT: &str = "SET LOCAL lock_timeout = '10s'";
+/// The same for what is only asked, or of no weight, and how long each of it may take.
+const ANSWER_WAIT: &str = "SET LOCAL lock_timeout = '10s'; SET LOCAL statement_timeout = '25s'";
 /// How long what was sent may stay without an acknowledgement.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(30);
 /// After how long without a word the other side is asked whether it lives.
@@ -55,31 +58,12 @@ pub struct Database {
 pub struct Connected {
     /// What statements are sent with.
     pub client: Client,
-    cancel: CancelToken,
-    tls: Option<ClientTls>,
     task: AbortHandle,
 }
 
 impl Drop for Connected {
     fn drop(&mut self) {
         self.task.abort();
-    }
-}
-
-impl Connected {
-    /// Tells the database that nobody waits any more for what was asked last. To it a
-    /// connection that was closed looks as if it were there, for as long as it has
-    /// nothing to say: it would wait on for a lock, and with each try one more would.
-    /// Where this does not get through, `LOCK_WAIT` is what helps.
-    pub async fn cancel(&self) {
-        let cancelling = async {
-            match &self.tls {
-                Some(tls) => self.cancel.cancel_query(Tls(tls.clone())).await,
-                None => self.cancel.cancel_query(NoTls).await,
-            }
-        };
-        // Nobody is told whether it did something, nor can more be done.
-        let _ = timeout(CANCEL_TIMEOUT, cancelling).await;
     }
 }
 
@@ -231,34 +215,48 @@ impl Database {
             Some(tls) => {
                 let (client, connection) = self.config.connect(Tls(tls.clone())).await?;
                 let task = tokio::spawn(async move { drop(connection.await) });
-                self.connected(client, task.abort_handle())
+                Connected {
+                    client,
+                    task: task.abort_handle(),
+                }
             }
             None => {
                 let (client, connection) = self.config.connect(NoTls).await?;
                 let task = tokio::spawn(async move { drop(connection.await) });
-                self.connected(client, task.abort_handle())
+                Connected {
+                    client,
+                    task: task.abort_handle(),
+                }
             }
         })
     }
-
-    fn connected(&self, client: Client, task: AbortHandle) -> Connected {
-        Connected {
-            cancel: client.cancel_token(),
-            tls: self.tls.clone(),
-            client,
-            task,
-        }
-    }
 }
 
-/// Begins a transaction that waits for no lock longer than `LOCK_WAIT`.
+/// Begins a transaction that writes. It may take long to commit, and is left to do so: it
+/// holds the chain's row, so that others of this gateway wait behind it, for a lock.
 ///
 /// # Errors
 ///
 /// If the database refuses.
 pub async fn begin(client: &mut Client) -> Result<Transaction<'_>, tokio_postgres::Error> {
+    begin_with(client, LOCK_WAIT).await
+}
+
+/// Begins a transaction of questions.
+///
+/// # Errors
+///
+/// If the database refuses.
+pub async fn begin_asking(client: &mut Client) -> Result<Transaction<'_>, tokio_postgres::Error> {
+    begin_with(client, ANSWER_WAIT).await
+}
+
+async fn begin_with<'a>(
+    client: &'a mut Client,
+    bounds: &str,
+) -> Result<Transaction<'a>, tokio_postgres::Error> {
     let transaction = client.transaction().await?;
-    transaction.batch_execute(LOCK_WAIT).await?;
+    transaction.batch_execute(bounds).await?;
     Ok(transaction)
 }
 
@@ -272,7 +270,7 @@ pub async fn ask_one(
     sql: &str,
     parameters: &[(&(dyn ToSql + Sync), Type)],
 ) -> Result<Vec<Row>, tokio_postgres::Error> {
-    let transaction = begin(client).await?;
+    let transaction = begin_asking(client).await?;
     let rows = transaction.query_typed(sql, parameters).await?;
     transaction.commit().await?;
     Ok(rows)

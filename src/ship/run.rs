@@ -116,22 +116,14 @@ impl Work {
     async fn session(&mut self) -> Result<Ended, Failure> {
         let database = self.database()?;
         let mut connected = database.connect().await?;
-        let failure = match self.ship(&mut connected.client, &database).await {
-            Err(failure) => failure,
-            ended => return ended,
-        };
-        Err(match failure.reason {
-            Reason::Timeout => {
-                connected.cancel().await;
-                failure
-            }
+        match self.ship(&mut connected.client, &database).await {
             // A table went away meanwhile: what that is, and what to do, is told of all.
-            Reason::Schema => match in_time(schema::check(&mut connected.client)).await {
-                Err(told) if told.reason == Reason::Schema => told,
-                _ => failure,
-            },
-            _ => failure,
-        })
+            Err(failure) if failure.reason == Reason::Schema => {
+                in_time(schema::check(&mut connected.client)).await?;
+                Err(failure)
+            }
+            ended => ended,
+        }
     }
 
     /// Writes what is behind where the database stands, for as long as that goes well.

@@ -4,7 +4,7 @@
 use tokio_postgres::{Client, Row, Transaction, types::Type};
 
 use super::{
-    database::begin,
+    database::begin_asking,
     fault::{Failure, Reason},
 };
 
@@ -101,7 +101,7 @@ pub async fn migrate(client: &mut Client) -> Result<Migrated, Failure> {
 ///
 /// If they are not, or not there, or the database cannot hold every text.
 pub async fn check(client: &mut Client) -> Result<(), Failure> {
-    let transaction = begin(client).await?;
+    let transaction = begin_asking(client).await?;
     holds_all_texts(&transaction).await?;
     let found = transaction
         .query_typed(LATEST, &[])
@@ -157,7 +157,7 @@ async fn holds_all_texts(transaction: &Transaction<'_>) -> Result<(), Failure> {
 ///
 /// If one is missing.
 pub async fn is_there(client: &mut Client) -> Result<(), Failure> {
-    let transaction = begin(client).await?;
+    let transaction = begin_asking(client).await?;
     are_all_there(&transaction).await?;
     Ok(transaction.commit().await?)
 }

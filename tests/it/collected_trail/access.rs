@@ -240,14 +240,26 @@ fn the_password_of_the_database_is_told_nowhere() {
 #[test]
 fn a_database_that_is_not_who_it_should_be_gets_neither_password_nor_records() {
     let authority = Authority::new("ours");
-    let Some(postgres) = authority.postgres() else {
+    let made = authority.certificate("127.0.0.1");
+    let options = [
+        "-c",
+        "ssl=on",
+        "-c",
+        "ssl_cert_file=../tls.crt",
+        "-c",
+        "ssl_key_file=../tls.key",
+    ];
+    let Some(postgres) = Postgres::start_with(&options, |directory| {
+        fs::write(directory.join("tls.crt"), &made.0).unwrap();
+        secret(&directory.join("tls.key"), &made.1);
+    }) else {
         return;
     };
     let postgres = postgres.with_tables();
     let with = |pem: &str| {
         Setup::default()
             .audit("ship: { postgres: { url: { file: postgres-url }, trust: { file: database-ca.pem } } }")
-            .file("postgres-url", postgres.url_with_tls("gateway"))
+            .file("postgres-url", postgres.url_with("gateway", "a-pass%2Fword%2Bthat%3Fis%3Dodd", ""))
             .file("database-ca.pem", pem)
             .start()
     };
@@ -266,14 +278,13 @@ fn a_database_that_is_not_who_it_should_be_gets_neither_password_nor_records() {
     assert_collected(&postgres, &good);
 }
 
-/// An authority of certificates.
-pub struct Authority {
-    pub pem: String,
+struct Authority {
+    pem: String,
     issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
 }
 
 impl Authority {
-    pub fn new(name: &str) -> Self {
+    fn new(name: &str) -> Self {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::default();
         params
@@ -285,23 +296,6 @@ impl Authority {
             pem,
             issuer: rcgen::Issuer::new(params, key),
         }
-    }
-
-    /// A database that speaks TLS, with a certificate of this authority.
-    pub fn postgres(&self) -> Option<Postgres> {
-        let made = self.certificate("127.0.0.1");
-        let options = [
-            "-c",
-            "ssl=on",
-            "-c",
-            "ssl_cert_file=../tls.crt",
-            "-c",
-            "ssl_key_file=../tls.key",
-        ];
-        Postgres::start_with(&options, |directory| {
-            fs::write(directory.join("tls.crt"), &made.0).unwrap();
-            secret(&directory.join("tls.key"), &made.1);
-        })
     }
 
     /// A certificate and its key, PEM.

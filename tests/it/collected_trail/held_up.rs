@@ -1,15 +1,13 @@
-//! A database that answers late, or never: what was asked of it is taken back, so that no
-//! gateway fills it with connections that wait.
+//! A database that answers late, or never: what was asked of it ends there, too, so that
+//! no gateway fills it with connections that wait.
 
 use std::{
     thread,
     time::{Duration, Instant},
 };
 
-use super::{
-    PATIENCE, access::Authority, assert_collected, shipping, wait_for_error, wait_until_whole,
-};
-use crate::support::{Setup, USER, postgres::Postgres};
+use super::{PATIENCE, assert_collected, shipping, wait_for_error, wait_until_whole};
+use crate::support::{USER, postgres::Postgres};
 
 /// The connections of gateways that wait for something within a statement.
 fn waiting(postgres: &Postgres) -> Vec<i32> {
@@ -86,30 +84,67 @@ fn a_lock_on_the_tables_is_waited_for_over_one_connection_at_a_time() {
     assert_collected(&postgres, &gateway);
 }
 
+/// As of a table whose index somebody dropped.
 #[test]
-fn what_takes_too_long_is_cancelled_over_tls_too() {
-    let authority = Authority::new("ours");
-    let Some(postgres) = authority.postgres() else {
+fn a_question_that_takes_too_long_is_not_worked_on_for_nobody() {
+    let Some(postgres) = Postgres::start() else {
         return;
     };
     let postgres = postgres.with_tables();
-    let gateway = Setup::default()
-        .audit(
-            "ship: { postgres: { url: { file: postgres-url }, trust: { file: database-ca.pem } } }",
-        )
-        .file("postgres-url", postgres.url_with_tls("gateway"))
-        .file("database-ca.pem", &authority.pem)
-        .start();
+    let mut gateway = shipping(&postgres, "billing-1").start();
     wait_until_whole(&gateway);
-    postgres.sql("\
-CREATE FUNCTION sleep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(3600); RETURN NEW; END $$;
-CREATE TRIGGER sleepy BEFORE UPDATE ON alloy_gateway.chain FOR EACH ROW EXECUTE FUNCTION sleep()");
-    assert_eq!(gateway.delete(USER, "c1").status, 200);
+    assert_eq!(gateway.stop().code(), Some(0));
+    // Each row that it looks at.
+    postgres.sql(
+        "\
+CREATE FUNCTION slow() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(3600); RETURN true; END $$;
+CREATE POLICY slow ON alloy_gateway.chain USING (slow());
+ALTER TABLE alloy_gateway.chain ENABLE ROW LEVEL SECURITY",
+    );
+    gateway.start_again();
     let pid = until("it waits", || waiting(&postgres).pop());
     until("it waits no more", || {
         (!waiting(&postgres).contains(&pid)).then_some(())
     });
-    wait_for_error(&gateway, "timeout");
-    postgres.sql("DROP TRIGGER sleepy ON alloy_gateway.chain");
+    gateway.process.wait_for(|line| {
+        let message = line["message"].as_str().unwrap_or_default();
+        line["reason"] == "timeout" && message.contains("statement timeout")
+    });
+    postgres.sql("ALTER TABLE alloy_gateway.chain DISABLE ROW LEVEL SECURITY");
     wait_until_whole(&gateway);
+}
+
+/// It may wait for a standby, and must not be told as done before.
+#[test]
+fn a_commit_that_takes_long_is_left_to_end_and_nothing_piles_up_behind_it() {
+    let Some(postgres) = Postgres::start() else {
+        return;
+    };
+    let postgres = postgres.with_tables();
+    let gateway = shipping(&postgres, "billing-1").start();
+    wait_until_whole(&gateway);
+    postgres.sql(
+        "\
+CREATE FUNCTION sleep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(3600); RETURN NEW; END $$;
+CREATE CONSTRAINT TRIGGER sleepy AFTER INSERT ON alloy_gateway.record DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION sleep()",
+    );
+    assert_eq!(gateway.delete(USER, "c1").status, 200);
+    let first = until("it commits", || waiting(&postgres).pop());
+    for _ in 0..2 {
+        let behind = until("another connection waits behind it", || {
+            waiting(&postgres).into_iter().find(|it| *it != first)
+        });
+        until("it waits no more", || {
+            let waiting = waiting(&postgres);
+            assert!(
+                waiting.contains(&first) && waiting.len() <= 2,
+                "{waiting:?}"
+            );
+            (!waiting.contains(&behind)).then_some(())
+        });
+    }
+    postgres.sql(&format!("SELECT pg_terminate_backend({first})"));
+    postgres.sql("DROP TRIGGER sleepy ON alloy_gateway.record");
+    wait_until_whole(&gateway);
+    assert_collected(&postgres, &gateway);
 }

@@ -161,11 +161,6 @@ impl Postgres {
         self.url_with(user, PASSWORD_IN_URL, "?sslmode=disable")
     }
 
-    /// The same within TLS.
-    pub fn url_with_tls(&self, user: &str) -> String {
-        self.url_with(user, PASSWORD_IN_URL, "")
-    }
-
     pub fn url_with(&self, user: &str, password: &str, options: &str) -> String {
         let port = self.port;
         format!("postgres://{user}:{password}@127.0.0.1:{port}/postgres{options}")
