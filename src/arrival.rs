@@ -1,4 +1,4 @@
-//! One request as it came in: everything about it but what it asks for.
+//! Who calls, and one request as it came in: everything about it but what it asks for.
 
 use std::{
     fmt,

@@ -16,10 +16,11 @@
 //!   middle of the line. The record waits in `queue`, where `coalesce` counts the refusals
 //!   of a flood together; `flusher` says when it is written, and `holder` who writes.
 //! - To the disk: `writer` takes all that waits, `chain` hashes each line over the one
-//!   before, `segment` appends them to a file, by way of `disk`. `cause` says why it can't.
+//!   before, `segment` appends them to a file, by way of `disk`. `cause` says why it can't, and
+//!   `counts` how often what was done.
 //! - Back: `ticket` is what a call waits with, `inbox` hands a worker all answers of a
 //!   batch, `board` tells everybody where the trail stands.
-//! - What stays: `retention` removes what is old, unless it is not yet where `collected`
+//! - What stays: `retention` says what is old enough to be removed, unless it is not yet where `collected`
 //!   says that it goes; `standing` takes the freezes that stand along from file to file.
 //! - Reading: `reader` goes line by line and checks the chain. `recover` does so at a start,
 //!   `follow` and `tail` while it is written, `query` to answer about calls, `events` about
@@ -40,13 +41,13 @@ mod worker;
 // From the writer to the disk.
 mod cause;
 mod chain;
+mod counts;
 mod disk;
 mod segment;
 mod writer;
 
 // And back to those who wait.
 mod board;
-mod counts;
 mod inbox;
 mod ticket;
 

@@ -23,7 +23,6 @@ mod output; // stdout and stderr
 mod probe; // trying the upstream
 mod process; // asking the system
 mod progress; // of what takes long
-mod start; // what every gateway needs
 
 use std::process::ExitCode;
 

@@ -1,5 +1,5 @@
-//! The stable names of how requests and connections end, as closed lists: what counts them
-//! can index an array with them.
+//! The stable names of how requests and connections end, and of what refused them, as closed
+//! lists: what counts them can index an array with them.
 
 mod connection_end;
 
@@ -11,7 +11,7 @@ closed_list! {
     /// names are what callers, trail and metrics see; that of an answer passed on is empty.
     #[expect(
         missing_docs,
-        reason = "each is described where it is decided, in `Refusal`"
+        reason = "each is described where it is decided, in `pipeline::refusal::Refusal` or `pipeline::outcome::Failure`"
     )]
     pub enum Code {
         /// The upstream's answer was passed on.

@@ -1,7 +1,7 @@
-//! One YAML file → what a request sees.
+//! One YAML file → [`settings`].
 //!
-//! `raw` (shapes without meaning) → [`settings`] (validated, without I/O) →
-//! [`snapshot`](crate::snapshot) (with everything read that the settings name).
+//! `raw` (shapes without meaning) → [`settings`] (validated, without I/O). What these name is
+//! read by others, who stand above.
 
 mod admin_section;
 pub mod problem;

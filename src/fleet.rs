@@ -13,11 +13,12 @@
 //!   the windows of the call's limits and reads what was decided. `link` is the connection
 //!   over which all calls of a worker are asked; `link_health` says whether it is good and
 //!   when it is tried again, `connect` opens it, to the place that `address` reads of a URL.
-//! - Without it: no call waits for a store that does not answer. `share` says what this
-//!   gateway may allow by itself then, and `gcra` is the rule by which it does, the same as
-//!   the store's. By how many that is divided is known of `live`: each gateway says there
+//! - Without it: no call waits for a store that does not answer. the limits
+//!   go by the fair share of this gateway ([`gcra::share`](crate::gcra::share)) then, by the
+//!   same rule as the store's. By how many that is divided is known of `live`: each gateway says there
 //!   now and then that it lives.
-//! - What is told of it: `board` has what logs, metrics and `/status` say of the store.
+//! - What is told of it: `board` has what logs, metrics and `/status` say of the store, in the words
+//!   of `trouble`.
 //!
 //! # The way of a freeze
 //!
@@ -25,8 +26,8 @@
 //! of `live`.
 //!
 //! - A freeze, or its end, is an entry of a `table` that every gateway reads some times a
-//!   second. What an entry says, and whose freeze stands, is the business of
-//!   [`containment`](crate::containment).
+//!   second. What an entry says, and whose freeze stands, is the business of who
+//!   reads it.
 //! - A deletion is counted by `distinct`, under the store's clock: so many different
 //!   credentials were deleted within the span of a budget. The gateway that finds it spent
 //!   freezes the tenant, and the others read that of the table.
@@ -51,6 +52,7 @@ mod table;
 
 // What is told of it.
 mod board;
+mod trouble;
 
 use std::{
     sync::{
@@ -62,12 +64,13 @@ use std::{
 
 pub use self::{
     address::{Address, Login, Url},
-    board::{Board, Counted, Trouble, Why},
+    board::Board,
     connect::Role,
     live::Life,
     nodes::Client,
     script::{Answer, Ask, Window},
     table::Table,
+    trouble::{Counted, Trouble, Why},
 };
 use crate::{config::is_loopback, tls::ClientTls};
 

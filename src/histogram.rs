@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+use crate::gcra::nanos;
+
 const US: u64 = 1_000;
 const MS: u64 = 1_000 * US;
 const S: u64 = 1_000 * MS;
@@ -123,7 +125,7 @@ impl<const N: usize> Histogram<N> {
 
     /// Counts one span of time, in ns.
     pub fn observe_span(&self, span: Duration) {
-        self.observe(nanoseconds(span));
+        self.observe(nanos(span));
     }
 }
 
@@ -163,11 +165,6 @@ impl Merged {
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()
     }
-}
-
-/// A span in whole ns; the longest that fits, if it is longer.
-pub fn nanoseconds(span: Duration) -> u64 {
-    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

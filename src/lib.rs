@@ -13,7 +13,7 @@
 //! → intent, in the trail → inject → forward → outcome, in the trail → respond
 //!
 //! What bounds a caller, from the outside in: connections ([`server`]), requests in flight
-//! (its rim), guesses at tokens ([`pipeline::authenticate`]), a tenant's calls in flight and
+//! (its rim), guesses at tokens ([`limits::FailedAuth`]), a tenant's calls in flight and
 //! all rate limits ([`limits`]; over a fleet, with [`fleet`]), and the number of
 //! different credentials that it deletes ([`containment`]).
 //!
@@ -62,7 +62,8 @@ pub mod traces;
 // ... and between the two is decided and sent.
 pub mod pipeline;
 
-// A config is put into effect; so is what it names beside what calls see.
+// A config is read, and watched while it is in effect; so is what it names beside what calls
+// see.
 pub mod expiry;
 pub mod load;
 pub mod ship;
@@ -70,8 +71,9 @@ pub mod ship;
 // What a call sees of it.
 pub mod snapshot;
 
-// What outlives it: what is frozen, what was counted, what was spent.
+// What outlives it: what is frozen, which key is in use, what was spent and counted.
 pub mod containment;
+pub mod key_ring;
 pub mod limits;
 pub mod metrics;
 
@@ -92,6 +94,7 @@ pub mod config;
 // What several of these are built on.
 mod allowance;
 mod background;
+mod closed_list;
 pub mod fault_point;
 pub mod gcra;
 pub mod histogram;
@@ -101,8 +104,6 @@ pub mod one_write;
 pub mod timers;
 
 // What is named everywhere: ids, tokens, and secrets that can't be printed.
-mod closed_list;
 pub mod ids;
-pub mod key_ring;
 pub mod secret;
 pub mod token;

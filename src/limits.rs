@@ -1,7 +1,7 @@
 //! What bounds calls: the limits of tenants and keys, the gate and the breaker of a key,
 //! the queue of those who wait, and how often a peer may fail to authenticate.
 //!
-//! Nothing here knows of a request: the pipeline asks, and says what follows.
+//! Nothing here decides about a request: the pipeline asks, and says what follows.
 
 mod asking;
 mod breaker;
@@ -109,7 +109,7 @@ impl Limits {
         }
     }
 
-    /// See [`Tenant::prefetch`](crate::snapshot::Tenant::prefetch).
+    /// Reads a little of it, so that the processor fetches it early.
     pub fn prefetch(&self) -> Option<u64> {
         self.buckets.first().map(|(_, bucket)| bucket.prefetch())
     }

@@ -1,17 +1,20 @@
-//! Everything that settings name, read: the one list for a start, for `check`, and for
-//! a config that is wrong anyway, so that all of them tell the same problems.
+//! A config, and everything that it names, read: the one list for a start, for `check`, and
+//! for a config that is wrong anyway, so that all of them tell the same problems.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use crate::{
+    audit::{OpenError, Options, Trail},
     config::{
         self, Loaded,
         problem::{Problem, Problems},
         settings::Settings,
     },
+    containment, limits,
+    metrics::LeftOpen,
     secret::MacKey,
     ship,
-    snapshot::{self, Snapshot, otlp::Way},
+    snapshot::{self, Snapshot, Tenant, otlp::Way},
 };
 
 /// Reads and validates a config file; `-` is standard input. What it names is read
@@ -49,6 +52,43 @@ impl Ready {
     pub fn read(loaded: &Loaded) -> Result<Self, Problems> {
         let ready = read(&loaded.settings, &loaded.digest);
         ready.map_err(|problems| loaded.locate(problems))
+    }
+
+    /// Opens the trail, and takes from it what was spent of each limit and what is
+    /// frozen.
+    ///
+    /// # Errors
+    ///
+    /// If it can't be opened.
+    pub fn open_trail(&self, loaded: &Loaded) -> Result<Trail, OpenError> {
+        let tenants = self.snapshot.tenants();
+        let replicas = self
+            .snapshot
+            .store
+            .as_ref()
+            .map_or(1, |store| store.replicas());
+        let mut spent = limits::Replay::new(tenants.iter().map(Tenant::limited), replicas);
+        let contained = tenants.iter().map(Tenant::contained);
+        let mut freezes = containment::Replay::new(self.snapshot.containment(), contained);
+        let mut left_open = LeftOpen::default();
+        let options = Options {
+            settings: loaded.settings.audit.clone(),
+            mac_key: self.mac_key.clone(),
+            usage: spent.span().max(freezes.span()),
+            collected: loaded.settings.audit.ship.as_ref().map(|_| Arc::default()),
+        };
+        let trail = Trail::open(options, &mut |heard| {
+            freezes.hear(&heard);
+            spent.hear(&heard);
+            left_open.hear(&heard);
+        })?;
+        spent.finish();
+        left_open.finish(tenants.iter().map(|it| (&*it.name, &it.counts)));
+        // Kept until it is written, and before any call of its tenant.
+        freezes.finish(|record| drop(trail.frozen(&record)));
+        let lists = self.snapshot.lists.as_deref();
+        trail.config_loaded(&loaded.digest, lists, tenants.len(), "start");
+        Ok(trail)
     }
 }
 

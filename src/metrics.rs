@@ -1,8 +1,4 @@
 //! The metrics: counted by each worker for itself, merged when somebody asks.
-//!
-//! Labels come from the config or from closed lists, never from ids, tokens or
-//! paths. Each series exists from the start, so that an alert can tell zero from
-//! unknown; answers passed on with a rare status are the exception.
 
 mod history;
 mod left_open;

@@ -29,7 +29,7 @@ mod guarded_stream;
 mod head_guard;
 
 // One request, on its way into the pipeline.
-mod access;
+mod access_line;
 mod rim;
 mod turn;
 

@@ -4,13 +4,13 @@
 //! roots) and makes the limiters; what did not change since the one before keeps
 //! its state.
 
+mod build;
 mod certificates;
 mod files;
 mod fleet;
 mod frame;
 mod left;
 mod listeners;
-mod load;
 mod modes;
 pub mod otlp;
 mod places;
@@ -37,11 +37,11 @@ use crate::{
 };
 
 pub use self::{
+    build::{Built, build},
     certificates::{Certificate, Use},
     files::named_files,
     fleet::store,
     frame::Frame,
-    load::{Built, build},
     modes::{loose_secrets, loose_trail},
     places::{group_id, trail_directory, unbindable, unwritable_trail, without_directory},
     secrets::{mac_key, read as read_secret, read_file, wrapped_keys},

@@ -1,4 +1,9 @@
-//! All metrics of the process as text: what callers see here, the rest below.
+//! All metrics of the process as text: what was counted of calls here, the rest in the files
+//! below.
+//!
+//! Labels come from the config or from closed lists, never from ids, tokens or
+//! paths. Each series exists from the start, so that an alert can tell zero from
+//! unknown; answers passed on with a rare status are the exception.
 
 mod fleet;
 mod freezes;

@@ -3,7 +3,7 @@
 use super::chain::Head;
 use crate::secret::MacKey;
 
-/// What a verifier knows beside the trail.
+/// What a reader knows beside the trail.
 #[derive(Debug, Clone, Default)]
 pub struct Known {
     /// The key that its records are hashed with.

@@ -18,9 +18,9 @@ use std::{
 };
 
 pub use self::{
+    checks::check_alone,
     fault::{At, Fault, Wrong},
     first::{Opening, first_own, first_record, opened, opened_as_known, own_seq, restates},
-    keyed::check_alone,
     lines::{Lines, Next},
     strict::{is_too_long, read_alone},
     torn::{Left, Torn},

@@ -18,9 +18,9 @@ use tokio::{
 use super::{
     Way,
     address::{Address, Login},
-    board::Trouble,
     resp::{self, Reply},
     script::{Answer, LIMITS, SEEN},
+    trouble::Trouble,
 };
 use crate::tls::ClientStream;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{BESIDE_PATIENCE, board::Trouble, nodes::Client, resp, script::SEEN};
+use super::{BESIDE_PATIENCE, nodes::Client, resp, script::SEEN, trouble::Trouble};
 
 /// Notes that `what` was seen so long `ago`; how many different things were seen under
 /// this name within `span`, it included unless that is longer ago. The clock is the

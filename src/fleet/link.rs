@@ -22,8 +22,8 @@ use tokio::{
 
 use self::drive::Driver;
 use super::{
-    Store, address::Address, board::Trouble, connect, connect::Role, link_health::LinkHealth,
-    resp::Reply,
+    Store, address::Address, connect, connect::Role, link_health::LinkHealth, resp::Reply,
+    trouble::Trouble,
 };
 
 /// Calls that may wait for answers over one connection.

@@ -5,7 +5,9 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{task::JoinHandle, time::sleep};
 
-use super::{BESIDE_PATIENCE, Store, board::Counted, connect::Role, distinct, nodes::Client, resp};
+use super::{
+    BESIDE_PATIENCE, Store, connect::Role, distinct, nodes::Client, resp, trouble::Counted,
+};
 
 /// What the gateways that live are noted under.
 const NAME: &str = "live";

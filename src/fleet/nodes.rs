@@ -16,12 +16,12 @@ use tokio::{
 use super::{
     Store,
     address::Address,
-    board::Trouble,
     connect::{Role, is_moved, is_of_rights, once},
     link::Link,
     resp::Reply,
     script::{Answer, Ask},
     slots::{self, Range, slot},
+    trouble::Trouble,
 };
 
 /// How often the map of a cluster is read without a reason to.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{BESIDE_PATIENCE, board::Trouble, nodes::Client, resp};
+use super::{BESIDE_PATIENCE, nodes::Client, resp, trouble::Trouble};
 
 /// A table in the store. It has no end of its own, nor have its entries.
 #[derive(Debug, Clone)]

@@ -14,7 +14,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::{closed_list::closed_list, config::settings::CircuitBreaker};
+use crate::{closed_list::closed_list, config::settings::CircuitBreaker, gcra::nanos};
 
 /// What a call is told to wait while another one probes.
 const PROBE: Duration = Duration::from_secs(1);
@@ -193,7 +193,7 @@ impl Breaker {
     /// When it would half open if it opened now, in ns since `start`; never zero.
     fn until(&self, bounds: &CircuitBreaker) -> u64 {
         let until = self.start.elapsed() + bounds.open_for;
-        u64::try_from(until.as_nanos()).unwrap_or(u64::MAX).max(1)
+        nanos(until).max(1)
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use self::in_fleet::InFleet;
 pub use self::rule::{FullAt, Rule, Rules};
-use crate::config::settings::Window;
+use crate::gcra::{Window, nanos};
 
 /// A bucket of one tenant or key, shared by all workers.
 ///
@@ -47,7 +47,7 @@ impl Bucket {
         }
     }
 
-    /// Reads it; see [`Tenant::prefetch`](crate::snapshot::Tenant::prefetch).
+    /// Reads it, so that the processor fetches it early.
     pub fn prefetch(&self) -> u64 {
         self.full_at.0.load(Ordering::Relaxed)
     }
@@ -137,10 +137,6 @@ fn back(full_at: &AtomicU64, unit_ns: u64) {
     let _ = full_at.fetch_update(Ordering::AcqRel, Ordering::Acquire, |at| {
         Some(at.saturating_sub(unit_ns))
     });
-}
-
-fn nanos(span: Duration) -> u64 {
-    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Whole seconds, rounded up, at least one: what `Retry-After` and the

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{FullAt, Rule};
-use crate::{arrival::Peer, config::settings::Window};
+use crate::{arrival::Peer, gcra::Window};
 
 /// A bucket for each peer, in a table of fixed size: peers that fall on one place
 /// share its bucket, so that no number of peers takes more memory. It is looked

@@ -7,6 +7,8 @@ use std::{
 
 use tokio::time::Instant;
 
+use crate::gcra::nanos;
+
 /// Closed until a moment, for every caller of the key.
 #[derive(Debug)]
 pub struct Gate {
@@ -30,8 +32,8 @@ impl Gate {
     /// shortens what an earlier answer asked for.
     pub fn close_for(&self, span: Duration) {
         let until = self.start.elapsed() + span.min(Self::CLOSED_MAX);
-        let until = u64::try_from(until.as_nanos()).unwrap_or(u64::MAX);
-        self.closed_until_ns.fetch_max(until, Ordering::AcqRel);
+        self.closed_until_ns
+            .fetch_max(nanos(until), Ordering::AcqRel);
     }
 
     /// Passes if the gate is open.

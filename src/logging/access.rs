@@ -2,9 +2,9 @@
 //!
 //! There are so many of them that they don't go through `tracing`: each is written
 //! straight into a buffer of its worker, and the buffer is handed to the writing
-//! thread when the worker has nothing else to do. No ids of users or credentials
-//! and no path: those are personal data, and the trail has them. Those of callers without
-//! a good token are bounded (`strangers`).
+//! thread when the worker has nothing else to do.
+//! What stands in a line is its caller's (`fill`). Lines of requests without a good token are
+//! bounded (`strangers`).
 
 mod strangers;
 

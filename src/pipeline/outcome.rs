@@ -196,7 +196,11 @@ impl Outcome {
     }
 
     /// Of a call whose first attempt began at `began`.
-    pub fn of(began: Instant, attempts: Vec<Attempt>, furthest: Furthest) -> Self {
+    pub(in crate::pipeline) fn of(
+        began: Instant,
+        attempts: Vec<Attempt>,
+        furthest: Furthest,
+    ) -> Self {
         Self {
             result: furthest.result,
             kind: strongest(&attempts),
@@ -209,14 +213,14 @@ impl Outcome {
 
 /// The attempt that got furthest speaks for the call, the latest among equals.
 #[derive(Debug)]
-pub struct Furthest {
+pub(in crate::pipeline) struct Furthest {
     sent: Sent,
     result: Result<Box<UpstreamAnswer>, Failure>,
 }
 
 impl Furthest {
     /// Before any attempt.
-    pub fn none() -> Self {
+    pub(in crate::pipeline) fn none() -> Self {
         Self {
             sent: Sent::No,
             result: Err(Failure::Unreachable),
@@ -224,12 +228,16 @@ impl Furthest {
     }
 
     /// How far it got.
-    pub fn sent(&self) -> Sent {
+    pub(in crate::pipeline) fn sent(&self) -> Sent {
         self.sent
     }
 
     /// The same after one more attempt.
-    pub fn or(self, sent: Sent, result: Result<Box<UpstreamAnswer>, Failure>) -> Self {
+    pub(in crate::pipeline) fn or(
+        self,
+        sent: Sent,
+        result: Result<Box<UpstreamAnswer>, Failure>,
+    ) -> Self {
         match sent >= self.sent {
             true => Self { sent, result },
             false => self,

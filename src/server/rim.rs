@@ -17,7 +17,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 
 use self::berths::{Berths, Work};
-use super::{access, shared::Shared};
+use super::{access_line, shared::Shared};
 use crate::{
     arrival::Arrival,
     audit::Sent,
@@ -109,7 +109,7 @@ impl Rim {
             let is_known = answer.tenant.is_some();
             traces.judged(trace, arrival.request_id, is_known)
         });
-        access::answered(arrival, &answer, trace.as_ref(), &snapshot.digest);
+        access_line::answered(arrival, &answer, trace.as_ref(), &snapshot.digest);
         let was_sent = answer.upstream.is_some();
         let response = match (traces, trace) {
             (Some(traces), Some(trace)) if trace.is_sampled => {

@@ -4,7 +4,7 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use tokio::time::Instant;
@@ -17,6 +17,7 @@ use crate::{
     arrival::{Arrival, Peer},
     audit::OutcomeKind,
     config::settings::UpstreamUrl,
+    gcra::nanos,
     ids::RequestId,
     pipeline::{
         Answer,
@@ -221,8 +222,4 @@ fn write_status(span: &mut Message, is_error: bool, message: &str) {
             status.number(3, 2);
         });
     }
-}
-
-fn nanos(span: Duration) -> u64 {
-    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }

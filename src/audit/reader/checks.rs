@@ -6,6 +6,7 @@ use super::{At, Fault, SEQ_MAX, Scan, keyed::Claim, strict};
 use crate::audit::{
     chain::{Hash, Hasher, Head},
     format::{AFTER_HASH, BEFORE_HASH, VERSION},
+    known::Known,
     record::Line,
 };
 
@@ -142,4 +143,24 @@ pub fn content<'a>(line: &'a [u8], record: &Line<'_>) -> Option<&'a [u8]> {
 /// Whether a whole line is what was hashed, so. That says nothing of its place in the chain.
 pub fn is_hashed(line: &[u8], record: &Line<'_>, hasher: &Hasher) -> bool {
     content(line, record).is_some_and(|content| hasher.hash(content).as_str() == &*record.hash)
+}
+
+/// What is wrong with a line by itself, given without its end; that says nothing of its
+/// place in the chain.
+pub fn check_alone(line: &str, record: &Line<'_>, known: &Known) -> Result<(), Fault> {
+    check_line(&[line.as_bytes(), b"\n"].concat(), record, known)
+}
+
+/// The same of a whole line.
+pub fn check_line(line: &[u8], record: &Line<'_>, known: &Known) -> Result<(), Fault> {
+    if is_hashed(line, record, &Hasher::new(known.mac_key.as_ref())) {
+        return Ok(());
+    }
+    if known.mac_key.is_none() || !is_hashed(line, record, &Hasher::Sha256) {
+        return Err(Fault::Content);
+    }
+    match known.keyed_from {
+        Some(from) if record.seq < from => Ok(()),
+        _ => Err(Fault::UnkeyedUntil(record.seq)),
+    }
 }

@@ -7,9 +7,9 @@ use std::{
 
 use super::{
     LINE_BYTES_MAX,
-    checks::is_hashed,
+    checks::{check_line, is_hashed},
     file_name,
-    keyed::{Claim, check_line},
+    keyed::Claim,
     lines::{Lines, Next},
 };
 use crate::{

@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeSet, io, path::PathBuf};
 
-use super::{Fault, Line, Scan, Scope, Wrong, checks::is_hashed, first_record, scan_one};
+use super::{Fault, Line, Scan, Scope, Wrong, first_record, scan_one};
 use crate::{
-    audit::{chain::Hasher, event, known::Known},
+    audit::{event, known::Known},
     secret::MacKey,
 };
 
@@ -186,24 +186,4 @@ pub(super) fn false_claims(
         }
     }
     Ok(found)
-}
-
-/// What is wrong with a line by itself, given without its end; that says nothing of its
-/// place in the chain.
-pub fn check_alone(line: &str, record: &Line<'_>, known: &Known) -> Result<(), Fault> {
-    check_line(&[line.as_bytes(), b"\n"].concat(), record, known)
-}
-
-/// The same of a whole line.
-pub(super) fn check_line(line: &[u8], record: &Line<'_>, known: &Known) -> Result<(), Fault> {
-    if is_hashed(line, record, &Hasher::new(known.mac_key.as_ref())) {
-        return Ok(());
-    }
-    if known.mac_key.is_none() || !is_hashed(line, record, &Hasher::Sha256) {
-        return Err(Fault::Content);
-    }
-    match known.keyed_from {
-        Some(from) if record.seq < from => Ok(()),
-        _ => Err(Fault::UnkeyedUntil(record.seq)),
-    }
 }

@@ -1,4 +1,4 @@
-//! Retention: when old segments are looked for, and how they are removed.
+//! Retention: when old segments are looked for, and what accounts for those that go.
 
 use std::{
     io,

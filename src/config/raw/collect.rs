@@ -11,7 +11,7 @@ use super::{
     Raw, bounds, kind, locate,
     misread::Misread,
     odd_keys, parts,
-    tree::{find_mut, remove},
+    tree::{find, find_mut, remove},
 };
 use crate::config::{
     problem::{FieldPath, Place, Problem, Segment},
@@ -200,13 +200,6 @@ fn field_path(path: &Path) -> FieldPath {
             PathSegment::Map { key } => path.key(key.clone()),
             PathSegment::Enum { .. } | PathSegment::Unknown => path,
         })
-}
-
-fn find<'a>(tree: &'a Value, path: &[Segment]) -> Option<&'a Value> {
-    path.iter().try_fold(tree, |value, segment| match segment {
-        Segment::Key(key) => value.as_mapping()?.get(&**key),
-        Segment::Index(index) => value.as_sequence()?.get(*index),
-    })
 }
 
 /// What is wrong with a text that is no YAML, without what the library quotes of it.

@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::{Inner, Waiting};
-use crate::fleet::{board::Trouble, connect::Stream, resp};
+use crate::fleet::{connect::Stream, resp, trouble::Trouble};
 
 /// A connection over which nothing was asked for so long is looked at, so that a
 /// dead one is found before a call is.

@@ -11,11 +11,8 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Bucket, Level, Rule, back, nanos};
-use crate::{
-    config::settings::Window,
-    gcra::{Shape, share::share},
-};
+use super::{Bucket, Level, Rule, back};
+use crate::gcra::{Shape, Window, nanos, share::share};
 
 /// Times are in ns since the rule began.
 #[derive(Debug, Default)]

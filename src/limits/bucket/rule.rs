@@ -16,8 +16,7 @@ use governor::{
 };
 use tokio::time::Instant;
 
-use super::nanos;
-use crate::config::settings::Window;
+use crate::gcra::{Window, nanos};
 
 /// A limit, and governor's decision by it.
 #[derive(Debug)]

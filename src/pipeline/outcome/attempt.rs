@@ -115,7 +115,11 @@ impl Attempt {
     }
 
     /// One that ended without an answer.
-    pub fn failed(end: AttemptEnd, failure: Failure, detail: impl Into<Cow<'static, str>>) -> Self {
+    pub(in crate::pipeline) fn failed(
+        end: AttemptEnd,
+        failure: Failure,
+        detail: impl Into<Cow<'static, str>>,
+    ) -> Self {
         let sent = match failure {
             Failure::Unreachable | Failure::DryRun | Failure::Frozen => Sent::No,
             Failure::Timeout | Failure::Reset => Sent::Unknown,
