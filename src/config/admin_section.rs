@@ -22,6 +22,9 @@ pub struct AdminSection {
     /// Where the places of problems are.
     text: String,
     admin: Admin,
+    /// Whether the fields stand there.
+    has_address: bool,
+    has_socket: bool,
     problems: Vec<Problem>,
 }
 
@@ -36,12 +39,17 @@ pub fn admin(path: &Path) -> Result<AdminSection, Problems> {
     let text = String::from_utf8_lossy(&bytes);
     let (text, collected) = collect(without_mark(&text))
         .map_err(|problem| Problems::with_places(&file, vec![*problem]))?;
+    let given = collected.raw.admin.as_ref();
+    let has_address = given.is_some_and(|admin| admin.address.is_some());
+    let has_socket = given.is_some_and(|admin| admin.socket.is_some());
     let directory = path.parent().unwrap_or(Path::new(""));
     let (admin, problems) = validate::admin(collected.raw, directory, collected.misfits);
     Ok(AdminSection {
         text: text.into_owned(),
         file,
         admin,
+        has_address,
+        has_socket,
         problems,
     })
 }
@@ -53,7 +61,8 @@ impl AdminSection {
     ///
     /// If what stands there can't be told.
     pub fn address(&self) -> Result<Option<SocketAddr>, Problems> {
-        self.is_told("address").map(|()| self.admin.address)
+        self.is_told("address", self.has_address)
+            .map(|()| self.admin.address)
     }
 
     /// `admin.socket`, if there is one.
@@ -62,17 +71,17 @@ impl AdminSection {
     ///
     /// If what stands there can't be told.
     pub fn socket(&self) -> Result<Option<&Path>, Problems> {
-        self.is_told("socket")
+        self.is_told("socket", self.has_socket)
             .map(|()| self.admin.socket.as_deref())
     }
 
     /// Whether nothing is wrong that concerns this field: other fields are left alone.
-    fn is_told(&self, field: &'static str) -> Result<(), Problems> {
+    fn is_told(&self, field: &'static str, is_there: bool) -> Result<(), Problems> {
         let at = FieldPath::root().key("admin").key(field);
         let concerns = |problem: &&Problem| {
             let path = &problem.path;
             // An unknown key may be this one, misspelt.
-            problem.is_about_key || path.contains(&at) || at.contains(path)
+            problem.is_about_key && !is_there || path.contains(&at) || at.contains(path)
         };
         let found: Vec<_> = self.problems.iter().filter(concerns).cloned().collect();
         if found.is_empty() {
@@ -91,7 +100,7 @@ fn collect(text: &str) -> Result<(Cow<'_, str>, Collected), NotYaml> {
     }
     match collect_sanely(text) {
         Ok(collected) => Ok((text.into(), collected)),
-        Err(problem) if cut.is_some() => Err(problem),
+        Err(problem) if names_section(text) => Err(problem),
         // Most configs have none: the defaults hold.
         Err(_) => Ok(("".into(), raw::collect_admin("{}")?)),
     }
@@ -100,6 +109,15 @@ fn collect(text: &str) -> Result<(Cow<'_, str>, Collected), NotYaml> {
 fn collect_sanely(text: &str) -> Result<Collected, NotYaml> {
     nests_sanely(text).map_err(|message| Box::new((None, message.into())))?;
     raw::collect_admin(text)
+}
+
+/// Whether a text that can't be read seems to have the section, however it is written.
+fn names_section(text: &str) -> bool {
+    text.match_indices("admin").any(|(at, name)| {
+        let after = text.get(at + name.len()..).unwrap_or_default();
+        let after = after.trim_start_matches(['"', '\'']).trim_start();
+        after.starts_with(':')
+    })
 }
 
 /// The lines of the section, each in its place, if there is one that begins a line.
@@ -155,6 +173,7 @@ mod tests {
             "admin:\n# why\n  address: 127.0.0.1:9\nx: [\n",
             "x: &a [ 1 ]\nadmin: { address: \"127.0.0.1:9\", hosts: [ \"/\" ], token: 7 }\n",
             "a: &a \"127.0.0.1:9\"\nadmin: { address: *a }\n",
+            "admin: { address: \"127.0.0.1:9\", tokens: [ ] }\n",
         ] {
             assert_eq!(address(text), found("127.0.0.1:9"), "{text}");
         }
@@ -175,6 +194,11 @@ mod tests {
             ("admin: off\n", ":1:8: admin: found a text"),
             ("admin:\n  adress: off\n", ":2:3: admin.adress: unknown key"),
             ("admin: {\n", "not YAML"),
+            (
+                "{ \"admin\": { \"address\": \"127.0.0.1:9\" },\n \"x\": [ ,\n",
+                "not YAML",
+            ),
+            ("admin : { address: 127.0.0.1:9 }\nx: [\n", "not YAML"),
             ("admin: off\nadmin:\n  address: off\n", "stands twice"),
         ] {
             let said = address(text).unwrap_err();

@@ -6,7 +6,7 @@
 pub enum Literal {
     /// `~` or `~NAME` at its beginning.
     Home,
-    /// `$NAME`, `${NAME}` or `$(…)`.
+    /// `${NAME}` or `$(…)`, or `$NAME` where a name begins: `ke$y` may well be a file's name.
     Variable,
     /// A space, or the end of a line, before or behind it.
     Space,
@@ -15,13 +15,19 @@ pub enum Literal {
 impl Literal {
     /// The first that is found in a path.
     pub fn found_in(path: &str) -> Option<Self> {
-        let is_replaced =
-            |after: &str| after.starts_with(|c: char| c.is_ascii_alphabetic() || "_{(".contains(c));
+        let is_named =
+            |after: &str| after.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+        let is_replaced = |(at, _): (usize, &str)| {
+            let (before, from) = path.split_at(at);
+            let after = from.trim_start_matches('$');
+            let begins = before.is_empty() || before.ends_with('/');
+            after.starts_with(['{', '(']) || begins && is_named(after)
+        };
         if path.trim() != path {
             Some(Self::Space)
         } else if path.starts_with('~') {
             Some(Self::Home)
-        } else if path.split('$').skip(1).any(is_replaced) {
+        } else if path.match_indices('$').any(is_replaced) {
             Some(Self::Variable)
         } else {
             None
@@ -63,7 +69,8 @@ mod tests {
             ("~alloy/a", Some(Literal::Home)),
             ("$HOME/a", Some(Literal::Variable)),
             ("/var/${A}", Some(Literal::Variable)),
-            ("/a$$b", Some(Literal::Variable)),
+            ("/a-${A}.pem", Some(Literal::Variable)),
+            ("/a/$b", Some(Literal::Variable)),
             ("$_a", Some(Literal::Variable)),
             ("$(pwd)/a", Some(Literal::Variable)),
             (" a", Some(Literal::Space)),
@@ -71,6 +78,8 @@ mod tests {
             ("/a/b c~", None),
             ("./~", None),
             ("a$", None),
+            ("ke$y", None),
+            ("/a/b$c/d", None),
             ("a$/b", None),
             ("$1", None),
             ("", None),
