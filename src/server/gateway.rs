@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     audit::Trail,
-    config::settings::{Listen, ListenAddress, Settings},
+    config::settings::{ListenAddress, Settings},
     snapshot::Snapshot,
 };
 
@@ -115,9 +115,9 @@ impl Gateway {
     ///
     /// [`StartError::Listen`].
     pub fn try_bind(settings: &Settings, inherited: &Inherited) -> Result<(), StartError> {
-        for Listen { address, .. } in &settings.listen {
-            listener::try_bind(address, inherited).map_err(|error| StartError::Listen {
-                address: address.clone(),
+        for listen in &settings.listen {
+            listener::try_bind(listen, inherited).map_err(|error| StartError::Listen {
+                address: listen.address.clone(),
                 error,
             })?;
         }
