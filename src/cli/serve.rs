@@ -279,9 +279,12 @@ async fn close(life: Option<Life>, exporter: Option<Exporter>, shipper: Option<S
 /// would know.
 fn close_unnamed(inherited: Inherited) {
     for (name, socket) in inherited.left() {
+        let address = socket.place();
+        // Before it is said.
+        drop(socket);
         tracing::warn!(
             name,
-            address = socket.place(),
+            address,
             "systemd handed over a socket that listen does not name: nobody is served there, and it is closed"
         );
     }
