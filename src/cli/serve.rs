@@ -209,36 +209,49 @@ async fn serve(loaded: Loaded, ready: Ready, mut inherited: Inherited) -> anyhow
     Ok(if is_clean { Exit::Ok } else { Exit::Failure })
 }
 
-/// Says how many calls stopping has cut, and how to find those that may have been carried
-/// out. They began while it stopped, or at most `longest` before.
-fn tell_cut(Cut { calls, by }: Cut, in_doubt: u64, stopping_at: Timestamp, longest: Duration) {
+/// Says how many calls stopping has cut, and how to find what became of them. They began
+/// while it stopped, or at most `longest` before.
+fn tell_cut(cut: Cut, in_doubt: u64, stopping_at: Timestamp, longest: Duration) {
+    let Cut {
+        calls,
+        by,
+        is_sealed,
+    } = cut;
+    if calls == 0 && in_doubt == 0 {
+        return;
+    }
     let by = match by {
         CutBy::Timeout => "bounds.drain_timeout",
         CutBy::Urged => "a second signal",
         CutBy::Worker => "an error of a worker",
         CutBy::Trail => "the trail, which could not be closed",
     };
-    if in_doubt == 0 {
-        if calls > 0 {
-            tracing::warn!(
-                calls,
-                in_doubt,
-                by,
-                "calls were cut before anything was sent"
-            );
-        }
-        return;
-    }
     let since = stopping_at.checked_sub(longest + A_MOMENT);
     let since = since
         .unwrap_or(Timestamp::MIN)
         .strftime("%Y-%m-%dT%H:%M:%SZ");
-    tracing::warn!(
-        calls,
-        in_doubt,
-        by,
-        "calls were cut that may have been carried out: ask Alloy about those of `alloy-gateway audit query --outcome in-doubt --since {since}`"
-    );
+    // Before it mends the trail, what was not written is not known to be in doubt.
+    let when = if is_sealed {
+        ""
+    } else {
+        "after the next start "
+    };
+    if in_doubt > 0 {
+        tracing::warn!(
+            calls,
+            in_doubt,
+            by,
+            "calls were cut that may have been carried out: {when}ask Alloy about those of `alloy-gateway audit query --outcome in-doubt --since {since}`"
+        );
+    } else {
+        // Some of them may have their outcome in the trail, and not yet in the caller's hands.
+        tracing::warn!(
+            calls,
+            in_doubt,
+            by,
+            "calls were cut without an answer: {when}`alloy-gateway audit query --since {since}` tells what became of each that is in the trail"
+        );
+    }
 }
 
 /// Says what is left to say to the store, the collector of spans and the database, which
@@ -266,9 +279,12 @@ async fn close(life: Option<Life>, exporter: Option<Exporter>, shipper: Option<S
 /// would know.
 fn close_unnamed(inherited: Inherited) {
     for (name, socket) in inherited.left() {
+        let address = socket.place();
+        // Before it is said.
+        drop(socket);
         tracing::warn!(
             name,
-            address = socket.place(),
+            address,
             "systemd handed over a socket that listen does not name: nobody is served there, and it is closed"
         );
     }

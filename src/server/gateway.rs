@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     audit::Trail,
-    config::settings::{Listen, ListenAddress, Settings},
+    config::settings::{ListenAddress, Settings},
     snapshot::Snapshot,
 };
 
@@ -91,6 +91,8 @@ pub struct Cut {
     pub calls: u32,
     /// What cut it.
     pub by: CutBy,
+    /// Whether the trail was sealed all the same. Else the next start mends it.
+    pub is_sealed: bool,
 }
 
 /// What cuts stopping short.
@@ -113,9 +115,9 @@ impl Gateway {
     ///
     /// [`StartError::Listen`].
     pub fn try_bind(settings: &Settings, inherited: &Inherited) -> Result<(), StartError> {
-        for Listen { address, .. } in &settings.listen {
-            listener::try_bind(address, inherited).map_err(|error| StartError::Listen {
-                address: address.clone(),
+        for listen in &settings.listen {
+            listener::try_bind(listen, inherited).map_err(|error| StartError::Listen {
+                address: listen.address.clone(),
                 error,
             })?;
         }
@@ -209,15 +211,15 @@ impl Gateway {
         };
         let cut_by = |by| {
             let calls = shared.requests_in_flight();
-            Stopped::Cut(Cut { calls, by })
+            Some((calls, by))
         };
-        let stopped = tokio::select! {
+        let cut_short = tokio::select! {
             biased;
-            () = drained => Stopped::Clean,
+            () = drained => None,
             // Connections without a call, which only their peers keep open, are not cut short.
             () = tokio::time::sleep(drain.delay.saturating_add(drain.timeout)) => {
                 match shared.requests_in_flight() {
-                    0 => Stopped::Clean,
+                    0 => None,
                     _ => cut_by(CutBy::Timeout),
                 }
             }
@@ -240,15 +242,17 @@ impl Gateway {
                 "the trail was not closed in order: the next start mends it, and says so in the trail"
             );
         }
-        let by = match (is_sealed, are_sound) {
-            (false, _) => CutBy::Trail,
-            (true, false) => CutBy::Worker,
-            (true, true) => return stopped,
+        let (calls, by) = match (cut_short, is_sealed, are_sound) {
+            (Some(cut_short), ..) => cut_short,
+            (None, false, _) => (0, CutBy::Trail),
+            (None, true, false) => (0, CutBy::Worker),
+            (None, true, true) => return Stopped::Clean,
         };
-        match stopped {
-            Stopped::Clean => Stopped::Cut(Cut { calls: 0, by }),
-            cut => cut,
-        }
+        Stopped::Cut(Cut {
+            calls,
+            by,
+            is_sealed,
+        })
     }
 }
 

@@ -42,18 +42,18 @@ impl Inherited {
     ///
     /// If there is none, or more than one.
     pub fn take(&mut self, name: &str) -> io::Result<Listening> {
-        let at = self.find(name)?;
+        let (at, _) = self.find(name)?;
         Ok(self.0.swap_remove(at).1)
     }
 
-    /// The place of the one with this name, or why it can't be [taken](Self::take).
-    pub(super) fn find(&self, name: &str) -> io::Result<usize> {
+    /// The one with this name and its place, or why it can't be [taken](Self::take).
+    pub(super) fn find(&self, name: &str) -> io::Result<(usize, &Listening)> {
         let not_found = |message| Err(io::Error::new(io::ErrorKind::NotFound, message));
         let mut places = self.0.iter().enumerate();
         let mut places = places.by_ref().filter(|(_, (known, _))| known == name);
-        let place = places.next().map(|(at, _)| at);
+        let found = places.next().map(|(at, (_, listening))| (at, listening));
         let is_one = places.next().is_none();
-        let Some(at) = place else {
+        let Some(found) = found else {
             let known: Vec<_> = self.0.iter().map(|(name, _)| name.as_str()).collect();
             return not_found(match known.as_slice() {
                 [] => "systemd handed over no socket: start it through its .socket unit".to_owned(),
@@ -68,7 +68,7 @@ impl Inherited {
                 "systemd handed over several sockets of that name: give each a .socket unit, or a FileDescriptorName=, of its own".to_owned(),
             );
         }
-        Ok(at)
+        Ok(found)
     }
 
     /// What nobody took, by name.

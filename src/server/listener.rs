@@ -10,6 +10,10 @@ use std::{
     path::Path,
 };
 
+use rustix::{
+    fs::{Access, AtFlags, CWD, accessat},
+    io::Errno,
+};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use super::{
@@ -91,11 +95,17 @@ pub fn bind(listen: &Listen, workers: usize, inherited: &mut Inherited) -> io::R
 /// # Errors
 ///
 /// As of binding, as far as that can be seen before.
-pub fn try_bind(address: &ListenAddress, inherited: &Inherited) -> io::Result<()> {
-    match address {
+pub fn try_bind(listen: &Listen, inherited: &Inherited) -> io::Result<()> {
+    match &listen.address {
         ListenAddress::Tcp(address) => try_tcp(*address),
         ListenAddress::Unix { path, .. } => try_unix(path),
-        ListenAddress::Systemd { name, .. } => inherited.find(name).map(drop),
+        ListenAddress::Systemd {
+            name,
+            allow_plaintext,
+        } => {
+            let (_, handed) = inherited.find(name)?;
+            handed.is_private_enough(listen.tls.is_some() || *allow_plaintext)
+        }
     }
 }
 
@@ -113,9 +123,27 @@ pub fn try_tcp(address: SocketAddr) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// If another process answers there, or something else is in the way.
+/// If another process answers there, something else is in the way, or its directory is
+/// missing or not ours to write.
 pub fn try_unix(path: &Path) -> io::Result<()> {
-    was_left(path).map(drop)
+    was_left(path)?;
+    match path.parent() {
+        Some(here) if here.as_os_str().is_empty() => try_directory(Path::new(".")),
+        Some(directory) => try_directory(directory),
+        None => Ok(()),
+    }
+}
+
+/// Tries whether files can be made in a directory, and makes none.
+fn try_directory(directory: &Path) -> io::Result<()> {
+    let access = Access::WRITE_OK | Access::EXEC_OK;
+    match accessat(CWD, directory, access, AtFlags::EACCESS) {
+        Err(error @ (Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::ROFS)) => {
+            Err(error.into())
+        }
+        // Whoever can't ask (an older kernel, a sandbox) finds out when it binds.
+        _ => Ok(()),
+    }
 }
 
 /// Whether a dead process left a socket there.
@@ -288,6 +316,9 @@ mod tests {
         let _second = bind_unix(&path, 0o600, Some("root")).unwrap();
         fs::write(directory.path().join("file"), "").unwrap();
         assert!(bind_unix(&directory.path().join("file"), 0o600, None).is_err());
+        assert!(try_unix(&directory.path().join("x")).is_ok());
+        assert!(try_unix(&directory.path().join("file/x")).is_err());
+        assert!(try_unix(&directory.path().join("missing/x")).is_err());
         assert!(bind_unix(&directory.path().join("x"), 0o600, Some("no-such-group")).is_err());
     }
 

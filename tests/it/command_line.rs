@@ -4,6 +4,7 @@ use std::{
     fs,
     io::Write,
     net::TcpListener,
+    os::unix::fs::symlink,
     path::Path,
     process::{Command, Output, Stdio},
     time::{Duration, Instant},
@@ -393,14 +394,45 @@ fn starts_on_a_used_port_leave_nothing_in_the_trail_however_many_there_are() {
 }
 
 #[test]
+fn a_socket_without_its_directory_leaves_nothing_in_the_trail_either() {
+    let free = "  - address: 127.0.0.1:0\n";
+    for (by, change) in [
+        (
+            "cannot listen on ",
+            [free, "  - unix: { path: missing/s }\n"],
+        ),
+        (
+            "(admin.socket)",
+            ["address: off", "address: off\n  socket: missing/s"],
+        ),
+    ] {
+        let [from, to] = change;
+        let config = Config::new(|text| text.replace(from, to));
+        let output = run(&["serve", &config.path()]);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let said = text(&output.stderr);
+        assert!(
+            said.contains(by) && said.contains("No such file or directory"),
+            "{said}"
+        );
+        assert!(!config.directory().join("audit").exists(), "{by}");
+    }
+}
+
+#[test]
 fn a_start_that_fails_behind_the_trail_leaves_it_in_order() {
-    let config =
-        Config::new(|text| text.replace("address: off", "address: off\n  socket: missing/s"));
+    // Each can be bound alone, and both have the same name.
+    let config = Config::new(|text| {
+        let free = "  - address: 127.0.0.1:0\n";
+        text.replace("address: off", "address: off\n  socket: here/s")
+            .replace(free, &format!("{free}  - unix: {{ path: s }}\n"))
+    });
+    symlink(".", config.directory().join("here")).unwrap();
     let output = run(&["serve", &config.path()]);
     assert_eq!(output.status.code(), Some(1));
     let said = text(&output.stderr);
     assert!(
-        said.contains("(admin.socket)") && !said.contains("was not closed in order"),
+        said.contains("another process answers there") && !said.contains("was not closed in order"),
         "{said}"
     );
     let trail = fs::read_to_string(config.directory().join("audit/0000000001.jsonl")).unwrap();

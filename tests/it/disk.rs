@@ -316,6 +316,50 @@ fn a_disk_that_does_not_answer_does_not_hold_up_the_end() {
     assert_eq!(gateway.process.wait().code(), Some(1));
 }
 
+/// Its caller does not hear that the call was carried out: the log must not say that it was not.
+#[test]
+fn a_stop_that_cuts_a_call_whose_outcome_is_late_says_where_it_stands() {
+    let Some(mount) = Mount::of("ext4", 32) else {
+        return;
+    };
+    let mut gateway = generous(
+        Setup::default()
+            .audit_directory(&mount.at.join("audit"))
+            .audit("outcome_wait: 30s")
+            .bound("drain_timeout: 300ms"),
+    );
+    let (release, held) = tokio::sync::watch::channel(false);
+    gateway.alloy.script([Behaviour::Held(held)]);
+    let mut under_way = gateway.connect();
+    under_way.send(delete(USER, "c1", gateway.token()));
+    assert!(gateway.alloy.wait_for(1, Duration::from_secs(10)));
+    if !mount.freeze(true) {
+        eprintln!("skipped: no file system can be frozen here");
+        return;
+    }
+    release.send(true).unwrap();
+    // Long enough for the answer to come, and for `drain_timeout` to pass.
+    thread::sleep(Duration::from_secs(1));
+    gateway.process.signal(Signal::TERM);
+    thread::sleep(Duration::from_secs(2));
+    mount.freeze(false);
+    let told = gateway.process.wait_for(|line| line["in_doubt"] == 0);
+    assert_eq!(
+        (&told["level"], &told["calls"], &told["by"]),
+        (&"warn".into(), &1.into(), &"bounds.drain_timeout".into()),
+        "{told}"
+    );
+    let message = told["message"].as_str().unwrap();
+    assert!(
+        message
+            .starts_with("calls were cut without an answer: `alloy-gateway audit query --since "),
+        "{told}"
+    );
+    assert_eq!(gateway.process.wait().code(), Some(1));
+    let outcome = gateway.record("outcome", |record| record["event"] == "request.outcome");
+    assert_eq!(outcome["outcome"], "deleted");
+}
+
 /// Every call was answered; what came of one is nowhere but in the caller's hands.
 #[test]
 fn a_stop_that_loses_an_outcome_is_no_clean_one() {

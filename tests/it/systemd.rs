@@ -267,6 +267,7 @@ fn a_handed_over_address_that_is_not_loopback_needs_tls_or_allow_plaintext() {
     let mut gateway = Gateway::start();
     assert!(gateway.stop().success());
     config_of(&gateway, "callers");
+    let trail_before = gateway.trail_text();
     // Any address but loopback will do; the call itself comes over loopback.
     let socket = TcpListener::bind("0.0.0.0:0").unwrap();
     let mut process = serve(&gateway.config_path(), &socket);
@@ -275,6 +276,11 @@ fn a_handed_over_address_that_is_not_loopback_needs_tls_or_allow_plaintext() {
         process.output().contains("allow_plaintext: true"),
         "{}",
         process.output()
+    );
+    assert_eq!(
+        gateway.trail_text(),
+        trail_before,
+        "it is tried before the trail is touched"
     );
     config_of(&gateway, "callers");
     gateway.edit_config(|text| {
