@@ -256,7 +256,7 @@ impl FleetFreezes {
                 let board = self.register.store().board();
                 // While the store counts none, whether it does again has to be asked.
                 let is_old = ago >= deletion.budget.per;
-                if is_old && board.uncounted(Counted::Deletions).is_none() {
+                if is_old && !board.is_to_be_counted_again(Counted::Deletions) {
                     continue;
                 }
                 let count = match self.count(&deletion, ago).await {

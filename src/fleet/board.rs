@@ -97,12 +97,13 @@ impl Board {
         self.told().why.clone().filter(|_| is_degraded)
     }
 
-    /// How many gateways lived when the store was asked last; 0 if it never was, or does
-    /// not count this one though it answers.
+    /// How many gateways lived when the store was asked last; 0 if it never was, or did
+    /// not count this one though it answered.
     pub fn live(&self) -> u32 {
-        match self.uncounted(Counted::Gateways) {
-            None => self.lived(),
-            Some(_) => 0,
+        if self.is_to_be_counted_again(Counted::Gateways) {
+            0
+        } else {
+            self.lived()
         }
     }
 
@@ -217,11 +218,21 @@ impl Board {
 
     /// Why the freezes of the fleet are not known, although the store answers calls.
     pub fn freezes_trouble(&self) -> Option<Trouble> {
-        self.told().unseen_why
+        self.told().unseen_why.filter(|_| !self.is_degraded())
     }
 
     /// Why the store does not count something over the fleet, although it answers calls.
     pub fn uncounted(&self, what: Counted) -> Option<Why> {
+        self.uncounted_last(what).filter(|_| !self.is_degraded())
+    }
+
+    /// Whether the store did not count something when it answered last, be it away now:
+    /// only the next try shows whether it does again.
+    pub fn is_to_be_counted_again(&self, what: Counted) -> bool {
+        self.uncounted_last(what).is_some()
+    }
+
+    fn uncounted_last(&self, what: Counted) -> Option<Why> {
         let told = self.told();
         told.uncounted.get(what.index())?.why.clone()
     }
@@ -400,5 +411,27 @@ mod tests {
         board.live_now(2, 3);
         assert_eq!(board.uncounted(Counted::Gateways), None);
         assert_eq!(board.live(), 2);
+    }
+
+    #[test]
+    fn where_the_store_does_not_decide_nothing_is_said_to_fail_though_it_does() {
+        let board = Board::default();
+        board.opened();
+        board.came_up();
+        let why = (Trouble::Error, String::new());
+        (0..UNSEEN_MAX).for_each(|_| board.not_counted(Counted::Deletions, Trouble::Error));
+        (0..UNSEEN_MAX).for_each(|_| board.freezes_looked_at(Err(Trouble::Error)));
+        assert_eq!(board.uncounted(Counted::Deletions), Some(why.clone()));
+        assert_eq!(board.freezes_trouble(), Some(Trouble::Error));
+        board.failed(true, Trouble::Closed, "");
+        assert_eq!(board.uncounted(Counted::Deletions), None);
+        assert_eq!(board.freezes_trouble(), None);
+        // What was not counted is tried again all the same.
+        assert!(board.is_to_be_counted_again(Counted::Deletions));
+        board.came_up();
+        assert_eq!(board.uncounted(Counted::Deletions), Some(why));
+        assert_eq!(board.freezes_trouble(), Some(Trouble::Error));
+        board.counted(Counted::Deletions);
+        assert!(!board.is_to_be_counted_again(Counted::Deletions));
     }
 }

@@ -34,6 +34,12 @@ const READ_BYTES: usize = 8 << 10;
 const DETAIL_CHARS_MAX: usize = 200;
 /// Behind this, an error repeats what was sent.
 const ARGUMENTS_FOLLOW: &str = ", with args";
+/// Somewhere in an error, these say that the user lacks a right to what a script does:
+/// as Redis 7.2 words it, and as those before it do of commands, keys and channels.
+const NO_RIGHT_IN_SCRIPT: [&str; 2] = [
+    "ACL failure in script",
+    "The user executing the script can't ",
+];
 /// What is told of a node that is not connected to.
 const ELSEWHERE: &str = "the cluster names this plaintext node on another host, to which password and counts would travel readable: use rediss://, or put limits_store.redis.allow_plaintext: true";
 
@@ -154,7 +160,8 @@ pub fn is_moved(error: &str) -> bool {
 
 /// Whether an error says that the user lacks a right, be it to what a script does.
 pub fn is_of_rights(error: &str) -> bool {
-    error.starts_with("NOPERM") || error.contains("ACL failure in script")
+    let is_in_script = |words: &&str| error.contains(*words);
+    error.starts_with("NOPERM") || NO_RIGHT_IN_SCRIPT.iter().any(is_in_script)
 }
 
 fn refused(way: &Way, address: &Address, text: &str) -> Failed {
@@ -309,5 +316,30 @@ mod tests {
         // What is no Redis has words of its own.
         assert_eq!(told("ERR no such user with password s3cret"), "ERR");
         assert_eq!(told("s3cret"), "");
+    }
+
+    #[test]
+    fn a_right_that_a_script_lacks_is_known_in_the_words_of_each_redis() {
+        for error in [
+            "NOPERM this user has no permissions to run the 'evalsha' command",
+            // Redis 7.2.
+            "ERR ACL failure in script: User gate has no permissions to run the 'zscore' command",
+            // Redis 7.0: what `pcall` hands back, and what `call` ends the script with.
+            "ERR The user executing the script can't run this command or subcommand",
+            "ERR The user executing the script can't run this command or subcommand script: 28863cad, on @user_script:1.",
+            "ERR The user executing the script can't access at least one of the keys mentioned in the command arguments script: 63d95e98, on @user_script:1.",
+            "ERR The user executing the script can't publish to the channel mentioned in the command script: 5e066ee1, on @user_script:1.",
+            // Redis 6.
+            "ERR Error running script (call to f_28863cad): @user_script:1: The user executing the script can't run this command or subcommand",
+        ] {
+            assert!(is_of_rights(error), "{error}");
+        }
+        for error in [
+            "ERR This Redis command is not allowed from script script: 07dcf584, on @user_script:1.",
+            "OOM command not allowed when used memory > 'maxmemory'.",
+            "LOADING Redis is loading the dataset in memory",
+        ] {
+            assert!(!is_of_rights(error), "{error}");
+        }
     }
 }
