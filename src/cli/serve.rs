@@ -294,7 +294,7 @@ fn close_unnamed(inherited: Inherited) {
 /// many starts on an address that is taken would leave a segment of the trail. What is taken
 /// between this and the start of listening is found then.
 fn try_addresses(settings: &Settings, inherited: &Inherited) -> anyhow::Result<()> {
-    AdminListeners::try_bind(&settings.admin)?;
+    AdminListeners::try_bind(&settings.admin, &settings.audit.directory)?;
     Gateway::try_bind(settings, inherited)?;
     Ok(())
 }

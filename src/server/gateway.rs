@@ -109,16 +109,20 @@ pub enum CutBy {
 }
 
 impl Gateway {
-    /// Tries whether every address could be bound, and changes nothing.
+    /// Tries whether every address could be bound once the trail has its directory, and
+    /// changes nothing.
     ///
     /// # Errors
     ///
     /// [`StartError::Listen`].
     pub fn try_bind(settings: &Settings, inherited: &Inherited) -> Result<(), StartError> {
         for listen in &settings.listen {
-            listener::try_bind(listen, inherited).map_err(|error| StartError::Listen {
-                address: listen.address.clone(),
-                error,
+            let to_be_made = &settings.audit.directory;
+            listener::try_bind(listen, inherited, to_be_made).map_err(|error| {
+                StartError::Listen {
+                    address: listen.address.clone(),
+                    error,
+                }
             })?;
         }
         Ok(())

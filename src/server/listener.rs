@@ -90,15 +90,15 @@ pub fn bind(listen: &Listen, workers: usize, inherited: &mut Inherited) -> io::R
     }
 }
 
-/// Tries whether [`bind`] could do so, and changes nothing.
+/// Tries whether [`bind`] could do so once `to_be_made`, a directory, is there; changes nothing.
 ///
 /// # Errors
 ///
 /// As of binding, as far as that can be seen before.
-pub fn try_bind(listen: &Listen, inherited: &Inherited) -> io::Result<()> {
+pub fn try_bind(listen: &Listen, inherited: &Inherited, to_be_made: &Path) -> io::Result<()> {
     match &listen.address {
         ListenAddress::Tcp(address) => try_tcp(*address),
-        ListenAddress::Unix { path, .. } => try_unix(path),
+        ListenAddress::Unix { path, .. } => try_unix(path, to_be_made),
         ListenAddress::Systemd {
             name,
             allow_plaintext,
@@ -119,16 +119,18 @@ pub fn try_tcp(address: SocketAddr) -> io::Result<()> {
     socket(address, false).map(drop)
 }
 
-/// Tries whether a Unix socket can stand there.
+/// Tries whether a Unix socket can stand there once `to_be_made`, a directory, is there.
 ///
 /// # Errors
 ///
 /// If another process answers there, something else is in the way, or its directory is
 /// missing or not ours to write.
-pub fn try_unix(path: &Path) -> io::Result<()> {
+pub fn try_unix(path: &Path, to_be_made: &Path) -> io::Result<()> {
     was_left(path)?;
     match path.parent() {
         Some(here) if here.as_os_str().is_empty() => try_directory(Path::new(".")),
+        // It is made with those around it.
+        Some(directory) if to_be_made.starts_with(directory) && !directory.exists() => Ok(()),
         Some(directory) => try_directory(directory),
         None => Ok(()),
     }
@@ -316,9 +318,16 @@ mod tests {
         let _second = bind_unix(&path, 0o600, Some("root")).unwrap();
         fs::write(directory.path().join("file"), "").unwrap();
         assert!(bind_unix(&directory.path().join("file"), 0o600, None).is_err());
-        assert!(try_unix(&directory.path().join("x")).is_ok());
-        assert!(try_unix(&directory.path().join("file/x")).is_err());
-        assert!(try_unix(&directory.path().join("missing/x")).is_err());
+        let trying = |name: &str| {
+            let to_be_made = directory.path().join("a/trail");
+            try_unix(&directory.path().join(name), &to_be_made)
+        };
+        for free in ["x", "a/x", "a/trail/x"] {
+            assert!(trying(free).is_ok(), "{free}");
+        }
+        for not_free in ["file/x", "missing/x", "a/trail/more/x"] {
+            assert!(trying(not_free).is_err(), "{not_free}");
+        }
         assert!(bind_unix(&directory.path().join("x"), 0o600, Some("no-such-group")).is_err());
     }
 

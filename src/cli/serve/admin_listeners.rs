@@ -24,13 +24,13 @@ pub struct AdminListeners {
 }
 
 impl AdminListeners {
-    /// Tries whether they could be bound.
-    pub fn try_bind(settings: &settings::Admin) -> anyhow::Result<()> {
+    /// Tries whether they could be bound once `to_be_made`, a directory, is there.
+    pub fn try_bind(settings: &settings::Admin, to_be_made: &Path) -> anyhow::Result<()> {
         if let Some(address) = settings.address {
             try_tcp(address).map_err(|error| no_address(address, &error))?;
         }
         if let Some(path) = &settings.socket {
-            try_unix(path).with_context(|| no_socket(path))?;
+            try_unix(path, to_be_made).with_context(|| no_socket(path))?;
         }
         Ok(())
     }
