@@ -27,8 +27,7 @@ use self::{
     retired::Retired,
 };
 use crate::{
-    background,
-    background::Background,
+    background::{self, Background},
     config::{Loaded, problem::Problems, settings::Settings},
     expiry::{CertificateWatch, ExpiryWatch},
     key_ring::KeyRing,

@@ -24,8 +24,8 @@ use self::text::{Kind, Text};
 use crate::{
     audit::DiskSpace,
     code::{AuthFailure, Code, ConnectionEnd, LimitedBy},
-    expiry, histogram,
-    histogram::Merged,
+    expiry,
+    histogram::{self, Merged},
     metrics::{Counted, Shard, seconds_since_epoch},
     pipeline::respond,
     server::Shared,

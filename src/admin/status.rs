@@ -17,8 +17,7 @@ use jiff::Timestamp;
 
 pub use self::{json::json, page::page};
 use crate::{
-    audit,
-    audit::DiskSpace,
+    audit::{self, DiskSpace},
     config::settings::{Durability, Mode},
     containment::{Freeze, Scope},
     expiry,

@@ -21,8 +21,7 @@ use clap::Subcommand;
 use self::{named::IsNamed, stop::Stop};
 use super::{ConfigFile, Exit, output::errln};
 use crate::{
-    audit,
-    audit::{Known, Wrong},
+    audit::{self, Known, Wrong},
     config::Loaded,
     load,
     secret::MacKey,

@@ -15,8 +15,7 @@ use crate::{
         show_duration,
     },
     gcra::share::{Ceiling, Ceilings},
-    load,
-    load::Ready,
+    load::{self, Ready},
 };
 
 /// Tenants and keys whose ceilings are printed; a list of thousands helps nobody.

@@ -22,7 +22,11 @@ use tokio::{
 
 use self::drive::Driver;
 use super::{
-    Store, address::Address, connect, connect::Role, link_health::LinkHealth, resp::Reply,
+    Store,
+    address::Address,
+    connect::{self, Role},
+    link_health::LinkHealth,
+    resp::Reply,
     trouble::Trouble,
 };
 

@@ -5,7 +5,7 @@ use std::{sync::LazyLock, time::Duration};
 use aws_lc_rs::digest;
 use bytes::BytesMut;
 
-use super::{resp, resp::Reply};
+use super::resp::{self, Reply};
 use crate::{gcra::Shape, secret::hex};
 
 /// A script, and the name that the store knows it by once it has seen it.

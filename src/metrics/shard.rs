@@ -12,8 +12,7 @@ use std::{
 
 use super::{
     recent::{Incident, Recent, is_failure},
-    status,
-    status::STATUSES,
+    status::{self, STATUSES},
     tenant::{Block, OpenCall, TenantCounts},
 };
 use crate::{

@@ -6,7 +6,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use super::{status, status::STATUSES};
+use super::status::{self, STATUSES};
 use crate::{
     audit::OutcomeKind,
     code::{Code, LimitedBy},

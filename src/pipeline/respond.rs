@@ -19,8 +19,7 @@ use super::{
 };
 use crate::{
     arrival::Arrival,
-    audit,
-    audit::{OutcomeWritten, Sent},
+    audit::{self, OutcomeWritten, Sent},
     code::{Code, LimitedBy},
     limits::{Limits, seconds_up},
 };

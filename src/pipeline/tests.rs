@@ -12,8 +12,11 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{
-    Pipeline, limit, record, respond,
-    respond::tests::{field, json},
+    Pipeline, limit, record,
+    respond::{
+        self,
+        tests::{field, json},
+    },
 };
 use crate::{
     arrival::Arrival,
@@ -21,8 +24,7 @@ use crate::{
     load,
     metrics::Shard,
     secret::{ApiKey, UpstreamKey},
-    simulated_alloy,
-    simulated_alloy::{Behaviour, SimulatedAlloy},
+    simulated_alloy::{self, Behaviour, SimulatedAlloy},
     snapshot,
     token::NewToken,
 };

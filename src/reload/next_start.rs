@@ -4,8 +4,8 @@
 use crate::{
     config::{problem::Problem, settings::Settings},
     secret::MacKey,
-    ship, snapshot,
-    snapshot::{Snapshot, otlp::Way},
+    ship,
+    snapshot::{self, Snapshot, otlp::Way},
     tls::ClientTls,
 };
 

@@ -12,14 +12,13 @@ use super::{
     next_start::{AtStart, InUse, NextStart},
 };
 use crate::{
-    config,
     config::{
-        Loaded,
+        self, Loaded,
         problem::{Problem, Problems},
         settings::Settings,
     },
-    load, named_file, snapshot,
-    snapshot::{Built, Snapshot},
+    load, named_file,
+    snapshot::{self, Built, Snapshot},
 };
 
 /// What a config is read against.

@@ -11,7 +11,11 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
-    inherited::Inherited, listener, listening::Listening, shared::Shared, worker, worker::Together,
+    inherited::Inherited,
+    listener,
+    listening::Listening,
+    shared::Shared,
+    worker::{self, Together},
 };
 use crate::{
     audit::Trail,

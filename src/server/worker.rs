@@ -16,8 +16,7 @@ use tokio::{
 };
 
 use super::{
-    connection,
-    connection::ConnectionContext,
+    connection::{self, ConnectionContext},
     driver,
     listening::{Backlog, Listening, ListeningSocket},
     phases::Phase,

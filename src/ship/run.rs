@@ -11,8 +11,8 @@ use tokio_postgres::Client;
 use uuid::Uuid;
 
 use super::{
-    State, cursor,
-    cursor::{Anew, Cursor},
+    State,
+    cursor::{self, Anew, Cursor},
     database::{Database, in_time},
     fault::{Failure, Reason},
     host_name, schema, write,

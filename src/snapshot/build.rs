@@ -17,8 +17,7 @@ use crate::{
     background,
     config::{
         problem::{FieldPath, Problem},
-        settings,
-        settings::{SecretSource, Settings, Trust, Window},
+        settings::{self, SecretSource, Settings, Trust, Window},
     },
     ids::IdGrammar,
     key_ring::KeyRing,

@@ -3,8 +3,7 @@
 use super::text::{Kind, Text};
 use crate::{
     fleet::{Board, Counted, Trouble},
-    histogram,
-    histogram::Merged,
+    histogram::{self, Merged},
     server::Shared,
 };
 

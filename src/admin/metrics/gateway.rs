@@ -7,10 +7,8 @@ use super::{
     text::{Kind, Text},
 };
 use crate::{
-    audit,
-    audit::{Cause, DiskSpace},
-    histogram,
-    histogram::Merged,
+    audit::{self, Cause, DiskSpace},
+    histogram::{self, Merged},
     logging,
     metrics::seconds_since_epoch,
     server::Shared,

@@ -5,8 +5,7 @@ use super::{
     text::{Kind, Text},
 };
 use crate::{
-    histogram,
-    histogram::Merged,
+    histogram::{self, Merged},
     limits::BreakerState,
     metrics::{ConnectFailure, OtherRetry, STATUSES, UpstreamError},
     server::Shared,

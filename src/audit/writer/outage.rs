@@ -14,8 +14,7 @@ use crate::audit::{
     queue::{CHANGES_MAX, Entry, Kind},
     reader::{Scope, scan_one},
     record::Fragment,
-    segment,
-    segment::Segment,
+    segment::{self, Segment},
 };
 
 /// Bytes that one record takes at most, as far as the reserve is concerned.

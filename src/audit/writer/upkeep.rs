@@ -15,8 +15,7 @@ use crate::{
         event,
         queue::{Entry, Kind},
         record::Fragment,
-        segment,
-        segment::{Sealed, Segment},
+        segment::{self, Sealed, Segment},
     },
     config::settings::{Checkpoint, Durability},
 };

@@ -9,8 +9,7 @@ use crate::{
     audit::Known,
     cli::{ConfigFile, process::block_on},
     config::settings::{SecretSource, Ship, Trust},
-    ship,
-    ship::{Database, Failure},
+    ship::{self, Database, Failure},
 };
 
 const MAY_NOT_READ: &str =

@@ -14,8 +14,7 @@ use anyhow::{Context, bail};
 
 use crate::{
     admin::Admin,
-    load,
-    load::Ready,
+    load::{self, Ready},
     reload::{AtStart, Reloader},
     server::{Drain, Gateway, Inherited},
     simulated_alloy::{self, SimulatedAlloy},

@@ -11,8 +11,7 @@ use anyhow::Context;
 use tokio::net::{TcpListener, UnixListener};
 
 use crate::{
-    admin,
-    admin::Admin,
+    admin::{self, Admin},
     config::settings,
     server::{bind_admin, try_tcp, try_unix, why_not_bound},
 };

@@ -4,8 +4,8 @@ use super::{check::Check, secret, upstream};
 use crate::{
     config::{
         problem::FieldPath,
-        ranges, raw, settings,
-        settings::{LimitsStore, SecretSource},
+        ranges, raw,
+        settings::{self, LimitsStore, SecretSource},
     },
     gcra::share::Ceilings,
 };

@@ -6,7 +6,12 @@ use super::*;
 use crate::{
     containment::{Freeze, Scope},
     limits,
-    pipeline::{authenticate, authorize, authorize::Permit, contract, inject, refusal::Refusal},
+    pipeline::{
+        authenticate,
+        authorize::{self, Permit},
+        contract, inject,
+        refusal::Refusal,
+    },
     snapshot::Tenant,
 };
 
