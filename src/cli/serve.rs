@@ -20,10 +20,9 @@ use crate::{
     },
     containment::FleetFreezes,
     fleet::Life,
-    load,
-    load::Ready,
-    logging, reload,
-    reload::{AtStart, Reloader},
+    load::{self, Ready},
+    logging,
+    reload::{self, AtStart, Reloader},
     secret::MacKey,
     server::{Cut, CutBy, Drain, Gateway, Inherited, Stopped},
     ship::Shipper,
@@ -171,6 +170,18 @@ async fn serve(loaded: Loaded, ready: Ready, mut inherited: Inherited) -> anyhow
         () = signals.next() => {}
         () = reload_on_hangup(reloader, hangup) => {}
     }
+    Ok(stop(gateway, beside, life, &trail, signals).await)
+}
+
+/// Ends everything in order, or at once if one more signal comes.
+async fn stop(
+    gateway: Gateway,
+    beside: Beside,
+    life: Option<Life>,
+    trail: &Trail,
+    mut signals: Signals,
+) -> Exit {
+    let reloader = &beside.reloader;
     systemd::stopping();
     let bounds = &reloader.settings().bounds;
     let drain = Drain {
@@ -206,7 +217,7 @@ async fn serve(loaded: Loaded, ready: Ready, mut inherited: Inherited) -> anyhow
         clean = is_clean,
         "stopped"
     );
-    Ok(if is_clean { Exit::Ok } else { Exit::Failure })
+    if is_clean { Exit::Ok } else { Exit::Failure }
 }
 
 /// Says how many calls stopping has cut, and how to find what became of them. They began
